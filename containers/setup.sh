@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs what a bare machine lacks: a compiler (apt, when root), libtorch and CMake (from Python wheels, pinned and
+# checked by hash, unpacked without installing any Python package). Run it as often as you like: it does only what is missing.
+#
+#   containers/setup.sh          libtorch for the CPU
+#   containers/setup.sh --cuda   and CUDA's libraries, about 3 GB more
+#
+# The files go to $ATLAS_DEPS (default: ~/.cache/atlas), shared by all clones; `.deps` in the clone is a link to them.
+set -euo pipefail
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname -- "$here")
+store=${ATLAS_DEPS:-${XDG_CACHE_HOME:-$HOME/.cache}/atlas}
+
+lists=("$here/deps.txt")
+case "${1:-}" in
+'') ;;
+--cuda) lists+=("$here/deps-cuda.txt") ;;
+*)
+    echo "setup: unknown option '$1'; usage: containers/setup.sh [--cuda]" >&2
+    exit 2
+    ;;
+esac
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+[ "$(uname -sm)" = "Linux x86_64" ] || fail "libtorch's wheel is for Linux on x86-64; this is $(uname -sm)"
+
+# 1. System packages. The programs tell whether they are there, so that other distributions work too.
+missing=()
+command -v g++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
+command -v python3 >/dev/null || missing+=(python3)
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing ${missing[*]}" >&2
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+    else
+        fail "please install: ${missing[*]} (as root, this script would do it through apt-get)"
+    fi
+fi
+command -v cargo >/dev/null || fail "Rust is missing; install it with rustup, then run this again"
+
+# 2. libtorch and CMake, in a folder named after the list of what it holds.
+layout=1 # raise it when what is unpacked below changes
+key=$( (echo "$layout" && cat "${lists[@]}") | sha256sum | cut -c1-16)
+deps=$store/deps-$key
+if [ ! -d "$deps" ]; then
+    mkdir -p "$store"
+    exec 9>"$store/lock"
+    flock 9 # another clone's set-up may be at it
+fi
+if [ ! -d "$deps" ]; then
+    rm -rf "$store"/unpacking.* # left by an interrupted run: we hold the lock
+    work=$(mktemp -d "$store/unpacking.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    echo "setup: fetching libtorch and CMake to $store (once)" >&2
+    platforms=()
+    for tag in manylinux2014 manylinux_2_17 manylinux_2_18 manylinux_2_24 manylinux_2_25 manylinux_2_27 manylinux_2_28; do
+        platforms+=(--platform "${tag}_x86_64")
+    done
+    requirements=()
+    for list in "${lists[@]}"; do
+        requirements+=(--requirement "$list")
+    done
+    python3 -m pip download --quiet --no-deps --require-hashes --no-cache-dir --only-binary :all: \
+        --python-version 3.11 --implementation cp --abi cp311 --abi none "${platforms[@]}" \
+        --dest "$work/wheels" "${requirements[@]}" || fail "pip could not fetch the wheels (see above); run this again"
+    python3 - "$work" "${1:-}" <<'PYTHON'
+import glob, os, sys, zipfile
+
+work, cuda = sys.argv[1], sys.argv[2] == "--cuda"
+skip = () if cuda else ("libtorch_cuda", "libtorch_nvshmem")  # 0.5 GB that only a GPU uses
+for wheel in sorted(glob.glob(f"{work}/wheels/*.whl")):
+    with zipfile.ZipFile(wheel) as z:
+        for m in z.infolist():
+            top, _, rest = m.filename.partition("/")
+            wanted = {"torch": rest.startswith(("lib/", "include/", "share/")), "nvidia": True, "cmake": True}.get(top, False)
+            if wanted and not os.path.basename(rest).startswith(skip) and "libtorch_python" not in rest:
+                path = z.extract(m, f"{work}/tree")
+                if m.external_attr >> 16 & 0o111:  # zipfile drops the executable bit
+                    os.chmod(path, 0o755)
+for found in glob.glob(f"{work}/tree/nvidia/nccl/lib/libnccl.so.2"):  # the NCCL binding looks for libnccl.so
+    os.symlink("libnccl.so.2", found[: -len(".2")])
+PYTHON
+    echo "2.11.0" >"$work/tree/torch/build-version"
+    sync -f "$work/tree"
+    mv -T "$work/tree" "$deps"
+fi
+[ "$(readlink "$root/.deps" || true)" = "$deps" ] || ln -sfn "$deps" "$root/.deps"

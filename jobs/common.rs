@@ -1,0 +1,58 @@
+//! What all jobs share: the common options, logging, the exit code of a bug.
+
+use std::path::PathBuf;
+
+use atlas::{Result, config::Config};
+
+/// Options that every job with a configuration takes.
+#[derive(clap::Args)]
+pub struct Common {
+    /// The experiment's TOML; without it, the built-in defaults
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Change one key on top of the file, such as --set train.epochs=2 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Common {
+    pub fn config(&self) -> Result<Config> {
+        Config::load(self.config.as_deref(), &self.sets)
+    }
+
+    /// The job's result: `text` for a person, or `json` where asked for.
+    pub fn print(&self, text: impl std::fmt::Display, json: serde_json::Value) {
+        if self.json {
+            println!("{json}");
+        } else {
+            println!("{text}");
+        }
+    }
+}
+
+/// `RUST_LOG` decides; by default everything from `info` up goes to standard error, with a time of day.
+pub fn set_up_logging() {
+    use std::io::Write;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format(|f, record| {
+            let level = match record.level() {
+                log::Level::Info => String::new(),
+                level => format!("{}: ", level.as_str().to_lowercase()),
+            };
+            writeln!(f, "{} {level}{}", &f.timestamp_seconds().to_string()[11..19], record.args())
+        })
+        .init();
+}
+
+/// A panic is a bug: say so and exit 70, also when it happens in a worker thread.
+pub fn set_up_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        eprintln!("atlas: this is a bug; please report it with the lines above");
+        std::process::exit(70);
+    }));
+}

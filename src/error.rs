@@ -1,0 +1,64 @@
+//! The one error type of the library. Messages are lower-case fragments that name the file, key or rank, say what was
+//! expected and what to do next; the program prefixes them and turns the kind into an exit code.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong, by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line or the configuration is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The data is wrong: `path` names the file (or folder), `what` says what is the matter and what to do.
+    #[error("{path}: {what}")]
+    Data { path: PathBuf, what: String },
+    /// The operating system refused something.
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// The job stopped at a checkpoint, on request; run it again to go on.
+    #[error("{0}")]
+    Stopped(String),
+    /// The job failed for another reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::Usage(what.into())
+    }
+
+    pub fn data(path: impl AsRef<Path>, what: impl std::fmt::Display) -> Self {
+        Self::Data { path: path.as_ref().into(), what: what.to_string() }
+    }
+
+    pub fn failed(what: impl std::fmt::Display) -> Self {
+        Self::Failed(what.to_string())
+    }
+
+    /// For `map_err`: `fs::read(p).map_err(Error::io("read", p))`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The documented exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Data { .. } => 65,
+            Self::Stopped(_) => 75,
+            Self::Io { .. } | Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(e: tch::TchError) -> Self {
+        let text = e.to_string();
+        // libtorch appends its C++ stack; the first line says it all.
+        Self::Failed(format!("libtorch: {}", text.lines().next().unwrap_or(&text)))
+    }
+}

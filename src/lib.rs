@@ -1,0 +1,51 @@
+//! atlas turns the Human Protein Atlas, four-channel fluorescence images with up to 28 protein locations each, into a
+//! trained, scored multi-label classifier.
+//!
+//! The modules stand in the order in which a sample passes through them; each depends only on those before it.
+//!
+//! | step | modules | what happens |
+//! |---|---|---|
+//! | made data | [`synth`] | a made data set in the competition's layout, for tests and the demo |
+//! | data in | [`labels`] [`manifest`] [`image`] [`phash`] [`shard`] | list the samples, decode, resize, hash, pack into HDF5 shards |
+//! | order | [`dedup`] [`folds`] | group near-duplicates, keep one of each, split into stratified folds |
+//! | feed | [`sampler`] [`augment`] [`loader`] | order, augment and batch samples ahead of the training step |
+//! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
+//! | training | [`train`] [`checkpoint`] [`history`] | one fold, resumable at any moment with bit-equal results |
+//! | answer | [`predict`] [`thresholds`] [`metrics`] [`submission`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//!
+//! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
+//! pure function), [`error`] (messages and exit codes), [`progress`].
+//!
+//! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
+//! exit codes.
+
+pub mod artefact;
+pub mod augment;
+pub mod checkpoint;
+pub mod config;
+pub mod dedup;
+pub mod error;
+pub mod folds;
+pub mod history;
+pub mod image;
+pub mod labels;
+pub mod loader;
+pub mod loss;
+pub mod manifest;
+pub mod metrics;
+pub mod model;
+pub mod optim;
+pub mod phash;
+pub mod picture;
+pub mod predict;
+pub mod progress;
+pub mod rng;
+pub mod sampler;
+pub mod shard;
+pub mod submission;
+pub mod synth;
+pub mod thresholds;
+pub mod train;
+pub mod weights;
+
+pub use error::{Error, Result};

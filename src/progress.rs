@@ -1,0 +1,70 @@
+//! Progress of long work: a bar on a terminal, a line every few seconds in a log file.
+
+use std::{
+    io::IsTerminal,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Counts units of work; shared by threads.
+pub struct Progress {
+    bar: ProgressBar,
+    what: String,
+    unit: &'static str,
+    last_line: Mutex<Instant>,
+    start: Instant,
+}
+
+impl Progress {
+    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples").
+    pub fn new(what: impl Into<String>, unit: &'static str, total: u64) -> Self {
+        let what = what.into();
+        let visible = std::io::stderr().is_terminal();
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left").expect("a fixed template");
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what.clone()).with_message(unit);
+        Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now() }
+    }
+
+    /// `n` more units are done.
+    pub fn add(&self, n: u64) {
+        self.bar.inc(n);
+        if !self.bar.is_hidden() {
+            return;
+        }
+        let mut last = self.last_line.lock().unwrap_or_else(|e| e.into_inner());
+        if last.elapsed() > Duration::from_secs(10) {
+            *last = Instant::now();
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let rate = done as f64 / self.start.elapsed().as_secs_f64();
+            let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
+            log::info!("{}: {done}/{total} {}, {rate:.1}/s, {} left", self.what, self.unit, duration(left));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Seconds as a person reads them: `42 s`, `3 min 05 s`, `2 h 10 min`.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations_read_well() {
+        assert_eq!([42.0, 185.0, 7800.0].map(super::duration), ["42 s", "3 min 05 s", "2 h 10 min"]);
+    }
+}
