@@ -86,7 +86,7 @@ pub fn encode_png(pixels: &[u8], width: usize, height: usize, colour: png::Color
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(colour);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Fast);
+    encoder.set_compression(png::Compression::Balanced);
     let mut writer = encoder.write_header().map_err(Error::failed)?;
     writer.write_image_data(pixels).map_err(Error::failed)?;
     writer.finish().map_err(Error::failed)?;

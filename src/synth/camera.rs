@@ -22,15 +22,20 @@ pub struct Exposure {
 }
 
 impl Exposure {
-    pub fn new(channel: usize, rng: &mut Rng) -> Self {
+    /// Draws the exposure of a channel (0 red to 3 yellow) of a picture of `size` px.
+    pub fn new(channel: usize, size: usize, rng: &mut Rng) -> Self {
         // Ranges as seen in competition pictures, inside their extremes.
-        let (low, high, mean) = [(75.0, 235.0, 48.0), (45.0, 190.0, 45.0), (75.0, 220.0, 26.0), (75.0, 225.0, 55.0)][channel];
+        let (low, high, mean) = [(80.0, 245.0, 42.0), (55.0, 200.0, 42.0), (95.0, 225.0, 24.0), (70.0, 235.0, 45.0)][channel];
+        // DNA stains brightly, so blue is taken with little gain and noise.
+        let gain = if channel == 2 { 0.3 } else { 1.0 };
+        // A small picture stands for a larger one scaled down, whose noise is averaged.
+        let quiet = gain * (size as f32 / 512.0).sqrt().min(1.0);
         Self {
             top: rng.log_range(low, high),
             mean,
-            haze: if rng.chance(0.15) { rng.range(1.0, 8.0) } else { 0.0 },
-            grain: rng.log_range(0.25, 1.6),
-            read: rng.range(0.8, 2.6),
+            haze: if rng.chance(0.15) { quiet * rng.range(0.5, 6.0) } else { 0.0 },
+            grain: quiet * rng.log_range(0.3, 1.7),
+            read: quiet * rng.range(0.7, 2.0),
             vignette: rng.range(0.0, 0.22),
             blur: rng.range(0.06, 0.16),
         }
@@ -50,7 +55,7 @@ impl Exposure {
                 let dx = x as f32 - centre;
                 let v = (v * scale + self.haze) * (1.0 - falloff * (dx * dx + dy * dy));
                 let noise = (self.grain * v + self.read * self.read).sqrt() * rng.normal();
-                pixels.push((v + noise - 1.2 * self.read).round().clamp(0.0, 255.0) as u8);
+                pixels.push((v + noise - 1.9 * self.read).round().clamp(0.0, 255.0) as u8);
             }
         }
         pixels

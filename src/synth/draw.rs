@@ -142,3 +142,48 @@ impl Canvas {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Use, stream};
+
+    #[test]
+    fn draws_have_their_range_and_moments() {
+        let mut rng = stream(Use::Synth, 5, 0, 0);
+        let n = 40_000;
+        let counts = (0..n).fold([0; 3], |mut all, _| {
+            all[rng.count(4, 6) - 4] += 1;
+            all
+        });
+        assert!(counts.iter().all(|&c| (c - n / 3).abs() < 400), "{counts:?}");
+        let normal: Vec<f32> = (0..n).map(|_| rng.normal()).collect();
+        let mean = normal.iter().sum::<f32>() / n as f32;
+        let variance = normal.iter().map(|v| v * v).sum::<f32>() / n as f32;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        assert!((0..n).map(|_| rng.log_range(0.5, 8.0)).all(|v| (0.4999..8.001).contains(&v)));
+    }
+
+    #[test]
+    fn noise_is_smooth_and_repeats() {
+        let noise = Noise::new(&mut stream(Use::Synth, 5, 0, 1));
+        for i in 0..500 {
+            let (x, y) = (i as f32 * 0.37 - 80.0, i as f32 * 0.11);
+            assert!((noise.at(x, y) - noise.at(x + 0.01, y)).abs() < 0.03);
+            assert!((noise.at(x, y) - noise.at(x + 64.0, y - 64.0)).abs() < 1e-2);
+        }
+    }
+
+    #[test]
+    fn brushes_keep_to_their_place() {
+        let mut canvas = Canvas::new(32);
+        canvas.ring(16.0, 16.0, 8.0, 1.0, 0.7);
+        let at = |c: &Canvas, x: usize, y: usize| c.data[y * 32 + x];
+        assert_eq!((at(&canvas, 16, 16), at(&canvas, 24, 16), at(&canvas, 16, 8)), (0.0, 0.7, 0.7));
+        canvas.dot(-50.0, 10.0, 3.0, 1.0); // outside, not drawn and no panic
+        canvas.disc(31.0, 31.0, 2.0, 1.0);
+        canvas.shade(31.0, 31.0, 2.0, 0.5);
+        assert_eq!(at(&canvas, 31, 31), 0.5);
+        assert_eq!(canvas.data.iter().filter(|v| **v > 0.99).count(), 0);
+    }
+}

@@ -5,7 +5,7 @@
 use super::{
     draw::{Canvas, Draw, Noise},
     scene::{Phase, Point, Scene},
-    stains::{fill, microtubules, reticulum, spindles, trace},
+    stains::{fill, reticulum, spindles, trace},
 };
 use crate::rng::Rng;
 
@@ -341,7 +341,8 @@ fn cytosol(scene: &Scene, noise: &Noise, c: &mut Canvas) {
         let cloud = 0.8 + 0.4 * noise.at(x / (9.0 * unit) + 5.0, y / (9.0 * unit));
         let mitotic = scene.cells[usize::from(p.cell)].phase == Phase::Mitotic;
         let place = if p.n < 1.0 && !mitotic { 0.22 } else { 1.0 };
-        cloud * place * (p.edge / (2.5 * unit)).clamp(0.0, 1.0)
+        let grain = 0.75 + 0.5 * noise.at(x / (0.8 * unit), y / (0.8 * unit) + 21.0);
+        cloud * grain * place * (p.edge / (2.5 * unit)).clamp(0.0, 1.0)
     });
 }
 
@@ -362,15 +363,13 @@ fn rods_and_rings(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// A second, independent set of filaments, for stray staining that follows the cytoskeleton.
+/// Unspecific staining: a grainy haze in the cell, in the nucleus more or less than around it.
 pub fn stray(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
-    if rng.chance(0.25) {
-        return microtubules(scene, noise, rng);
-    }
     let mut canvas = Canvas::new(scene.size);
     let nucleus = rng.range(0.3, 1.2);
     fill(scene, &mut canvas, |p, x, y| {
-        let cloud = 0.6 + 0.8 * noise.at(x / (3.0 * scene.unit), y / (3.0 * scene.unit));
+        let (fine, coarse) = (1.1 * scene.unit, 4.0 * scene.unit);
+        let cloud = 0.3 + 1.6 * noise.at(x / fine, y / fine + 40.0) * (0.5 + noise.at(x / coarse, y / coarse));
         cloud * if p.n < 1.0 { nucleus } else { 1.0 }
     });
     canvas

@@ -115,3 +115,25 @@ fn pick(weights: impl Iterator<Item = f32> + Clone, rng: &mut Rng) -> Option<usi
         (at < 0.0).then_some(i)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_classes_pairs_and_sizes_follow_the_table() {
+        let sets = population();
+        assert_eq!(sets.len(), 31_072);
+        let both = |a: usize, b: usize| sets.iter().filter(|s| s.contains(a) && s.contains(b)).count() as f64;
+        for a in 0..CLASSES {
+            for b in 0..=a {
+                let (is, ought) = (both(a, b), f64::from(count(a, b)));
+                assert!((is - ought).abs() <= 4.0 + 0.01 * ought, "classes {a} and {b}: {is} instead of {ought}");
+            }
+        }
+        for (i, &ought) in CARDINALITY.iter().enumerate() {
+            let is = sets.iter().filter(|s| s.len() == i + 1).count();
+            assert!(is.abs_diff(ought) <= 30, "{is} sets of {} instead of {ought}", i + 1);
+        }
+    }
+}

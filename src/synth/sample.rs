@@ -31,7 +31,7 @@ pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Plane
                 *value *= scene.cells[usize::from(p.cell)].brightness[channel];
             }
         }
-        let exposure = Exposure::new(channel, rng);
+        let exposure = Exposure::new(channel, size, rng);
         channel += 1;
         exposure.expose(canvas, rng)
     });

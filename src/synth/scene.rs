@@ -77,7 +77,10 @@ pub struct Style {
     spacing: f32,
     kept: f32,
     radius: f32,
+    /// Long axis over short axis, less 1.
     elongation: f32,
+    /// Length of the tails of spindle-shaped cells, in radii.
+    tails: f32,
     spikes: f32,
     nucleus: f32,
 }
@@ -89,9 +92,10 @@ impl Style {
             spacing: if confluent { rng.range(1.35, 1.5) } else { rng.range(1.45, 1.9) },
             kept: if confluent { 1.0 } else { rng.range(0.5, 0.95) },
             radius: rng.range(0.85, 1.12),
-            elongation: rng.range(0.05, 0.45),
-            spikes: rng.range(0.01, 0.09),
-            nucleus: rng.range(0.37, 0.47),
+            elongation: rng.range(0.1, 1.2),
+            tails: if rng.chance(0.45) { rng.range(0.2, 1.0) } else { 0.0 },
+            spikes: rng.range(0.005, 0.045),
+            nucleus: rng.range(0.36, 0.5),
         }
     }
 }
@@ -274,7 +278,8 @@ impl Scene {
 fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f32>, rng: &mut Rng) -> Cell {
     let axis = axis.unwrap_or_else(|| rng.angle());
     let round = phase != Phase::Interphase;
-    let stretch = if round { 0.05 } else { style.elongation * rng.range(0.5, 1.3) };
+    let (aspect, tails) = if round { (1.05, 0.0) } else { (1.0 + style.elongation * rng.range(0.4, 1.2), style.tails * rng.range(0.0, 1.2)) };
+    let bend = rng.range(-0.4, 0.4);
     let waves: Vec<(f32, f32, f32)> = (2..=11)
         .map(|k| {
             let size = if round { 0.01 } else if k < 5 { 0.07 } else { style.spikes };
@@ -283,7 +288,10 @@ fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f3
         .collect();
     let outline = Outline::new(|a| {
         let wave: f32 = waves.iter().map(|&(k, size, phase)| size * (k * a + phase).cos()).sum();
-        radius * (1.0 + wave + stretch * (2.0 * (a - axis)).cos()).max(0.45)
+        let (cos, sin) = ((a - axis).cos(), (a - axis).sin());
+        let ellipse = 1.0 / (cos * cos / aspect + sin * sin * aspect).sqrt();
+        let tail = tails * (cos.abs().powi(12) * f32::from(u8::from(cos > 0.0)) + (a - axis - bend).cos().min(0.0).powi(12));
+        radius * (ellipse * (1.0 + wave) + tail).max(0.45)
     });
     let drift = if round { 0.0 } else { 0.14 * radius };
     let nucleus = (centre.0 + rng.range(-drift, drift), centre.1 + rng.range(-drift, drift));

@@ -35,23 +35,30 @@ pub fn trace(start: Point, mut angle: f32, length: f32, waver: f32, unit: f32, r
 pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
     let (mut canvas, unit) = (Canvas::new(scene.size), scene.unit);
     fill(scene, &mut canvas, |p, x, y| {
-        let cloud = noise.at(x / (7.0 * unit), y / (7.0 * unit));
-        (if p.n < 0.97 { 0.06 } else { 0.2 + 0.25 * cloud }) * (1.25 - 0.75 * p.q)
+        let cloud = noise.at(x / (7.0 * unit), y / (7.0 * unit)) * noise.at(x / (1.3 * unit), y / (1.3 * unit) + 3.0);
+        (if p.n < 0.97 { 0.04 } else { 0.08 + 0.4 * cloud }) * (1.2 - 0.7 * p.q)
     });
     for number in scene.resting() {
         let cell = &scene.cells[number];
-        for _ in 0..55 {
-            let start = (cell.mtoc.0 + unit * 2.0 * rng.normal(), cell.mtoc.1 + unit * 2.0 * rng.normal());
-            let brightness = rng.range(0.45, 1.0);
-            let length = rng.range(20.0, 60.0);
-            trace(start, rng.angle(), length, 0.035, unit, rng, |p, t| {
+        for k in 0..90 {
+            // Half of them start at the center, half anywhere around the nucleus and go outwards.
+            let (start, angle) = if k % 2 == 0 {
+                ((cell.mtoc.0 + unit * 2.5 * rng.normal(), cell.mtoc.1 + unit * 2.5 * rng.normal()), rng.angle())
+            } else {
+                let a = rng.angle();
+                let r = cell.nucleus_outline.at(a.cos(), a.sin()) * rng.range(1.0, 1.3);
+                ((cell.nucleus.0 + r * a.cos(), cell.nucleus.1 + r * a.sin()), a + 0.7 * rng.normal())
+            };
+            let brightness = rng.range(0.35, 1.0);
+            let length = rng.range(15.0, 60.0);
+            trace(start, angle, length, 0.05, unit, rng, |p, t| {
                 let Some(pixel) = scene.at(p) else { return true };
                 if usize::from(pixel.cell) != number {
                     return false;
                 }
                 // A filament passes over or under the nucleus, dimmer there as it is out of focus.
                 let dim = if pixel.n < 1.0 { 0.25 } else { 1.0 };
-                canvas.dot(p.0, p.1, 0.45 * unit, dim * brightness * (1.0 - 0.5 * t));
+                canvas.dot(p.0, p.1, 0.4 * unit, dim * brightness * (1.0 - 0.4 * t));
                 true
             });
         }
@@ -85,7 +92,7 @@ pub fn nuclei(scene: &Scene, noise: &Noise) -> Canvas {
     let (mut canvas, unit) = (Canvas::new(scene.size), scene.unit);
     fill(scene, &mut canvas, |p, x, y| {
         if p.n >= 1.0 {
-            return if p.q < 1.0 { 0.012 } else { 0.0 };
+            return if p.q < 1.0 { 0.006 } else { 0.0 };
         }
         let grain = noise.at(x / (2.2 * unit), y / (2.2 * unit)) * 0.5 + 0.5 * noise.at(x / (5.0 * unit) + 9.0, y / (5.0 * unit));
         (0.55 + 0.6 * grain) * ((1.0 - p.n) * 9.0).min(1.0)
@@ -113,9 +120,11 @@ pub fn reticulum(scene: &Scene, noise: &Noise) -> Canvas {
             return 0.07;
         }
         let net = noise.net(x / (3.2 * unit), y / (3.2 * unit)).max(0.7 * noise.net(x / (4.6 * unit) + 31.0, y / (4.6 * unit)));
-        let fade = (1.15 - p.q).clamp(0.0, 1.0);
-        let rim = if p.n < 1.12 { 0.35 } else { 0.0 };
-        fade * (0.3 + 0.6 * net) + rim
+        let grain = noise.at(x / (0.9 * unit) + 7.0, y / (0.9 * unit)) * noise.at(x / (2.0 * unit), y / (2.0 * unit) + 11.0);
+        let fade = (1.1 - p.q).clamp(0.0, 1.0);
+        // Densest against the nucleus, with no line around it.
+        let near = 1.0 / (1.0 + 2.5 * (p.n - 1.0).max(0.0));
+        fade * (0.25 + 0.45 * net + 0.7 * grain) * (0.45 + 0.9 * near)
     });
     canvas
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use rayon::prelude::*;
+
 use super::{
     Options,
     copies::{encode_jpeg, quality},
@@ -76,7 +78,7 @@ pub fn contact_sheet(folder: &Path, options: &Options, made: &[Made]) -> Result<
     let train = || (0..made.len()).filter(|&i| made[i].place == Place::Train && made[i].copy_of.is_none());
     let shown: Vec<usize> =
         (0..CLASSES).filter_map(|c| train().filter(|&i| made[i].labels.contains(c)).min_by_key(|&i| made[i].labels.len())).collect();
-    let planes: Vec<Planes> = shown.iter().map(|&i| render(options, made, i)).collect::<Result<_>>()?;
+    let planes: Vec<Planes> = shown.par_iter().map(|&i| render(options, made, i)).collect::<Result<_>>()?;
     let tiles: Vec<Tile> = planes
         .iter()
         .zip(&shown)
