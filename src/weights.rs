@@ -1,1 +1,1 @@
-//! weights
+//! Weights in and out.
