@@ -37,6 +37,8 @@ macro_rules! jobs {
 // In the order of the pipeline; then the tools.
 jobs! {
     config,
+    weights,
+    forward,
 }
 
 fn main() -> ExitCode {
