@@ -38,6 +38,8 @@ macro_rules! jobs {
 jobs! {
     synth,
     config,
+    weights,
+    forward,
 }
 
 fn main() -> ExitCode {
