@@ -36,6 +36,7 @@ macro_rules! jobs {
 
 // In the order of the pipeline; then the tools.
 jobs! {
+    evaluate,
     config,
 }
 
