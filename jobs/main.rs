@@ -37,9 +37,13 @@ macro_rules! jobs {
 // In the order of the pipeline; then the tools.
 jobs! {
     synth,
-    config,
+    train,
+    predict,
+    submit,
+    evaluate,
     weights,
     forward,
+    config,
 }
 
 fn main() -> ExitCode {
