@@ -76,7 +76,8 @@ fn external_files_carry_signal_in_their_own_colour_only() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), &Options { samples: 4, test: 0, external: 4, duplicates: 0.0, ..options() }).unwrap();
     let (rows, _) = read_table(&dir.path().join("external/HPAv18_made.csv")).unwrap();
-    for (colour, own) in [("red", [true, false, false]), ("green", [false, true, false]), ("blue", [false, false, true]), ("yellow", [true, true, false])]
+    for (colour, own) in
+        [("red", [true, false, false]), ("green", [false, true, false]), ("blue", [false, false, true]), ("yellow", [true, true, false])]
     {
         let path = dir.path().join(format!("external/images/{}_{colour}.jpg", rows[0].0));
         let image = image::open(path).unwrap().into_rgb8();
@@ -148,7 +149,9 @@ fn rare_classes_are_lifted_and_totals_stay() {
 fn real_frequencies_without_a_floor() {
     let made = plan(&Options { samples: 20_000, test: 0, external: 0, duplicates: 0.0, ..options() }).unwrap();
     // Counts of the competition's 31,072 training samples.
-    for (classes, ought) in [(vec![0], 12_885), (vec![25], 8228), (vec![0, 25], 3631), (vec![0, 21], 1343), (vec![9, 10], 28), (vec![27], 11)] {
+    for (classes, ought) in
+        [(vec![0], 12_885), (vec![25], 8228), (vec![0, 25], 3631), (vec![0, 21], 1343), (vec![9, 10], 28), (vec![27], 11)]
+    {
         let is = made.iter().filter(|m| classes.iter().all(|&c| m.labels.contains(c))).count() as f64;
         let expected = f64::from(ought) * 20_000.0 / 31_072.0;
         assert!((is - expected).abs() < 4.0 * expected.sqrt() + 1.0, "{classes:?}: {is} instead of {expected:.0}");

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn draws_have_their_range_and_moments() {
         let mut rng = stream(Use::Synth, 5, 0, 0);
-        let n = 40_000;
+        let n = 40_000i32;
         let counts = (0..n).fold([0; 3], |mut all, _| {
             all[rng.count(4, 6) - 4] += 1;
             all

@@ -199,10 +199,8 @@ fn actin(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
             let brightness = rng.range(0.55, 1.0);
             let (mut along, end) = (-reach * rng.range(0.5, 1.0), reach * rng.range(0.5, 1.0));
             while along < end {
-                let p = (
-                    cell.centre.0 + along * angle.cos() - offset * axis.sin(),
-                    cell.centre.1 + along * angle.sin() + offset * axis.cos(),
-                );
+                let p =
+                    (cell.centre.0 + along * angle.cos() - offset * axis.sin(), cell.centre.1 + along * angle.sin() + offset * axis.cos());
                 if scene.at(p).is_some_and(|x| usize::from(x.cell) == number && x.q < 0.97) {
                     c.dot(p.0, p.1, 0.6 * unit, brightness);
                 }

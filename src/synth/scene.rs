@@ -278,11 +278,18 @@ impl Scene {
 fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f32>, rng: &mut Rng) -> Cell {
     let axis = axis.unwrap_or_else(|| rng.angle());
     let round = phase != Phase::Interphase;
-    let (aspect, tails) = if round { (1.05, 0.0) } else { (1.0 + style.elongation * rng.range(0.4, 1.2), style.tails * rng.range(0.0, 1.2)) };
+    let (aspect, tails) =
+        if round { (1.05, 0.0) } else { (1.0 + style.elongation * rng.range(0.4, 1.2), style.tails * rng.range(0.0, 1.2)) };
     let bend = rng.range(-0.4, 0.4);
     let waves: Vec<(f32, f32, f32)> = (2..=11)
         .map(|k| {
-            let size = if round { 0.01 } else if k < 5 { 0.07 } else { style.spikes };
+            let size = if round {
+                0.01
+            } else if k < 5 {
+                0.07
+            } else {
+                style.spikes
+            };
             (k as f32, rng.range(-size, size), rng.angle())
         })
         .collect();
