@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use atlas::{Result, config::Config};
+use atlas::{
+    Error, Result,
+    config::Config,
+    manifest::{Manifest, Plan},
+};
 
 /// Options that every job with a configuration takes.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct Common {
     /// The experiment's TOML; without it, the built-in defaults
     #[arg(long, value_name = "FILE")]
@@ -30,6 +34,33 @@ impl Common {
         } else {
             println!("{text}");
         }
+    }
+}
+
+/// Which share of the shards a task of an array job does.
+#[derive(clap::Args, Clone, Default)]
+pub struct Tasks {
+    /// Number of this task (default: SLURM_ARRAY_TASK_ID; outside an array, all tasks at once)
+    #[arg(long, value_name = "I")]
+    pub task: Option<usize>,
+    /// Number of tasks (default: what `plan` fixed, never the size of the array at hand)
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<usize>,
+}
+
+impl Tasks {
+    /// (task, tasks), where task does the shards task, task + tasks, ...
+    pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
+        let from_slurm = || std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|t| t.parse().ok());
+        let Some(task) = self.task.or_else(from_slurm) else { return Ok((0, 1)) };
+        let tasks = match self.tasks {
+            Some(tasks) => tasks,
+            None => Plan::read(work, &Manifest::read(work)?)?.tasks,
+        };
+        if task >= tasks {
+            return Err(Error::usage(format!("--task {task}: there are {tasks} tasks, 0 to {}", tasks.saturating_sub(1))));
+        }
+        Ok((task, tasks))
     }
 }
 

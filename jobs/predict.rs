@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let (task, tasks) = args.tasks.resolve(&config)?;
+    let (task, tasks) = args.tasks.resolve(&config.paths.work)?;
     let (made, left) = predict::predict(&config, &run, task, tasks)?;
     let folder = run.folder.join("predictions");
     let text = match made + left {

@@ -8,7 +8,7 @@ use atlas::{
     config::{Config, Method},
     labels::{CLASSES, Labels, NAMES},
     manifest::Manifest,
-    metrics, picture,
+    metrics, plot,
     predictions::Predictions,
     results::Run,
     submission, thresholds,
@@ -34,14 +34,6 @@ pub struct Args {
     common: Common,
 }
 
-const METHODS: [(Method, &str); 5] = [
-    (Method::Half, "half"),
-    (Method::Optimum, "optimum"),
-    (Method::Proportion, "proportion"),
-    (Method::Shrunken, "shrunken"),
-    (Method::Constant, "constant"),
-];
-
 /// A method's thresholds and what they score on the out-of-fold predictions.
 struct Fit {
     method: Method,
@@ -55,16 +47,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
     let (valid, truth) = out_of_fold(&config, &run)?;
-    let probabilities = &valid.probabilities;
-    let fits: Vec<Fit> = METHODS
+    let probabilities = valid.probabilities.view();
+    let fits: Vec<Fit> = thresholds::METHODS
         .iter()
         .map(|&(method, name)| {
             let thresholds = thresholds::fit(method, probabilities, &truth);
             Fit {
                 method,
                 name,
-                cross_fitted: thresholds::cross_fitted(method, probabilities, &truth, 5, config.split.seed).0,
-                in_sample: metrics::macro_f1(probabilities, &truth, &thresholds),
+                cross_fitted: thresholds::cross_fitted(method, probabilities, &truth, 5, config.split.seed).macro_f1,
+                in_sample: metrics::macro_f1(&metrics::counts(probabilities, &truth, &thresholds)),
                 thresholds,
             }
         })
@@ -74,7 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     write_tables(&run, &fits)?;
     let counts = metrics::counts(probabilities, &truth, &chosen.thresholds);
     let title = format!("out-of-fold F1 per class, {} thresholds (in sample)", chosen.name);
-    artefact::write(run.folder.join("scores.svg"), picture::per_class_svg(&title, &counts)?)?;
+    artefact::write(run.folder.join("scores.svg"), plot::per_class(&title, &counts)?)?;
     let written = write_submissions(&config, &run, chosen)?;
 
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
@@ -85,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     text += if written { ", submission.csv, submission_optimal_threshold.csv" } else { " (no test predictions, so no submission)" };
     let scores: serde_json::Map<_, _> =
         fits.iter().map(|f| (f.name.to_string(), json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample }))).collect();
-    args.common.print(text, json!({ "run": run.folder, "used": chosen.name, "scores": scores, "map": metrics::mean_average_precision(probabilities, &truth) }));
+    args.common.print(text, json!({ "run": run.folder, "used": chosen.name, "scores": scores, "map": metrics::mean_average_precision(&metrics::average_precision(probabilities, &truth)) }));
     Ok(())
 }
 
@@ -145,7 +137,7 @@ fn write_submissions(config: &Config, run: &Run, chosen: &Fit) -> anyhow::Result
     }
     let sample = config.data.kaggle.as_ref().map(|k| k.join("sample_submission.csv")).filter(|p| p.exists());
     let ids = match &sample {
-        Some(path) => submission::sample_ids(path)?,
+        Some(path) => submission::read_ids(path)?,
         None => {
             log::warn!("there is no sample_submission.csv: the submissions list the test images by id");
             let mut ids: Vec<String> = rows.keys().cloned().collect();

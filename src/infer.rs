@@ -27,15 +27,10 @@ pub struct Predictor<'a> {
 impl Predictor<'_> {
     /// Logits `[n, 28]` of `samples` (positions in the store), reduced over the crops.
     pub fn logits(&self, store: &Arc<Store>, samples: &[usize], tta: Tta, progress: Option<&Progress>) -> Result<Array2<f32>> {
-        let views = match tta {
-            Tta::None => 1,
-            Tta::FiveCrop => 5,
-            Tta::FiveCropD4 => 40,
-        };
-        let side = if tta == Tta::None { self.config.augment.resize } else { self.config.augment.crop } as usize;
+        let make = Make::Eval { augment: self.config.augment.clone(), tta };
+        let (views, side) = (make.views(), make.side());
         let per_batch = (self.config.predict.batch / views).max(1);
         let batches: Vec<Vec<Draw>> = samples.chunks(per_batch).map(|c| c.iter().map(|&s| Draw { sample: s, key: 0 }).collect()).collect();
-        let make = Make::Eval { augment: self.config.augment.clone(), tta };
         let mut out = Vec::with_capacity(samples.len() * CLASSES);
         for batch in Loader::new(store.clone(), batches, make, self.config.threads(), 2) {
             let batch = batch?;

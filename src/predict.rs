@@ -17,7 +17,7 @@ use crate::{
     predictions::Predictions,
     progress::Progress,
     results::Run,
-    shard::{self, Store},
+    shard::Store,
     train::weights_path,
 };
 
@@ -40,10 +40,15 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize) -> Result<
     let weights: Vec<PathBuf> = folds.iter().map(|&k| weights_path(config, run, k)).collect();
     let sums = weights.iter().map(|w| artefact::checksum_file(w)).collect::<Result<Vec<_>>>()?;
     let settings = format!("{:?} {:?} {:?}", config.predict, config.augment, config.train.precision);
-    let all = shard::paths(&config.paths.work, Part::Test)?;
-    let mut todo = Vec::new();
-    let mut left = 0;
-    for shard in all.into_iter().skip(task).step_by(tasks.max(1)) {
+    let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
+    let (mut todo, mut left, mut at) = (Vec::new(), 0, 0);
+    for (number, shard) in store.shards().iter().enumerate() {
+        let samples: Vec<usize> = (at..at + shard.len()).collect();
+        at += shard.len();
+        if number % tasks.max(1) != task {
+            continue;
+        }
+        let shard = shard.path().to_path_buf();
         let mut parts: Vec<Vec<u8>> = sums.iter().map(|s| s.to_le_bytes().to_vec()).collect();
         parts.push(settings.clone().into_bytes());
         parts.push(artefact::checksum_file(&shard)?.to_le_bytes().to_vec());
@@ -51,10 +56,10 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize) -> Result<
         if Predictions::is_fresh(&path(run, &shard), source) {
             left += 1;
         } else {
-            todo.push((Arc::new(Store::of(std::slice::from_ref(&shard))?), shard, source));
+            todo.push((samples, shard, source));
         }
     }
-    let total: usize = todo.iter().map(|(s, ..)| s.len()).sum();
+    let total: usize = todo.iter().map(|(samples, ..)| samples.len()).sum();
     let progress = Progress::new("predict", "samples", (total * folds.len()) as u64);
     let mut means: Vec<Array2<f32>> = todo.iter().map(|(s, ..)| Array2::zeros((s.len(), CLASSES))).collect();
     for file in &weights {
@@ -63,14 +68,13 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize) -> Result<
         }
         let (network, normalization) = infer::load(file, config.train.precision, config)?;
         let predictor = Predictor { network: &network, normalization: &normalization, config };
-        for ((store, ..), mean) in todo.iter().zip(&mut means) {
-            let samples: Vec<usize> = (0..store.len()).collect();
-            let probabilities = predictor.logits(store, &samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);
+        for ((samples, ..), mean) in todo.iter().zip(&mut means) {
+            let probabilities = predictor.logits(&store, samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);
             *mean += &(probabilities / folds.len() as f32);
         }
     }
-    for ((store, shard, source), probabilities) in todo.iter().zip(means) {
-        let ids = (0..store.len()).map(|i| store.id(i).to_string()).collect();
+    for ((samples, shard, source), probabilities) in todo.iter().zip(means) {
+        let ids = samples.iter().map(|&i| store.id(i).to_string()).collect();
         Predictions { ids, probabilities }.write(&path(run, shard), *source)?;
     }
     Ok((todo.len(), left))

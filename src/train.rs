@@ -27,7 +27,7 @@ use crate::{
     predictions::Predictions,
     progress::{Progress, duration},
     results::Run,
-    sampler, thresholds,
+    thresholds,
 };
 
 /// What a finished fold has to say.
@@ -139,7 +139,7 @@ fn end_epoch(session: &mut Session, data: &FoldData) -> Result<()> {
     let labels: Vec<Labels> = draws.iter().map(|&s| data.store.labels(s)).collect();
     let seen = Array2::from_shape_vec((draws.len(), CLASSES), session.seen_logits.clone()).map_err(Error::failed)?;
     let probabilities = seen.mapv(sigmoid);
-    let train_macro_f1 = metrics::macro_f1(&probabilities, &labels, &[0.5; CLASSES]);
+    let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
     write_samples(session, data, epoch, "train", &draws, &labels, &seen)?;
 
     let mut row = Row {
@@ -204,9 +204,9 @@ fn validate(session: &Session, data: &FoldData, row: &mut Row) -> Result<()> {
         sum += loss::total(&logits, &one_hot(part), &config.train.loss).double_value(&[]) * part.len() as f64;
     }
     row.valid_loss = Some(sum / labels.len() as f64);
-    row.macro_f1 = Some(metrics::macro_f1(&probabilities, &labels, &[0.5; CLASSES]));
-    row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, &probabilities, &labels, 2, 0).0);
-    row.map = Some(metrics::mean_average_precision(&probabilities, &labels));
+    row.macro_f1 = Some(macro_f1_at_half(&probabilities, &labels));
+    row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, 2, 0).macro_f1);
+    row.map = Some(mean_average_precision(&probabilities, &labels));
     write_samples(session, data, row.epoch, "val", &data.valid, &labels, &logits)
 }
 
@@ -234,8 +234,8 @@ fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Inst
         fold: session.fold,
         epochs: session.state.epoch,
         epoch_used: if config.train.keep == Keep::Best { session.state.best.map_or(session.state.epoch, |b| b.1) } else { session.state.epoch },
-        map: metrics::mean_average_precision(&probabilities, &labels),
-        macro_f1: metrics::macro_f1(&probabilities, &labels, &[0.5; CLASSES]),
+        map: mean_average_precision(&probabilities, &labels),
+        macro_f1: macro_f1_at_half(&probabilities, &labels),
         seconds: start.elapsed().as_secs_f64(),
     };
     let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
@@ -251,6 +251,14 @@ pub fn weights_path(config: &Config, run: &Run, fold: usize) -> std::path::PathB
         Keep::Best => folder.best(),
         Keep::Last => folder.last(),
     }
+}
+
+fn macro_f1_at_half(probabilities: &Array2<f32>, labels: &[Labels]) -> f64 {
+    metrics::macro_f1(&metrics::counts(probabilities.view(), labels, &[0.5; CLASSES]))
+}
+
+fn mean_average_precision(probabilities: &Array2<f32>, labels: &[Labels]) -> f64 {
+    metrics::mean_average_precision(&metrics::average_precision(probabilities.view(), labels))
 }
 
 /// `[n, 28]` f32 of 0 and 1.

@@ -17,7 +17,7 @@ use crate::{
     optim::{Ema, Optimizer, Schedule},
     results::{Run, processor},
     sampler::{self, Draw},
-    weights,
+    weights::Weights,
 };
 
 pub struct Session<'a> {
@@ -45,10 +45,10 @@ impl<'a> Session<'a> {
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
         let nhwc = channels_last(train.layout, train.precision, Device::Cpu);
-        let network = Network::new(&spec, train.seed, nhwc, Device::Cpu)?;
-        if let Some(path) = &config.model.weights {
-            weights::load(path, &network)?;
-        }
+        let network = match &config.model.weights {
+            Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
+            None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
+        };
         let folder = Folder::of(&run.fold(fold));
         let state = State {
             spec,
