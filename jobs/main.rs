@@ -36,6 +36,10 @@ macro_rules! jobs {
 
 // In the order of the pipeline; then the tools.
 jobs! {
+    plan,
+    preprocess,
+    hash,
+    verify,
     config,
 }
 
