@@ -37,10 +37,17 @@ macro_rules! jobs {
 // In the order of the pipeline; then the tools.
 jobs! {
     synth,
+    plan,
+    preprocess,
+    dedup,
+    split,
     train,
     predict,
     submit,
+    run,
     evaluate,
+    hash,
+    verify,
     weights,
     forward,
     config,

@@ -56,8 +56,7 @@ fn windows(from: usize, to: usize) -> Vec<Window> {
         let center = (x as f64 + 0.5) * scale;
         let start = (center - support + 0.5).max(0.0) as usize;
         let end = ((center + support + 0.5) as usize).min(from);
-        let mut weights: Vec<f64> =
-            (0..end - start).map(|i| lanczos(((i + start) as f64 - center + 0.5) * (1.0 / stretch))).collect();
+        let mut weights: Vec<f64> = (0..end - start).map(|i| lanczos(((i + start) as f64 - center + 0.5) * (1.0 / stretch))).collect();
         let total: f64 = weights.iter().sum();
         if total != 0.0 {
             weights.iter_mut().for_each(|w| *w /= total);

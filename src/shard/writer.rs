@@ -6,12 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hdf5::{
-    dataset::AllocTime,
-    dataset::FillTime,
-    file::LibraryVersion,
-    types::VarLenUnicode,
-};
+use hdf5::{dataset::AllocTime, dataset::FillTime, file::LibraryVersion, types::VarLenUnicode};
 
 use super::{FORMAT, Reader, Tables};
 use crate::{
@@ -129,7 +124,8 @@ impl Writer {
     fn write_tables(&self) -> hdf5::Result<()> {
         let t = &self.tables;
         let file = options().open_rw(&self.images.temporary)?;
-        let ids: Vec<VarLenUnicode> = t.ids.iter().map(|id| id.parse().map_err(|e| hdf5::Error::from(format!("id {id}: {e}")))).collect::<Result<_, _>>()?;
+        let ids: Vec<VarLenUnicode> =
+            t.ids.iter().map(|id| id.parse().map_err(|e| hdf5::Error::from(format!("id {id}: {e}")))).collect::<Result<_, _>>()?;
         let flat = |rows: &[[u64; 4]]| ndarray::Array2::from_shape_vec((rows.len(), 4), rows.as_flattened().to_vec()).expect("4 per row");
         let new = || file.new_dataset_builder().obj_track_times(false);
         new().with_data(&ids).create("ids")?;
