@@ -36,6 +36,8 @@ macro_rules! jobs {
 
 // In the order of the pipeline; then the tools.
 jobs! {
+    dedup,
+    split,
     evaluate,
     config,
 }
