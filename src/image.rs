@@ -1,1 +1,147 @@
-//! image
+//! Pictures in: one channel of a sample from PNG, JPEG or TIFF, 8 or 16 bit, gzipped or not, as 8-bit gray.
+//!
+//! What a file is is told from its bytes, never from its name. Dimensions are read and checked before memory is taken.
+//! A gray picture is taken as it is, 16 bit scaled to 8 (`v / 257`, rounded, so that an 8-bit value times 257 gives that
+//! value again). In a coloured one the signal lies in the plane of its channel: red in R, green in G, blue in B, yellow
+//! in `(R + G) / 2`, halves rounded up; reading those as gray would darken blue eightfold.
+
+use std::{fs, io::Read, path::Path};
+
+use fast_image_resize as fir;
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+mod decode;
+
+use decode::Raster;
+
+/// One gray channel, row by row, on the scale 0 to 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plane {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: Vec<u8>,
+}
+
+/// A picture's file in memory, recognised and measured but not yet decoded.
+pub struct Encoded<'a> {
+    path: &'a Path,
+    bytes: Vec<u8>,
+    header: decode::Header,
+}
+
+/// Decodes `channel` (0 red, 1 green, 2 blue, 3 yellow) of the picture at `path`.
+///
+/// # Errors
+/// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is wider or higher than
+/// `max_side` pixels.
+pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane> {
+    Encoded::read(path, max_side)?.channel(channel)
+}
+
+impl<'a> Encoded<'a> {
+    /// Reads a file (inflates it where it is gzipped) and looks at its header.
+    pub fn read(path: &'a Path, max_side: u32) -> Result<Self> {
+        // No picture within the limit is larger than its 16-bit RGB pixels plus some headers.
+        let largest = u64::from(max_side).pow(2) * 6 + (1 << 20);
+        let file = fs::File::open(path).map_err(Error::io("open", path))?;
+        let mut bytes = Vec::new();
+        file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        if bytes.len() as u64 > largest {
+            return Err(Error::data(path, format!("is larger than any picture of {max_side} pixels a side (preprocess.max_pixels_side)")));
+        }
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            bytes = inflate(&bytes, largest).map_err(|what| Error::data(path, what))?;
+        }
+        let header = decode::header(&bytes).map_err(|what| Error::data(path, what))?;
+        let (w, h) = (header.width, header.height);
+        if w == 0 || h == 0 {
+            return Err(Error::data(path, format!("the picture is empty ({w}x{h} pixels)")));
+        }
+        if w.max(h) > max_side {
+            return Err(Error::data(path, format!("{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not decoded")));
+        }
+        Ok(Self { path, bytes, header })
+    }
+
+    /// Width and height in pixels.
+    pub fn dimensions(&self) -> (u32, u32) {
+        (self.header.width, self.header.height)
+    }
+
+    /// Whether it is a JPEG, which takes longer per pixel.
+    pub fn is_jpeg(&self) -> bool {
+        self.header.format == decode::Format::Jpeg
+    }
+
+    /// About how many bytes of memory decoding takes at its peak.
+    pub fn memory(&self) -> u64 {
+        u64::from(self.header.width) * u64::from(self.header.height) * self.header.bytes_per_pixel
+    }
+
+    /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
+    pub fn channel(self, channel: usize) -> Result<Plane> {
+        self.plane(|rgb| match channel {
+            3 => (u16::from(rgb[0]) + u16::from(rgb[1])).div_ceil(2) as u8,
+            c => rgb[c],
+        })
+    }
+
+    /// Decodes to brightness as Pillow's `convert("L")` does: gray as it is, colours by [`luma`].
+    pub fn luma(self) -> Result<Plane> {
+        self.plane(|rgb| luma(rgb[0], rgb[1], rgb[2]))
+    }
+
+    fn plane(self, pick: impl Fn(&[u8]) -> u8) -> Result<Plane> {
+        let Raster { step, pixels } = decode::decode(self.bytes, &self.header).map_err(|what| Error::data(self.path, what))?;
+        let (width, height) = (self.header.width as usize, self.header.height as usize);
+        if pixels.len() != width * height * step {
+            return Err(Error::data(self.path, "a picture layout that is not supported; convert it to PNG"));
+        }
+        let pixels = match step {
+            1 => pixels,
+            2 => pixels.chunks_exact(2).map(|p| p[0]).collect(), // gray and alpha
+            _ => pixels.chunks_exact(step).map(pick).collect(),
+        };
+        Ok(Plane { width, height, pixels })
+    }
+}
+
+/// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the packed size: a bomb
+/// inflates a thousandfold, a dark 16-bit microscope picture some tenfold.
+fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
+    let limit = largest.min((64 << 20).max(packed.len() as u64 * 100));
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(packed).take(limit + 1).read_to_end(&mut bytes).map_err(|e| format!("broken gzip data: {e}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("inflates to more than {limit} bytes, more than a picture within preprocess.max_pixels_side needs"));
+    }
+    Ok(bytes)
+}
+
+/// Brightness of a colour (ITU-R 601) in Pillow's fixed-point arithmetic.
+pub fn luma(r: u8, g: u8, b: u8) -> u8 {
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+}
+
+/// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with its support widened
+/// along a side that shrinks). The aspect is not kept: the data is square, and a picture that is not must fill the same
+/// frame in all four channels.
+pub fn resize(plane: &Plane, side: usize) -> Plane {
+    if plane.width == side && plane.height == side {
+        return plane.clone();
+    }
+    let shrinks = plane.width >= side && plane.height >= side;
+    let filter = if shrinks { fir::FilterType::Box } else { fir::FilterType::Bilinear };
+    let size = |n: usize| u32::try_from(n).expect("sides are checked when read");
+    let from = fir::images::ImageRef::new(size(plane.width), size(plane.height), &plane.pixels, fir::PixelType::U8)
+        .expect("a plane holds width x height bytes");
+    let mut to = fir::images::Image::new(size(side), size(side), fir::PixelType::U8);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+    fir::Resizer::new().resize(&from, &mut to, &options).expect("both images are 8-bit gray");
+    Plane { width: side, height: side, pixels: to.into_vec() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,78 @@
-//! shard
+//! Shards: HDF5 files with a run of samples each, ready to be fed to training. One writer ([`Builder`]), many readers
+//! ([`Reader`] for one file, [`Store`] for a whole part of the data).
+//!
+//! Format 1: `/images` u8 `[n, h, w, 4]` (red, green, blue, yellow), contiguous and uncompressed, so that a reader can
+//! seek in it; `/ids` variable-length UTF-8 `[n]`; `/labels` u8 `[n, 28]` (absent in test shards); `/phash` u64 `[n, 4]`,
+//! of the channels before they were resized; `/checksum` u64 `[n]`, the xxh3 of each image; `/mean` and `/std` f64 `[4]`
+//! over the pixels of the shard, on the scale 0 to 255; attributes `format_version`, `size`, `channels`,
+//! `manifest_hash`, `atlas_version`, and `tables_checksum`, the xxh3 of everything but the images.
+
+use std::path::{Path, PathBuf};
+
+use crate::{artefact::checksum_parts, labels::Labels, manifest::Part};
+
+mod build;
+mod reader;
+mod store;
+mod writer;
+
+pub use build::{Bad, Builder, Outcome, Settings, quarantine_path, quarantined};
+pub use reader::Reader;
+pub use store::Store;
+pub use writer::{Entry, Writer};
+
+/// Version of the file format.
+pub const FORMAT: u32 = 1;
+
+/// The shard `number` of a part in a work folder.
+pub fn path(work: &Path, part: Part, number: usize) -> PathBuf {
+    work.join("shards").join(format!("{}-{number:05}.h5", part.name()))
+}
+
+/// The shards of a part that exist in a work folder, in order.
+pub fn paths(work: &Path, part: Part) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(work.join("shards"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| {
+            e.file_name()
+                .to_str()
+                .and_then(|n| n.strip_prefix(part.name())?.strip_prefix('-')?.strip_suffix(".h5"))
+                .is_some_and(|n| n.parse::<usize>().is_ok())
+        })
+        .map(|e| e.path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Everything in a shard but its pixels.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tables {
+    ids: Vec<String>,
+    /// `None` in test shards.
+    labels: Option<Vec<Labels>>,
+    phash: Vec<[u64; 4]>,
+    checksum: Vec<u64>,
+    mean: [f64; 4],
+    std: [f64; 4],
+    size: usize,
+    manifest_hash: u64,
+}
+
+impl Tables {
+    /// xxh3 over all fields.
+    fn checksum(&self) -> u64 {
+        let numbers = |it: &mut dyn Iterator<Item = u64>| it.flat_map(u64::to_le_bytes).collect::<Vec<u8>>();
+        let labels: Vec<u8> = self.labels.iter().flatten().flat_map(|l| l.one_hot()).collect();
+        checksum_parts([
+            self.ids.join("\n").as_bytes(),
+            &labels,
+            &numbers(&mut self.phash.iter().flatten().copied()),
+            &numbers(&mut self.checksum.iter().copied()),
+            &numbers(&mut self.mean.iter().chain(&self.std).map(|x| x.to_bits())),
+            &numbers(&mut [self.size as u64, self.manifest_hash].into_iter()),
+        ])
+    }
+}
