@@ -1,12 +1,18 @@
 //! What all jobs share: the common options, logging, the exit code of a bug.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use atlas::{
     Error, Result,
     config::Config,
     manifest::{Manifest, Plan},
 };
+
+/// Set while `run` runs the other jobs: what they print is then progress, not the result.
+pub static NESTED: AtomicBool = AtomicBool::new(false);
 
 /// Options that every job with a configuration takes.
 #[derive(clap::Args, Clone)]
@@ -29,7 +35,9 @@ impl Common {
 
     /// The job's result: `text` for a person, or `json` where asked for.
     pub fn print(&self, text: impl std::fmt::Display, json: serde_json::Value) {
-        if self.json {
+        if NESTED.load(Relaxed) {
+            text.to_string().lines().for_each(|line| log::info!("  {line}"));
+        } else if self.json {
             println!("{json}");
         } else {
             println!("{text}");

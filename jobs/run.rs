@@ -1,13 +1,19 @@
 //! `atlas run`
 
-use std::time::Instant;
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
-use atlas::{progress::duration, results::Run};
+use atlas::{
+    progress::duration,
+    results::Run,
+    train::{Standing, standing},
+};
+use clap::Parser;
 use serde_json::json;
 
 use crate::{
-    common::{Common, Tasks},
-    dedup, plan, predict, preprocess, split, submit, train,
+    Cli,
+    common::{Common, NESTED},
+    dispatch,
 };
 
 /// The whole pipeline on this machine, from images to scored submissions
@@ -17,7 +23,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas run --config configs/demo.toml")]
 pub struct Args {
-    /// Name of the run (default: the newest one of the same configuration, else the time, UTC)
+    /// Name of the run (default: the newest one of the same configuration and data, else the time, UTC)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
@@ -27,38 +33,58 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let config = args.common.config()?;
-    let common = || Common { json: false, quiet: true, ..args.common.clone() };
-    let steps = config.split.folds + 6;
-    let mut at = 0;
-    let mut step = |what: &str| {
-        at += 1;
-        log::info!("step {at} of {steps}: {what} ({} so far)", duration(start.elapsed().as_secs_f64()));
-    };
-    step("plan");
-    plan::run(plan::Args::new(common()))?;
-    step("preprocess");
-    preprocess::run(preprocess::Args::new(common()))?;
-    step("dedup");
-    dedup::run(dedup::Args::new(common()))?;
-    step("split");
-    split::run(split::Args::new(common()))?;
-    let run = match Run::finished(&config, args.run.as_deref())? {
-        Some(run) => run,
-        None => Run::to_train(&config, args.run.as_deref(), 0)?,
-    };
-    for fold in 0..config.split.folds {
-        step(&format!("train fold {fold}"));
-        if run.is_finished(fold) && run.trained_on(fold, &config)? {
-            log::info!("fold {fold} is finished already");
+    let folds = config.split.folds;
+    NESTED.store(true, Relaxed);
+    for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {
+        log::info!("step {} of {}: {job}", at + 1, folds + 6);
+        step(&args.common, &[job])?;
+    }
+    let name = run_name(&args, &config)?;
+    let training = Instant::now();
+    for fold in 0..folds {
+        let left = match fold {
+            0 => String::new(),
+            done => format!(", about {} of training left", duration(training.elapsed().as_secs_f64() / done as f64 * (folds - fold) as f64)),
+        };
+        log::info!("step {} of {}: train fold {fold}{left}", fold + 5, folds + 6);
+        let run = Run { folder: config.paths.results.join(&name) };
+        if run.folder.exists() && standing(&config, &run, fold)? == Standing::Done {
+            log::info!("  fold {fold} is finished already");
             continue;
         }
-        train::run(train::Args::new(fold, run.name(), common()))?;
+        step(&args.common, &["train", "--run", &name, "--fold", &fold.to_string()])?;
     }
-    step("predict");
-    predict::run(predict::Args::new(run.name(), Tasks::default(), common()))?;
-    step("submit");
-    submit::run(submit::Args::new(run.name(), common()))?;
-    let text = format!("done in {}; the results lie in {}", duration(start.elapsed().as_secs_f64()), run.folder.display());
-    args.common.print(text, json!({ "run": run.folder, "seconds": start.elapsed().as_secs_f64() }));
+    for (at, job) in ["predict", "submit"].into_iter().enumerate() {
+        log::info!("step {} of {}: {job}", folds + 5 + at, folds + 6);
+        step(&args.common, &[job, "--run", &name])?;
+    }
+    NESTED.store(false, Relaxed);
+    let (seconds, folder) = (start.elapsed().as_secs_f64(), config.paths.results.join(&name));
+    args.common.print(format!("done in {}; the results lie in {}", duration(seconds), folder.display()), json!({ "run": folder, "seconds": seconds }));
     Ok(())
+}
+
+/// One job as if typed, with the options that all jobs share.
+fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
+    let mut line: Vec<String> = ["atlas"].iter().chain(words).map(ToString::to_string).collect();
+    if let Some(config) = &common.config {
+        line.extend(["--config".into(), config.display().to_string()]);
+    }
+    line.extend(common.sets.iter().map(|s| format!("--set={s}")));
+    dispatch(Cli::try_parse_from(line)?.job)
+}
+
+/// The run to go on with: the one named, else the newest of this configuration unless the data changed since.
+fn run_name(args: &Args, config: &atlas::config::Config) -> anyhow::Result<String> {
+    if let Some(name) = &args.run {
+        return Ok(name.clone());
+    }
+    let Some(run) = Run::same(config)? else { return Ok(Run::stamp()) };
+    for fold in 0..config.split.folds {
+        if standing(config, &run, fold)? == Standing::Stale {
+            log::info!("the data changed since the run {}; a new run starts", run.name());
+            return Ok(Run::stamp());
+        }
+    }
+    Ok(run.name())
 }

@@ -1,4 +1,11 @@
-//! Near-duplicates: found by perceptual hashes, confirmed on pixels, grouped transitively.
+//! Near-duplicates: found by perceptual hashes ([`search`]), confirmed on pixels ([`thumb`]), grouped transitively, one of
+//! each group kept ([`decide`]), written down with everything that a person should look at ([`report`]).
+
+pub mod decide;
+pub mod report;
+pub mod search;
+pub mod table;
+pub mod thumb;
 
 mod union;
 

@@ -29,7 +29,7 @@ impl Run {
             None => newest_first(&config.paths.results)?
                 .into_iter()
                 .find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config)) && !Self { folder: f.clone() }.is_finished(fold))
-                .unwrap_or_else(|| config.paths.results.join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())),
+                .unwrap_or_else(|| config.paths.results.join(Self::stamp())),
         };
         let run = Self { folder };
         match fs::read_to_string(run.folder.join("config.toml")) {
@@ -47,6 +47,17 @@ impl Run {
         }
         run.point_latest(&config.paths.results)?;
         Ok(run)
+    }
+
+    /// The newest run of this configuration, finished or not.
+    pub fn same(config: &Config) -> Result<Option<Self>> {
+        let runs = newest_first(&config.paths.results)?;
+        Ok(runs.into_iter().find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config))).map(|folder| Self { folder }))
+    }
+
+    /// A name for a new run: the time, UTC.
+    pub fn stamp() -> String {
+        jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
     }
 
     /// The run named, else the newest one.

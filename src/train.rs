@@ -16,6 +16,7 @@ use tch::{Kind, Tensor};
 use self::{data::FoldData, state::Session};
 use crate::{
     artefact,
+    checkpoint::{Checkpoint, Folder},
     config::{Config, Keep, Method, Tta},
     error::{Error, Result},
     history::{Row, Samples},
@@ -42,6 +43,27 @@ pub struct Outcome {
     /// Out-of-fold macro F1 at 0.5 with test-time augmentation.
     pub macro_f1: f64,
     pub seconds: f64,
+}
+
+/// Where a fold of a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not begun, or interrupted.
+    ToDo,
+    Done,
+    /// Begun or finished on other data than the shards and folds.csv at hand.
+    Stale,
+}
+
+/// Looks at the checkpoints of a fold.
+pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
+    let done = run.is_finished(fold);
+    let checkpoint = if done { Checkpoint::read(&weights_path(config, run, fold)).ok() } else { Folder::of(&run.fold(fold)).newest()? };
+    let current = match &checkpoint {
+        Some(checkpoint) => checkpoint.state.data == FoldData::open(config, fold)?.hash,
+        None => !done,
+    };
+    Ok(if !current { Standing::Stale } else if done { Standing::Done } else { Standing::ToDo })
 }
 
 /// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
@@ -246,7 +268,7 @@ fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Inst
 
 /// The weights of a fold that validation and prediction use.
 pub fn weights_path(config: &Config, run: &Run, fold: usize) -> std::path::PathBuf {
-    let folder = crate::checkpoint::Folder::of(&run.fold(fold));
+    let folder = Folder::of(&run.fold(fold));
     match config.train.keep {
         Keep::Best => folder.best(),
         Keep::Last => folder.last(),
