@@ -27,15 +27,15 @@ impl Exposure {
         // Ranges as seen in competition pictures, inside their extremes.
         let (low, high, mean) = [(80.0, 245.0, 42.0), (75.0, 200.0, 42.0), (95.0, 225.0, 24.0), (70.0, 235.0, 45.0)][channel];
         // DNA stains brightly, so blue is taken with little gain and noise.
-        let gain = if channel == 2 { 0.3 } else { 1.0 };
+        let gain = if channel == 2 { 0.22 } else { 1.0 };
         // A small picture stands for a larger one scaled down, whose noise is averaged.
         let quiet = gain * (size as f32 / 512.0).sqrt().min(1.0);
         Self {
             top: rng.log_range(low, high),
             mean,
             haze: if rng.chance(0.15) { quiet * rng.range(0.5, 6.0) } else { 0.0 },
-            grain: quiet * rng.log_range(0.3, 1.7),
-            read: quiet * rng.range(0.7, 2.0),
+            grain: quiet * rng.log_range(0.25, 1.3),
+            read: quiet * rng.range(0.6, 1.8),
             vignette: rng.range(0.0, 0.22),
             blur: rng.range(0.06, 0.16),
         }

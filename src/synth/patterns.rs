@@ -43,7 +43,7 @@ pub fn draw(class: usize, scene: &Scene, noise: &Noise, red: &Canvas, rng: &mut 
 /// Brightness of a class beside others: diffuse stains lie below the fine structures that they would drown.
 pub fn strength(class: usize) -> f32 {
     match class {
-        0 | 6 | 25 => 0.5,
+        0 | 6 | 25 => 0.45,
         14 => 0.75,
         _ => 1.0,
     }

@@ -43,11 +43,11 @@ pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Plane
 /// Strengths, the contrast curve and the unspecific part vary per picture, so that gray values alone tell little.
 fn protein(scene: &Scene, labels: Labels, noise: &Noise, red: &Canvas, rng: &mut Rng) -> Canvas {
     let mut green = patterns::stray(scene, noise, rng);
-    let stray = rng.log_range(0.03, 0.13);
+    let stray = rng.log_range(0.02, 0.09);
     green.data.iter_mut().for_each(|v| *v *= stray);
     for class in labels.iter() {
         let layer = patterns::draw(class, scene, noise, red, rng);
-        let strength = patterns::strength(class) * rng.range(0.75, 1.1);
+        let strength = patterns::strength(class) * rng.range(0.85, 1.1);
         let curve = rng.range(0.75, 1.3);
         for (v, l) in green.data.iter_mut().zip(&layer.data) {
             if *l > 0.0 {

@@ -93,7 +93,7 @@ impl Style {
             kept: if confluent { 1.0 } else { rng.range(0.5, 0.95) },
             radius: rng.range(0.85, 1.12),
             elongation: rng.range(0.1, 1.2),
-            tails: if rng.chance(0.45) { rng.range(0.2, 1.0) } else { 0.0 },
+            tails: if rng.chance(0.55) { rng.range(0.2, 1.2) } else { 0.0 },
             spikes: rng.range(0.005, 0.045),
             nucleus: rng.range(0.36, 0.5),
         }
@@ -297,7 +297,7 @@ fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f3
         let wave: f32 = waves.iter().map(|&(k, size, phase)| size * (k * a + phase).cos()).sum();
         let (cos, sin) = ((a - axis).cos(), (a - axis).sin());
         let ellipse = 1.0 / (cos * cos / aspect + sin * sin * aspect).sqrt();
-        let tail = tails * (cos.abs().powi(12) * f32::from(u8::from(cos > 0.0)) + (a - axis - bend).cos().min(0.0).powi(12));
+        let tail = tails * (cos.abs().powi(8) * f32::from(u8::from(cos > 0.0)) + (a - axis - bend).cos().min(0.0).powi(8));
         radius * (ellipse * (1.0 + wave) + tail).max(0.45)
     });
     let drift = if round { 0.0 } else { 0.14 * radius };
