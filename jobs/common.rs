@@ -59,8 +59,12 @@ pub struct Tasks {
 impl Tasks {
     /// (task, tasks), where task does the shards task, task + tasks, ...
     pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
-        let from_slurm = || std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|t| t.parse().ok());
-        let Some(task) = self.task.or_else(from_slurm) else { return Ok((0, 1)) };
+        let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
+            (Some(task), _) => task,
+            (None, Ok(text)) => text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?,
+            (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
+            (None, Err(_)) => return Ok((0, 1)),
+        };
         let tasks = match self.tasks {
             Some(tasks) => tasks,
             None => Plan::read(work, &Manifest::read(work)?)?.tasks,

@@ -3,8 +3,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use atlas::{
-    Error,
-    manifest::{Manifest, Plan},
+    manifest::Manifest,
     progress::{Progress, duration},
     shard::{self, Builder, Settings},
 };
@@ -33,7 +32,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let work = &config.paths.work;
     let manifest = Manifest::read(work)?;
-    let plan = Plan::read(work, &manifest)?;
     let (task, tasks) = args.tasks.resolve(work)?;
     let units: Vec<_> = manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
@@ -66,19 +64,4 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     );
     args.common.print(text, json!({ "shards": units.len(), "built": built, "samples": samples, "bad": bad, "folder": work.join("shards") }));
     Ok(())
-}
-
-/// The task to do; `None` means all of them.
-fn task(args: &Args) -> anyhow::Result<Option<usize>> {
-    if args.task.is_some() {
-        return Ok(args.task);
-    }
-    match std::env::var("SLURM_ARRAY_TASK_ID") {
-        Err(_) if args.tasks.is_some() => Err(Error::usage("--tasks without --task: say which of them to do").into()),
-        Err(_) => Ok(None),
-        Ok(text) => match text.parse() {
-            Ok(task) => Ok(Some(task)),
-            Err(_) => Err(Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")).into()),
-        },
-    }
 }
