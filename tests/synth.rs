@@ -7,10 +7,13 @@ use atlas::{
     labels::{CLASSES, Labels, read_table},
     rng::{Use, stream},
     synth::{
-        Options, Outcome, make,
+        Options, Outcome,
+        draw::Noise,
+        make, patterns,
         plan::{Place, plan},
         sample::paint,
-        scene::Style,
+        scene::{Scene, Style},
+        stains::microtubules,
     },
 };
 
@@ -158,22 +161,51 @@ fn real_frequencies_without_a_floor() {
     }
 }
 
-/// Each class must show: its green differs from that of the same scene without it, in more than noise.
+/// Every class draws something, in the part of the cell that its name says, and unlike every other class.
 #[test]
-fn every_class_leaves_its_mark() {
-    for class in 0..CLASSES {
-        let labels = Labels::from_classes([class]).unwrap();
-        let bright = (0..4).map(|i| {
-            let style = Style::new(&mut stream(Use::Synth, 9, 1, i));
-            let planes = paint(128, labels, &style, &mut stream(Use::Synth, 9, 2, i)).planes;
-            let mut green = planes[1].clone();
-            green.sort_unstable();
-            // The contrast between the brightest 1 % and the middle.
-            f64::from(green[green.len() * 99 / 100]) - f64::from(green[green.len() / 2])
-        });
-        let contrast: Vec<f64> = bright.collect();
-        assert!(contrast.iter().all(|&c| c > 12.0), "class {class}: {contrast:?}");
+fn every_class_lies_where_it_should_and_looks_its_own_way() {
+    let all = Labels::from_classes([16, 17, 22]).unwrap(); // so that the scene has dividing and touching cells
+    for seed in 0..3 {
+        let rng = &mut stream(Use::Synth, 9, 2, seed);
+        let style = Style::new(rng);
+        let scene = Scene::new(192, all, &style, rng);
+        let noise = Noise::new(rng);
+        let red = microtubules(&scene, &noise, rng);
+        let layers: Vec<Vec<f32>> = (0..CLASSES).map(|class| patterns::draw(class, &scene, &noise, &red, rng).data).collect();
+        for (class, layer) in layers.iter().enumerate() {
+            let total: f32 = layer.iter().sum();
+            let bright = layer.iter().filter(|v| **v > 0.4).count();
+            assert!(bright > 25 && bright < layer.len() * 7 / 10, "class {class}: {bright} bright pixels");
+            let nucleus: f32 = layer.iter().zip(&scene.pixels).filter(|(_, p)| p.n < 1.08).map(|(v, _)| v).sum();
+            let inside = nucleus / total;
+            match class {
+                0..=5 => assert!(inside > 0.75, "class {class}: {inside} in the nucleus"),
+                6..=11 | 13..=15 | 18..=27 => assert!(inside < 0.35, "class {class}: {inside} in the nucleus"),
+                _ => {}
+            }
+            for (other, b) in layers.iter().enumerate().take(class) {
+                let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+                let alike = dot(layer, b) / (dot(layer, layer) * dot(b, b)).sqrt();
+                assert!(alike < 0.9, "classes {class} and {other}: cosine {alike}");
+            }
+        }
     }
+}
+
+/// The label reaches the picture: without its pattern, the same scene's green is another.
+#[test]
+fn labels_reach_the_green_channel() {
+    let paint = |class: usize| {
+        let labels = Labels::from_classes([class]).unwrap();
+        paint(96, labels, &Style::new(&mut stream(Use::Synth, 9, 1, 0)), &mut stream(Use::Synth, 9, 2, 0)).planes
+    };
+    let (nuclear, rim) = (paint(0), paint(21));
+    let mean = |green: &[u8], inside: &dyn Fn(u8) -> bool| {
+        let chosen: Vec<f64> = green.iter().zip(&nuclear[2]).filter(|(_, b)| inside(**b)).map(|(g, _)| f64::from(*g)).collect();
+        chosen.iter().sum::<f64>() / chosen.len() as f64
+    };
+    let ratio = |green: &[u8]| mean(green, &|b| b > 40) / mean(green, &|b| b < 20);
+    assert!(ratio(&nuclear[1]) > 4.0 * ratio(&rim[1]), "{} {}", ratio(&nuclear[1]), ratio(&rim[1]));
 }
 
 #[test]

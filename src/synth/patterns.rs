@@ -325,7 +325,8 @@ fn mitochondria(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
 fn aggresomes(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
-        let (x, y) = scene.cells[number].mtoc;
+        let cell = &scene.cells[number];
+        let (x, y) = (1.35 * cell.mtoc.0 - 0.35 * cell.nucleus.0, 1.35 * cell.mtoc.1 - 0.35 * cell.nucleus.1);
         for _ in 0..6 {
             c.disc(x + 2.2 * unit * rng.normal(), y + 2.2 * unit * rng.normal(), rng.range(3.2, 4.6) * unit, 1.0);
         }

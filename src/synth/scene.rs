@@ -146,14 +146,13 @@ impl Scene {
         let mut taken: Vec<Point> = Vec::new();
         let inside = |rng: &mut Rng| (rng.range(0.2, 0.8) * side, rng.range(0.2, 0.8) * side);
         let free = |p: Point, taken: &[Point], distance: f32| taken.iter().all(|t| (t.0 - p.0).hypot(t.1 - p.1) > distance);
-        for _ in 0..spindles {
-            if let Some(p) = (0..20).map(|_| inside(rng)).find(|&p| free(p, &taken, 1.2 * spacing)) {
-                taken.push(p);
-                scene.cells.push(cell(p, 0.72 * radius, style, Phase::Mitotic, None, rng));
-            }
-        }
+        // A labelled event must be there: where room is short the distance asked for shrinks until a place is found.
+        let room = |distance: f32, taken: &[Point], rng: &mut Rng| {
+            let tries = (0..60u8).map(|k| (inside(rng), distance * (1.0 - f32::from(k) / 60.0)));
+            tries.filter(|&(p, distance)| free(p, taken, distance)).map(|t| t.0).next().unwrap_or((0.5 * side, 0.5 * side))
+        };
         for _ in 0..bridges {
-            let Some(p) = (0..20).map(|_| inside(rng)).find(|&p| free(p, &taken, 1.5 * spacing)) else { continue };
+            let p = room(1.5 * spacing, &taken, rng);
             let (axis, half) = (rng.angle(), rng.range(0.82, 0.95) * radius);
             let (dx, dy) = (axis.cos(), axis.sin());
             let small = 0.68 * radius;
@@ -165,12 +164,19 @@ impl Scene {
             let end = |sign: f32| (p.0 + sign * dx * (half - 0.75 * small), p.1 + sign * dy * (half - 0.75 * small));
             scene.bridges.push((end(-1.0), end(1.0)));
         }
+        for _ in 0..spindles {
+            let p = room(1.2 * spacing, &taken, rng);
+            taken.push(p);
+            scene.cells.push(cell(p, 0.72 * radius, style, Phase::Mitotic, None, rng));
+        }
         let tries = 40.0 * (1.0 + side / spacing).powi(2);
         let mut resting = 0;
         for attempt in 0..tries as usize {
             let margin = 0.7 * radius;
             let p = if resting < 2 { inside(rng) } else { (rng.range(-margin, side + margin), rng.range(-margin, side + margin)) };
-            if !free(p, &taken, spacing * if attempt < 40 { 1.0 } else { 0.95 }) {
+            // Two cells with a nucleus must find room, as most classes need one.
+            let share = if resting < 2 { 1.0 - 0.7 * attempt as f32 / tries } else { 0.95 };
+            if !free(p, &taken, spacing * share) {
                 continue;
             }
             taken.push(p);
