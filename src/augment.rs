@@ -109,13 +109,7 @@ pub fn views(augment: &Augment, tta: Tta, image: &[u8], side: usize, scratch: &m
 }
 
 /// The image at the side `augment.resize`, and this side; untouched where it is stored so.
-fn fit<'a>(
-    augment: &Augment,
-    resizer: &mut Resizer,
-    resized: &'a mut Vec<u8>,
-    image: &'a [u8],
-    side: usize,
-) -> Result<(&'a [u8], usize)> {
+fn fit<'a>(augment: &Augment, resizer: &mut Resizer, resized: &'a mut Vec<u8>, image: &'a [u8], side: usize) -> Result<(&'a [u8], usize)> {
     assert_eq!(image.len(), side * side * 4, "image of {side} pixels");
     let to = augment.resize as usize;
     if side == to {
