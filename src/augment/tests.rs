@@ -68,8 +68,8 @@ fn tones_stay_within_their_limits() {
     }
     let range = |v: &[f32]| v.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
     let ((low, high), (dark, bright)) = (range(&alphas), range(&betas));
-    assert!(low >= 0.7 && low < 0.71 && high <= 1.3 && high > 1.29, "{low} to {high}");
-    assert!(dark >= -0.2 && dark < -0.19 && bright <= 0.2 && bright > 0.19, "{dark} to {bright}");
+    assert!((0.7..0.71).contains(&low) && (1.29..=1.3).contains(&high), "{low} to {high}");
+    assert!((-0.2..-0.19).contains(&dark) && (0.19..=0.2).contains(&bright), "{dark} to {bright}");
     assert!(matches!(random_tones(&Augment { per_channel: false, ..augment }, &mut rng), Tones::All(_)));
 }
 
