@@ -36,9 +36,13 @@ macro_rules! jobs {
 
 // In the order of the pipeline; then the tools.
 jobs! {
+    plan,
+    preprocess,
     dedup,
     split,
     evaluate,
+    hash,
+    verify,
     config,
 }
 

@@ -15,10 +15,12 @@ use crate::{
     labels::Labels,
 };
 
+mod estimate;
 mod listing;
 mod plan;
 mod scan;
 
+pub use estimate::{Estimate, estimate};
 pub use plan::Plan;
 pub use scan::{Problem, Scan, scan};
 

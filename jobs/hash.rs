@@ -1,0 +1,67 @@
+//! `atlas hash`
+use std::path::{Path, PathBuf};
+
+use atlas::{
+    Error,
+    image::{Encoded, Plane},
+    phash::{ahash, composite, phash},
+};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::common::Common;
+
+/// Print the perceptual hashes of pictures
+///
+/// Reads PNG, JPEG or TIFF files. Writes one line per file to standard output: phash, ahash (each 64 bits in hex) and the
+/// path. The values are those of Python's imagehash; colours become gray as in Pillow.
+#[derive(clap::Args)]
+#[command(after_help = "Example: atlas hash train/*_green.png")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Pictures to hash
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Take the files by four (red, green, blue, yellow of one sample) and hash each four as the original did, as one
+    /// colour picture with yellow as its alpha; prints the path of the red one
+    #[arg(long)]
+    stack: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    let limit = config.preprocess.max_pixels_side;
+    if args.stack && args.files.len() % 4 != 0 {
+        return Err(Error::usage(format!("--stack takes files by four (red, green, blue, yellow); there are {}", args.files.len())).into());
+    }
+    let load = |path: &Path| Encoded::read(path, limit)?.luma();
+    let one = |files: &[PathBuf]| -> atlas::Result<Plane> {
+        let [red, green, blue, yellow] = files else { return load(&files[0]) };
+        load(yellow)?; // it has no say in the hash, but a stack without it is none
+        let planes = [load(red)?, load(green)?, load(blue)?];
+        composite(planes.each_ref()).ok_or_else(|| Error::data(red, "differs in size from its green or blue"))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
+    let hashes: Vec<_> = pool.install(|| {
+        let files: Vec<_> = args.files.chunks(if args.stack { 4 } else { 1 }).collect();
+        files.into_par_iter().map(|f| (&f[0], one(f).map(|p| (phash(&p), ahash(&p))))).collect()
+    });
+    let (mut rows, mut failed) = (Vec::new(), None);
+    for (path, result) in hashes {
+        match result {
+            Ok((p, a)) if args.common.json => {
+                rows.push(json!({ "phash": format!("{p:016x}"), "ahash": format!("{a:016x}"), "path": path }));
+            }
+            Ok((p, a)) => println!("{p:016x} {a:016x} {}", path.display()),
+            Err(e) => {
+                log::warn!("{e}");
+                failed = failed.or(Some(e));
+            }
+        }
+    }
+    if args.common.json {
+        println!("{}", json!({ "hashes": rows }));
+    }
+    failed.map_or(Ok(()), |e| Err(e.into()))
+}

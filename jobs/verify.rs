@@ -1,0 +1,93 @@
+//! `atlas verify`
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use atlas::{Error, Result, shard};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::common::Common;
+
+/// Check that shards are whole: every table and every image against its checksum
+///
+/// Reads the files named, and in folders all files of a known kind (.h5). Writes nothing; prints one line per file, `ok`
+/// or what is wrong and where. Exit code 65 where one is broken.
+#[derive(clap::Args)]
+#[command(after_help = "Example: atlas verify work/shards")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    let mut files = Vec::new();
+    for path in &args.paths {
+        collect(path, &mut files)?;
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
+    let results: Vec<Result<String>> = pool.install(|| files.par_iter().map(|f| check(f)).collect());
+    let (mut rows, mut failed) = (Vec::new(), None);
+    for (path, result) in files.iter().zip(results) {
+        if args.common.json {
+            rows.push(json!({ "path": path, "ok": result.is_ok(), "what": result.as_ref().map_or_else(ToString::to_string, Clone::clone) }));
+        } else {
+            match &result {
+                Ok(what) => println!("ok {}: {what}", path.display()),
+                Err(e) => println!("broken {e}"),
+            }
+        }
+        failed = failed.or(result.err());
+    }
+    if args.common.json {
+        println!("{}", json!({ "ok": failed.is_none(), "files": rows }));
+    }
+    failed.map_or(Ok(()), |e| Err(e.into()))
+}
+
+/// The file itself, or in a folder the files of a known kind, in order.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.exists() {
+        return Err(Error::usage(format!("{} does not exist", path.display())));
+    }
+    if !path.is_dir() {
+        files.push(path.into());
+        return Ok(());
+    }
+    let before = files.len();
+    let mut entries: Vec<_> = fs::read_dir(path).map_err(Error::io("list", path))?.flatten().map(|e| e.path()).collect();
+    entries.sort();
+    for entry in entries {
+        let hidden = entry.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if entry.is_dir() && !hidden {
+            let _ = collect(&entry, files); // an empty folder below is no fault
+        } else if !hidden && kind(&entry).is_some() {
+            files.push(entry);
+        }
+    }
+    if files.len() == before {
+        return Err(Error::data(path, "there is nothing to verify in this folder; expected shards (.h5)"));
+    }
+    Ok(())
+}
+
+fn kind(path: &Path) -> Option<&str> {
+    path.extension()?.to_str().filter(|e| ["h5"].contains(e))
+}
+
+/// What a whole file holds.
+fn check(path: &Path) -> Result<String> {
+    match kind(path) {
+        Some("h5") => {
+            let shard = shard::Reader::open(path)?;
+            shard.verify()?;
+            Ok(format!("{} samples of {} pixels a side", shard.len(), shard.size()))
+        }
+        _ => Err(Error::data(path, "not a kind of file that can be verified; expected a shard (.h5)")),
+    }
+}
