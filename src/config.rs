@@ -380,7 +380,7 @@ impl Default for Preprocess {
 
 impl Default for Dedup {
     fn default() -> Self {
-        Self { radius: 12, min_correlation: 0.9 }
+        Self { radius: 12, min_correlation: 0.8 }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod table;
 
+mod balance;
 mod stratify;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ pub use table::{FoldRow, read};
 ///
 /// `groups[i]` is any number; equal ones stay together. `order` 1 balances classes (Sechidis, Tsoumakas & Vlahavas 2011,
 /// "On the stratification of multi-label data"), 2 pairs of classes first (Szymanski & Kajdanowicz 2017). A repair then
-/// moves single groups as long as that brings class counts and fold sizes nearer to equal shares. The same input and seed
+/// moves and swaps single groups as long as that brings class counts and fold sizes nearer to equal shares. The same input and seed
 /// give the same folds.
 ///
 /// # Panics

@@ -58,6 +58,7 @@ impl Logs {
     /// One line of `metrics.jsonl`; it must have the key `step`.
     pub fn metrics(&self, line: &serde_json::Value) -> Result<()> {
         let path = self.fold.join("metrics.jsonl");
+        fs::create_dir_all(&self.fold).map_err(Error::io("create the folder", &self.fold))?;
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
         writeln!(file, "{line}").map_err(Error::io("write", &path))
     }

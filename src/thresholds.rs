@@ -22,7 +22,6 @@ pub const METHODS: [(Method, &str); 5] = [
     (Method::Constant, "constant"),
 ];
 
-
 /// Positives at which a class's own optimum weighs as much as the common constant in [`Method::Shrunken`]: the weight is
 /// n / (n + SHRINKAGE), a posterior mean whose prior is worth that many positives. With about ten positives the optimum
 /// rests on the order of a handful of scores; with a hundred it is known to a few hundredths. On the three public

@@ -135,10 +135,15 @@ mod tests {
         for (i, pixel) in image.chunks_exact_mut(4).enumerate() {
             let (y, x) = ((i / size) as f32, (i % size) as f32);
             for (c, value) in pixel.iter_mut().enumerate().take(channels) {
-                let light: f32 = blobs.iter().skip(c * 8).take(8).map(|b| {
-                    let (dy, dx) = (y - shift - b[0] * size as f32, x - shift - b[1] * size as f32);
-                    120.0 * b[2] * (-(dy * dy + dx * dx) / (size as f32 * 0.06).powi(2)).exp()
-                }).sum();
+                let light: f32 = blobs
+                    .iter()
+                    .skip(c * 8)
+                    .take(8)
+                    .map(|b| {
+                        let (dy, dx) = (y - shift - b[0] * size as f32, x - shift - b[1] * size as f32);
+                        120.0 * b[2] * (-(dy * dy + dx * dx) / (size as f32 * 0.06).powi(2)).exp()
+                    })
+                    .sum();
                 let noise: f32 = (0..4).map(|_| rng.random::<f32>() - 0.5).sum::<f32>() * 3.4;
                 *value = (3.0 + gain * light + noise).clamp(0.0, 255.0) as u8;
             }
@@ -185,7 +190,10 @@ mod tests {
                 for y in 0isize..64 {
                     for x in 0isize..64 {
                         if (0..64).contains(&(y - dy)) && (0..64).contains(&(x - dx)) {
-                            pairs.push((f64::from(a.planes[c][(y * 64 + x) as usize]), f64::from(b.planes[c][((y - dy) * 64 + x - dx) as usize])));
+                            pairs.push((
+                                f64::from(a.planes[c][(y * 64 + x) as usize]),
+                                f64::from(b.planes[c][((y - dy) * 64 + x - dx) as usize]),
+                            ));
                         }
                     }
                 }

@@ -1,6 +1,9 @@
-//! Iterative stratification of units (groups of samples) over parts with given shares, and the repair after it.
+//! Iterative stratification of units (groups of samples) over parts with given shares.
 
-use crate::labels::{CLASSES, Labels};
+use crate::{
+    folds::balance::Balance,
+    labels::{CLASSES, Labels},
+};
 
 /// A group as stratification sees it: how many samples it has, of each class and of each pair of classes.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,16 @@ impl Unit {
         self.size += 1;
         set.iter().for_each(|class| bump(&mut self.classes, class as u16));
         self.sets.push(set);
+    }
+
+    /// (column, samples): the classes, then in column [`CLASSES`] all samples.
+    pub fn columns(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.classes.iter().map(|&(class, count)| (class as usize, f64::from(count))).chain([(CLASSES, f64::from(self.size))])
+    }
+
+    /// Units with equal keys can stand for each other.
+    pub fn key(&self) -> (&[(u16, u32)], u32) {
+        (&self.classes, self.size)
     }
 
     /// (feature, samples with it): the classes, or with order 2 the pairs of classes, a class with itself included.
@@ -43,7 +56,9 @@ fn bump(counts: &mut Vec<(u16, u32)>, key: u16) {
 /// The part of each unit. `shuffled` lists all units in random order, which breaks ties.
 pub fn assign(units: &[Unit], shuffled: &[usize], shares: &[f64], order: u8) -> Vec<usize> {
     let mut parts = greedy(units, shuffled, shares, order);
-    Balance::new(units, &parts, shares).repair(units, shuffled, &mut parts);
+    let mut balance = Balance::new(units, &parts, shares);
+    balance.move_units(units, shuffled, &mut parts);
+    balance.swap_units(units, shuffled, &mut parts);
     parts
 }
 
@@ -93,66 +108,4 @@ fn greedy(units: &[Unit], shuffled: &[usize], shares: &[f64], order: u8) -> Vec<
 /// The first part with the largest value.
 fn most(parts: usize, value: impl Fn(usize) -> (f64, f64)) -> usize {
     (1..parts).fold(0, |best, p| if value(p) > value(best) { p } else { best })
-}
-
-/// How far class counts and sizes of the parts lie above (+) or below (-) their shares. Column `CLASSES` is the size.
-struct Balance {
-    off: Vec<[f64; CLASSES + 1]>,
-}
-
-impl Balance {
-    fn new(units: &[Unit], part_of: &[usize], shares: &[f64]) -> Self {
-        let mut total = [0.0; CLASSES + 1];
-        let mut off = vec![[0.0; CLASSES + 1]; shares.len()];
-        for (unit, &part) in units.iter().zip(part_of) {
-            for (column, count) in columns(unit) {
-                total[column] += count;
-                off[part][column] += count;
-            }
-        }
-        for (off, share) in off.iter_mut().zip(shares) {
-            off.iter_mut().zip(total).for_each(|(off, total)| *off -= share * total);
-        }
-        Self { off }
-    }
-
-    /// Change of the sum of squared deviations when `unit` goes from one part to another.
-    fn gain(&self, unit: &Unit, from: usize, to: usize) -> f64 {
-        columns(unit).map(|(c, n)| 2.0 * n * (self.off[from][c] - self.off[to][c] - n)).sum()
-    }
-
-    fn move_unit(&mut self, unit: &Unit, from: usize, to: usize) {
-        for (column, count) in columns(unit) {
-            self.off[from][column] -= count;
-            self.off[to][column] += count;
-        }
-    }
-
-    /// Moves units one by one while that lowers the sum of squared deviations; a fixed number of passes at most.
-    fn repair(&mut self, units: &[Unit], shuffled: &[usize], part_of: &mut [usize]) {
-        const PASSES: usize = 20;
-        for _ in 0..PASSES {
-            let mut moved = false;
-            for &unit in shuffled {
-                let from = part_of[unit];
-                let gain = |to: usize| self.gain(&units[unit], from, to);
-                let best = (0..self.off.len())
-                    .filter(|&to| to != from)
-                    .map(|to| (gain(to), to))
-                    .fold((1e-9, from), |a, b| if b.0 > a.0 { b } else { a });
-                if best.1 != from {
-                    self.move_unit(&units[unit], from, best.1);
-                    part_of[unit] = best.1;
-                    moved = true;
-                }
-            }
-            if !moved {
-                break;
-            }
-        }
-    }
-}
-
-fn columns(unit: &Unit) -> impl Iterator<Item = (usize, f64)> {
-    unit.classes.iter().map(|&(class, count)| (class as usize, f64::from(count))).chain([(CLASSES, f64::from(unit.size))])
 }
