@@ -1,0 +1,303 @@
+//! `atlas plan` and `atlas preprocess` from outside.
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use atlas::{
+    manifest::{Manifest, Part},
+    shard::{Store, quarantined},
+};
+
+#[path = "data_in/made.rs"]
+mod made;
+use made::{CHANNELS, Set, atlas, fails, succeeds};
+
+#[test]
+fn plan_reports_every_fault_in_one_go() {
+    let set = Set::new(6, 3, 16);
+    fs::remove_file(set.path("train/train-001_blue.png")).unwrap();
+    fs::remove_file(set.path("train/train-001_yellow.png")).unwrap();
+    fs::remove_file(set.path("test/test-001_red.png")).unwrap();
+    fs::copy(set.path("train/train-000_red.png"), set.path("train/train-000_red.tif")).unwrap();
+    fs::write(set.path("train/Thumbs.db"), "").unwrap();
+    let table = fs::read_to_string(set.path("train.csv")).unwrap().replace("train-002,2 25", "train-002,2 31");
+    let table = table.replace("train-003,3 25\n", "") + "ghost,1\ntrain-004,7\n";
+    fs::write(set.path("train.csv"), table).unwrap();
+
+    let out = set.run("plan", &["--set", "preprocess.shard_samples=2"]);
+    succeeds(&out);
+    let mut reader = csv::Reader::from_path(set.work().join("problems.csv")).unwrap();
+    let problems: Vec<String> = reader
+        .records()
+        .map(Result::unwrap)
+        .map(|r| format!("{}|{}|{}|{}", &r[0], &r[1], &r[2], r[3].rsplit('/').next().unwrap()))
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            "files that are no channel of a sample|train|Thumbs.db|expected <id>_<channel>.<png|jpg|tif>[.gz]",
+            "images without labels|train|train-003|",
+            "labels without images|train|ghost|",
+            "missing channels|test|test-001|red",
+            "missing channels|train|train-001|blue, yellow",
+            "repeated ids|train|train-004|train.csv, line 8: id train-004 is repeated (first in line 5)",
+            "two files for a channel|train|train-000|train-000_red.png counts, train-000_red.tif does not",
+            "unknown classes|train|train-002|train.csv, line 4: id train-002: unknown class `31` (expected 0 to 27)",
+        ]
+    );
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("1 missing channels in train: train-001 (blue, yellow)"), "{text}");
+    let manifest = Manifest::read(&set.work()).unwrap();
+    let ids: Vec<_> = manifest.samples.iter().map(|s| (s.id.as_str(), s.part, s.shard)).collect();
+    use Part::*;
+    let want = [("train-000", Train, 0), ("train-004", Train, 0), ("train-005", Train, 1), ("test-002", Test, 0), ("test-000", Test, 0)];
+    assert_eq!(ids, want, "complete samples only; the test part in the order of the sample submission");
+    assert!(String::from_utf8_lossy(&out.stdout).contains("core-hours"));
+}
+
+#[test]
+fn plan_says_what_is_missing() {
+    fails(&atlas(&["plan"]), 2, &["set data.kaggle"]);
+    fails(&atlas(&["plan", "--set", "data.kaggle=/nowhere"]), 2, &["/nowhere does not exist", "data.kaggle"]);
+    fails(&atlas(&["plan", "--set", "data.kagle=/x"]), 2, &["did you mean `kaggle`"]);
+    fails(&atlas(&["plan", "--set", "preprocess.size=big"]), 2, &["--set preprocess.size=big", "wrong type"]);
+    let empty = Set::new(0, 0, 16);
+    fails(&empty.run("plan", &[]), 65, &["the data set is empty"]);
+    let set = Set::new(2, 1, 16);
+    fails(&set.run("preprocess", &[]), 65, &["manifest.csv", "run `atlas plan` first"]);
+    fs::remove_dir_all(set.path("test")).unwrap();
+    fs::remove_file(set.path("sample_submission.csv")).unwrap();
+    let out = set.run("plan", &["--json"]);
+    succeeds(&out);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let warnings = json["warnings"].to_string();
+    assert!(warnings.contains("test is missing") && warnings.contains("sample_submission.csv is missing"), "{warnings}");
+    assert_eq!((&json["train"], &json["test"]), (&2.into(), &0.into()));
+    fs::remove_file(set.path("train.csv")).unwrap();
+    fails(&set.run("plan", &[]), 2, &["train.csv does not exist"]);
+}
+
+#[test]
+fn the_same_pictures_in_other_formats_give_the_same_shards() {
+    let run = |set: &Set| {
+        set.plan(&["--set", "preprocess.shard_samples=2"]);
+        set.preprocess(&[]);
+        set.shards()
+    };
+    let first = run(&Set::new(3, 1, 48));
+    assert_eq!(first.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(), ["test-00000.h5", "train-00000.h5", "train-00001.h5"]);
+    std::thread::sleep(std::time::Duration::from_millis(1100)); // a time stamp in the files would show
+    for set in
+        [Set::with(3, 1, 48, "png", made::png16), Set::with(3, 1, 48, "tif", made::tiff), Set::with(3, 1, 48, "tif.gz", made::tiff16_gz)]
+    {
+        let other = run(&set);
+        for (a, b) in first.iter().zip(&other) {
+            assert!(a == b, "{}: {} and {} bytes", a.0, a.1.len(), b.1.len());
+        }
+        assert_eq!(first.len(), other.len());
+    }
+}
+
+#[test]
+fn tasks_make_the_same_shards_as_one_go_and_a_second_run_does_nothing() {
+    let set = Set::new(7, 3, 32);
+    set.plan(&["--set", "preprocess.shard_samples=2", "--set", "preprocess.tasks=2"]);
+    let first = set.preprocess(&[]);
+    assert_eq!((&first["shards"], &first["built"], &first["samples"]), (&6.into(), &6.into(), &10.into()));
+    let whole = set.shards();
+    assert_eq!(set.preprocess(&[])["built"], 0);
+    fs::remove_dir_all(set.work().join("shards")).unwrap();
+    assert_eq!(set.preprocess(&["--task", "1"])["built"], 3);
+    let names: Vec<_> = set.shards().into_iter().map(|s| s.0).collect();
+    assert_eq!(names, ["test-00001.h5", "train-00001.h5", "train-00003.h5"]);
+    let (kaggle, work) = (format!("data.kaggle={}", set.folder.path().display()), format!("paths.work={}", set.work().display()));
+    let out = assert_cmd::Command::cargo_bin("atlas")
+        .unwrap()
+        .env("SLURM_ARRAY_TASK_ID", "0")
+        .args(["preprocess", "--set", &kaggle, "--set", &work, "--set", "preprocess.size=32"])
+        .output()
+        .unwrap();
+    succeeds(&out);
+    assert!(set.shards() == whole);
+    fails(&set.run("preprocess", &["--task", "2"]), 2, &["tasks count from 0"]);
+    // Another size makes them again; so does a shard that is broken.
+    assert_eq!(set.preprocess(&["--set", "preprocess.size=16"])["built"], 6);
+    assert_eq!(set.preprocess(&[])["built"], 6);
+    let victim = set.work().join("shards/train-00001.h5");
+    let bytes = fs::read(&victim).unwrap();
+    fs::write(&victim, &bytes[..bytes.len() - 100]).unwrap();
+    assert_eq!(set.preprocess(&[])["built"], 1);
+    assert!(set.shards() == whole);
+}
+
+#[test]
+fn bad_files_are_left_out_up_to_the_limit() {
+    let set = Set::new(8, 2, 32);
+    let bad = set.path("train/train-003_blue.png");
+    let good = fs::read(&bad).unwrap();
+    fs::write(&bad, "<html>404</html>").unwrap();
+    made::png(&set.path("test/test-001_green.png"), 16, &made::pattern(16, 1));
+    set.plan(&["--set", "preprocess.shard_samples=4"]);
+    // One of ten is more than 1 %: the list is written, the shard is not.
+    fails(&set.run("preprocess", &[]), 65, &["quarantine-00000.csv", "train-003_blue.png: neither PNG", "max_bad_fraction"]);
+    assert!(set.shards().is_empty());
+    let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
+    assert_eq!((&result["samples"], &result["bad"]), (&8.into(), &2.into()));
+    let lists: Vec<_> = (0..3).map(|unit| quarantined(&set.work(), unit).unwrap()).collect();
+    assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
+    assert_eq!(lists[0][0].id, "train-003");
+    assert!(lists[2][0].file.ends_with("test-001_green.png") && lists[2][0].reason == "16x16 pixels, but red has 32x32");
+    let store = Store::open(&set.work(), Part::Train).unwrap();
+    assert_eq!((store.len(), store.find("train-003"), store.find("train-004")), (7, None, Some(3)));
+    let mut image = vec![0; 32 * 32 * 4];
+    store.read(3, &mut image).unwrap();
+    assert!(image.chunks(4).map(|p| p[1]).eq(made::pattern(32, 17)), "the pixels moved up with their id");
+    // Again: nothing to do, the same list; and within the task the limit still counts what was left out before.
+    assert_eq!(set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"])["built"], 0);
+    // Mended and asked for again, the sample is in.
+    fs::write(&bad, good).unwrap();
+    fs::remove_file(set.work().join("shards/train-00000.h5")).unwrap();
+    let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
+    assert_eq!((&result["built"], &result["samples"]), (&1.into(), &9.into()));
+}
+
+#[test]
+fn real_samples_go_through() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    if !data.exists() {
+        eprintln!("skipped: ../shared/data is not here");
+        return;
+    }
+    let (set, external) = real(&data);
+    let external = format!("data.external={}", external.display());
+    let more = ["--set", &external, "--set", "preprocess.size=512", "--set", "preprocess.shard_samples=16"];
+    let out = set.run("plan", &[&["--json"][..], &more].concat());
+    succeeds(&out);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&json["train"], &json["external"], &json["test"]), (&31.into(), &7.into(), &8.into()), "24 + 6 + the JPEG named .png");
+    let warnings = json["warnings"].to_string();
+    for part in ["10814_51_A1_1 (green, yellow)", "11311_88_G2_1 (red, green, yellow)", "gray16_383_D2_1 (red, green, yellow)"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    assert_eq!(set.preprocess(&more)["samples"], 39);
+    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let mut image = vec![0; 512 * 512 * 4];
+    store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
+    let mean = |c: usize| image.iter().skip(c).step_by(4).map(|&v| f64::from(v)).sum::<f64>() / (512.0 * 512.0);
+    // Means of the right planes: read as gray, they would be 5.50, 3.06, 1.71 and 7.80.
+    for (c, want) in [16.24, 4.61, 13.96, (8.44 + 8.80) / 2.0].into_iter().enumerate() {
+        assert!((mean(c) - want).abs() < 0.35, "{}: {} instead of {want}", CHANNELS[c], mean(c));
+    }
+    assert!(store.find("jpeg_bytes_named_png_57_F11_1").is_some());
+}
+
+/// Links 24 real samples as train, 8 as test, and all external and awkward ones.
+fn real(data: &Path) -> (Set, std::path::PathBuf) {
+    let set = Set::new(0, 0, 16);
+    let table = fs::read_to_string(data.join("kaggle/train.csv")).unwrap();
+    let mut ids: Vec<String> = fs::read_dir(data.join("kaggle/train"))
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().to_str()?.strip_suffix("_red.png").map(String::from))
+        .collect();
+    ids.sort();
+    let (mut rows, mut submission) = ("Id,Target\n".to_string(), "Id,Predicted\n".to_string());
+    for (i, id) in ids.iter().enumerate() {
+        let part = if i < 24 { "train" } else { "test" };
+        match part {
+            "train" => rows += &format!("{}\n", table.lines().find(|l| l.starts_with(id.as_str())).unwrap()),
+            _ => submission += &format!("{id},0\n"),
+        }
+        for c in CHANNELS {
+            let file = fs::canonicalize(data.join(format!("kaggle/train/{id}_{c}.png"))).unwrap();
+            symlink(file, set.path(&format!("{part}/{id}_{c}.png"))).unwrap();
+        }
+    }
+    fs::write(set.path("train.csv"), rows).unwrap();
+    fs::write(set.path("sample_submission.csv"), submission).unwrap();
+    let external = set.path("external");
+    fs::create_dir_all(external.join("images")).unwrap();
+    for folder in ["hpav18/images", "awkward"] {
+        for entry in fs::read_dir(fs::canonicalize(data.join(folder)).unwrap()).unwrap() {
+            let entry = entry.unwrap();
+            symlink(entry.path(), external.join("images").join(entry.file_name())).unwrap();
+        }
+    }
+    let labels = fs::read_to_string(data.join("hpav18/HPAv18RBGY_wodpl.csv")).unwrap();
+    let labels = labels.trim_end().to_string() + "\njpeg_bytes_named_png_57_F11_1,3\ngray16_383_D2_1,2\n";
+    fs::write(external.join("labels.csv"), labels).unwrap();
+    (set, external)
+}
+
+#[test]
+#[ignore = "needs h5py and OpenCV in the Python of ATLAS_PYTHON; run by make test-all"]
+fn h5py_finds_the_pixels_that_opencv_decodes() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let (Some(python), true) = (std::env::var_os("ATLAS_PYTHON"), data.exists()) else {
+        eprintln!("skipped: ATLAS_PYTHON is not set, or ../shared/data is not here");
+        return;
+    };
+    let (set, external) = real(&data);
+    let external = format!("data.external={}", external.display());
+    // At 512 pixels the PNGs are stored as they are; at 2048 the external JPEGs are.
+    for size in ["512", "2048"] {
+        let size = format!("preprocess.size={size}");
+        let more = ["--set", &external, "--set", &size, "--set", "preprocess.shard_samples=16"];
+        set.plan(&more);
+        set.preprocess(&more);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data_in/compare.py");
+        let out = std::process::Command::new(&python).arg(script).arg(set.folder.path()).output().unwrap();
+        succeeds(&out);
+        assert!(String::from_utf8_lossy(&out.stdout).contains("pictures equal"), "{}", String::from_utf8_lossy(&out.stdout));
+    }
+}
+
+/// Largest anonymous memory of `preprocess` on 2048-pixel JPEGs and 512-pixel PNGs, in MiB.
+fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
+    let set = Set::new(1, 0, 512);
+    let mut table = "Id,Target\n".to_string();
+    let jpeg = set.path("large.jpg");
+    let pixels: Vec<u8> = made::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
+    image::save_buffer(&jpeg, &pixels, 2048, 2048, image::ExtendedColorType::Rgb8).unwrap();
+    for i in 0..pictures {
+        for c in CHANNELS {
+            // The first of every 64 are the large ones.
+            let from = if i % 64 < 4 { jpeg.clone() } else { set.path(&format!("train/train-000_{c}.png")) };
+            symlink(from, set.path(&format!("train/x-{i:05}_{c}.png"))).unwrap();
+        }
+        table += &format!("x-{i:05},{}\n", i % 28);
+    }
+    fs::write(set.path("train.csv"), table).unwrap();
+    let samples = format!("preprocess.shard_samples={shard_samples}");
+    set.plan(&["--set", &samples]);
+    let (kaggle, work) = (format!("data.kaggle={}", set.folder.path().display()), format!("paths.work={}", set.work().display()));
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"))
+        .args(["preprocess", "--set", &kaggle, "--set", &work, "--set", "threads=2"])
+        .env_remove("SLURM_ARRAY_TASK_ID")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak = 0.0f64;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let anonymous = status.lines().find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        peak = peak.max(anonymous.unwrap_or(0.0) / 1024.0);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
+    eprintln!("{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak");
+    peak
+}
+
+#[test]
+fn memory_does_not_grow_with_the_shard() {
+    for shard_samples in [16, 4096] {
+        let peak = peak_memory(96, shard_samples);
+        assert!(peak > 10.0 && peak < 250.0, "{peak} MiB");
+    }
+}
+
+#[test]
+#[ignore = "writes 4 GB; run by make test-all"]
+fn memory_does_not_grow_with_a_full_shard() {
+    let peak = peak_memory(4096, 4096);
+    assert!(peak > 10.0 && peak < 250.0, "{peak} MiB");
+}

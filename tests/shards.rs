@@ -1,0 +1,180 @@
+//! Shards: what a reader finds, and what it says where a file is broken.
+use std::{fs, path::Path};
+
+use atlas::{
+    labels::Labels,
+    manifest::{Manifest, Part},
+    shard::{Entry, Reader, Store, Writer, path, paths},
+};
+
+#[path = "data_in/made.rs"]
+mod made;
+use made::{Set, atlas, fails, succeeds};
+
+fn write(file: &Path, part: Part, n: usize, capacity: usize, size: usize) -> Vec<Vec<u8>> {
+    let mut writer = Writer::create(file, part, capacity, size).unwrap();
+    let images: Vec<Vec<u8>> = (0..n).map(|i| (0..size * size * 4).map(|p| (p * (i + 3) / 7) as u8).collect()).collect();
+    for (i, image) in images.iter().enumerate() {
+        let labels = Labels::from_classes([i % 28, 25]).unwrap();
+        writer.push(Entry::new(format!("id {i} µ"), labels, [i as u64, 1, u64::MAX, 3], image.clone())).unwrap();
+    }
+    writer.finish(42).unwrap();
+    images
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for (part, n, capacity) in [(Part::Train, 5, 5), (Part::Test, 3, 7), (Part::Train, 0, 4)] {
+        let file = dir.path().join("s/a.h5");
+        let images = write(&file, part, n, capacity, 16);
+        let reader = Reader::open(&file).unwrap();
+        reader.verify().unwrap();
+        assert_eq!((reader.len(), reader.size(), reader.manifest_hash(), reader.pixels()), (n, 16, 42, (n * 256) as u64));
+        assert_eq!(reader.labels().map(<[Labels]>::len), (part == Part::Train).then_some(n));
+        let mut out = vec![0; 16 * 16 * 4];
+        for (i, image) in images.iter().enumerate() {
+            reader.read(i, &mut out).unwrap();
+            assert!(out == *image && reader.ids()[i] == format!("id {i} µ") && reader.phash()[i] == [i as u64, 1, u64::MAX, 3]);
+        }
+        for c in 0..4 {
+            let values: Vec<f64> = images.iter().flatten().skip(c).step_by(4).map(|&v| f64::from(v)).collect();
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+            assert!((reader.mean()[c] - mean).abs() < 1e-9 && (reader.std()[c] - variance.sqrt()).abs() < 1e-6);
+        }
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+}
+
+#[test]
+fn a_shard_with_room_left_is_byte_equal_to_one_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.h5"), dir.path().join("b.h5"));
+    write(&a, Part::Train, 4, 4, 16);
+    write(&b, Part::Train, 4, 9, 16);
+    assert!(fs::read(a).unwrap() == fs::read(b).unwrap());
+}
+
+#[test]
+fn an_unfinished_shard_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Writer::create(&dir.path().join("a.h5"), Part::Train, 4, 16).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// Flips every byte in turn: the reader must notice, or nothing that it gives may differ.
+#[test]
+fn no_flipped_byte_goes_unnoticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.h5");
+    let images = write(&file, Part::Train, 2, 2, 8);
+    let whole = fs::read(&file).unwrap();
+    let tables = |r: &Reader| format!("{:?}{:?}{:?}{:?}{:?}", r.ids(), r.labels(), r.phash(), r.mean(), r.std());
+    let original = tables(&Reader::open(&file).unwrap());
+    let (mut noticed, mut out) = (0, vec![0; 8 * 8 * 4]);
+    for i in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[i] ^= 0x40;
+        fs::write(&file, &bytes).unwrap();
+        match Reader::open(&file).and_then(|r| r.verify().map(|()| r)) {
+            Err(e) => {
+                assert!(e.exit_code() == 65 && e.to_string().contains("a.h5"), "byte {i}: {e}");
+                noticed += 1;
+            }
+            Ok(reader) => {
+                assert!(tables(&reader) == original, "byte {i}");
+                for (k, image) in images.iter().enumerate() {
+                    reader.read(k, &mut out).unwrap();
+                    assert!(out == *image, "byte {i}");
+                }
+            }
+        }
+    }
+    assert!(noticed > 2 * 8 * 8 * 4, "{noticed} of {} flips noticed", whole.len());
+}
+
+#[test]
+fn broken_shards_are_named_with_what_to_do() {
+    let set = Set::new(4, 0, 32);
+    set.plan(&["--set", "preprocess.shard_samples=2"]);
+    set.preprocess(&[]);
+    let folder = set.work().join("shards");
+    let verify = || atlas(&["verify", folder.to_str().unwrap()]);
+    let out = verify();
+    succeeds(&out);
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(), 2);
+
+    let file = folder.join("train-00001.h5");
+    let whole = fs::read(&file).unwrap();
+    // A byte in the middle of the second image.
+    let mut image = vec![0; 32 * 32 * 4];
+    Reader::open(&file).unwrap().read(1, &mut image).unwrap();
+    let at = whole.windows(64).position(|w| w == &image[..64]).unwrap();
+    let mut bytes = whole.clone();
+    bytes[at + 2000] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    fails(
+        &verify(),
+        65,
+        &["train-00001.h5", "sample train-003", "does not match its checksum", "delete it and run `atlas preprocess` again"],
+    );
+    let store = Store::open(&set.work(), Part::Train).unwrap();
+    store.read(2, &mut image).unwrap();
+    let e = store.read(3, &mut image).unwrap_err();
+    assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5: sample train-003"), "{e}");
+
+    for keep in [0, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&file, &whole[..keep]).unwrap();
+        fails(&verify(), 65, &["train-00001.h5", "delete it and run"]);
+        let e = Store::open(&set.work(), Part::Train).unwrap_err();
+        assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5"), "{e}");
+    }
+    // Cut short while it is open: an error, not a crash.
+    fs::write(&file, &whole).unwrap();
+    let store = Store::open(&set.work(), Part::Train).unwrap();
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(3000).unwrap();
+    assert!(store.read(3, &mut image).unwrap_err().to_string().contains("cut short"));
+    fs::remove_file(&file).unwrap();
+    assert!(Store::open(&set.work(), Part::Train).unwrap_err().to_string().contains("train-00001.h5: not there; run `atlas preprocess`"));
+    fails(&atlas(&["verify", "/nowhere"]), 2, &["/nowhere does not exist"]);
+    let notes = set.path("train.csv");
+    fails(&atlas(&["verify", notes.to_str().unwrap()]), 65, &["train.csv", "not a kind of file"]);
+}
+
+#[test]
+fn a_store_joins_the_shards_of_its_manifest() {
+    let set = Set::new(5, 2, 32);
+    set.plan(&["--set", "preprocess.shard_samples=2"]);
+    set.preprocess(&[]);
+    let store = Store::open(&set.work(), Part::Train).unwrap();
+    assert_eq!((store.len(), store.size(), store.shards().len(), store.find("train-004")), (5, 32, 3, Some(4)));
+    assert_eq!((store.id(3), store.labels(3).to_string()), ("train-003", "3 25".into()));
+    let mut all = Vec::new();
+    let mut image = vec![0; 32 * 32 * 4];
+    for i in 0..5 {
+        store.read(i, &mut image).unwrap();
+        for c in 0..4 {
+            assert!(image.iter().skip(c).step_by(4).copied().eq(made::pattern(32, i * 4 + c)), "sample {i}, channel {c}");
+        }
+        let plane = atlas::image::Plane { width: 32, height: 32, pixels: made::pattern(32, i * 4 + 2) };
+        assert_eq!(store.phash(i)[2], atlas::phash::phash(&plane));
+        all.extend_from_slice(&image);
+    }
+    for c in 0..4 {
+        let values: Vec<f64> = all.iter().skip(c).step_by(4).map(|&v| f64::from(v)).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+        assert!((store.mean()[c] - mean).abs() < 1e-9 && (store.std()[c] - std).abs() < 1e-6);
+    }
+    let test = Store::open(&set.work(), Part::Test).unwrap();
+    assert_eq!((test.id(0), test.id(1), test.labels(0).is_empty()), ("test-001", "test-000", true));
+    assert_eq!(paths(&set.work(), Part::Train), (0..3).map(|i| path(&set.work(), Part::Train, i)).collect::<Vec<_>>());
+
+    // A manifest with another label: the shards no longer belong to it.
+    let mut manifest = Manifest::read(&set.work()).unwrap();
+    manifest.samples[0].labels.insert(27);
+    manifest.write(&set.work()).unwrap();
+    let e = Store::open(&set.work(), Part::Train).unwrap_err();
+    assert!(e.exit_code() == 65 && e.to_string().contains("made from another manifest"), "{e}");
+}
