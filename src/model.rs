@@ -45,14 +45,7 @@ pub struct Spec {
 impl Spec {
     /// The configured network for four-channel images and 28 classes.
     pub fn of(model: &config::Model) -> Self {
-        Self {
-            arch: model.arch.clone(),
-            stem: model.stem,
-            head: model.head,
-            channels: 4,
-            classes: CLASSES as i64,
-            dropout: model.dropout,
-        }
+        Self { arch: model.arch.clone(), stem: model.stem, head: model.head, channels: 4, classes: CLASSES as i64, dropout: model.dropout }
     }
 
     fn find_arch(&self) -> Result<&'static Arch> {
