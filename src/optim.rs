@@ -47,10 +47,7 @@ pub struct Optimizer {
 impl Optimizer {
     /// As configured, with moments of zero.
     pub fn new(config: &config::Train, network: &Network) -> Self {
-        let mut decayed: Vec<(i64, i64)> = Vec::new();
-        for slot in network.parameter_slots().iter().filter(|s| config.decay_all || s.decays()) {
-            decayed.push((slot.offset, slot.len()));
-        }
+        let decayed = network.parameter_slots().iter().filter(|s| config.decay_all || s.decays()).map(|s| (s.offset, s.len())).collect();
         let zeros = || network.flat_parameters().zeros_like();
         let second = (config.optimizer == config::Optimizer::Adamw).then(zeros);
         Self {

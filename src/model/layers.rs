@@ -70,7 +70,7 @@ struct Squeeze {
 impl Squeeze {
     fn new(plan: &mut Plan, name: &str, channels: i64, reduction: i64) -> Self {
         let squeezed = channels / reduction;
-        // Stored as the 1x1 convolutions that they are in timm; computed as matrix products, which is the same.
+        // 1x1 convolutions, as in timm: a matrix product would round otherwise.
         let layer = |plan: &mut Plan, n: &str, from: i64, to: i64| {
             let bias = Init::Uniform(1.0 / (from as f64).sqrt());
             plan.linear(&format!("{name}.{n}"), &[to, from, 1, 1], Init::Normal((2.0 / to as f64).sqrt()), bias)
