@@ -49,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     let precision = config.train.precision;
-    let (network, _) = weights.network(spec, 0, channels_last(config.train.layout, precision, device), device)?;
+    let (network, _) = weights.network(spec, 0, channels_last(config.train.layout), device)?;
     let logits = network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, precision);
     let shape = logits.size();
     weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;

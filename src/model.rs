@@ -45,14 +45,7 @@ pub struct Spec {
 impl Spec {
     /// The configured network for four-channel images and 28 classes.
     pub fn of(model: &config::Model) -> Self {
-        Self {
-            arch: model.arch.clone(),
-            stem: model.stem,
-            head: model.head,
-            channels: 4,
-            classes: CLASSES as i64,
-            dropout: model.dropout,
-        }
+        Self { arch: model.arch.clone(), stem: model.stem, head: model.head, channels: 4, classes: CLASSES as i64, dropout: model.dropout }
     }
 
     fn find_arch(&self) -> Result<&'static Arch> {
@@ -75,14 +68,10 @@ impl Spec {
     }
 }
 
-/// Whether images lie channels-last in memory. `auto` is what was faster: on a GPU and in bf16 channels-last, on a CPU in
-/// f32 planes.
-pub fn channels_last(layout: Layout, precision: Precision, device: Device) -> bool {
-    match layout {
-        Layout::Nhwc => true,
-        Layout::Nchw => false,
-        Layout::Auto => device.is_cuda() || precision == Precision::Bf16,
-    }
+/// Whether images and kernels lie channels-last in memory. `auto` is yes: on an AVX-512 CPU it was the faster one for
+/// every member and in both precisions, by a seventh to four fifths; tensor cores want it too.
+pub fn channels_last(layout: Layout) -> bool {
+    layout != Layout::Nchw
 }
 
 /// A network with its parameters, gradients and running statistics.

@@ -47,10 +47,7 @@ pub struct Optimizer {
 impl Optimizer {
     /// As configured, with moments of zero.
     pub fn new(config: &config::Train, network: &Network) -> Self {
-        let mut decayed: Vec<(i64, i64)> = Vec::new();
-        for slot in network.parameter_slots().iter().filter(|s| config.decay_all || s.decays()) {
-            decayed.push((slot.offset, slot.len()));
-        }
+        let decayed = network.parameter_slots().iter().filter(|s| config.decay_all || s.decays()).map(|s| (s.offset, s.len())).collect();
         let zeros = || network.flat_parameters().zeros_like();
         let second = (config.optimizer == config::Optimizer::Adamw).then(zeros);
         Self {
@@ -68,26 +65,42 @@ impl Optimizer {
     /// Clips the gradients of `network` and moves its parameters. A gradient that is not finite changes nothing.
     pub fn step(&mut self, network: &Network, rates: Rates) -> Step {
         tch::no_grad(|| {
-            let mut gradients = network.flat_gradients();
+            let (parameters, mut gradients) = (network.flat_parameters(), network.flat_gradients());
             let norm = clip(&mut gradients, self.clip);
             if !norm.is_finite() {
                 return Step { norm, skipped: true };
             }
             self.steps += 1;
-            match self.kind {
-                config::Optimizer::Adamw => self.adamw(&mut network.flat_parameters(), &gradients, rates),
-                config::Optimizer::Sgd => self.sgd(&mut network.flat_parameters(), &mut gradients, rates),
+            if self.weight_decay != 0.0 {
+                self.decay(&parameters, &gradients, rates.lr);
+            }
+            for (offset, len) in chunks(&parameters) {
+                let part = |t: &Tensor| t.narrow(0, offset, len);
+                let (parameters, gradients, first) = (part(&parameters), part(&gradients), part(&self.first));
+                match &self.second {
+                    Some(second) => self.adamw(parameters, &gradients, first, part(second), rates),
+                    None => sgd(parameters, &gradients, first, rates),
+                }
             }
             Step { norm, skipped: false }
         })
     }
 
+    /// AdamW shrinks the decayed parameters; SGD adds them to the gradient, as torch.optim.
+    fn decay(&self, parameters: &Tensor, gradients: &Tensor, lr: f64) {
+        for &(offset, len) in &self.decayed {
+            let mut part = parameters.narrow(0, offset, len);
+            let _ = match self.kind {
+                config::Optimizer::Adamw => part.g_mul_scalar_(1.0 - lr * self.weight_decay),
+                config::Optimizer::Sgd => gradients.narrow(0, offset, len).g_add_(&(part * self.weight_decay)),
+            };
+        }
+    }
+
     /// Loshchilov & Hutter 2019; bias correction with the momentum of this step, as PyTorch.
-    fn adamw(&mut self, parameters: &mut Tensor, gradients: &Tensor, rates: Rates) {
+    fn adamw(&self, mut parameters: Tensor, gradients: &Tensor, mut first: Tensor, mut second: Tensor, rates: Rates) {
         let (Rates { lr, momentum: beta1 }, beta2) = (rates, self.beta2);
-        self.decay(parameters, 1.0 - lr * self.weight_decay);
-        let second = self.second.as_mut().expect("AdamW was made with a second moment");
-        let _ = self.first.lerp_(gradients, 1.0 - beta1);
+        let _ = first.lerp_(gradients, 1.0 - beta1);
         let _ = second.g_mul_scalar_(beta2);
         let _ = second.addcmul_(gradients, &(gradients * (1.0 - beta2)));
         let t = self.steps as f64;
@@ -95,27 +108,7 @@ impl Optimizer {
         let mut scale = second.sqrt();
         let _ = scale.g_div_scalar_(correction2.sqrt());
         let _ = scale.g_add_scalar_(EPS);
-        let _ = parameters.addcdiv_(&(&self.first * (-lr / correction1)), &scale);
-    }
-
-    /// As torch.optim.SGD: weight decay is added to the gradient, the momentum starts as the first gradient.
-    fn sgd(&mut self, parameters: &mut Tensor, gradients: &mut Tensor, rates: Rates) {
-        if self.weight_decay != 0.0 {
-            for &(offset, len) in &self.decayed {
-                let _ = gradients.narrow(0, offset, len).g_add_(&(parameters.narrow(0, offset, len) * self.weight_decay));
-            }
-        }
-        let _ = self.first.g_mul_scalar_(rates.momentum);
-        let _ = self.first.g_add_(gradients);
-        let _ = parameters.g_sub_(&(&self.first * rates.lr));
-    }
-
-    fn decay(&self, parameters: &Tensor, factor: f64) {
-        if factor != 1.0 {
-            for &(offset, len) in &self.decayed {
-                let _ = parameters.narrow(0, offset, len).g_mul_scalar_(factor);
-            }
-        }
+        let _ = parameters.addcdiv_(&(first * (-lr / correction1)), &scale);
     }
 
     /// The moments by name, each as long as the arena. The handles share the memory.
@@ -139,7 +132,9 @@ impl Optimizer {
             let theirs = theirs.ok_or_else(|| Error::failed(format!("the optimiser state has no `{name}`: it is of another optimiser")))?;
             if theirs.size() != mine.size() {
                 let (is, want) = (theirs.numel(), mine.numel());
-                return Err(Error::failed(format!("`{name}` of the optimiser state has {is} values, expected {want}: it is of another network")));
+                return Err(Error::failed(format!(
+                    "`{name}` of the optimiser state has {is} values, expected {want}: it is of another network"
+                )));
             }
             mine.copy_(theirs);
         }
@@ -148,15 +143,34 @@ impl Optimizer {
     }
 }
 
+/// The momentum starts as the first gradient, as torch.optim.SGD.
+fn sgd(mut parameters: Tensor, gradients: &Tensor, mut first: Tensor, rates: Rates) {
+    let _ = first.g_mul_scalar_(rates.momentum);
+    let _ = first.g_add_(gradients);
+    let _ = parameters.g_sub_(&(first * rates.lr));
+}
+
 /// Scales `gradients` so that their L2 norm is at most `most` (0: no limit) and returns the norm before. As
 /// `torch.nn.utils.clip_grad_norm_`; the norm is summed in f64.
 pub fn clip(gradients: &mut Tensor, most: f64) -> f64 {
-    let norm = gradients.linalg_norm(2.0, [0].as_slice(), false, Kind::Double).double_value(&[]);
+    let norm_of = |(offset, len)| {
+        let part = gradients.narrow(0, offset, len);
+        part.linalg_norm(2.0, [0].as_slice(), false, Kind::Double).double_value(&[])
+    };
+    let norm = chunks(gradients).map(norm_of).map(|x| x * x).sum::<f64>().sqrt();
     let factor = most / (norm + 1e-6);
     if most > 0.0 && factor < 1.0 && norm.is_finite() {
         let _ = gradients.g_mul_scalar_(factor);
     }
     norm
+}
+
+/// (offset, length) of the pieces of a flat tensor that are worked on one after the other: on a CPU they and what is
+/// computed from them stay in the cache.
+fn chunks(flat: &Tensor) -> impl Iterator<Item = (i64, i64)> {
+    let all = flat.numel() as i64;
+    let size = if flat.device().is_cuda() { all.max(1) } else { 1 << 17 };
+    (0..all).step_by(size as usize).map(move |offset| (offset, size.min(all - offset)))
 }
 
 #[cfg(test)]

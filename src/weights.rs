@@ -193,7 +193,9 @@ fn problems(spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<Strin
     for (name, tensor) in tensors {
         match expected.get(name) {
             None => problems.push(format!("`{name}` is unexpected")),
-            Some(shape) if *shape != tensor.size() => problems.push(format!("`{name}` has the shape {:?}, expected {shape:?}", tensor.size())),
+            Some(shape) if *shape != tensor.size() => {
+                problems.push(format!("`{name}` has the shape {:?}, expected {shape:?}", tensor.size()))
+            }
             Some(_) if tensor.kind() != Kind::Float => problems.push(format!("`{name}` does not hold floating-point numbers")),
             Some(_) => {}
         }

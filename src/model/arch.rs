@@ -22,12 +22,22 @@ const fn member_32x4d(name: &'static str, blocks: [usize; 4]) -> Arch {
     Arch { name, stem: 64, blocks, widths: [128, 256, 512, 1024], outs: [256, 512, 1024, 2048], groups: 32, reduction: 16 }
 }
 
-/// All members, largest first. Those named `_32x4d` have timm's shapes; `se_resnext_tiny` is for the demo and the tests.
-pub const ARCHS: [Arch; 5] = [
+/// All members, largest first. Those named `_32x4d` have timm's shapes; `se_resnext_small` and
+/// `se_resnext_tiny` are for experiments in minutes, the demo and the tests.
+pub const ARCHS: [Arch; 6] = [
     member_32x4d("se_resnext101_32x4d", [3, 4, 23, 3]),
     member_32x4d("se_resnext50_32x4d", [3, 4, 6, 3]),
     member_32x4d("se_resnext26_32x4d", [2, 2, 2, 2]),
     member_32x4d("se_resnext14_32x4d", [1, 1, 1, 1]),
+    Arch {
+        name: "se_resnext_small",
+        stem: 32,
+        blocks: [1, 1, 2, 1],
+        widths: [64, 96, 128, 192],
+        outs: [96, 192, 320, 512],
+        groups: 8,
+        reduction: 16,
+    },
     Arch {
         name: "se_resnext_tiny",
         stem: 24,

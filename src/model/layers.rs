@@ -70,7 +70,7 @@ struct Squeeze {
 impl Squeeze {
     fn new(plan: &mut Plan, name: &str, channels: i64, reduction: i64) -> Self {
         let squeezed = channels / reduction;
-        // Stored as the 1x1 convolutions that they are in timm; computed as matrix products, which is the same.
+        // 1x1 convolutions, as in timm: a matrix product would round otherwise.
         let layer = |plan: &mut Plan, n: &str, from: i64, to: i64| {
             let bias = Init::Uniform(1.0 / (from as f64).sqrt());
             plan.linear(&format!("{name}.{n}"), &[to, from, 1, 1], Init::Normal((2.0 / to as f64).sqrt()), bias)
@@ -80,9 +80,8 @@ impl Squeeze {
 
     /// Gate `[n, c, 1, 1]` of `x` `[n, c, h, w]`.
     fn gate(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let mean = x.mean_dim([2, 3].as_slice(), false, None::<Kind>);
-        let gate = pass.linear(&self.up, &pass.linear(&self.down, &mean).relu_()).sigmoid();
-        gate.unsqueeze(-1).unsqueeze(-1)
+        let mean = x.mean_dim([2, 3].as_slice(), true, None::<Kind>);
+        pass.linear(&self.up, &pass.linear(&self.down, &mean).relu_()).sigmoid()
     }
 }
 
@@ -100,8 +99,7 @@ impl Bottleneck {
             let conv = plan.conv(&format!("{name}.conv{n}"), from, to, side, stride, groups);
             (conv, plan.norm(&format!("{name}.bn{n}"), to))
         };
-        let convs =
-            [conv(1, from, width, 1, 1, 1), conv(2, width, width, 3, stride, arch.groups), conv(3, width, to, 1, 1, 1)];
+        let convs = [conv(1, from, width, 1, 1, 1), conv(2, width, width, 3, stride, arch.groups), conv(3, width, to, 1, 1, 1)];
         let squeeze = Squeeze::new(plan, &format!("{name}.se_module"), to, arch.reduction);
         let downsample = (stride != 1 || from != to).then(|| {
             let conv = plan.conv(&format!("{name}.downsample.0"), from, to, 1, stride, 1);
@@ -116,10 +114,13 @@ impl Bottleneck {
         let out = pass.conv_norm(second, &out).relu_();
         let out = pass.conv_norm(third, &out);
         let gate = self.squeeze.gate(pass, &out);
-        match &self.downsample {
-            Some(down) => pass.conv_norm(down, x).addcmul(&out, &gate).relu_(),
-            None => x.addcmul(&out, &gate).relu_(),
-        }
+        // Product and sum apart, not as one addcmul: the rounding is then timm's to the bit.
+        let mut gated = out * gate;
+        let _ = match &self.downsample {
+            Some(down) => gated.g_add_(&pass.conv_norm(down, x)),
+            None => gated.g_add_(x),
+        };
+        gated.relu_()
     }
 }
 

@@ -54,11 +54,10 @@ impl Pass<'_> {
         x.batch_norm(Some(&p[norm.weight]), Some(&p[norm.bias]), Some(&b[norm.mean]), Some(&b[norm.var]), train, MOMENTUM, EPS, true)
     }
 
-    /// `x` `[n, from]`; the weight may be stored as a 1x1 convolution.
+    /// `x` `[n, from]`, or `[n, from, 1, 1]` where the weight is a 1x1 convolution's.
     pub fn linear(&self, linear: &Linear, x: &Tensor) -> Tensor {
-        let weight = self.weight(linear.weight);
-        let weight = if weight.dim() == 4 { weight.flatten(1, -1) } else { weight };
-        x.linear(&weight, Some(&self.weight(linear.bias)))
+        let (weight, bias) = (self.weight(linear.weight), Some(self.weight(linear.bias)));
+        if weight.dim() == 4 { x.conv2d(&weight, bias, [1, 1], [0, 0], [1, 1], 1) } else { x.linear(&weight, bias) }
     }
 
     /// Zeroes units of `x` `[n, units]` with the network's probability and scales the rest up. `layer` tells apart the
