@@ -61,7 +61,9 @@ impl Tasks {
     pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
         let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
             (Some(task), _) => task,
-            (None, Ok(text)) => text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?,
+            (None, Ok(text)) => {
+                text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?
+            }
             (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
             (None, Err(_)) => return Ok((0, 1)),
         };

@@ -74,7 +74,9 @@ impl Checkpoint {
     /// Reads and verifies one file.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
-        let broken = |what: &dyn std::fmt::Display| Error::data(path, format!("this checkpoint is broken ({what}); remove it to go on from the one before it"));
+        let broken = |what: &dyn std::fmt::Display| {
+            Error::data(path, format!("this checkpoint is broken ({what}); remove it to go on from the one before it"))
+        };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
         let metadata = header.metadata().as_ref().ok_or_else(|| broken(&"no metadata"))?;
@@ -86,13 +88,18 @@ impl Checkpoint {
             return Err(broken(&"its checksum does not match"));
         }
         let state = serde_json::from_str(text).map_err(|e| broken(&e))?;
-        let tensors = views.into_iter().map(|(name, v)| Ok((name, tensor_of(&v).ok_or_else(|| broken(&"an unknown type"))?))).collect::<Result<_>>()?;
+        let tensors = views
+            .into_iter()
+            .map(|(name, v)| Ok((name, tensor_of(&v).ok_or_else(|| broken(&"an unknown type"))?)))
+            .collect::<Result<_>>()?;
         Ok(Self { state, tensors })
     }
 
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).ok_or_else(|| Error::failed(format!("the checkpoint has no tensor `{name}`; it is of another configuration")))
+        self.tensors
+            .get(name)
+            .ok_or_else(|| Error::failed(format!("the checkpoint has no tensor `{name}`; it is of another configuration")))
     }
 }
 
@@ -138,7 +145,8 @@ impl Folder {
     /// In ascending order of their step.
     fn resumable(&self) -> Result<Vec<PathBuf>> {
         let Ok(entries) = fs::read_dir(&self.0) else { return Ok(Vec::new()) };
-        let is_ours = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step_") && n.ends_with(".safetensors"));
+        let is_ours =
+            |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step_") && n.ends_with(".safetensors"));
         let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).filter(is_ours).collect();
         paths.sort();
         Ok(paths)

@@ -67,7 +67,8 @@ impl Logs {
     pub fn rewind_metrics(&self, step: u64) -> Result<()> {
         let path = self.fold.join("metrics.jsonl");
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let kept = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step));
+        let kept =
+            |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step));
         let lines: String = text.lines().filter(kept).flat_map(|l| [l, "\n"]).collect();
         artefact::write(path, lines)
     }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     checkpoint::Checkpoint,
-    config::{Config, CropReduce, Precision, Tta},
+    config::{Config, CropReduce, Tta},
     error::{Error, Result},
     labels::CLASSES,
     loader::{Loader, Make},
@@ -37,8 +37,11 @@ impl Predictor<'_> {
             let n = batch.samples.len() as i64;
             let x = self.normalization.apply(&batch.images, side, self.network.device());
             // Forward passes of at most predict.batch images: with many views one sample alone may be more.
-            let parts: Vec<Tensor> =
-                x.split(self.config.predict.batch as i64, 0).iter().map(|part| self.network.forward(part, Mode::Eval, self.config.train.precision)).collect();
+            let parts: Vec<Tensor> = x
+                .split(self.config.predict.batch as i64, 0)
+                .iter()
+                .map(|part| self.network.forward(part, Mode::Eval, self.config.train.precision))
+                .collect();
             let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
             let logits = match self.config.predict.reduce {
                 CropReduce::Max => logits.amax(&[1i64][..], false),
@@ -57,12 +60,15 @@ impl Predictor<'_> {
 }
 
 /// The network that a checkpoint's averaged (or plain) weights describe.
-pub fn load(path: &Path, precision: Precision, config: &Config) -> Result<(Network, Normalization)> {
+pub fn load(path: &Path, config: &Config) -> Result<(Network, Normalization)> {
     let checkpoint = Checkpoint::read(path)?;
     let state = &checkpoint.state;
-    let network = Network::new(&state.spec, 0, channels_last(config.train.layout, precision, Device::Cpu), Device::Cpu)?;
+    let network = Network::new(&state.spec, 0, channels_last(config.train.layout), Device::Cpu)?;
     if network.nhwc() != state.conditions.channels_last {
-        return Err(Error::usage(format!("{}: was trained with the other memory layout; set train.layout as in the run's config.toml", path.display())));
+        return Err(Error::usage(format!(
+            "{}: was trained with the other memory layout; set train.layout as in the run's config.toml",
+            path.display()
+        )));
     }
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
     Ok((network, state.normalization.clone()))

@@ -66,7 +66,7 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize) -> Result<
         if todo.is_empty() {
             break;
         }
-        let (network, normalization) = infer::load(file, config.train.precision, config)?;
+        let (network, normalization) = infer::load(file, config)?;
         let predictor = Predictor { network: &network, normalization: &normalization, config };
         for ((samples, ..), mean) in todo.iter().zip(&mut means) {
             let probabilities = predictor.logits(&store, samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);

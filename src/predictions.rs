@@ -50,7 +50,10 @@ impl Predictions {
         let ids = file.dataset("ids").and_then(|d| d.read_raw::<VarLenUnicode>()).map_err(bad)?;
         let probabilities = file.dataset("probabilities").and_then(|d| d.read_2d::<f32>()).map_err(bad)?;
         if probabilities.dim() != (ids.len(), CLASSES) {
-            return Err(Error::data(path, format!("/probabilities is {:?}, expected [{}, {CLASSES}] as /ids says", probabilities.dim(), ids.len())));
+            return Err(Error::data(
+                path,
+                format!("/probabilities is {:?}, expected [{}, {CLASSES}] as /ids says", probabilities.dim(), ids.len()),
+            ));
         }
         if probabilities.iter().any(|p| !p.is_finite()) {
             return Err(Error::data(path, "/probabilities holds a value that is not a number"));

@@ -28,7 +28,10 @@ impl Run {
             Some(name) => config.paths.results.join(name),
             None => newest_first(&config.paths.results)?
                 .into_iter()
-                .find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config)) && !Self { folder: f.clone() }.is_finished(fold))
+                .find(|f| {
+                    fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config))
+                        && !Self { folder: f.clone() }.is_finished(fold)
+                })
                 .unwrap_or_else(|| config.paths.results.join(Self::stamp())),
         };
         let run = Self { folder };
@@ -52,7 +55,10 @@ impl Run {
     /// The newest run of this configuration, finished or not.
     pub fn same(config: &Config) -> Result<Option<Self>> {
         let runs = newest_first(&config.paths.results)?;
-        Ok(runs.into_iter().find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config))).map(|folder| Self { folder }))
+        Ok(runs
+            .into_iter()
+            .find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config)))
+            .map(|folder| Self { folder }))
     }
 
     /// A name for a new run: the time, UTC.
@@ -65,10 +71,15 @@ impl Run {
         let results = &config.paths.results;
         if let Some(name) = named(name)? {
             let folder = results.join(&name);
-            return folder.is_dir().then_some(Self { folder }).ok_or_else(|| Error::usage(format!("there is no run {name} in {}", results.display())));
+            return folder
+                .is_dir()
+                .then_some(Self { folder })
+                .ok_or_else(|| Error::usage(format!("there is no run {name} in {}", results.display())));
         }
         let newest = newest_first(results)?.into_iter().next();
-        newest.map(|folder| Self { folder }).ok_or_else(|| Error::usage(format!("there is no run in {}; run `atlas train` first", results.display())))
+        newest
+            .map(|folder| Self { folder })
+            .ok_or_else(|| Error::usage(format!("there is no run in {}; run `atlas train` first", results.display())))
     }
 
     pub fn fold(&self, fold: usize) -> PathBuf {

@@ -63,7 +63,13 @@ pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
         Some(checkpoint) => checkpoint.state.data == FoldData::open(config, fold)?.hash,
         None => !done,
     };
-    Ok(if !current { Standing::Stale } else if done { Standing::Done } else { Standing::ToDo })
+    Ok(if !current {
+        Standing::Stale
+    } else if done {
+        Standing::Done
+    } else {
+        Standing::ToDo
+    })
 }
 
 /// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
@@ -87,7 +93,8 @@ fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Res
     let (config, epoch) = (session.config, session.state.epoch);
     let batches = session.batches(data, epoch);
     let todo: Vec<_> = batches[session.state.step_in_epoch..].to_vec();
-    let progress = Progress::new(format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs), "steps", batches.len() as u64);
+    let progress =
+        Progress::new(format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs), "steps", batches.len() as u64);
     progress.add(session.state.step_in_epoch as u64);
     let make = Make::Train { augment: config.augment.clone(), seed: session.train.seed, epoch: epoch as u64 };
     let mut meter = Meter::new(batches.len());
@@ -105,7 +112,11 @@ fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Res
         if stop.load(Ordering::Relaxed) {
             session.save()?;
             let s = &session.state;
-            return Err(Error::Stopped(format!("stopped at epoch {}, step {}; run the same command again to go on", epoch + 1, s.step_in_epoch)));
+            return Err(Error::Stopped(format!(
+                "stopped at epoch {}, step {}; run the same command again to go on",
+                epoch + 1,
+                s.step_in_epoch
+            )));
         }
         let every = config.train.checkpoint_steps;
         if every > 0 && session.state.step_in_epoch.is_multiple_of(every) && session.state.step_in_epoch < batches.len() {
@@ -232,7 +243,15 @@ fn validate(session: &Session, data: &FoldData, row: &mut Row) -> Result<()> {
     write_samples(session, data, row.epoch, "val", &data.valid, &labels, &logits)
 }
 
-fn write_samples(session: &Session, data: &FoldData, epoch: usize, part: &str, samples: &[usize], labels: &[Labels], logits: &Array2<f32>) -> Result<()> {
+fn write_samples(
+    session: &Session,
+    data: &FoldData,
+    epoch: usize,
+    part: &str,
+    samples: &[usize],
+    labels: &[Labels],
+    logits: &Array2<f32>,
+) -> Result<()> {
     let losses = loss::per_sample(&tensor(logits), &one_hot(labels), &session.config.train.loss);
     let samples = Samples {
         ids: samples.iter().map(|&s| data.store.id(s)).collect(),
@@ -247,7 +266,7 @@ fn write_samples(session: &Session, data: &FoldData, epoch: usize, part: &str, s
 fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Instant) -> Result<Outcome> {
     let config = session.config;
     let path = weights_path(config, run, session.fold);
-    let (network, normalization) = infer::load(&path, config.train.precision, config)?;
+    let (network, normalization) = infer::load(&path, config)?;
     let progress = Progress::new(format!("fold {} out-of-fold predictions", session.fold), "samples", data.valid.len() as u64);
     let predictor = Predictor { network: &network, normalization: &normalization, config };
     let probabilities = predictor.logits(&data.store, &data.valid, config.predict.tta, Some(&progress))?.mapv(sigmoid);
@@ -255,14 +274,24 @@ fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Inst
     let outcome = Outcome {
         fold: session.fold,
         epochs: session.state.epoch,
-        epoch_used: if config.train.keep == Keep::Best { session.state.best.map_or(session.state.epoch, |b| b.1) } else { session.state.epoch },
+        epoch_used: if config.train.keep == Keep::Best {
+            session.state.best.map_or(session.state.epoch, |b| b.1)
+        } else {
+            session.state.epoch
+        },
         map: mean_average_precision(&probabilities, &labels),
         macro_f1: macro_f1_at_half(&probabilities, &labels),
         seconds: start.elapsed().as_secs_f64(),
     };
     let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
     Predictions { ids, probabilities }.write(&run.validation(session.fold), artefact::checksum_file(&path)?)?;
-    log::info!("fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}", outcome.fold, duration(outcome.seconds), outcome.macro_f1, outcome.map);
+    log::info!(
+        "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
+        outcome.fold,
+        duration(outcome.seconds),
+        outcome.macro_f1,
+        outcome.map
+    );
     Ok(outcome)
 }
 
@@ -335,5 +364,5 @@ impl Meter {
 /// Resident memory of this process in MiB.
 fn resident_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * 4096 >> 20)
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| (pages * 4096) >> 20)
 }

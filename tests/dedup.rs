@@ -131,7 +131,12 @@ fn planted_copies_are_found_and_sibling_fields_are_not() {
     let (mut samples, mut planted) = (Vec::new(), BTreeSet::new());
     for i in 0..120 {
         // Three fields per well, which share labels and nothing else.
-        samples.push(Made { id: format!("1{}_{}_A1_{}", i / 30, i / 3, i % 3), part: Part::Train, labels: "0 25", planes: field(&mut rng, 256) });
+        samples.push(Made {
+            id: format!("1{}_{}_A1_{}", i / 30, i / 3, i % 3),
+            part: Part::Train,
+            labels: "0 25",
+            planes: field(&mut rng, 256),
+        });
     }
     for i in 0..40 {
         let planes = copy_of(&samples[i * 2].planes, &mut rng);

@@ -6,7 +6,8 @@ use assert_cmd::Command;
 
 fn evaluate(predictions: &Path, truth: &Path, more: &[&str]) -> (i32, serde_json::Value, String) {
     let mut command = Command::cargo_bin("atlas").unwrap();
-    let out = command.arg("evaluate").arg("--predictions").arg(predictions).arg("--truth").arg(truth).arg("--json").args(more).output().unwrap();
+    let out =
+        command.arg("evaluate").arg("--predictions").arg(predictions).arg("--truth").arg(truth).arg("--json").args(more).output().unwrap();
     let json = serde_json::from_slice(&out.stdout).unwrap_or_default();
     (out.status.code().unwrap(), json, String::from_utf8(out.stderr).unwrap())
 }
@@ -100,7 +101,9 @@ fn what_does_not_fit_is_named() {
         let (code, _, err) = evaluate(&file("p.csv"), &file("truth.csv"), &[]);
         (code, err.lines().last().unwrap_or_default().to_string())
     };
-    let matrix = |value: &str| format!("Id{}\n{}", ",p".repeat(28), ["a", "b", "c"].map(|id| format!("{id}{}\n", format!(",{value}").repeat(28))).concat());
+    let matrix = |value: &str| {
+        format!("Id{}\n{}", ",p".repeat(28), ["a", "b", "c"].map(|id| format!("{id}{}\n", format!(",{value}").repeat(28))).concat())
+    };
     for (text, code, says) in [
         ("Id,Predicted\na,1\nb,1\n".into(), 65, "1 (c) ids are missing"),
         ("Id,Predicted\na,1\nb,1\nc,1\nd,1\n".into(), 65, "1 (d) ids are not expected"),

@@ -47,8 +47,10 @@ fn measure(labels: &Path, folds: &Path) -> (f64, f64, usize) {
             total[class] += 1.0;
         }
     }
-    let off: Vec<(f64, f64)> =
-        count.iter().flat_map(|c| (0..28).map(|k| ((c[k] - total[k] / 5.0).abs(), (total[k] / 5.0).max(1.0))).collect::<Vec<_>>()).collect();
+    let off: Vec<(f64, f64)> = count
+        .iter()
+        .flat_map(|c| (0..28).map(|k| ((c[k] - total[k] / 5.0).abs(), (total[k] / 5.0).max(1.0))).collect::<Vec<_>>())
+        .collect();
     let spread = size.iter().max().unwrap() - size.iter().min().unwrap();
     (off.iter().map(|o| o.0).fold(0.0, f64::max), off.iter().map(|o| o.0 / o.1).sum::<f64>() / off.len() as f64, spread)
 }

@@ -87,8 +87,8 @@ fn decide_component(
 ) -> Result<(Vec<Group>, Vec<Leak>)> {
     let mut thumbs = BTreeMap::new();
     for &sample in pairs.iter().flat_map(|(a, b)| [a, b]) {
-        if !thumbs.contains_key(&sample) {
-            thumbs.insert(sample, thumb(sample)?);
+        if let Entry::Vacant(place) = thumbs.entry(sample) {
+            place.insert(thumb(sample)?);
         }
     }
     let members: Vec<usize> = thumbs.keys().copied().collect();

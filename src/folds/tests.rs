@@ -67,7 +67,7 @@ fn hold_outs_have_their_share_and_differ() {
 fn groups_join_over_all_columns() {
     let wells = vec![Some("w1"), None, Some("w2"), Some("w1"), None];
     let duplicates = vec![None, Some("d"), Some("d"), None, None];
-    assert_eq!(groups_of(5, &[wells.clone()]), [0, 1, 2, 0, 3]);
+    assert_eq!(groups_of(5, std::slice::from_ref(&wells)), [0, 1, 2, 0, 3]);
     assert_eq!(groups_of(5, &[wells, duplicates]), [0, 1, 1, 0, 2]);
 }
 

@@ -47,7 +47,14 @@ impl FoldData {
         }
         if train.len() < 2 || valid.is_empty() {
             let path = config.paths.work.join("folds.csv");
-            return Err(Error::data(path, format!("fold {fold} has {} samples to train and {} to validate on; run `atlas split` with the data at hand", train.len(), valid.len())));
+            return Err(Error::data(
+                path,
+                format!(
+                    "fold {fold} has {} samples to train and {} to validate on; run `atlas split` with the data at hand",
+                    train.len(),
+                    valid.len()
+                ),
+            ));
         }
         let labels: Vec<Labels> = train.iter().map(|&s| store.labels(s)).collect();
         let describe = |part: &[usize]| part.iter().map(|&s| format!("{}:{}\n", store.id(s), store.labels(s))).collect::<String>();

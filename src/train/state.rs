@@ -44,7 +44,7 @@ impl<'a> Session<'a> {
         let mut train = config.train.clone();
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
-        let nhwc = channels_last(train.layout, train.precision, Device::Cpu);
+        let nhwc = channels_last(train.layout);
         let network = match &config.model.weights {
             Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
             None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
