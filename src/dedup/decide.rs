@@ -1,6 +1,9 @@
 //! From candidate pairs to groups, to the one of each group that stays, and to matches with the test set.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use rayon::prelude::*;
 
