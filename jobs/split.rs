@@ -1,5 +1,5 @@
 //! `atlas split`
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atlas::{
     Error,
@@ -109,7 +109,7 @@ fn from_table(path: &PathBuf, level: Groups) -> Result<Samples, Error> {
     Ok(Samples { ids, labels, groups })
 }
 
-fn from_work(work: &PathBuf, level: Groups) -> Result<Samples, Error> {
+fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let manifest = Manifest::read(work)?;
     let duplicates = match report::read(work, &manifest)? {
         Some(duplicates) => duplicates,

@@ -110,8 +110,8 @@ fn write_tables(run: &Run, fits: &[Fit]) -> atlas::Result<()> {
         scores += &format!("{},{:.6},{:.6}\n", f.name, f.cross_fitted, f.in_sample);
     }
     table.push('\n');
-    for c in 0..CLASSES {
-        table += &format!("{c},{}", NAMES[c]);
+    for (c, name) in NAMES.iter().enumerate() {
+        table += &format!("{c},{name}");
         for f in fits {
             table += &format!(",{}", f.thresholds[c]);
         }

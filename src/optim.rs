@@ -1,5 +1,5 @@
 //! From gradients to new weights: learning-rate curves, AdamW and SGD, clipping and the running average. All of it works
-//! on the flat arenas of [`Network`](crate::model::Network), and all state can be read and set for a bit-exact resume.
+//! on the flat arenas of [`Network`], and all state can be read and set for a bit-exact resume.
 
 mod ema;
 mod schedule;

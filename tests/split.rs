@@ -35,7 +35,7 @@ fn table(path: &Path) -> Vec<Vec<String>> {
 /// Largest absolute and mean relative deviation of class counts from a fifth, and the spread of the sizes, by its own count.
 fn measure(labels: &Path, folds: &Path) -> (f64, f64, usize) {
     let target: HashMap<String, String> = table(labels).into_iter().map(|r| (r[0].clone(), r[1].clone())).collect();
-    let (mut count, mut total, mut size) = (vec![[0.0; 28]; 5], [0.0; 28], [0usize; 5]);
+    let (mut count, mut total, mut size) = (vec![[0f64; 28]; 5], [0f64; 28], [0usize; 5]);
     let rows = table(folds);
     assert_eq!(rows.len(), target.len());
     for row in rows {
