@@ -72,7 +72,7 @@ impl Tasks {
             None => Plan::read(work, &Manifest::read(work)?)?.tasks,
         };
         if task >= tasks {
-            return Err(Error::usage(format!("--task {task}: there are {tasks} tasks, 0 to {}", tasks.saturating_sub(1))));
+            return Err(Error::usage(format!("--task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1))));
         }
         Ok((task, tasks))
     }

@@ -70,7 +70,7 @@ fn field(rng: &mut Rng, side: usize) -> [Plane; 4] {
         for cell in &cells {
             for spot in 0..5 {
                 let width = side as f32 * if spot == 0 { 0.06 } else { 0.015 + 0.01 * channel as f32 };
-                let offset = || 0.12 * (rng.random::<f32>() - 0.5);
+                let mut offset = || 0.12 * (rng.random::<f32>() - 0.5);
                 let centre = [cell[0], cell[1]].map(|c| c * side as f32);
                 let centre = [centre[0] + offset() * side as f32, centre[1]];
                 let reach = |c: f32| (c - 3.0 * width).max(0.0) as usize..((c + 3.0 * width).max(0.0) as usize).min(side);
