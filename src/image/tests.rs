@@ -102,7 +102,7 @@ fn a_channel_is_its_plane_of_a_coloured_picture() {
     let files = Files::new();
     let bytes = png_of(SIDE, png::ColorType::Rgb, png::BitDepth::Eight, &pixels);
     for (i, p) in pixels.chunks(3).enumerate() {
-        let want = [p[0], p[1], p[2], (f64::from(p[0]) / 2.0 + f64::from(p[1]) / 2.0 + 0.5).floor() as u8];
+        let want = [p[0], p[1], p[2], ((f64::from(p[0]) + f64::from(p[1])) / 2.0).round_ties_even() as u8];
         if i % 97 == 0 {
             assert_eq!([0, 1, 2, 3].map(|c| files.read(&bytes, c).unwrap().pixels[i]), want);
         }
@@ -159,15 +159,18 @@ fn bombs_are_refused_by_their_header() {
 
 #[test]
 fn shrinking_averages_areas() {
-    let plane = Plane { width: 160, height: 80, pixels: (0..160 * 80).map(|i| ((i * i) >> 5) as u8).collect() };
-    let small = resize(&plane, 40);
-    for (i, &got) in small.pixels.iter().enumerate() {
-        let (x, y) = (i % 40, i / 40);
-        let area = (0..8).map(|j| f64::from(plane.pixels[(y * 2 + j / 4) * 160 + x * 4 + j % 4]));
-        let want = area.sum::<f64>() / 8.0;
-        assert!((f64::from(got) - want).abs() <= 1.0, "{x} {y}: {got}, expected {want}");
+    // Against the plain mean where sides divide, and over a fine grid of points where they do not.
+    for (width, height, side) in [(160, 80, 40), (54, 40, 16), (17, 16, 16)] {
+        let plane = Plane { width, height, pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect() };
+        let small = resize(&plane, side);
+        for (i, &got) in small.pixels.iter().enumerate() {
+            let (x, y) = (i % side * width, i / side * height);
+            let grid = (0..width * height).map(|k| (x + k % width, y + k / width));
+            let mean = grid.map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side])).sum::<f64>() / (width * height) as f64;
+            assert_eq!(got, mean.round_ties_even() as u8, "{width}x{height} to {side}, pixel {i}: {mean}");
+        }
+        assert_eq!(resize(&small, side), small);
     }
-    assert_eq!(resize(&small, 40), small);
 }
 
 #[test]

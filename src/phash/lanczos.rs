@@ -12,28 +12,41 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// Resizes to `side` x `side`, row by row.
+/// Resizes to `side` x `side`, row by row. A pass that would not change the size is skipped, as in Pillow.
 pub(super) fn resize(plane: &Plane, side: usize) -> Vec<u8> {
     let (width, height) = (plane.width, plane.height);
-    // Pillow skips a pass that would not change the size.
-    let rows = if width == side {
-        plane.pixels.clone()
-    } else {
-        let windows = windows(width, side);
-        let line = |row: &[u8]| {
-            let sums = windows.iter().map(|w| w.weights.iter().zip(&row[w.start..]).map(|(&k, &p)| k * i32::from(p)).sum());
-            sums.map(round).collect::<Vec<u8>>()
-        };
-        plane.pixels.chunks_exact(width).flat_map(line).collect()
-    };
-    if height == side {
-        return rows;
+    // Since version 13, Pillow shrinks the height first where that takes away more than twice what the width loses.
+    if height > side && height + side > 2 * width {
+        let flat = down(&plane.pixels, width, height, side);
+        return across(&flat, width, side);
     }
-    let mut out = Vec::with_capacity(side * side);
-    let mut sums = vec![0i32; side];
+    let narrow = across(&plane.pixels, width, side);
+    down(&narrow, side, height, side)
+}
+
+/// Resizes each row from `width` to `side` pixels.
+fn across(pixels: &[u8], width: usize, side: usize) -> Vec<u8> {
+    if width == side {
+        return pixels.to_vec();
+    }
+    let windows = windows(width, side);
+    let line = |row: &[u8]| {
+        let sums = windows.iter().map(|w| w.weights.iter().zip(&row[w.start..]).map(|(&k, &p)| k * i32::from(p)).sum());
+        sums.map(round).collect::<Vec<u8>>()
+    };
+    pixels.chunks_exact(width).flat_map(line).collect()
+}
+
+/// Resizes each column from `height` to `side` pixels.
+fn down(pixels: &[u8], width: usize, height: usize, side: usize) -> Vec<u8> {
+    if height == side {
+        return pixels.to_vec();
+    }
+    let mut out = Vec::with_capacity(side * width);
+    let mut sums = vec![0i32; width];
     for window in windows(height, side) {
         sums.fill(0);
-        for (&k, row) in window.weights.iter().zip(rows[window.start * side..].chunks_exact(side)) {
+        for (&k, row) in window.weights.iter().zip(pixels[window.start * width..].chunks_exact(width)) {
             for (sum, &p) in sums.iter_mut().zip(row) {
                 *sum += k * i32::from(p);
             }
