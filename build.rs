@@ -1,5 +1,5 @@
 //! Tells the linker where libtorch lies: a dependency's own run path does not reach our program.
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, process::Command};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -12,4 +12,11 @@ fn main() {
     });
     println!("cargo:rerun-if-changed={}", lib.display()); // another libtorch since the last build
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+
+    // Every result names the commit that made it.
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    let commit = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
+    let commit = commit.map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
+    println!("cargo:rustc-env=ATLAS_GIT_COMMIT={commit}");
 }

@@ -1,11 +1,21 @@
 //! What all jobs share: the common options, logging, the exit code of a bug.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
-use atlas::{Result, config::Config};
+use atlas::{
+    Error, Result,
+    config::Config,
+    manifest::{Manifest, Plan},
+};
+
+/// Set while `run` runs the other jobs: what they print is then progress, not the result.
+pub static NESTED: AtomicBool = AtomicBool::new(false);
 
 /// Options that every job with a configuration takes.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct Common {
     /// The experiment's TOML; without it, the built-in defaults
     #[arg(long, value_name = "FILE")]
@@ -25,11 +35,46 @@ impl Common {
 
     /// The job's result: `text` for a person, or `json` where asked for.
     pub fn print(&self, text: impl std::fmt::Display, json: serde_json::Value) {
-        if self.json {
+        if NESTED.load(Relaxed) {
+            text.to_string().lines().for_each(|line| log::info!("  {line}"));
+        } else if self.json {
             println!("{json}");
         } else {
             println!("{text}");
         }
+    }
+}
+
+/// Which share of the shards a task of an array job does.
+#[derive(clap::Args, Clone, Default)]
+pub struct Tasks {
+    /// Number of this task (default: SLURM_ARRAY_TASK_ID; outside an array, all tasks at once)
+    #[arg(long, value_name = "I")]
+    pub task: Option<usize>,
+    /// Number of tasks (default: what `plan` fixed, never the size of the array at hand)
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<usize>,
+}
+
+impl Tasks {
+    /// (task, tasks), where task does the shards task, task + tasks, ...
+    pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
+        let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
+            (Some(task), _) => task,
+            (None, Ok(text)) => {
+                text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?
+            }
+            (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
+            (None, Err(_)) => return Ok((0, 1)),
+        };
+        let tasks = match self.tasks {
+            Some(tasks) => tasks,
+            None => Plan::read(work, &Manifest::read(work)?)?.tasks,
+        };
+        if task >= tasks {
+            return Err(Error::usage(format!("--task {task}: there are {tasks} tasks, 0 to {}", tasks.saturating_sub(1))));
+        }
+        Ok((task, tasks))
     }
 }
 

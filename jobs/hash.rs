@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let limit = config.preprocess.max_pixels_side;
-    if args.stack && args.files.len() % 4 != 0 {
+    if args.stack && !args.files.len().is_multiple_of(4) {
         return Err(Error::usage(format!("--stack takes files by four (red, green, blue, yellow); there are {}", args.files.len())).into());
     }
     let load = |path: &Path| Encoded::read(path, limit)?.luma();

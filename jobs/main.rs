@@ -36,10 +36,20 @@ macro_rules! jobs {
 
 // In the order of the pipeline; then the tools.
 jobs! {
+    synth,
     plan,
     preprocess,
+    dedup,
+    split,
+    train,
+    predict,
+    submit,
+    run,
+    evaluate,
     hash,
     verify,
+    weights,
+    forward,
     config,
 }
 
@@ -49,9 +59,12 @@ fn main() -> ExitCode {
     match dispatch(Cli::parse().job) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let code = e.downcast_ref::<atlas::Error>().map_or(1, atlas::Error::exit_code);
-            eprintln!("atlas: {e:#}");
-            ExitCode::from(code)
+            // Our own messages already say what the system said.
+            match e.downcast_ref::<atlas::Error>() {
+                Some(error) => eprintln!("atlas: {error}"),
+                None => eprintln!("atlas: {e:#}"),
+            }
+            ExitCode::from(e.downcast_ref::<atlas::Error>().map_or(1, atlas::Error::exit_code))
         }
     }
 }

@@ -3,14 +3,13 @@ use std::time::Instant;
 
 use anyhow::Context;
 use atlas::{
-    Error,
-    manifest::{Manifest, Plan},
+    manifest::Manifest,
     progress::{Progress, duration},
     shard::{self, Builder, Settings},
 };
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, Tasks};
 
 /// Decode, resize and hash the pictures and pack them into shards
 ///
@@ -25,30 +24,16 @@ use crate::common::Common;
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Do only the shards of this task, counted from 0; by default SLURM_ARRAY_TASK_ID, else all shards
-    #[arg(long, value_name = "I")]
-    task: Option<usize>,
-    /// Number of tasks; by default as `plan` wrote it
-    #[arg(long, value_name = "N")]
-    tasks: Option<usize>,
+    #[command(flatten)]
+    tasks: Tasks,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let work = &config.paths.work;
     let manifest = Manifest::read(work)?;
-    let plan = Plan::read(work, &manifest)?;
-    let units: Vec<_> = manifest.shards().into_iter().enumerate().collect();
-    let units = match task(&args)? {
-        None => units,
-        Some(task) => {
-            let tasks = args.tasks.unwrap_or(plan.tasks);
-            if task >= tasks {
-                return Err(Error::usage(format!("task {task} of {tasks}: tasks count from 0; the plan has {} tasks", plan.tasks)).into());
-            }
-            units.into_iter().skip(task).step_by(tasks).collect()
-        }
-    };
+    let (task, tasks) = args.tasks.resolve(work)?;
+    let units: Vec<_> = manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
     let allowed = (config.preprocess.max_bad_fraction * total as f64).floor() as usize;
     let settings = Settings { size: config.preprocess.size as usize, max_side: config.preprocess.max_pixels_side };
@@ -79,19 +64,4 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     );
     args.common.print(text, json!({ "shards": units.len(), "built": built, "samples": samples, "bad": bad, "folder": work.join("shards") }));
     Ok(())
-}
-
-/// The task to do; `None` means all of them.
-fn task(args: &Args) -> anyhow::Result<Option<usize>> {
-    if args.task.is_some() {
-        return Ok(args.task);
-    }
-    match std::env::var("SLURM_ARRAY_TASK_ID") {
-        Err(_) if args.tasks.is_some() => Err(Error::usage("--tasks without --task: say which of them to do").into()),
-        Err(_) => Ok(None),
-        Ok(text) => match text.parse() {
-            Ok(task) => Ok(Some(task)),
-            Err(_) => Err(Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")).into()),
-        },
-    }
 }

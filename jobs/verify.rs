@@ -4,15 +4,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{Error, Result, shard};
+use atlas::{Error, Result, checkpoint::Checkpoint, shard};
 use rayon::prelude::*;
 use serde_json::json;
 
 use crate::common::Common;
 
-/// Check that shards are whole: every table and every image against its checksum
+/// Check that shards and checkpoints are whole, against their checksums
 ///
-/// Reads the files named, and in folders all files of a known kind (.h5). Writes nothing; prints one line per file, `ok`
+/// Reads the files named, and in folders all files of a known kind (.h5, .safetensors). Writes nothing; prints one line per file, `ok`
 /// or what is wrong and where. Exit code 65 where one is broken.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas verify work/shards")]
@@ -71,13 +71,13 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     if files.len() == before {
-        return Err(Error::data(path, "there is nothing to verify in this folder; expected shards (.h5)"));
+        return Err(Error::data(path, "there is nothing to verify in this folder; expected shards (.h5) or checkpoints (.safetensors)"));
     }
     Ok(())
 }
 
 fn kind(path: &Path) -> Option<&str> {
-    path.extension()?.to_str().filter(|e| ["h5"].contains(e))
+    path.extension()?.to_str().filter(|e| ["h5", "safetensors"].contains(e))
 }
 
 /// What a whole file holds.
@@ -88,6 +88,10 @@ fn check(path: &Path) -> Result<String> {
             shard.verify()?;
             Ok(format!("{} samples of {} pixels a side", shard.len(), shard.size()))
         }
-        _ => Err(Error::data(path, "not a kind of file that can be verified; expected a shard (.h5)")),
+        Some("safetensors") => {
+            let state = Checkpoint::read(path)?.state;
+            Ok(format!("{} after epoch {}, step {}", state.spec.arch, state.epoch, state.step))
+        }
+        _ => Err(Error::data(path, "not a kind of file that can be verified; expected a shard (.h5) or a checkpoint (.safetensors)")),
     }
 }

@@ -1,1 +1,263 @@
-//! checkpoint
+//! Checkpoints: all that a bit-exact resume needs in one safetensors file with a checksum, written whole or not at all.
+//! A broken one is skipped in favour of the one before it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    artefact,
+    error::{Error, Result},
+    history::Row,
+    model::Spec,
+    normalize::Normalization,
+};
+
+/// How many checkpoints of the running training are kept: the last may be bad.
+const KEPT: usize = 2;
+
+/// What bit-equal results depend on besides the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conditions {
+    pub threads: usize,
+    pub channels_last: bool,
+    pub processor: String,
+}
+
+/// Where a training stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub spec: Spec,
+    pub normalization: Normalization,
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Steps completed in the epoch after those.
+    pub step_in_epoch: usize,
+    /// Steps completed since the start, skipped ones included.
+    pub step: u64,
+    /// Steps that the optimizer took.
+    pub optimizer_steps: u64,
+    /// Steps skipped because of a gradient that was not finite.
+    pub skipped: usize,
+    /// The best validation score so far and its epoch.
+    pub best: Option<(f64, usize)>,
+    pub history: Vec<Row>,
+    pub conditions: Conditions,
+    /// Hash of the samples, their order and the labels that the training is about.
+    pub data: u64,
+}
+
+/// A state and its tensors by name.
+pub struct Checkpoint {
+    pub state: State,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// Writes it as one file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let state = serde_json::to_string(&self.state).map_err(Error::failed)?;
+        let parts = self.tensors.iter().map(|(name, t)| Ok((name.as_str(), Part::of(t)?))).collect::<Result<Vec<_>>>()?;
+        let views = parts.iter().map(|(name, p)| Ok((*name, p.view().map_err(Error::failed)?))).collect::<Result<Vec<_>>>()?;
+        let sum = checksum(&state, views.iter().map(|(n, v)| (*n, v.shape(), v.data())));
+        let metadata = HashMap::from([("state".to_string(), state), ("xxh3".to_string(), format!("{sum:016x}"))]);
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(Error::failed)?;
+        artefact::write(path, bytes)
+    }
+
+    /// Reads and verifies one file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let broken = |what: &dyn std::fmt::Display| {
+            Error::data(path, format!("this checkpoint is broken ({what}); remove it to go on from the one before it"))
+        };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
+        let metadata = header.metadata().as_ref().ok_or_else(|| broken(&"no metadata"))?;
+        let (Some(text), Some(sum)) = (metadata.get("state"), metadata.get("xxh3")) else {
+            return Err(Error::data(path, "no checkpoint of atlas: its metadata lacks `state` and `xxh3`"));
+        };
+        let views: BTreeMap<String, TensorView> = file.tensors().into_iter().collect();
+        if format!("{:016x}", checksum(text, views.iter().map(|(n, v)| (n.as_str(), v.shape(), v.data())))) != *sum {
+            return Err(broken(&"its checksum does not match"));
+        }
+        let state = serde_json::from_str(text).map_err(|e| broken(&e))?;
+        let tensors = views
+            .into_iter()
+            .map(|(name, v)| Ok((name, tensor_of(&v).ok_or_else(|| broken(&"an unknown type"))?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { state, tensors })
+    }
+
+    /// The tensor called `name`.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| Error::failed(format!("the checkpoint has no tensor `{name}`; it is of another configuration")))
+    }
+}
+
+/// The files of a fold's `model_checkpoints/`.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn of(fold: &Path) -> Self {
+        Self(fold.join("model_checkpoints"))
+    }
+
+    /// Weights of the best epoch.
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// Weights of the last epoch.
+    pub fn last(&self) -> PathBuf {
+        self.0.join("last.safetensors")
+    }
+
+    /// Writes the checkpoint of a running training and removes all but the newest ones.
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let s = &checkpoint.state;
+        checkpoint.write(&self.0.join(format!("step_{:09}.safetensors", s.step)))?;
+        for old in self.resumable()?.iter().rev().skip(KEPT) {
+            fs::remove_file(old).map_err(Error::io("remove", old))?;
+        }
+        Ok(())
+    }
+
+    /// The newest whole checkpoint; broken ones are named in a warning.
+    pub fn newest(&self) -> Result<Option<Checkpoint>> {
+        for path in self.resumable()?.iter().rev() {
+            match Checkpoint::read(path) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(e) => log::warn!("{e}; taking the one before it"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// In ascending order of their step.
+    fn resumable(&self) -> Result<Vec<PathBuf>> {
+        let Ok(entries) = fs::read_dir(&self.0) else { return Ok(Vec::new()) };
+        let is_ours =
+            |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step_") && n.ends_with(".safetensors"));
+        let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).filter(is_ours).collect();
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+/// A tensor's bytes, little-endian as on every machine that libtorch runs on.
+struct Part {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    fn of(tensor: &Tensor) -> Result<Self> {
+        let (dtype, size) = match tensor.kind() {
+            Kind::Float => (Dtype::F32, 4),
+            Kind::Int64 => (Dtype::I64, 8),
+            other => return Err(Error::failed(format!("a checkpoint holds no {other:?} tensors"))),
+        };
+        let tensor = tensor.to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0; tensor.numel() * size];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        Ok(Self { dtype, shape: tensor.size().iter().map(|&s| s as usize).collect(), bytes })
+    }
+
+    fn view(&self) -> Result<TensorView<'_>, safetensors::SafeTensorError> {
+        TensorView::new(self.dtype, self.shape.clone(), &self.bytes)
+    }
+}
+
+fn tensor_of(view: &TensorView) -> Option<Tensor> {
+    let kind = match view.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::I64 => Kind::Int64,
+        _ => return None,
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|&s| s as i64).collect();
+    Some(Tensor::from_data_size(view.data(), &shape, kind))
+}
+
+/// Over the state and, in the order of their names, every tensor's name, shape and data.
+fn checksum<'a>(state: &str, tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> u64 {
+    let parts: Vec<(u64, u64)> = tensors
+        .map(|(name, shape, data)| {
+            let head = artefact::checksum(format!("{name}{shape:?}").as_bytes());
+            (head, artefact::checksum(data))
+        })
+        .collect();
+    let numbers: Vec<u8> = parts.iter().flat_map(|(a, b)| [a.to_le_bytes(), b.to_le_bytes()].concat()).collect();
+    artefact::checksum_parts([state.as_bytes(), &numbers])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let state = State {
+            spec: Spec::of(&Config::default().model),
+            normalization: Normalization::unit(),
+            epoch: 1,
+            step_in_epoch: 2,
+            step,
+            optimizer_steps: step,
+            skipped: 0,
+            best: Some((0.1, 1)),
+            history: vec![],
+            conditions: Conditions { threads: 2, channels_last: true, processor: "p".into() },
+            data: 5,
+        };
+        let tensors = [("a", Tensor::from_slice(&[1.5f32, -0.0, f32::MIN_POSITIVE])), ("k", Tensor::from_slice(&[7i64]).view([1, 1]))];
+        Checkpoint { state, tensors: tensors.map(|(n, t)| (n.to_string(), t)).into() }
+    }
+
+    #[test]
+    fn every_bit_comes_back_and_every_flipped_byte_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        let written = checkpoint(3);
+        written.write(&path).unwrap();
+        let read = Checkpoint::read(&path).unwrap();
+        assert_eq!(read.state, written.state);
+        assert_eq!(Part::of(read.tensor("a").unwrap()).unwrap().bytes, Part::of(written.tensor("a").unwrap()).unwrap().bytes);
+        assert_eq!(read.tensor("k").unwrap().size(), [1, 1]);
+        let whole = fs::read(&path).unwrap();
+        for i in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[i] ^= 0x10;
+            fs::write(&path, &bytes).unwrap();
+            // A flip in the padding or in a blank of the header may leave the content as it was, but never change it.
+            if let Ok(read) = Checkpoint::read(&path) {
+                assert_eq!(read.state, written.state, "byte {i}");
+            }
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(Checkpoint::read(&path).err().unwrap().exit_code(), 65);
+    }
+
+    #[test]
+    fn a_broken_checkpoint_gives_way_to_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::of(dir.path());
+        for step in [1, 2, 3] {
+            folder.save(&checkpoint(step)).unwrap();
+        }
+        let paths = folder.resumable().unwrap();
+        assert_eq!(paths.len(), KEPT);
+        let whole = fs::read(&paths[1]).unwrap();
+        fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
+    }
+}

@@ -150,7 +150,7 @@ pub struct Augment {
     pub flip: f64,
     /// Probability of a change of brightness and contrast.
     pub brightness_contrast: f64,
-    /// beta ~ U(-brightness, brightness), times the mean of the image, is added.
+    /// beta ~ U(-brightness, brightness), times the mean of the image (of the channel with `per_channel`), is added.
     pub brightness: f64,
     /// alpha ~ U(1 - contrast, 1 + contrast) multiplies.
     pub contrast: f64,
@@ -358,7 +358,7 @@ pub enum Method {
     Constant,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
     /// Method of submission_optimal_threshold.csv; by default the one with the best cross-fitted macro F1.
@@ -380,7 +380,7 @@ impl Default for Preprocess {
 
 impl Default for Dedup {
     fn default() -> Self {
-        Self { radius: 12, min_correlation: 0.9 }
+        Self { radius: 12, min_correlation: 0.8 }
     }
 }
 
@@ -472,12 +472,6 @@ impl Default for Losses {
 impl Default for Predict {
     fn default() -> Self {
         Self { tta: Tta::FiveCrop, reduce: CropReduce::Mean, batch: 40 }
-    }
-}
-
-impl Default for Submit {
-    fn default() -> Self {
-        Self { thresholds: None }
     }
 }
 

@@ -1,1 +1,12 @@
-//! dedup
+//! Near-duplicates: found by perceptual hashes ([`search`]), confirmed on pixels ([`thumb`]), grouped transitively, one of
+//! each group kept ([`decide`]), written down with everything that a person should look at ([`report`]).
+
+pub mod decide;
+pub mod report;
+pub mod search;
+pub mod table;
+pub mod thumb;
+
+mod union;
+
+pub use union::UnionFind;

@@ -99,9 +99,12 @@ impl fmt::Display for Labels {
     }
 }
 
+/// Ids and their labels, in file order.
+pub type Rows = Vec<(String, Labels)>;
+
 /// Rows of an `Id,Target` table in file order, and every problem found in it (line, id, what), so that a caller can
 /// report them in one go. A repeated id and a row with an unknown class are left out of the rows.
-pub fn read_table(path: &Path) -> Result<(Vec<(String, Labels)>, Vec<String>)> {
+pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| Error::data(path, e))?.clone();

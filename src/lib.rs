@@ -8,10 +8,10 @@
 //! | made data | [`synth`] | a made data set in the competition's layout, for tests and the demo |
 //! | data in | [`labels`] [`manifest`] [`image`] [`phash`] [`shard`] | list the samples, decode, resize, hash, pack into HDF5 shards |
 //! | order | [`dedup`] [`folds`] | group near-duplicates, keep one of each, split into stratified folds |
-//! | feed | [`sampler`] [`augment`] [`loader`] | order, augment and batch samples ahead of the training step |
+//! | feed | [`sampler`] [`augment`] [`loader`] [`normalize`] | order, augment and batch samples ahead of the training step |
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
-//! | training | [`train`] [`checkpoint`] [`history`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predict`] [`thresholds`] [`metrics`] [`submission`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | training | [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
+//! | answer | [`predictions`] [`predict`] [`thresholds`] [`metrics`] [`submission`] [`plot`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`].
@@ -28,17 +28,22 @@ pub mod error;
 pub mod folds;
 pub mod history;
 pub mod image;
+pub mod infer;
 pub mod labels;
 pub mod loader;
 pub mod loss;
 pub mod manifest;
 pub mod metrics;
 pub mod model;
+pub mod normalize;
 pub mod optim;
 pub mod phash;
 pub mod picture;
+pub mod plot;
 pub mod predict;
+pub mod predictions;
 pub mod progress;
+pub mod results;
 pub mod rng;
 pub mod sampler;
 pub mod shard;

@@ -1,1 +1,160 @@
-//! synth
+//! Made microscopy in the competition's layout, so that tests and the demo need no downloads.
+//!
+//! [`make`] writes a folder with `train/`, `test/`, `train.csv`, `sample_submission.csv` and, beyond what the competition
+//! gives, `truth.csv` (the test set's labels), `duplicates_truth.csv` (planted near-duplicates), `external/` (coloured
+//! JPEGs with their table) and `contact_sheet.png`. Every sample is a pure function of the seed and its number: cells are
+//! laid out ([`scene`]), painted ([`stains`], [`patterns`]) and photographed ([`camera`]). Label sets come from a
+//! [`population`] with the real frequencies.
+
+pub mod camera;
+pub mod copies;
+pub mod draw;
+pub mod patterns;
+pub mod plan;
+pub mod population;
+pub mod sample;
+pub mod scene;
+pub mod stains;
+mod write;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    artefact,
+    error::{Error, Result},
+    progress::Progress,
+    rng::{self, Use},
+};
+use plan::{Made, Place};
+use sample::Planes;
+
+/// What to make. Written to `synth.json` of the finished set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Official training samples, copies included.
+    pub samples: usize,
+    /// Test samples, copies included.
+    pub test: usize,
+    /// External samples, copies included.
+    pub external: usize,
+    /// Side of all pictures in pixels (the real ones: 512, external ones 2048).
+    pub size: usize,
+    pub seed: u64,
+    /// Share of the train, of the test and of the external samples that are copies of a training sample, in `0..=0.5`.
+    pub duplicates: f64,
+    /// Least number of originals with each class in train; in test in proportion, rounded up and at least 3.
+    pub min_per_class: usize,
+}
+
+/// Changes whenever the same options give other pictures, so that an old folder is not taken for a new one.
+const VERSION: u32 = 1;
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Stamp {
+    version: u32,
+    options: Options,
+}
+
+/// What [`make`] did.
+pub enum Outcome {
+    /// All files were written.
+    Made { duplicates: usize },
+    /// The folder already holds exactly this set.
+    Present,
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::usage(what));
+        if self.samples == 0 {
+            return wrong("--samples must be at least 1");
+        }
+        if !(64..=4096).contains(&self.size) {
+            return wrong("--size must lie between 64 and 4096 pixels");
+        }
+        if !(0.0..=0.5).contains(&self.duplicates) {
+            return wrong("--duplicates is a share between 0 and 0.5");
+        }
+        Ok(())
+    }
+}
+
+/// Makes the set in `folder`, which must be empty or hold the same set, finished or not.
+///
+/// # Errors
+/// Usage, if an option is out of range or the folder holds something else; Io.
+pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
+    options.check()?;
+    let stamp = Stamp { version: VERSION, options: options.clone() };
+    let made = plan::plan(options)?;
+    if claim(folder, &stamp)? {
+        return Ok(Outcome::Present);
+    }
+    for sub in ["train", "test", "external/images"] {
+        let path = folder.join(sub);
+        if sub != "external/images" || options.external > 0 {
+            fs::create_dir_all(&path).map_err(Error::io("create the folder", &path))?;
+        }
+    }
+    let progress = Progress::new("synth", "samples", made.len() as u64);
+    (0..made.len()).into_par_iter().try_for_each(|i| -> Result<()> {
+        write::images(folder, &made[i], &render(options, &made, i)?, &mut rng::stream(Use::Synth, options.seed, 3, i as u64))?;
+        progress.add(1);
+        Ok(())
+    })?;
+    drop(progress);
+    write::tables(folder, options, &made)?;
+    write::contact_sheet(folder, options, &made)?;
+    let text = serde_json::to_string_pretty(&stamp).map_err(Error::failed)?;
+    artefact::write(folder.join("synth.json"), text + "\n")?;
+    let started = started(folder);
+    fs::remove_file(&started).map_err(Error::io("remove", &started))?;
+    Ok(Outcome::Made { duplicates: made.iter().filter(|m| m.copy_of.is_some()).count() })
+}
+
+/// The picture of one sample of the plan; a copy's is its original's, altered.
+pub fn render(options: &Options, made: &[Made], index: usize) -> Result<Planes> {
+    let paint = |i: usize| {
+        let style = scene::Style::new(&mut rng::stream(Use::Synth, options.seed, 1, made[i].well));
+        sample::paint(options.size, made[i].labels, &style, &mut rng::stream(Use::Synth, options.seed, 2, i as u64))
+    };
+    match made[index].copy_of {
+        None => Ok(paint(index)),
+        Some(original) => {
+            let official = made[index].place != Place::External;
+            copies::alter(&paint(original), official, &mut rng::stream(Use::Synth, options.seed, 2, index as u64))
+        }
+    }
+}
+
+/// Lies in a folder from the first to the last file of a run.
+fn started(folder: &Path) -> PathBuf {
+    folder.join("synth.started.json")
+}
+
+/// True if the set is there. Otherwise marks the folder as being filled, unless it is somebody else's.
+fn claim(folder: &Path, stamp: &Stamp) -> Result<bool> {
+    let read = |path: PathBuf| fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Stamp>(&t).ok());
+    let (finished, begun) = (read(folder.join("synth.json")), read(started(folder)));
+    if finished.as_ref() == Some(stamp) && begun.is_none() {
+        return Ok(true);
+    }
+    let empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+        Err(e) => return Err(Error::io("list", folder)(e)),
+    };
+    if !empty && begun.as_ref().or(finished.as_ref()) != Some(stamp) {
+        let what = if finished.is_some() || begun.is_some() { "a set made with other options" } else { "other files" };
+        return Err(Error::usage(format!("{} holds {what}; remove it or give another --out", folder.display())));
+    }
+    let text = serde_json::to_string(stamp).map_err(Error::failed)?;
+    artefact::write(started(folder), text)?;
+    Ok(false)
+}

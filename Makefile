@@ -1,0 +1,32 @@
+# Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
+ATLAS = target/release/atlas
+
+.PHONY: setup build demo test test-all check bench clean
+
+setup:
+	@containers/setup.sh
+
+build: setup
+	cargo build --release --locked
+
+demo: build
+	@$(ATLAS) synth --out work/demo/data --samples 1400 --test 200 --external 40 --size 160 --seed 1 --min-per-class 20
+	@$(ATLAS) run --config configs/demo.toml
+	@$(ATLAS) evaluate --predictions work/demo/results/latest/submission_optimal_threshold.csv --truth work/demo/data/truth.csv
+
+test: setup
+	cargo test --release --locked
+
+# Everything that takes long or needs Python: other frameworks, repeated kills, whole runs.
+test-all: test
+	tests/all.sh
+
+check: setup
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+	@! command -v shellcheck >/dev/null || shellcheck containers/*.sh tests/*.sh .ci/run
+
+clean:
+	cargo clean
+	rm -rf work/demo

@@ -1,0 +1,58 @@
+//! `atlas forward`
+use std::path::PathBuf;
+
+use atlas::{
+    Error,
+    model::{Mode, channels_last},
+    weights::{self, Metadata, Weights},
+};
+use serde_json::json;
+use tch::{Device, Kind};
+
+use crate::common::Common;
+
+/// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits` [n, classes]
+///
+/// For parity with other frameworks. Precision and layout come from train.precision and train.layout.
+#[derive(clap::Args)]
+#[command(after_help = "Example: atlas forward --weights work/imagenet.safetensors --input images.safetensors --output logits.safetensors")]
+pub struct Args {
+    /// A weight file of ours or a state dict of timm's
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// A safetensors file with the tensor `input`
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    tch::set_num_threads(config.threads() as i32);
+    let device = Device::cuda_if_available();
+    let weights = Weights::open(&args.weights)?;
+    let spec = weights.spec();
+    let (mut tensors, _) = weights::read(&args.input)?;
+    let input = tensors.remove("input").ok_or_else(|| {
+        let there = tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Error::data(&args.input, format!("no tensor is called `input`; there are: {there}"))
+    })?;
+    match input.size()[..] {
+        [n, c, h, w] if c == spec.channels && n > 0 && h >= 32 && w >= 32 => {}
+        ref shape => {
+            let want = format!("[n, {}, h, w] with sides of at least 32", spec.channels);
+            return Err(Error::data(&args.input, format!("`input` has the shape {shape:?}, expected {want}")).into());
+        }
+    }
+    let precision = config.train.precision;
+    let (network, _) = weights.network(spec, 0, channels_last(config.train.layout), device)?;
+    let logits = network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, precision);
+    let shape = logits.size();
+    weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
+    args.common.print(format!("{}: logits {shape:?}", args.output.display()), json!({"output": args.output, "shape": shape}));
+    Ok(())
+}

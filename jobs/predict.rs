@@ -1,0 +1,37 @@
+//! `atlas predict`
+
+use atlas::{predict, results::Run};
+use serde_json::json;
+
+use crate::common::{Common, Tasks};
+
+/// Predict the test shards with all finished folds
+///
+/// Reads the checkpoints of a run and shards/test-*.h5. Writes results/<run>/predictions/test-NNNNN.h5: the mean
+/// probabilities over the folds, crops (predict.tta) reduced as predict.reduce says. What is there already and was made
+/// with the same weights is left as it is.
+#[derive(clap::Args)]
+#[command(after_help = "Example: atlas predict --config configs/atlas.toml --task 0 --tasks 4")]
+pub struct Args {
+    /// Name of the run (default: the newest one)
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    #[command(flatten)]
+    tasks: Tasks,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    let run = Run::existing(&config, args.run.as_deref())?;
+    let (task, tasks) = args.tasks.resolve(&config.paths.work)?;
+    let (made, left) = predict::predict(&config, &run, task, tasks)?;
+    let folder = run.folder.join("predictions");
+    let text = match made + left {
+        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the thresholds)".into(),
+        _ => format!("{made} test shards predicted, {left} were there already\nwrote {}\nnext: atlas submit", folder.display()),
+    };
+    args.common.print(text, json!({ "made": made, "left": left, "folder": folder }));
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `atlas split`
+use std::path::{Path, PathBuf};
+
+use atlas::{
+    Error,
+    config::{Groups, Split, SplitMethod},
+    dedup::report::{self, Duplicates},
+    folds::{self, FoldRow, table},
+    labels::{self, Labels, NAMES},
+    manifest::{self, Manifest, Part},
+    shard::Store,
+};
+
+use crate::common::Common;
+
+/// Split the training samples into stratified folds, groups kept whole
+///
+/// Reads the manifest, the shards' lists and duplicates.csv in paths.work and writes folds.csv: id,group,fold for every
+/// sample that stays; samples removed as duplicates are not in it. split.groups says what is never cut: nothing (none),
+/// duplicates, wells with duplicates, antibodies with wells and duplicates. With split.method=shuffle the column fold
+/// lists the draws that hold a sample out, which may be none.
+///
+/// With --labels and --out it needs no pictures: a table Id,Target becomes such a table; wells and antibodies are told
+/// from ids of the form antibody_plate_well_field.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  atlas split --config configs/atlas.toml\n  \
+    atlas split --labels train.csv --out folds.csv --set split.groups=none --set split.folds=5")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// A bare table Id,Target, instead of a manifest
+    #[arg(long, value_name = "FILE", requires = "out")]
+    labels: Option<PathBuf>,
+    /// Where the bare table's folds go
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    let bare = args.labels.zip(args.out);
+    let (samples, out) = match bare {
+        Some((table, out)) => (from_table(&table, config.split.groups)?, out),
+        None => (from_work(&config.paths.work, config.split.groups)?, config.paths.work.join(table::NAME)),
+    };
+    let folds = config.split.folds;
+    let groups = samples.groups.iter().max().map_or(0, |g| g + 1);
+    if groups < folds {
+        return Err(Error::failed(format!("{groups} groups do not fill {folds} folds; lower split.folds or split.groups")).into());
+    }
+    let (fold_of, share) = draw(&samples, &config.split);
+    let members: Vec<Vec<usize>> = (0..folds).map(|f| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&f)).collect()).collect();
+    let rows: Vec<FoldRow> = samples
+        .ids
+        .into_iter()
+        .zip(samples.groups)
+        .zip(fold_of)
+        .map(|((id, group), folds)| FoldRow { id, group, folds })
+        .collect();
+    table::write_table(&out, &rows)?;
+
+    let quality = folds::quality(&samples.labels, &members, share);
+    let mut text = format!("{} samples in {groups} groups\n", rows.len());
+    for (fold, size) in quality.sizes.iter().enumerate() {
+        text += &format!("fold {fold}: {size:>6} samples validate, {:>6} train\n", rows.len() - size);
+    }
+    text += &format!(
+        "largest deviation of a class count: {:.1} ({}); mean relative deviation {:.4}\nwrote {}",
+        quality.max_abs_count_deviation,
+        NAMES[quality.worst_class],
+        quality.mean_rel_deviation,
+        out.display()
+    );
+    let mut json = serde_json::to_value(&quality)?;
+    (json["samples"], json["groups"], json["out"]) = (rows.len().into(), groups.into(), serde_json::to_value(&out)?);
+    args.common.print(text, json);
+    Ok(())
+}
+
+struct Samples {
+    ids: Vec<String>,
+    labels: Vec<Labels>,
+    groups: Vec<usize>,
+}
+
+fn draw(samples: &Samples, split: &Split) -> (Vec<Vec<usize>>, f64) {
+    let (labels, groups) = (&samples.labels, &samples.groups);
+    match split.method {
+        SplitMethod::Folds => {
+            let folds = folds::split(labels, groups, split.folds, split.order, split.seed);
+            (folds.into_iter().map(|f| vec![f]).collect(), 1.0 / split.folds as f64)
+        }
+        SplitMethod::Shuffle => {
+            (folds::shuffle(labels, groups, split.folds, split.holdout, split.order, split.seed), split.holdout)
+        }
+    }
+}
+
+fn from_table(path: &PathBuf, level: Groups) -> Result<Samples, Error> {
+    let (rows, problems) = labels::read_table(path)?;
+    if let Some(problem) = problems.first() {
+        return Err(Error::data(path, format!("{problem} ({} problems in all)", problems.len())));
+    }
+    if rows.is_empty() {
+        return Err(Error::data(path, "no row below the header"));
+    }
+    let (ids, labels): (Vec<String>, Vec<Labels>) = rows.into_iter().unzip();
+    let groups = group(&ids, &Duplicates::default(), level);
+    Ok(Samples { ids, labels, groups })
+}
+
+fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
+    let manifest = Manifest::read(work)?;
+    let duplicates = match report::read(work, &manifest)? {
+        Some(duplicates) => duplicates,
+        None if level == Groups::None => Duplicates::default(),
+        None => return Err(Error::data(work.join(report::DUPLICATES), "not there; run `atlas dedup` first, or set split.groups=none")),
+    };
+    let store = Store::open(work, Part::Train)?;
+    let train: Vec<_> = manifest.samples.iter().filter(|s| s.part == Part::Train).collect();
+    let ids: Vec<String> = train.iter().map(|s| s.id.clone()).collect();
+    // Removed samples still tie groups together: the well of a removed copy belongs to the one that stays.
+    let groups = group(&ids, &duplicates, level);
+    let stays = |id: &str| !duplicates.removed.contains(id) && store.find(id).is_some();
+    let kept: Vec<usize> = (0..ids.len()).filter(|&i| stays(&ids[i])).collect();
+    if kept.is_empty() {
+        return Err(Error::data(Manifest::path(work), "no training sample is in the shards; look at the quarantine lists"));
+    }
+    Ok(Samples {
+        ids: kept.iter().map(|&i| ids[i].clone()).collect(),
+        labels: kept.iter().map(|&i| train[i].labels).collect(),
+        groups: folds::dense(&kept.iter().map(|&i| groups[i]).collect::<Vec<_>>()),
+    })
+}
+
+/// Groups of a level and all levels below it.
+fn group(ids: &[String], duplicates: &Duplicates, level: Groups) -> Vec<usize> {
+    let column = |key: &dyn for<'a> Fn(&'a str) -> Option<&'a str>| -> Vec<Option<&str>> { ids.iter().map(|id| key(id)).collect() };
+    let mut columns = Vec::new();
+    if level >= Groups::Duplicates {
+        columns.push(ids.iter().map(|id| duplicates.group.get(id).map(String::as_str)).collect());
+    }
+    if level >= Groups::Well {
+        columns.push(column(&manifest::well_of));
+    }
+    if level >= Groups::Antibody {
+        columns.push(column(&manifest::antibody_of));
+    }
+    folds::groups_of(ids.len(), &columns)
+}

@@ -1,0 +1,61 @@
+//! `atlas synth`
+use std::path::PathBuf;
+
+use atlas::synth::{Options, Outcome, make};
+
+/// Make a data set of drawn microscopy in the competition's layout, with the truth of its test set
+///
+/// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test set),
+/// duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and HPAv18_made.csv),
+/// contact_sheet.png, and last synth.json. A folder that already holds the same set is left alone.
+#[derive(clap::Args)]
+#[command(after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 --min-per-class 20")]
+pub struct Args {
+    /// Folder to write; new, empty, or from the same options
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training samples
+    #[arg(long, value_name = "N")]
+    samples: usize,
+    /// Test samples
+    #[arg(long, value_name = "N")]
+    test: usize,
+    /// External samples, in wells of two or three fields
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    external: usize,
+    /// Side of all pictures in pixels; smaller pictures show fewer cells
+    #[arg(long, value_name = "S", default_value_t = 512)]
+    size: usize,
+    /// Another seed, another set
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Share of train, test and external samples that are altered copies of a training sample
+    #[arg(long, value_name = "F", default_value_t = 0.03)]
+    duplicates: f64,
+    /// Lift rare classes to at least N originals in train, and in proportion (at least 3) in test; 0: real frequencies
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_per_class: usize,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let Args { out, samples, test, external, size, seed, duplicates, min_per_class, json } = args;
+    let options = Options { samples, test, external, size, seed, duplicates, min_per_class };
+    let outcome = make(&out, &options)?;
+    let (made, text) = match outcome {
+        Outcome::Present => (false, format!("{} already holds this set; nothing to do", out.display())),
+        Outcome::Made { duplicates } => {
+            let what = format!("{samples} train, {test} test and {external} external samples, {duplicates} of them planted copies");
+            let next = format!("atlas plan --set data.kaggle={0}", out.display());
+            (true, format!("{what}, in {}\na look at them: {0}/contact_sheet.png\nnext: {next}", out.display()))
+        }
+    };
+    if json {
+        println!("{}", serde_json::json!({ "out": out, "made": made, "options": options }));
+    } else {
+        println!("{text}");
+    }
+    Ok(())
+}

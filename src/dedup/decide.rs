@@ -1,0 +1,176 @@
+//! From candidate pairs to groups, to the one of each group that stays, and to matches with the test set.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, btree_map::Entry},
+};
+
+use rayon::prelude::*;
+
+use crate::{
+    dedup::{UnionFind, thumb::Thumb},
+    error::Result,
+    labels::Labels,
+    progress::Progress,
+};
+
+/// What decides about a sample. Training samples come first, then those of the test set.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    pub test: bool,
+    pub official: bool,
+    pub labels: Labels,
+}
+
+/// Near-duplicates among the training samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The one that stays.
+    pub kept: usize,
+    /// All members, ascending, each with its correlation with the kept one; `None` where they have no contrast in common.
+    pub members: Vec<(usize, Option<f32>)>,
+}
+
+/// A training sample that is also in the test set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leak {
+    pub train: usize,
+    pub test: usize,
+    pub correlation: f32,
+}
+
+/// Confirms candidate `pairs` (a < b, ascending) on thumbnails, joins them transitively and decides what stays: official
+/// before external, then more labels, then the first. Pairs within the test set are nobody's business.
+///
+/// A group is joined over training samples alone: two of them that only match the same test sample stay apart.
+///
+/// # Errors
+/// Those of `thumb`, which reads a sample's picture.
+pub fn decide(
+    samples: &[Candidate],
+    pairs: &[(u32, u32)],
+    min_correlation: f32,
+    thumb: impl Fn(usize) -> Result<Thumb> + Sync,
+) -> Result<(Vec<Group>, Vec<Leak>)> {
+    let progress = Progress::new("dedup", "pairs", pairs.len() as u64);
+    let parts: Vec<_> = components(samples, pairs)
+        .into_par_iter()
+        .map(|pairs| {
+            let decided = decide_component(samples, &pairs, min_correlation, &thumb);
+            progress.add(pairs.len() as u64);
+            decided
+        })
+        .collect::<Result<_>>()?;
+    let (groups, leaks): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let (mut groups, mut leaks) = (groups.concat(), leaks.concat());
+    groups.sort_by_key(|g| g.members[0].0);
+    leaks.sort_by_key(|l| (l.train, l.test));
+    Ok((groups, leaks))
+}
+
+/// The pairs, parted into sets that share no sample: what has to be in memory at once.
+fn components(samples: &[Candidate], pairs: &[(u32, u32)]) -> Vec<Vec<(usize, usize)>> {
+    let pairs: Vec<(usize, usize)> = pairs.iter().map(|&(a, b)| (a as usize, b as usize)).filter(|&(a, _)| !samples[a].test).collect();
+    let mut sets = UnionFind::new(samples.len());
+    pairs.iter().for_each(|&(a, b)| {
+        sets.join(a, b);
+    });
+    let mut components: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+    for pair in pairs {
+        components.entry(sets.root(pair.0)).or_default().push(pair);
+    }
+    components.into_values().collect()
+}
+
+fn decide_component(
+    samples: &[Candidate],
+    pairs: &[(usize, usize)],
+    min_correlation: f32,
+    thumb: impl Fn(usize) -> Result<Thumb>,
+) -> Result<(Vec<Group>, Vec<Leak>)> {
+    let mut thumbs = BTreeMap::new();
+    for &sample in pairs.iter().flat_map(|(a, b)| [a, b]) {
+        if let Entry::Vacant(place) = thumbs.entry(sample) {
+            place.insert(thumb(sample)?);
+        }
+    }
+    let members: Vec<usize> = thumbs.keys().copied().collect();
+    let place = |sample: usize| members.binary_search(&sample).expect("every sample of a pair is a member");
+    let mut sets = UnionFind::new(members.len());
+    let mut leaks = Vec::new();
+    for &(a, b) in pairs {
+        let (at, bt) = (place(a), place(b));
+        let leak = samples[b].test;
+        if !leak && sets.root(at) == sets.root(bt) {
+            continue; // joined already, by way of others
+        }
+        if let Some(correlation) = thumbs[&a].correlation(&thumbs[&b]).filter(|&r| r >= min_correlation) {
+            if leak {
+                leaks.push(Leak { train: a, test: b, correlation });
+            } else {
+                sets.join(at, bt);
+            }
+        }
+    }
+    let mut joined: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (i, &sample) in members.iter().enumerate() {
+        joined.entry(sets.root(i)).or_default().push(sample);
+    }
+    let groups = joined.into_values().filter(|g| g.len() > 1).map(|members| {
+        let rank = |i: &usize| (Reverse(samples[*i].official), Reverse(samples[*i].labels.len()), *i);
+        let kept = members.iter().copied().min_by_key(rank).expect("a group has members");
+        let correlation = |i: usize| if i == kept { Some(1.0) } else { thumbs[&i].correlation(&thumbs[&kept]) };
+        Group { kept, members: members.iter().map(|&i| (i, correlation(i))).collect() }
+    });
+    Ok((groups.collect(), leaks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pictures told apart by a number: equal numbers are copies.
+    fn thumb_of(picture: usize) -> Thumb {
+        let pixel = |i: usize| {
+            [0, 7, 13].map(|c| (xxhash_rust::xxh3::xxh3_64(&[picture as u8, (i / 64) as u8, (i % 64 / 4) as u8, c]) % 256) as u8)
+        };
+        let image: Vec<u8> = (0..64 * 64)
+            .flat_map(|i| {
+                let [r, g, b] = pixel(i);
+                [r, g, b, 0]
+            })
+            .collect();
+        Thumb::new(&image, 64)
+    }
+
+    fn run(samples: &[(bool, bool, &str, usize)]) -> (Vec<Group>, Vec<Leak>) {
+        let candidates: Vec<Candidate> =
+            samples.iter().map(|s| Candidate { test: s.0, official: s.1, labels: Labels::parse(s.2).unwrap() }).collect();
+        let n = samples.len() as u32;
+        let pairs: Vec<(u32, u32)> = (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect();
+        decide(&candidates, &pairs, 0.9, |i| Ok(thumb_of(samples[i].3))).unwrap()
+    }
+
+    #[test]
+    fn official_then_more_labels_then_first_stays() {
+        let (groups, _) = run(&[
+            (false, false, "1 2 3", 1),
+            (false, true, "1", 1),
+            (false, true, "1 2", 1),
+            (false, true, "3 4", 1),
+            (false, false, "0", 2),
+            (false, false, "0 5", 2),
+            (false, true, "0", 3),
+        ]);
+        let short: Vec<(usize, Vec<usize>)> = groups.iter().map(|g| (g.kept, g.members.iter().map(|m| m.0).collect())).collect();
+        assert_eq!(short, [(2, vec![0, 1, 2, 3]), (5, vec![4, 5])]);
+        assert!(groups.iter().flat_map(|g| &g.members).all(|m| m.1.unwrap() > 0.999));
+    }
+
+    #[test]
+    fn test_samples_leak_but_do_not_join() {
+        let (groups, leaks) = run(&[(false, true, "1", 1), (false, true, "1", 2), (true, true, "", 1), (true, true, "", 1)]);
+        assert!(groups.is_empty());
+        assert_eq!(leaks.iter().map(|l| (l.train, l.test)).collect::<Vec<_>>(), [(0, 2), (0, 3)]);
+    }
+}

@@ -1,0 +1,222 @@
+//! What the job `dedup` leaves in the work folder, and how later steps read it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    artefact, config,
+    dedup::{
+        decide::{Candidate, Group, Leak, decide},
+        search,
+        thumb::Thumb,
+    },
+    error::{Error, Result},
+    labels::Labels,
+    manifest::{Manifest, Part, Sample, Source},
+    shard::Store,
+};
+
+/// One row per member of a group of at least two: `id,group,kept,of,red,green,blue,correlation`. `group` is the id of the
+/// group's first member, `kept` 1 or 0, `of` the one that is kept; then the distances of the hashes to that one, in bits,
+/// and the correlation with it.
+pub const DUPLICATES: &str = "duplicates.csv";
+/// Groups whose members have different labels: `group,id,kept,labels`.
+pub const CONFLICTS: &str = "conflicts.csv";
+/// Training samples that are also in the test set: `train,test,red,green,blue,correlation,kept`. They stay in training;
+/// whoever wants to score without them takes them from here.
+pub const LEAKS: &str = "leaks.csv";
+/// What the tables were made from, and the sums of `Summary`.
+const STATE: &str = "dedup.json";
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Training samples looked at.
+    pub train: usize,
+    /// Test samples looked at.
+    pub test: usize,
+    /// Pairs within the radius.
+    pub candidates: usize,
+    pub groups: usize,
+    /// Training samples that do not stay.
+    pub removed: usize,
+    /// Groups whose members have different labels.
+    pub conflicts: usize,
+    /// Pairs of a training and a test sample.
+    pub leaks: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    manifest: String,
+    inputs: String,
+    tables: String,
+    summary: Summary,
+}
+
+/// Finds and decides for all samples of a work folder and writes the tables; true where that had been done before, from
+/// the same shards with the same settings, and nothing was left to do.
+///
+/// # Errors
+/// Those of the manifest and the shards; a radius that finds nearly every pair.
+pub fn run(work: &Path, settings: &config::Dedup) -> Result<(Summary, bool)> {
+    let manifest = Manifest::read(work)?;
+    let stores = [Store::open(work, Part::Train)?, Store::open(work, Part::Test)?];
+    let samples = stored_samples(&manifest, &stores)?;
+    let hashes: Vec<[u64; 4]> = samples.iter().map(|s| s.hashes).collect();
+    let inputs = inputs(&samples, settings);
+    if let Some(state) = state(work)
+        && state.inputs == inputs
+        && tables_sum(work).is_some_and(|sum| sum == state.tables)
+    {
+        return Ok((state.summary, true));
+    }
+
+    let pairs = search::pairs(&hashes, settings.radius)?;
+    log::info!("dedup: {} pairs of {} samples lie within {} bits", pairs.len(), samples.len(), settings.radius);
+    let candidates: Vec<Candidate> = samples
+        .iter()
+        .map(|s| Candidate { test: s.sample.part == Part::Test, official: s.sample.source == Source::Official, labels: s.sample.labels })
+        .collect();
+    let thumb = |i: usize| {
+        let store = &stores[usize::from(candidates[i].test)];
+        let mut image = vec![0; store.size() * store.size() * 4];
+        store.read(samples[i].place, &mut image)?;
+        Ok(Thumb::new(&image, store.size()))
+    };
+    let (groups, leaks) = decide(&candidates, &pairs, settings.min_correlation, thumb)?;
+
+    let summary = Summary {
+        train: stores[0].len(),
+        test: stores[1].len(),
+        candidates: pairs.len(),
+        groups: groups.len(),
+        removed: groups.iter().map(|g| g.members.len() - 1).sum(),
+        conflicts: groups.iter().filter(|g| differ(g, &samples)).count(),
+        leaks: leaks.len(),
+    };
+    write_tables(work, &samples, &groups, &leaks)?;
+    let tables = tables_sum(work).ok_or_else(|| Error::data(work, "the tables of `dedup` vanished while they were written"))?;
+    let state = State { manifest: format!("{:016x}", manifest.hash()), inputs, tables, summary: summary.clone() };
+    let text = serde_json::to_string_pretty(&state).map_err(Error::failed)?;
+    artefact::write(work.join(STATE), text + "\n")?;
+    Ok((summary, false))
+}
+
+/// A sample of the manifest that is in the shards (quarantined ones are not).
+struct Stored<'a> {
+    sample: &'a Sample,
+    place: usize,
+    hashes: [u64; 4],
+}
+
+/// Training samples in the order of their shards, then test samples.
+fn stored_samples<'a>(manifest: &'a Manifest, stores: &[Store; 2]) -> Result<Vec<Stored<'a>>> {
+    let mut all = Vec::new();
+    for (part, store) in [Part::Train, Part::Test].into_iter().zip(stores) {
+        for sample in manifest.samples.iter().filter(|s| s.part == part) {
+            if let Some(place) = store.find(&sample.id) {
+                all.push(Stored { sample, place, hashes: store.phash(place) });
+            }
+        }
+    }
+    if all.is_empty() { Err(Error::failed("the shards hold no sample; look at the quarantine lists")) } else { Ok(all) }
+}
+
+fn inputs(samples: &[Stored], settings: &config::Dedup) -> String {
+    let mut text = format!("{} {} {}\n", env!("CARGO_PKG_VERSION"), settings.radius, settings.min_correlation);
+    for s in samples {
+        let _ = writeln!(text, "{},{:?},{:?},{},{:x?}", s.sample.id, s.sample.part, s.sample.source, s.sample.labels, s.hashes);
+    }
+    format!("{:016x}", artefact::checksum(text.as_bytes()))
+}
+
+fn state(work: &Path) -> Option<State> {
+    serde_json::from_slice(&fs::read(work.join(STATE)).ok()?).ok()
+}
+
+fn tables_sum(work: &Path) -> Option<String> {
+    let tables = [DUPLICATES, CONFLICTS, LEAKS].map(|name| fs::read(work.join(name)).ok());
+    let parts: Option<Vec<&[u8]>> = tables.iter().map(|t| t.as_deref()).collect();
+    Some(format!("{:016x}", artefact::checksum_parts(parts?)))
+}
+
+fn differ(group: &Group, samples: &[Stored]) -> bool {
+    let labels: HashSet<Labels> = group.members.iter().map(|m| samples[m.0].sample.labels).collect();
+    labels.len() > 1
+}
+
+fn write_tables(work: &Path, samples: &[Stored], groups: &[Group], leaks: &[Leak]) -> Result<()> {
+    let id = |i: usize| &samples[i].sample.id;
+    let distances = |a: usize, b: usize| {
+        let [r, g, b] = std::array::from_fn(|c| (samples[a].hashes[c] ^ samples[b].hashes[c]).count_ones());
+        format!("{r},{g},{b}")
+    };
+    let mut duplicates = String::from("id,group,kept,of,red,green,blue,correlation\n");
+    let mut conflicts = String::from("group,id,kept,labels\n");
+    let mut removed = HashSet::new();
+    for group in groups {
+        let name = id(group.members[0].0);
+        for &(i, correlation) in &group.members {
+            let kept = u8::from(i == group.kept);
+            let correlation = correlation.map_or(String::new(), |r| format!("{r:.4}"));
+            let _ = writeln!(duplicates, "{},{name},{kept},{},{},{correlation}", id(i), id(group.kept), distances(i, group.kept));
+            if differ(group, samples) {
+                let _ = writeln!(conflicts, "{name},{},{kept},{}", id(i), samples[i].sample.labels);
+            }
+            if kept == 0 {
+                removed.insert(i);
+            }
+        }
+    }
+    let mut leaked = String::from("train,test,red,green,blue,correlation,kept\n");
+    for l in leaks {
+        let kept = u8::from(!removed.contains(&l.train));
+        let _ = writeln!(leaked, "{},{},{},{:.4},{kept}", id(l.train), id(l.test), distances(l.train, l.test), l.correlation);
+    }
+    artefact::write(work.join(DUPLICATES), duplicates)?;
+    artefact::write(work.join(CONFLICTS), conflicts)?;
+    artefact::write(work.join(LEAKS), leaked)
+}
+
+/// What later steps need of `duplicates.csv`.
+#[derive(Clone, Debug, Default)]
+pub struct Duplicates {
+    /// By id, the id of the first member of its group; samples without a duplicate are not listed.
+    pub group: HashMap<String, String>,
+    /// Ids that do not stay.
+    pub removed: HashSet<String>,
+}
+
+/// Reads `duplicates.csv` of a work folder; `None` where `dedup` was not run.
+///
+/// # Errors
+/// [`Error::Data`] names a broken line, or says that the table belongs to another manifest.
+pub fn read(work: &Path, manifest: &Manifest) -> Result<Option<Duplicates>> {
+    let path: PathBuf = work.join(DUPLICATES);
+    if !path.exists() {
+        return Ok(None);
+    }
+    if state(work).is_none_or(|s| s.manifest != format!("{:016x}", manifest.hash())) {
+        return Err(Error::data(&path, "made from another manifest than the one at hand; run `atlas dedup` again"));
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let mut duplicates = Duplicates::default();
+    for (i, line) in text.lines().enumerate().skip(1) {
+        let mut parts = line.split(',');
+        let (Some(id), Some(group), Some(kept @ ("0" | "1"))) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(Error::data(&path, format!("line {}: `{line}` is not as `dedup` wrote it; run `atlas dedup` again", i + 1)));
+        };
+        duplicates.group.insert(id.into(), group.into());
+        if kept == "0" {
+            duplicates.removed.insert(id.into());
+        }
+    }
+    Ok(Some(duplicates))
+}

@@ -1,0 +1,96 @@
+//! Samples in, logits out: the forward half that validation and prediction share.
+
+use ndarray::Array2;
+use std::{path::Path, sync::Arc};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    checkpoint::Checkpoint,
+    config::{Config, CropReduce, Tta},
+    error::{Error, Result},
+    labels::CLASSES,
+    loader::{Loader, Make},
+    model::{Mode, Network, channels_last},
+    normalize::Normalization,
+    progress::Progress,
+    sampler::Draw,
+    shard::Store,
+};
+
+/// A network ready to predict.
+pub struct Predictor<'a> {
+    pub network: &'a Network,
+    pub normalization: &'a Normalization,
+    pub config: &'a Config,
+}
+
+impl Predictor<'_> {
+    /// Logits `[n, 28]` of `samples` (positions in the store), reduced over the crops.
+    pub fn logits(&self, store: &Arc<Store>, samples: &[usize], tta: Tta, progress: Option<&Progress>) -> Result<Array2<f32>> {
+        let make = Make::Eval { augment: self.config.augment.clone(), tta };
+        let (views, side) = (make.views(), make.side());
+        let per_batch = (self.config.predict.batch / views).max(1);
+        let batches: Vec<Vec<Draw>> = samples.chunks(per_batch).map(|c| c.iter().map(|&s| Draw { sample: s, key: 0 }).collect()).collect();
+        let mut out = Vec::with_capacity(samples.len() * CLASSES);
+        for batch in Loader::new(store.clone(), batches, make, self.config.threads(), 2) {
+            let batch = batch?;
+            let n = batch.samples.len() as i64;
+            let x = self.normalization.apply(&batch.images, side, self.network.device());
+            // Forward passes of at most predict.batch images: with many views one sample alone may be more.
+            let parts: Vec<Tensor> = x
+                .split(self.config.predict.batch as i64, 0)
+                .iter()
+                .map(|part| self.network.forward(part, Mode::Eval, self.config.train.precision))
+                .collect();
+            let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
+            let logits = match self.config.predict.reduce {
+                CropReduce::Max => logits.amax(&[1i64][..], false),
+                CropReduce::Mean => logits.mean_dim(&[1i64][..], false, Kind::Float),
+            };
+            out.extend(to_vec(&logits));
+            if let Some(progress) = progress {
+                progress.add(n as u64);
+            }
+        }
+        if let Some(bad) = out.iter().position(|l| !l.is_finite()) {
+            return Err(Error::failed(format!("the network's output for sample {} is not a number", store.id(samples[bad / CLASSES]))));
+        }
+        Array2::from_shape_vec((samples.len(), CLASSES), out).map_err(Error::failed)
+    }
+}
+
+/// The network that a checkpoint's averaged (or plain) weights describe.
+pub fn load(path: &Path, config: &Config) -> Result<(Network, Normalization)> {
+    let checkpoint = Checkpoint::read(path)?;
+    let state = &checkpoint.state;
+    let network = Network::new(&state.spec, 0, channels_last(config.train.layout), Device::Cpu)?;
+    if network.nhwc() != state.conditions.channels_last {
+        return Err(Error::usage(format!(
+            "{}: was trained with the other memory layout; set train.layout as in the run's config.toml",
+            path.display()
+        )));
+    }
+    set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
+    Ok((network, state.normalization.clone()))
+}
+
+/// Copies flat parameters and buffers into a network.
+pub fn set(network: &Network, parameters: &Tensor, buffers: &Tensor) {
+    tch::no_grad(|| {
+        network.flat_parameters().copy_(parameters);
+        network.flat_buffers().copy_(buffers);
+    });
+}
+
+/// The values of an f32 tensor, row by row.
+pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let mut out = vec![0f32; tensor.numel()];
+    tensor.copy_data(&mut out, tensor.numel());
+    out
+}
+
+/// Probability of a logit.
+pub fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}

@@ -1,0 +1,169 @@
+//! What a training carries from step to step, and how it becomes a checkpoint and back.
+
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+use super::data::FoldData;
+use crate::{
+    checkpoint::{Checkpoint, Conditions, Folder, State},
+    config::{Config, Train},
+    error::{Error, Result},
+    history::Logs,
+    infer,
+    labels::CLASSES,
+    model::{Network, Spec, channels_last},
+    normalize::Normalization,
+    optim::{Ema, Optimizer, Schedule},
+    results::{Run, processor},
+    sampler::{self, Draw},
+    weights::Weights,
+};
+
+pub struct Session<'a> {
+    pub config: &'a Config,
+    pub fold: usize,
+    /// `config.train` with this fold's seed.
+    pub train: Train,
+    pub network: Network,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+    pub ema: Option<Ema>,
+    pub state: State,
+    /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training.
+    pub seen_logits: Vec<f32>,
+    /// Loss of each step of the epoch at hand.
+    pub seen_losses: Vec<f32>,
+    pub logs: Logs,
+    pub folder: Folder,
+}
+
+impl<'a> Session<'a> {
+    /// From the newest checkpoint, else from the start.
+    pub fn start(config: &'a Config, run: &Run, fold: usize, data: &FoldData) -> Result<Self> {
+        let mut train = config.train.clone();
+        train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
+        let spec = Spec::of(&config.model);
+        let nhwc = channels_last(train.layout);
+        let network = match &config.model.weights {
+            Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
+            None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
+        };
+        let folder = Folder::of(&run.fold(fold));
+        let state = State {
+            spec,
+            normalization: Normalization::of(train.normalize, &data.store),
+            epoch: 0,
+            step_in_epoch: 0,
+            step: 0,
+            optimizer_steps: 0,
+            skipped: 0,
+            best: None,
+            history: Vec::new(),
+            conditions: Conditions { threads: config.threads(), channels_last: nhwc, processor: processor() },
+            data: data.hash,
+        };
+        let mut session = Self {
+            config,
+            fold,
+            optimizer: Optimizer::new(&train, &network),
+            schedule: Schedule::new(&train, steps_per_epoch(data.train.len(), train.batch)),
+            ema: (train.ema > 0.0).then(|| Ema::new(&network, train.ema)),
+            network,
+            train,
+            state,
+            seen_logits: Vec::new(),
+            seen_losses: Vec::new(),
+            logs: Logs::of(&run.fold(fold)),
+            folder,
+        };
+        match session.folder.newest()? {
+            Some(checkpoint) => session.restore(checkpoint)?,
+            None => session.logs.rewind_metrics(0)?,
+        }
+        Ok(session)
+    }
+
+    /// The batches of an epoch: positions in the store and the keys of their randomness. The last one may be short; one
+    /// sample alone, on which batch norm cannot work, is left out.
+    pub fn batches(&self, data: &FoldData, epoch: usize) -> Vec<Vec<Draw>> {
+        let order = sampler::epoch_order(&self.train, &data.labels, epoch as u64);
+        let order: Vec<Draw> = order.iter().map(|d| Draw { sample: data.train[d.sample], key: d.key }).collect();
+        order.chunks(self.train.batch).filter(|b| b.len() > 1).map(<[Draw]>::to_vec).collect()
+    }
+
+    pub fn save(&mut self) -> Result<()> {
+        self.state.optimizer_steps = self.optimizer.steps();
+        let mut tensors: Vec<(String, Tensor)> = vec![
+            ("parameters".into(), self.network.flat_parameters()),
+            ("buffers".into(), self.network.flat_buffers()),
+            ("seen.logits".into(), Tensor::from_slice(&self.seen_logits).view([-1, CLASSES as i64])),
+            ("seen.losses".into(), Tensor::from_slice(&self.seen_losses)),
+        ];
+        tensors.extend(self.optimizer.state().into_iter().map(|(n, t)| (n.to_string(), t)));
+        if let Some(ema) = &self.ema {
+            tensors.extend(ema.state().into_iter().map(|(n, t)| (n.to_string(), t)));
+            tensors.push(("ema.updates".into(), Tensor::from_slice(&[ema.updates() as i64])));
+        }
+        self.folder.save(&Checkpoint { state: self.state.clone(), tensors: tensors.into_iter().collect() })
+    }
+
+    /// The weights as validation sees them: averaged, if there is an average.
+    pub fn write_weights(&mut self, path: &Path) -> Result<()> {
+        self.with_average(|session| {
+            let tensors = [("parameters", session.network.flat_parameters()), ("buffers", session.network.flat_buffers())];
+            let tensors = tensors.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
+            Checkpoint { state: session.state.clone(), tensors }.write(path)
+        })
+    }
+
+    /// Runs `work` with the averaged weights in the network, if there are any.
+    pub fn with_average<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let swap = |session: &mut Self| {
+            if let Some(ema) = &mut session.ema {
+                ema.swap(&session.network);
+            }
+        };
+        swap(self);
+        let result = work(self);
+        swap(self);
+        result
+    }
+
+    fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let theirs = &checkpoint.state;
+        if theirs.data != self.state.data || theirs.spec != self.state.spec {
+            return Err(Error::usage(format!(
+                "the checkpoints in {} are of other data (shards, folds.csv) or another network; train into a new run with --run NAME",
+                self.folder.0.display()
+            )));
+        }
+        if theirs.conditions != self.state.conditions {
+            log::warn!(
+                "resuming under other conditions than before ({:?}, now {:?}): the results will not be equal to the last bit",
+                theirs.conditions,
+                self.state.conditions
+            );
+        }
+        infer::set(&self.network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
+        let tensors: Vec<(String, Tensor)> = checkpoint.tensors.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        self.optimizer.set_state(&tensors, theirs.optimizer_steps)?;
+        if let Some(ema) = &mut self.ema {
+            let updates = checkpoint.tensor("ema.updates")?.int64_value(&[0]) as u64;
+            ema.set_state(&tensors, updates)?;
+        }
+        self.seen_logits = infer::to_vec(checkpoint.tensor("seen.logits")?);
+        self.seen_losses = infer::to_vec(checkpoint.tensor("seen.losses")?);
+        self.state = State { conditions: self.state.conditions.clone(), ..checkpoint.state };
+        self.logs.rewind_metrics(self.state.step)?;
+        self.logs.write_history(&self.state.history)?;
+        let s = &self.state;
+        log::info!("fold {}: going on after epoch {}, step {}", self.fold, s.epoch, s.step_in_epoch);
+        Ok(())
+    }
+}
+
+/// As [`Session::batches`] makes them.
+fn steps_per_epoch(samples: usize, batch: usize) -> usize {
+    samples / batch + usize::from(samples % batch > 1)
+}

@@ -1,0 +1,134 @@
+//! `atlas evaluate` from outside: the real predictions against golden scores, every file format, what does not fit.
+
+use std::{fs, path::Path};
+
+use assert_cmd::Command;
+
+fn evaluate(predictions: &Path, truth: &Path, more: &[&str]) -> (i32, serde_json::Value, String) {
+    let mut command = Command::cargo_bin("atlas").unwrap();
+    let out =
+        command.arg("evaluate").arg("--predictions").arg(predictions).arg("--truth").arg(truth).arg("--json").args(more).output().unwrap();
+    let json = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    (out.status.code().unwrap(), json, String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn real_predictions_score_as_scikit_learn_says() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    if !data.is_dir() {
+        println!("skipped: ../shared/data is not here");
+        return;
+    }
+    let golden = fs::read_to_string(data.join("golden/macro_f1.csv")).unwrap();
+    for row in golden.lines().skip(1) {
+        let row: Vec<&str> = row.split(',').collect();
+        let number = |i: usize| row[i].parse::<f64>().unwrap();
+        let file = |name: &str| data.join("predictions").join(format!("{name}.npy"));
+        for (threshold, column) in [("0.5", 3), ("0.2", 4)] {
+            let (code, json, err) = evaluate(&file(row[0]), &file(row[1]), &["--threshold", threshold]);
+            assert_eq!(code, 0, "{err}");
+            assert!((json["macro_f1"].as_f64().unwrap() - number(column)).abs() < 1e-6, "{} at {threshold}", row[0]);
+        }
+        let (_, json, _) = evaluate(&file(row[0]), &file(row[1]), &["--fit"]);
+        let (crossed, inside) = (&json["cross_fitted_macro_f1"], &json["in_sample_macro_f1"]);
+        assert!((inside["optimum"].as_f64().unwrap() - number(7)).abs() < 1e-5, "the optimum of each class");
+        assert!(inside["constant"].as_f64().unwrap() >= number(5) - 1e-6, "no worse than the best of a grid");
+        assert_eq!(crossed["half"], json["macro_f1"]);
+        for method in ["optimum", "proportion", "shrunken", "constant"] {
+            let (crossed, inside) = (crossed[method].as_f64().unwrap(), inside[method].as_f64().unwrap());
+            assert!(crossed < inside + 0.01 && crossed > 0.4, "{} {method}: {crossed} {inside}", row[0]);
+        }
+    }
+}
+
+/// Three samples, and the scores that belong to them: class 1 right twice, class 2 right once and missed once.
+const TRUTH: &str = "Id,Target\na,1 2\nb,1\nc,2\n";
+
+fn check(json: &serde_json::Value) {
+    assert!((json["macro_f1"].as_f64().unwrap() - (1.0 + 2.0 / 3.0) / 28.0).abs() < 1e-12, "{json}");
+    assert!((json["micro_f1"].as_f64().unwrap() - 6.0 / 7.0).abs() < 1e-12, "{json}");
+    assert_eq!(json["per_class"][2]["recall"], 0.5);
+    assert_eq!(json["per_class"].as_array().unwrap().len(), 28);
+}
+
+#[test]
+fn all_formats_give_the_same_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("truth.csv"), TRUTH).unwrap();
+    fs::write(file("submission.csv"), "Id,Predicted\nb,1\na,2 1\nc,\n").unwrap();
+    let p = |c: usize, one: f64, two: f64| [0.1, one, two].get(c).copied().unwrap_or(0.1);
+    let rows = [("b", 0.9, 0.5), ("a", 0.8, 0.7), ("c", 0.2, 0.5)];
+
+    let header: String = (0..28).rev().map(|c| format!(",{c}")).collect();
+    let line = |r: &(&str, f64, f64)| (0..28).rev().fold(r.0.to_string(), |line, c| format!("{line},{}", p(c, r.1, r.2)));
+    fs::write(file("matrix.csv"), format!("Id{header}\n{}\n", rows.iter().map(line).collect::<Vec<_>>().join("\n"))).unwrap();
+
+    let values = ndarray::Array2::from_shape_fn((3, 28), |(i, c)| p(c, rows[i].1, rows[i].2) as f32);
+    let hdf5_file = hdf5::File::create(file("p.h5")).unwrap();
+    let ids: Vec<hdf5::types::VarLenUnicode> = rows.iter().map(|r| r.0.parse().unwrap()).collect();
+    hdf5_file.new_dataset_builder().with_data(&ids).create("ids").unwrap();
+    hdf5_file.new_dataset_builder().with_data(&values).create("probabilities").unwrap();
+    hdf5_file.close().unwrap();
+
+    for name in ["submission.csv", "matrix.csv", "p.h5"] {
+        let (code, json, err) = evaluate(&file(name), &file("truth.csv"), &[]);
+        assert_eq!(code, 0, "{name}: {err}");
+        check(&json);
+    }
+    // Without ids, rows stand in the order of the truth.
+    let ordered = values.select(ndarray::Axis(0), &[1, 0, 2]);
+    let bytes: Vec<u8> = ordered.t().iter().flat_map(|v| f64::from(*v).to_be_bytes()).collect();
+    let header = format!("{:<117}\n", "{'descr': '>f8', 'fortran_order': True, 'shape': (3, 28), }");
+    let npy = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes(), &bytes].concat();
+    fs::write(file("p.npy"), npy).unwrap();
+    let (code, json, err) = evaluate(&file("p.npy"), &file("truth.csv"), &[]);
+    assert_eq!(code, 0, "{err}");
+    check(&json);
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["macro_f1", "map", "micro_f1", "per_class"]);
+    let (_, json, _) = evaluate(&file("p.npy"), &file("truth.csv"), &["--fit", "constant", "--folds", "3"]);
+    assert!(json["cross_fitted_macro_f1"].is_f64() && json["in_sample_macro_f1"].is_f64());
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("truth.csv"), TRUTH).unwrap();
+    let case = |text: &str| {
+        fs::write(file("p.csv"), text).unwrap();
+        let (code, _, err) = evaluate(&file("p.csv"), &file("truth.csv"), &[]);
+        (code, err.lines().last().unwrap_or_default().to_string())
+    };
+    let matrix = |value: &str| {
+        format!("Id{}\n{}", ",p".repeat(28), ["a", "b", "c"].map(|id| format!("{id}{}\n", format!(",{value}").repeat(28))).concat())
+    };
+    for (text, code, says) in [
+        ("Id,Predicted\na,1\nb,1\n".into(), 65, "1 (c) ids are missing"),
+        ("Id,Predicted\na,1\nb,1\nc,1\nd,1\n".into(), 65, "1 (d) ids are not expected"),
+        ("Id,Predicted\na,1\nb,28\nc,1\n".into(), 65, "unknown class `28`"),
+        (matrix("NaN"), 65, "id a, class 0: NaN is not a probability"),
+        (matrix("1.5"), 65, "1.5 is not a probability"),
+        (matrix("x"), 65, "line 2: `x` is not a number"),
+        ("Id,a,b\n".into(), 65, "3 columns; expected Id,Predicted or an id and 28"),
+    ] {
+        let (got, message) = case(&text);
+        assert!(got == code && message.contains(says) && message.contains("p.csv"), "{got}: {message}; expected {says}");
+    }
+    case("Id,Predicted\na,1\nb,1\nc,1\n");
+    for (more, says) in [
+        (vec!["--fit", "best"], "--fit best: unknown method; expected one of half"),
+        (vec!["--fit", "--folds", "1"], "--folds 1: expected 2 to 3"),
+        (vec!["--threshold", "x"], "--threshold x: expected a number"),
+        (vec!["--threshold", "0.1", "--fit"], "cannot be used with"),
+    ] {
+        let (code, _, err) = evaluate(&file("p.csv"), &file("truth.csv"), &more);
+        assert!(code == 2 && err.contains(says), "{code}: {err}");
+    }
+    fs::write(file("p.npy"), b"\x93NUMPY\x01\x00\x46\x00{'descr'").unwrap();
+    let (code, _, err) = evaluate(&file("p.npy"), &file("truth.csv"), &[]);
+    assert!(code == 65 && err.contains("ends inside its header"), "{err}");
+    fs::write(file("empty.csv"), "Id,Target\n").unwrap();
+    assert_eq!(evaluate(&file("p.csv"), &file("empty.csv"), &[]).0, 65);
+}

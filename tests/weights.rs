@@ -1,0 +1,165 @@
+//! `atlas weights` and `atlas forward` from outside.
+
+#[path = "golden/formula.rs"]
+mod formula;
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use atlas::{
+    config::{Head, Stem},
+    model::{Network, Spec},
+    weights::{self, Metadata},
+};
+use tch::{Device, Tensor};
+use tempfile::TempDir;
+
+type Tensors = Vec<(String, Tensor)>;
+
+fn atlas() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_atlas"))
+}
+
+/// What timm would write for three channels and 28 classes, with an input beside it.
+fn state_dict() -> Tensors {
+    let spec = Spec { arch: "se_resnext14_32x4d".into(), stem: Stem::Standard, head: Head::Linear, channels: 3, classes: 28, dropout: 0.0 };
+    let network = Network::new(&spec, 0, false, Device::Cpu).unwrap();
+    formula::fill(network.named_tensors());
+    let mut tensors = network.named_tensors();
+    tensors.push(("layer0.bn1.num_batches_tracked".into(), Tensor::from(3i64)));
+    tensors
+}
+
+fn prefixed(prefix: &str, tensors: &Tensors) -> Tensors {
+    tensors.iter().map(|(n, t)| (format!("{prefix}{n}"), t.shallow_clone())).collect()
+}
+
+/// A folder with the file `in.safetensors`.
+fn folder(tensors: &Tensors) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.safetensors");
+    weights::write(&file, tensors, &Metadata::new()).unwrap();
+    (folder, file)
+}
+
+fn import(file: &Path, more: &[&str]) -> assert_cmd::assert::Assert {
+    atlas().args(["weights", "import"]).arg(file).arg("--output").arg(file.with_file_name("out.safetensors")).args(more).assert()
+}
+
+fn imported(file: &Path) -> (std::collections::BTreeMap<String, Tensor>, Metadata) {
+    weights::read(&file.with_file_name("out.safetensors")).unwrap()
+}
+
+fn forward(weights: &Path, input: &Path) -> Tensor {
+    let output = input.with_file_name("logits.safetensors");
+    let mut job = atlas();
+    job.arg("forward").arg("--weights").arg(weights).arg("--input").arg(input).arg("--output").arg(&output);
+    job.assert().success();
+    weights::read(&output).unwrap().0.remove("logits").unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn an_imported_state_dict_gives_timms_logits_and_exports_as_it_was() {
+    let plain = state_dict();
+    let golden = formula::matrix(&formula::golden()["se_resnext14_32x4d_3ch"]);
+    for prefix in ["", "model.", "module.model."] {
+        let mut tensors = prefixed(prefix, &plain);
+        tensors.extend([("input".into(), formula::input(3, 2, 64)), ("logits".into(), golden.shallow_clone())]);
+        let (folder, file) = folder(&tensors);
+        import(&file, &[]).success();
+        let (ours, metadata) = imported(&file);
+        for (key, value) in [("arch", "se_resnext14_32x4d"), ("stem", "standard"), ("head", "linear"), ("channels", "3"), ("classes", "28")]
+        {
+            assert_eq!(metadata[key], value);
+        }
+        assert_eq!(ours.len(), plain.len() - 1);
+        let out = folder.path().join("out.safetensors");
+        let off = (forward(&out, &file) - &golden).abs().max().double_value(&[]);
+        assert!(off < 1e-4, "`{prefix}`: logits off by {off}");
+        let exported = folder.path().join("timm.safetensors");
+        atlas().args(["weights", "export"]).arg(&out).arg("--output").arg(&exported).assert().success();
+        let (exported, _) = weights::read(&exported).unwrap();
+        assert_eq!(exported.len(), plain.len() - 1);
+        assert!(plain.iter().filter(|(n, _)| !n.ends_with("tracked")).all(|(n, t)| exported[n].equal(t)));
+    }
+}
+
+#[test]
+fn a_fourth_channel_keeps_the_size_of_activations() {
+    let (folder, file) = folder(&state_dict());
+    let told = import(&file, &["--channels", "4"]).success();
+    assert!(text(&told.get_output().stderr).contains("3 input channels became 4"));
+    assert_eq!(imported(&file).1["channels"], "4");
+    // Three equal channels before, four equal ones after: the same sums, so the same logits.
+    let gray = formula::input(1, 2, 64);
+    let input = |channels: i64| {
+        let path = folder.path().join(format!("gray{channels}"));
+        weights::write(&path, &[("input".into(), gray.expand([2, channels, 64, 64], false).contiguous())], &Metadata::new()).unwrap();
+        path
+    };
+    let (three, four) = (forward(&file, &input(3)), forward(&folder.path().join("out.safetensors"), &input(4)));
+    assert!((&three - four).abs().max().double_value(&[]) < 1e-4);
+    let kernel = &imported(&file).0["layer0.conv1.weight"];
+    let others = kernel.narrow(1, 0, 3).mean_dim([1].as_slice(), true, tch::Kind::Float);
+    assert!((kernel.narrow(1, 3, 1) - others).abs().max().double_value(&[]) < 1e-6);
+    import(&folder.path().join("out.safetensors"), &["--channels", "3"]).code(2);
+}
+
+#[test]
+fn another_number_of_classes_makes_a_new_head_and_says_so() {
+    let plain = state_dict();
+    let (_folder, file) = folder(&plain);
+    for more in [&["--classes", "5"][..], &["--head", "seed"]] {
+        let told = import(&file, more).success();
+        assert!(text(&told.get_output().stderr).contains("the head is new and untrained"));
+        let (ours, metadata) = imported(&file);
+        assert_eq!(metadata["classes"], if more[0] == "--classes" { "5" } else { "28" });
+        assert_eq!(ours.contains_key("head.fc2.weight"), more[0] == "--head");
+        assert!(plain.iter().filter(|(n, _)| n.starts_with("layer") && !n.ends_with("tracked")).all(|(n, t)| ours[n].equal(t)));
+    }
+}
+
+#[test]
+fn all_tensors_that_do_not_fit_are_named_at_once() {
+    let mut tensors = state_dict();
+    tensors.retain(|(n, _)| n != "layer2.0.conv2.weight" && n != "layer4.0.bn3.running_var");
+    tensors.push(("layer9.weight".into(), Tensor::zeros([2], (tch::Kind::Float, Device::Cpu))));
+    for (name, tensor) in &mut tensors {
+        if name == "layer3.0.se_module.fc1.bias" {
+            *tensor = Tensor::zeros([7], (tch::Kind::Float, Device::Cpu));
+        }
+    }
+    let (_folder, file) = folder(&tensors);
+    let told = text(&import(&file, &[]).code(65).get_output().stderr);
+    for part in [
+        "in.safetensors",
+        "`layer2.0.conv2.weight` is missing",
+        "`layer4.0.bn3.running_var` is missing",
+        "`layer9.weight` is unexpected",
+        "`layer3.0.se_module.fc1.bias` has the shape [7], expected [64]",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert!(!file.with_file_name("out.safetensors").exists());
+}
+
+#[test]
+fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
+    let (folder, file) = folder(&state_dict());
+    let bytes = std::fs::read(&file).unwrap();
+    let half = folder.path().join("half.safetensors");
+    std::fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(text(&import(&half, &[]).code(65).get_output().stderr).contains("half.safetensors"));
+    for (name, shape) in [("input", [1, 4, 64, 64]), ("input", [0, 3, 64, 64]), ("input", [1, 3, 16, 16]), ("image", [1, 3, 64, 64])] {
+        let path = folder.path().join("x.safetensors");
+        weights::write(&path, &[(name.into(), Tensor::zeros(shape, (tch::Kind::Float, Device::Cpu)))], &Metadata::new()).unwrap();
+        let mut job = atlas();
+        job.arg("forward").arg("--weights").arg(&file).arg("--input").arg(&path).arg("--output").arg(folder.path().join("y"));
+        let told = text(&job.assert().code(65).get_output().stderr);
+        assert!(told.contains("x.safetensors") && told.contains("`input`"), "{told}");
+    }
+}
