@@ -63,36 +63,21 @@ fn an_unfinished_shard_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// Flips every byte in turn: the reader must notice, or nothing that it gives may differ.
+/// Flips every byte in turn. Some of these files would keep the HDF5 library busy for ever.
 #[test]
 #[ignore = "opens the shard anew for every byte: minutes; run by make test-all"]
 fn no_flipped_byte_goes_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.h5");
-    let images = write(&file, Part::Train, 2, 2, 8);
+    write(&file, Part::Train, 2, 2, 8);
     let whole = fs::read(&file).unwrap();
-    let tables = |r: &Reader| format!("{:?}{:?}{:?}{:?}{:?}", r.ids(), r.labels(), r.phash(), r.mean(), r.std());
-    let original = tables(&Reader::open(&file).unwrap());
-    let (mut noticed, mut out) = (0, vec![0; 8 * 8 * 4]);
     for i in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[i] ^= 0x40;
         fs::write(&file, &bytes).unwrap();
-        match Reader::open(&file).and_then(|r| r.verify().map(|()| r)) {
-            Err(e) => {
-                assert!(e.exit_code() == 65 && e.to_string().contains("a.h5"), "byte {i}: {e}");
-                noticed += 1;
-            }
-            Ok(reader) => {
-                assert!(tables(&reader) == original, "byte {i}");
-                for (k, image) in images.iter().enumerate() {
-                    reader.read(k, &mut out).unwrap();
-                    assert!(out == *image, "byte {i}");
-                }
-            }
-        }
+        let e = Reader::open(&file).and_then(|r| r.verify()).expect_err(&format!("byte {i} of {}", whole.len()));
+        assert!(e.exit_code() == 65 && e.to_string().contains("a.h5"), "byte {i}: {e}");
     }
-    assert!(noticed > 2 * 8 * 8 * 4, "{noticed} of {} flips noticed", whole.len());
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl<'a> Builder<'a> {
     /// and verifies is left alone. A sample with a file that cannot be used is left out and listed in the quarantine.
     ///
     /// # Errors
-    /// Where more than `allowed` samples are bad: the quarantine is written, the shard is not. Else where files cannot
+    /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not. Else where files cannot
     /// be written.
     pub fn build(&self, unit: usize, plan: &ShardPlan, allowed: usize, progress: &Progress) -> Result<Outcome> {
         let samples = &self.manifest.samples[plan.samples.clone()];
@@ -103,6 +103,7 @@ impl<'a> Builder<'a> {
         let path = path(self.work, plan.part, plan.number);
         if let Some(bad) = self.present(&path, unit, samples) {
             progress.add(samples.len() as u64);
+            self.refuse(unit, &bad, allowed)?;
             return Ok(Outcome { built: false, samples: samples.len() - count(&bad), bad });
         }
         let mut writer = Writer::create(&path, plan.part, samples.len(), size)?;
@@ -131,17 +132,23 @@ impl<'a> Builder<'a> {
             }
         }
         write_quarantine(self.work, unit, &bad)?;
-        if count(&bad) > allowed {
-            let few: Vec<String> = bad.iter().take(3).map(|b| format!("{}: {}", b.file, b.reason)).collect();
-            let more = if bad.len() > 3 { "; ..." } else { "" };
-            let what = format!(
-                "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); mend the files and run again, or raise the limit",
-                few.join("; ")
-            );
-            return Err(Error::data(quarantine_path(self.work, unit), what));
-        }
+        self.refuse(unit, &bad, allowed)?;
         writer.finish(self.hash)?;
         Ok(Outcome { built: true, samples: good, bad })
+    }
+
+    /// Fails where more samples are bad than `allowed`, naming the first files.
+    fn refuse(&self, unit: usize, bad: &[Bad], allowed: usize) -> Result<()> {
+        if count(bad) <= allowed {
+            return Ok(());
+        }
+        let few: Vec<String> = bad.iter().take(3).map(|b| format!("{}: {}", b.file, b.reason)).collect();
+        let more = if bad.len() > 3 { "; ..." } else { "" };
+        let what = format!(
+            "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); mend the files and run again, or raise the limit",
+            few.join("; ")
+        );
+        Err(Error::data(quarantine_path(self.work, unit), what))
     }
 
     /// The quarantine of a shard that is there, whole and up to date; `None` where it has to be made.

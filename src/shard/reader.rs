@@ -8,7 +8,7 @@ use std::{
 
 use hdf5::types::VarLenUnicode;
 
-use super::{FORMAT, Tables, writer::options};
+use super::{FORMAT, Tables, seal::Seal, writer::options};
 use crate::{
     artefact::checksum,
     error::{Error, Result},
@@ -35,20 +35,13 @@ impl Reader {
             std::io::ErrorKind::NotFound => Error::data(path, "not there; run `atlas preprocess`"),
             _ => Error::io("open", path)(e),
         })?;
-        let length = file.metadata().map_err(Error::io("look at", path))?.len();
         let faulty = |what: String| Error::data(path, format!("{what}; delete it and run `atlas preprocess` again"));
-        let (tables, offset, stored) = read_tables(path, length).map_err(|e| {
+        let seal = Seal::read(&file).map_err(Error::io("read", path))?.map_err(|what| faulty(what.into()))?;
+        let tables = read_tables(path, seal).map_err(|e| {
             let text = e.to_string();
             faulty(format!("not a whole shard ({})", text.lines().next().unwrap_or("HDF5 cannot read it")))
         })?;
-        let end = offset + (tables.ids.len() * tables.size * tables.size * 4) as u64;
-        if length < end {
-            return Err(faulty(format!("cut short: {length} bytes, its images end at {end}")));
-        }
-        if stored != tables.checksum() {
-            return Err(faulty("its tables do not match their checksum".into()));
-        }
-        Ok(Self { path: path.into(), file, offset, tables })
+        Ok(Self { path: path.into(), file, offset: seal.offset, tables })
     }
 
     pub fn path(&self) -> &Path {
@@ -129,9 +122,8 @@ impl Reader {
     }
 }
 
-/// The tables, the place of the images and the stored checksum of the tables. The sizes are compared with the length of
-/// the file before memory is taken for them.
-fn read_tables(path: &Path, length: u64) -> hdf5::Result<(Tables, u64, u64)> {
+/// The tables of a file whose seal is whole; the images must lie where the seal says.
+fn read_tables(path: &Path, seal: Seal) -> hdf5::Result<Tables> {
     let file = options().open(path)?;
     let version: u32 = file.attr("format_version")?.read_scalar()?;
     if version != FORMAT {
@@ -145,14 +137,9 @@ fn read_tables(path: &Path, length: u64) -> hdf5::Result<(Tables, u64, u64)> {
         _ => return Err(format!("its images are of the shape {shape:?}, expected u8 [n, {size}, {size}, 4]").into()),
     };
     let bytes = (size as u64 * size as u64).saturating_mul(4).saturating_mul(n as u64);
-    if bytes > length {
-        return Err(format!("cut short: {n} images of {size} pixels a side do not fit into {length} bytes").into());
+    if bytes != seal.bytes || (n > 0 && images.offset() != Some(seal.offset)) {
+        return Err("its images do not lie where its seal says".into());
     }
-    let offset = match images.offset() {
-        Some(offset) => offset,
-        None if n == 0 => 0,
-        None => return Err("its images are not stored in one piece".into()),
-    };
     let checked = |name: &str, want: &[usize]| -> hdf5::Result<hdf5::Dataset> {
         let dataset = file.dataset(name)?;
         match dataset.shape() == want {
@@ -174,7 +161,7 @@ fn read_tables(path: &Path, length: u64) -> hdf5::Result<(Tables, u64, u64)> {
         false => None,
     };
     let phash: Vec<u64> = checked("phash", &[n, 4])?.read_raw()?;
-    let tables = Tables {
+    Ok(Tables {
         ids: ids.iter().map(|id| id.as_str().to_string()).collect(),
         labels,
         phash: phash.chunks_exact(4).map(|h| [h[0], h[1], h[2], h[3]]).collect(),
@@ -183,7 +170,5 @@ fn read_tables(path: &Path, length: u64) -> hdf5::Result<(Tables, u64, u64)> {
         std: four("std")?,
         size,
         manifest_hash: file.attr("manifest_hash")?.read_scalar()?,
-    };
-    let stored = file.attr("tables_checksum")?.read_scalar()?;
-    Ok((tables, offset, stored))
+    })
 }

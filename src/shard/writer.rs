@@ -8,7 +8,7 @@ use std::{
 
 use hdf5::{dataset::AllocTime, dataset::FillTime, file::LibraryVersion, types::VarLenUnicode};
 
-use super::{FORMAT, Reader, Tables};
+use super::{FORMAT, Reader, Tables, seal::Seal};
 use crate::{
     artefact,
     error::{Error, Result},
@@ -112,6 +112,8 @@ impl Writer {
         let temporary = &self.images.temporary;
         let failed = |e: hdf5::Error| Error::failed(format!("cannot write {}: {e}", temporary.display()));
         self.write_tables().map_err(failed)?;
+        let seal = Seal { offset: self.images.offset, bytes: (n * self.tables.size * self.tables.size * 4) as u64 };
+        seal.write(&self.images.file).map_err(Error::io("write", temporary))?;
         self.images.file.sync_all().map_err(Error::io("sync", temporary))?;
         let written = Reader::open(temporary)?;
         written.verify()?;
@@ -144,7 +146,6 @@ impl Writer {
         file.new_attr::<u32>().create("channels")?.write_scalar(&4u32)?;
         file.new_attr::<u64>().create("manifest_hash")?.write_scalar(&t.manifest_hash)?;
         file.new_attr::<VarLenUnicode>().create("atlas_version")?.write_scalar(&version)?;
-        file.new_attr::<u64>().create("tables_checksum")?.write_scalar(&t.checksum())?;
         // No dataset or attribute is alive here: closing with one of them open would leave the file short.
         file.close()
     }
