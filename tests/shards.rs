@@ -65,7 +65,6 @@ fn an_unfinished_shard_leaves_nothing() {
 
 /// Flips every byte in turn. Some of these files would keep the HDF5 library busy for ever.
 #[test]
-#[ignore = "opens the shard anew for every byte: minutes; run by make test-all"]
 fn no_flipped_byte_goes_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.h5");
