@@ -1,7 +1,7 @@
 # Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo test test-all check bench clean
+.PHONY: setup build demo test test-all check clean
 
 setup:
 	@containers/setup.sh

@@ -155,6 +155,7 @@ fn write_submissions(config: &Config, run: &Run, chosen: &Fit) -> anyhow::Result
     for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), ("submission_optimal_threshold.csv", &chosen.thresholds)] {
         let labels: Vec<Labels> = probabilities.rows().into_iter().map(|row| submission::labels_of(row, thresholds)).collect();
         submission::write(&run.folder.join(name), &ids, &labels)?;
+        submission::check(&run.folder.join(name), &ids)?;
     }
     Ok(true)
 }

@@ -265,7 +265,7 @@ pub struct Train {
     pub max_skipped_steps: usize,
     /// Epochs between validations (the last epoch is always validated).
     pub validate_every: usize,
-    /// Which checkpoint is used afterwards: `best` (by validation macro F1, see README) or `last`.
+    /// Which checkpoint is used afterwards: `best` (by validation mean average precision) or `last`.
     pub keep: Keep,
     /// Training uses at most this many samples; 0: all.
     pub max_samples: usize,

@@ -170,7 +170,7 @@ fn end_epoch(session: &mut Session, data: &FoldData) -> Result<()> {
     let (config, epoch) = (session.config, session.state.epoch + 1);
     let draws: Vec<usize> = session.batches(data, epoch - 1).concat().iter().map(|d| d.sample).collect();
     let labels: Vec<Labels> = draws.iter().map(|&s| data.store.labels(s)).collect();
-    let seen = Array2::from_shape_vec((draws.len(), CLASSES), session.seen_logits.clone()).map_err(Error::failed)?;
+    let seen = Array2::from_shape_vec((draws.len(), CLASSES), std::mem::take(&mut session.seen_logits)).map_err(Error::failed)?;
     let probabilities = seen.mapv(sigmoid);
     let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
     write_samples(session, data, epoch, "train", &draws, &labels, &seen)?;
@@ -209,7 +209,6 @@ fn end_epoch(session: &mut Session, data: &FoldData) -> Result<()> {
     s.history.push(row);
     s.epoch = epoch;
     s.step_in_epoch = 0;
-    session.seen_logits.clear();
     session.seen_losses.clear();
     session.logs.write_history(&session.state.history)?;
     if better {

@@ -97,7 +97,7 @@ fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> Option<st
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON, takes a minute"]
+#[ignore = "needs ATLAS_PYTHON, takes a minute; run by make test-all"]
 fn logits_of_an_imported_model_are_those_of_timm() {
     let folder = tempfile::tempdir().unwrap();
     for (channels, size) in [(3, 160), (4, 160), (3, 224), (4, 224)] {
@@ -116,7 +116,7 @@ fn logits_of_an_imported_model_are_those_of_timm() {
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON, takes a minute"]
+#[ignore = "needs ATLAS_PYTHON, takes a minute; run by make test-all"]
 fn one_step_moves_each_tensor_as_pytorch_does() {
     let folder = tempfile::tempdir().unwrap();
     tch::set_num_threads(2);

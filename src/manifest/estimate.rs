@@ -6,8 +6,8 @@ use crate::{config::Preprocess, image::Encoded};
 /// Pictures looked at per source.
 const PROBES: usize = 12;
 
-/// Core time per pixel of reading, decoding, hashing and resizing, in nanoseconds, measured on a 2.8 GHz Xeon with the
-/// competition's PNGs and the external JPEGs. Other machines differ by a factor of two either way.
+/// Core time per pixel of reading, decoding, hashing and resizing, in nanoseconds. Rough guesses, not measurements: the
+/// estimate is for the order of magnitude.
 const PNG_NANOSECONDS: f64 = 10.0;
 const JPEG_NANOSECONDS: f64 = 16.0;
 

@@ -3,7 +3,7 @@ import glob, os, sys
 import cv2, h5py, numpy as np
 
 root, checked = sys.argv[1], 0
-for shard in sorted(glob.glob(root + "/work/shards/*.h5")):
+for shard in sorted(glob.glob(os.path.join(root, "work", "shards", "*.h5"))):
     with h5py.File(shard) as f:
         size, images = int(f.attrs["size"]), f["images"]
         assert images.dtype == np.uint8 and images.chunks is None and images.shape[1:] == (size, size, 4)
