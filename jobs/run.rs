@@ -3,9 +3,10 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use atlas::{
+    config::Config,
     progress::duration,
     results::Run,
-    train::{Standing, standing},
+    train::{Standing, standings},
 };
 use clap::Parser;
 use serde_json::json;
@@ -39,20 +40,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         log::info!("step {} of {}: {job}", at + 1, folds + 6);
         step(&args.common, &[job])?;
     }
-    let name = run_name(&args, &config)?;
-    let training = Instant::now();
-    for fold in 0..folds {
-        let left = match fold {
-            0 => String::new(),
-            done => format!(", about {} of training left", duration(training.elapsed().as_secs_f64() / done as f64 * (folds - fold) as f64)),
-        };
-        log::info!("step {} of {}: train fold {fold}{left}", fold + 5, folds + 6);
-        let run = Run { folder: config.paths.results.join(&name) };
-        if run.folder.exists() && standing(&config, &run, fold)? == Standing::Done {
+    let (name, standings) = which_run(&args, &config)?;
+    let (training, mut trained) = (Instant::now(), 0);
+    for (fold, standing) in standings.into_iter().enumerate() {
+        log::info!("step {} of {}: train fold {fold}{}", fold + 5, folds + 6, left(training, trained, folds - fold));
+        if standing == Standing::Done {
             log::info!("  fold {fold} is finished already");
             continue;
         }
         step(&args.common, &["train", "--run", &name, "--fold", &fold.to_string()])?;
+        trained += 1;
     }
     for (at, job) in ["predict", "submit"].into_iter().enumerate() {
         log::info!("step {} of {}: {job}", folds + 5 + at, folds + 6);
@@ -74,17 +71,30 @@ fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
     dispatch(Cli::try_parse_from(line)?.job)
 }
 
-/// The run to go on with: the one named, else the newest of this configuration unless the data changed since.
-fn run_name(args: &Args, config: &atlas::config::Config) -> anyhow::Result<String> {
-    if let Some(name) = &args.run {
-        return Ok(name.clone());
+/// How long the folds to go will take, once one has been trained.
+fn left(since: Instant, trained: usize, to_go: usize) -> String {
+    if trained == 0 {
+        return String::new();
     }
-    let Some(run) = Run::same(config)? else { return Ok(Run::stamp()) };
-    for fold in 0..config.split.folds {
-        if standing(config, &run, fold)? == Standing::Stale {
-            log::info!("the data changed since the run {}; a new run starts", run.name());
-            return Ok(Run::stamp());
-        }
+    let each = since.elapsed().as_secs_f64() / trained as f64;
+    format!(", about {} of training left", duration(each * to_go as f64))
+}
+
+/// The run to go on with, and where its folds stand: the one named, else the newest of this configuration unless the data
+/// changed since.
+fn which_run(args: &Args, config: &Config) -> anyhow::Result<(String, Vec<Standing>)> {
+    let run = match &args.run {
+        Some(name) => Some(Run { folder: config.paths.results.join(name) }),
+        None => Run::same(config)?,
+    };
+    let fresh = vec![Standing::ToDo; config.split.folds];
+    let Some(run) = run.filter(|r| r.folder.exists()) else {
+        return Ok((args.run.clone().unwrap_or_else(Run::stamp), fresh));
+    };
+    let standings = standings(config, &run)?;
+    if args.run.is_none() && standings.contains(&Standing::Stale) {
+        log::info!("the data changed since the run {}; a new run starts", run.name());
+        return Ok((Run::stamp(), fresh));
     }
-    Ok(run.name())
+    Ok((run.name(), standings))
 }

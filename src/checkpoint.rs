@@ -2,14 +2,13 @@
 //! A broken one is skipped in favour of the one before it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     artefact,
@@ -17,6 +16,7 @@ use crate::{
     history::Row,
     model::Spec,
     normalize::Normalization,
+    weights::{self, Metadata},
 };
 
 /// How many checkpoints of the running training are kept: the last may be bad.
@@ -63,35 +63,22 @@ impl Checkpoint {
     /// Writes it as one file.
     pub fn write(&self, path: &Path) -> Result<()> {
         let state = serde_json::to_string(&self.state).map_err(Error::failed)?;
-        let parts = self.tensors.iter().map(|(name, t)| Ok((name.as_str(), Part::of(t)?))).collect::<Result<Vec<_>>>()?;
-        let views = parts.iter().map(|(name, p)| Ok((*name, p.view().map_err(Error::failed)?))).collect::<Result<Vec<_>>>()?;
-        let sum = checksum(&state, views.iter().map(|(n, v)| (*n, v.shape(), v.data())));
-        let metadata = HashMap::from([("state".to_string(), state), ("xxh3".to_string(), format!("{sum:016x}"))]);
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(Error::failed)?;
-        artefact::write(path, bytes)
+        let sum = checksum(&state, &self.tensors);
+        let tensors: Vec<_> = self.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+        weights::write(path, &tensors, &Metadata::from([("state".into(), state), ("xxh3".into(), sum)]))
     }
 
     /// Reads and verifies one file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
-        let broken = |what: &dyn std::fmt::Display| {
-            Error::data(path, format!("this checkpoint is broken ({what}); remove it to go on from the one before it"))
-        };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
-        let metadata = header.metadata().as_ref().ok_or_else(|| broken(&"no metadata"))?;
+        let (tensors, metadata) = weights::read(path)?;
         let (Some(text), Some(sum)) = (metadata.get("state"), metadata.get("xxh3")) else {
             return Err(Error::data(path, "no checkpoint of atlas: its metadata lacks `state` and `xxh3`"));
         };
-        let views: BTreeMap<String, TensorView> = file.tensors().into_iter().collect();
-        if format!("{:016x}", checksum(text, views.iter().map(|(n, v)| (n.as_str(), v.shape(), v.data())))) != *sum {
-            return Err(broken(&"its checksum does not match"));
+        if checksum(text, &tensors) != *sum {
+            return Err(Error::data(path, "this checkpoint is broken: its content does not match its checksum"));
         }
-        let state = serde_json::from_str(text).map_err(|e| broken(&e))?;
-        let tensors = views
-            .into_iter()
-            .map(|(name, v)| Ok((name, tensor_of(&v).ok_or_else(|| broken(&"an unknown type"))?)))
-            .collect::<Result<_>>()?;
+        let state = serde_json::from_str(text)
+            .map_err(|e| Error::data(path, format!("this checkpoint is of another version of atlas ({e}); train into a new run with --run NAME")))?;
         Ok(Self { state, tensors })
     }
 
@@ -153,51 +140,14 @@ impl Folder {
     }
 }
 
-/// A tensor's bytes, little-endian as on every machine that libtorch runs on.
-struct Part {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Part {
-    fn of(tensor: &Tensor) -> Result<Self> {
-        let (dtype, size) = match tensor.kind() {
-            Kind::Float => (Dtype::F32, 4),
-            Kind::Int64 => (Dtype::I64, 8),
-            other => return Err(Error::failed(format!("a checkpoint holds no {other:?} tensors"))),
-        };
-        let tensor = tensor.to_device(tch::Device::Cpu).contiguous();
-        let mut bytes = vec![0; tensor.numel() * size];
-        tensor.copy_data_u8(&mut bytes, tensor.numel());
-        Ok(Self { dtype, shape: tensor.size().iter().map(|&s| s as usize).collect(), bytes })
+/// Over the state and, in the order of their names, every tensor's name, kind, shape and data; in hex.
+fn checksum(state: &str, tensors: &BTreeMap<String, Tensor>) -> String {
+    let mut sums = Vec::new();
+    for (name, tensor) in tensors {
+        sums.extend(artefact::checksum(format!("{name}{:?}{:?}", tensor.kind(), tensor.size()).as_bytes()).to_le_bytes());
+        sums.extend(weights::with_bytes(tensor, artefact::checksum).to_le_bytes());
     }
-
-    fn view(&self) -> Result<TensorView<'_>, safetensors::SafeTensorError> {
-        TensorView::new(self.dtype, self.shape.clone(), &self.bytes)
-    }
-}
-
-fn tensor_of(view: &TensorView) -> Option<Tensor> {
-    let kind = match view.dtype() {
-        Dtype::F32 => Kind::Float,
-        Dtype::I64 => Kind::Int64,
-        _ => return None,
-    };
-    let shape: Vec<i64> = view.shape().iter().map(|&s| s as i64).collect();
-    Some(Tensor::from_data_size(view.data(), &shape, kind))
-}
-
-/// Over the state and, in the order of their names, every tensor's name, shape and data.
-fn checksum<'a>(state: &str, tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> u64 {
-    let parts: Vec<(u64, u64)> = tensors
-        .map(|(name, shape, data)| {
-            let head = artefact::checksum(format!("{name}{shape:?}").as_bytes());
-            (head, artefact::checksum(data))
-        })
-        .collect();
-    let numbers: Vec<u8> = parts.iter().flat_map(|(a, b)| [a.to_le_bytes(), b.to_le_bytes()].concat()).collect();
-    artefact::checksum_parts([state.as_bytes(), &numbers])
+    format!("{:016x}", artefact::checksum_parts([state.as_bytes(), &sums]))
 }
 
 #[cfg(test)]
@@ -231,7 +181,8 @@ mod tests {
         written.write(&path).unwrap();
         let read = Checkpoint::read(&path).unwrap();
         assert_eq!(read.state, written.state);
-        assert_eq!(Part::of(read.tensor("a").unwrap()).unwrap().bytes, Part::of(written.tensor("a").unwrap()).unwrap().bytes);
+        let bits = |c: &Checkpoint| weights::with_bytes(c.tensor("a").unwrap(), <[u8]>::to_vec);
+        assert_eq!(bits(&read), bits(&written));
         assert_eq!(read.tensor("k").unwrap().size(), [1, 1]);
         let whole = fs::read(&path).unwrap();
         for i in 0..whole.len() {

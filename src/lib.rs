@@ -11,7 +11,7 @@
 //! | feed | [`sampler`] [`augment`] [`loader`] [`normalize`] | order, augment and batch samples ahead of the training step |
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
 //! | training | [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predictions`] [`predict`] [`thresholds`] [`metrics`] [`submission`] [`plot`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | answer | [`predictions`] [`predict`] [`thresholds`] [`metrics`] [`submission`] [`plot`] [`submit`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`].
@@ -48,6 +48,7 @@ pub mod rng;
 pub mod sampler;
 pub mod shard;
 pub mod submission;
+pub mod submit;
 pub mod synth;
 pub mod thresholds;
 pub mod train;

@@ -55,21 +55,23 @@ pub enum Standing {
     Stale,
 }
 
-/// Looks at the checkpoints of a fold.
-pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
-    let done = run.is_finished(fold);
-    let checkpoint = if done { Checkpoint::read(&weights_path(config, run, fold)).ok() } else { Folder::of(&run.fold(fold)).newest()? };
-    let current = match &checkpoint {
-        Some(checkpoint) => checkpoint.state.data == FoldData::open(config, fold)?.hash,
-        None => !done,
+/// Looks at the checkpoints of every fold.
+pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
+    let of = |fold: usize| {
+        let done = run.is_finished(fold);
+        let weights = || Checkpoint::read(&weights_path(config, run, fold)).ok();
+        let checkpoint = if done { weights() } else { Folder::of(&run.fold(fold)).newest()? };
+        let current = match &checkpoint {
+            Some(checkpoint) => checkpoint.state.data == FoldData::open(config, fold)?.hash,
+            None => !done,
+        };
+        Ok(match (current, done) {
+            (false, _) => Standing::Stale,
+            (true, true) => Standing::Done,
+            (true, false) => Standing::ToDo,
+        })
     };
-    Ok(if !current {
-        Standing::Stale
-    } else if done {
-        Standing::Done
-    } else {
-        Standing::ToDo
-    })
+    (0..config.split.folds).map(of).collect()
 }
 
 /// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
@@ -80,16 +82,17 @@ pub fn train(config: &Config, run: &Run, fold: usize, stop: &AtomicBool) -> Resu
     tch::set_num_threads(config.threads() as i32);
     let start = Instant::now();
     let data = FoldData::open(config, fold)?;
+    log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
     let mut session = Session::start(config, run, fold, &data)?;
     while session.state.epoch < config.train.epochs {
-        train_epoch(&mut session, &data, stop)?;
-        end_epoch(&mut session, &data)?;
+        let draws = train_epoch(&mut session, &data, stop)?;
+        end_epoch(&mut session, &data, &draws)?;
     }
     predict_validation(&session, &data, run, start)
 }
 
-/// The steps of one epoch that are still to do.
-fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Result<()> {
+/// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their order.
+fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Result<Vec<usize>> {
     let (config, epoch) = (session.config, session.state.epoch);
     let batches = session.batches(data, epoch);
     let todo: Vec<_> = batches[session.state.step_in_epoch..].to_vec();
@@ -123,7 +126,7 @@ fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Res
             session.save()?;
         }
     }
-    Ok(())
+    Ok(batches.iter().flatten().map(|d| d.sample).collect())
 }
 
 /// Forward, backward, step. Returns the gradient's norm, the loss and the learning rate.
@@ -166,14 +169,13 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
 }
 
 /// Logs, validation, the best weights so far, and a checkpoint at the start of the next epoch.
-fn end_epoch(session: &mut Session, data: &FoldData) -> Result<()> {
+fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<()> {
     let (config, epoch) = (session.config, session.state.epoch + 1);
-    let draws: Vec<usize> = session.batches(data, epoch - 1).concat().iter().map(|d| d.sample).collect();
     let labels: Vec<Labels> = draws.iter().map(|&s| data.store.labels(s)).collect();
     let seen = Array2::from_shape_vec((draws.len(), CLASSES), std::mem::take(&mut session.seen_logits)).map_err(Error::failed)?;
     let probabilities = seen.mapv(sigmoid);
     let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
-    write_samples(session, data, epoch, "train", &draws, &labels, &seen)?;
+    write_samples(session, data, epoch, "train", draws, &labels, &seen)?;
 
     let mut row = Row {
         epoch,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-pub use self::file::{Metadata, read, write};
+pub use self::file::{Metadata, read, with_bytes, write};
 use crate::{
     config::{Head, Stem},
     error::{Error, Result},

@@ -59,7 +59,6 @@ impl FoldData {
         let labels: Vec<Labels> = train.iter().map(|&s| store.labels(s)).collect();
         let describe = |part: &[usize]| part.iter().map(|&s| format!("{}:{}\n", store.id(s), store.labels(s))).collect::<String>();
         let hash = artefact::checksum_parts([describe(&train).as_bytes(), describe(&valid).as_bytes(), &store.size().to_le_bytes()]);
-        log::info!("fold {fold}: {} samples to train, {} to validate", train.len(), valid.len());
         Ok(Self { store, train, valid, labels, hash })
     }
 }

@@ -32,11 +32,13 @@ const KINDS: [(Dtype, Kind, &str); 8] = [
 /// Data, if it is no safetensors file, is cut off or holds a kind of number that is not known here.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let invalid = |e| {
-        let hint = "convert a PyTorch file with `python -c \"import sys, torch, safetensors.torch as s; \
-                    s.save_file(torch.load(sys.argv[1], map_location='cpu'), sys.argv[2])\" IN.pth OUT.safetensors`";
-        Error::data(path, format!("expected a complete safetensors file ({e}); {hint}"))
-    };
+    // A zip archive or a bare pickle is what torch.save writes.
+    if bytes.starts_with(b"PK") || bytes.starts_with(&[0x80, 2]) {
+        let how = "python -c \"import sys, torch, safetensors.torch as s; \
+                   s.save_file(torch.load(sys.argv[1], map_location='cpu'), sys.argv[2])\" IN.pth OUT.safetensors";
+        return Err(Error::data(path, format!("expected a safetensors file, this is one of PyTorch; convert it with `{how}`")));
+    }
+    let invalid = |e| Error::data(path, format!("expected a complete safetensors file ({e})"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
@@ -71,15 +73,21 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> 
     put(&(header.len() as u64).to_le_bytes())?;
     put(&header)?;
     for (_, tensor) in tensors {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let len = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        if len > 0 {
-            // SAFETY: a contiguous tensor in host memory owns `len` initialised bytes from its data pointer on, and it
-            // lives until the end of this block.
-            put(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len) })?;
-        }
+        with_bytes(tensor, &mut put)?;
     }
     out.finish()
+}
+
+/// Calls `f` with a tensor's values as bytes, in row order, little-endian as on every machine that libtorch runs on.
+pub fn with_bytes<T>(tensor: &Tensor, f: impl FnOnce(&[u8]) -> T) -> T {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let len = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if len == 0 {
+        return f(&[]);
+    }
+    // SAFETY: a contiguous tensor in host memory owns `len` initialised bytes from its data pointer on, and it lives until
+    // the end of this function.
+    f(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len) })
 }
 
 #[cfg(test)]

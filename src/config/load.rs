@@ -1,0 +1,198 @@
+//! From a TOML file and `--set key=value` to a checked configuration with absolute paths.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use crate::error::{Error, Result};
+
+impl Config {
+    /// Reads `file` (if any), then applies `sets` (`key=value`) in order, resolves the paths and checks the ranges.
+    pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
+            let config: Self = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
+            config.check(&format!("{}", path.display()))?;
+            table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
+            config.resolve_file_paths(&mut table, path);
+        }
+        let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
+        for set in sets {
+            apply(&mut table, set)?;
+            let config: Self =
+                table.clone().try_into().map_err(|e: toml::de::Error| Error::usage(format!("--set {set}: {}", explain(e.message()))))?;
+            config.check(&format!("--set {set}"))?;
+        }
+        let mut config: Self = table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
+        for path in config.paths_mut() {
+            *path = here.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// As TOML, complete: what `results/<run>/config.toml` holds.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain data with string keys")
+    }
+
+    /// Worker threads: the key, else what the allocation allows (cgroup and affinity counted).
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+    }
+
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [
+            Some(&mut self.paths.work),
+            Some(&mut self.paths.results),
+            self.data.kaggle.as_mut(),
+            self.data.external.as_mut(),
+            self.model.weights.as_mut(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Makes the relative paths written in a file absolute: against the project of that file.
+    fn resolve_file_paths(&self, table: &mut toml::Table, file: &Path) {
+        let project = project_of(file);
+        let section_defaults = [("paths", "work", "work"), ("paths", "results", "results")];
+        for (section, key, default) in section_defaults {
+            let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
+            if let Some(section) = section.as_table_mut() {
+                section.entry(key).or_insert_with(|| default.into());
+            }
+        }
+        for (section, key) in [("paths", "work"), ("paths", "results"), ("data", "kaggle"), ("data", "external"), ("model", "weights")] {
+            if let Some(value) = table.get_mut(section).and_then(|s| s.get_mut(key))
+                && let Some(text) = value.as_str()
+            {
+                *value = project.join(text).to_string_lossy().into_owned().into();
+            }
+        }
+    }
+}
+
+/// The nearest parent of a TOML that has a `configs/` folder, else the TOML's own folder.
+fn project_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.into());
+    let own = file.parent().unwrap_or(Path::new("/"));
+    own.ancestors().find(|d| d.join("configs").is_dir()).unwrap_or(own).into()
+}
+
+/// `key=value` into the table; the value is read as TOML, else taken as a bare string; an empty one unsets the key.
+fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+    let (key, value) =
+        set.split_once('=').ok_or_else(|| Error::usage(format!("--set {set}: expected key=value, such as --set train.epochs=2")))?;
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|l| !l.is_empty()).ok_or_else(|| Error::usage(format!("--set {set}: the key is empty")))?;
+    let mut at = table;
+    for part in parts {
+        at = at
+            .entry(part)
+            .or_insert_with(|| toml::Table::new().into())
+            .as_table_mut()
+            .ok_or_else(|| Error::usage(format!("--set {set}: `{part}` is a value, not a section")))?;
+    }
+    if value.is_empty() {
+        at.remove(last);
+    } else {
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+        at.insert(last.into(), parsed.unwrap_or_else(|| value.into()));
+    }
+    Ok(())
+}
+
+/// A TOML error as one line with file and line number.
+fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
+    let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+    Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
+}
+
+/// serde's message, with the nearest key named where one is misspelt.
+fn explain(message: &str) -> String {
+    let message = message.lines().next().unwrap_or(message);
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
+        return message.replace("invalid type:", "wrong type:");
+    }
+    let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
+    let candidates: Vec<&str> = candidates.collect();
+    let what = if message.starts_with("unknown field") { "key" } else { "value" };
+    let nearest = candidates.iter().min_by_key(|c| edits(wrong, c)).filter(|c| edits(wrong, c) <= 2 + c.len() / 4);
+    match nearest {
+        Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
+        None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
+    }
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for j in 0..b.len() {
+            let cost = diagonal + usize::from(x != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str, sets: &[&str]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        match Config::load(Some(&path), &sets) {
+            Ok(_) => "ok".into(),
+            Err(e) => {
+                assert_eq!(e.exit_code(), 2);
+                e.to_string().replace(&*path.to_string_lossy(), "c.toml")
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_keys_types_and_ranges_name_the_place() {
+        assert_eq!(message("[train]\nepoch = 3\n", &[]), "c.toml, line 2: unknown key `epoch`; did you mean `epochs`?");
+        assert_eq!(message("[train]\n\nepochs = \"3\"\n", &[]), "c.toml, line 3: wrong type: string \"3\", expected usize");
+        assert_eq!(message("", &["train.epochz=3"]), "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?");
+        assert_eq!(message("", &["train.epochs=0"]), "--set train.epochs=0: train.epochs must be at least 1");
+        assert_eq!(message("", &["train.precision=bf17"]), "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?");
+        assert!(message("", &["train.epochs"]).contains("expected key=value"));
+    }
+
+    #[test]
+    fn sets_are_toml_or_bare_strings_and_empty_unsets() {
+        let sets = ["train.epochs=2", "model.arch=tiny", "data.kaggle=/a b", "threads=3", "threads="].map(String::from);
+        let config = Config::load(None, &sets).unwrap();
+        assert_eq!((config.train.epochs, config.model.arch.as_str(), config.threads), (2, "tiny", None));
+        assert_eq!(config.data.kaggle.as_deref(), Some(Path::new("/a b")));
+    }
+
+    #[test]
+    fn paths_in_a_file_belong_to_its_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("configs/sub/c.toml");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "[data]\nkaggle = \"d\"\n").unwrap();
+        let config = Config::load(Some(&file), &["paths.results=r".into()]).unwrap();
+        assert_eq!(config.data.kaggle, Some(dir.path().join("d")));
+        assert_eq!(config.paths.work, dir.path().join("work"));
+        assert_eq!(config.paths.results, std::env::current_dir().unwrap().join("r"));
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back() {
+        let config = Config::load(None, &["data.kaggle=/k".into()]).unwrap();
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+}

@@ -1,0 +1,111 @@
+//! A made data set so small that the whole pipeline takes seconds, for the tests that train.
+#![allow(dead_code)] // each test binary uses a part of it
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A folder with a data set, its work folder and its results.
+pub struct Small {
+    pub folder: tempfile::TempDir,
+    sets: Vec<String>,
+}
+
+impl Small {
+    /// 60 training, 12 test and 6 external samples of 64 pixels.
+    pub fn new() -> Self {
+        let small = Self::empty();
+        let data = small.path("data");
+        let out = small
+            .atlas(&["synth", "--samples", "60", "--test", "12", "--external", "6", "--size", "64", "--out", &data])
+            .output()
+            .unwrap();
+        succeeds(&out);
+        small
+    }
+
+    /// Without data; for those who bring their own to `data/`. Small networks and few steps.
+    pub fn empty() -> Self {
+        let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
+        let at = |key: &str, name: &str| format!("{key}={}", folder.path().join(name).display());
+        let mut sets = vec![
+            at("paths.work", "work"),
+            at("paths.results", "results"),
+            at("data.kaggle", "data"),
+            at("data.external", "data/external"),
+        ];
+        let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 model.arch=se_resnext_tiny model.dropout=0.2 \
+                    augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 predict.tta=five_crop";
+        sets.extend(keys.split_whitespace().map(String::from));
+        Self { folder, sets }
+    }
+
+    /// Changes a key for all jobs that follow.
+    pub fn set(&mut self, set: &str) -> &mut Self {
+        self.sets.push(set.into());
+        self
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The program with `words`, and the logs of it in a file if it is spawned.
+    pub fn atlas(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("atlas"));
+        command.args(words).env_remove("SLURM_ARRAY_TASK_ID").env_remove("ATLAS_RUN").env("OMP_WAIT_POLICY", "PASSIVE");
+        command
+    }
+
+    /// A job with a configuration.
+    pub fn job(&self, words: &[&str]) -> Command {
+        let mut command = self.atlas(words);
+        command.args(self.sets.iter().map(|s| format!("--set={s}")));
+        command
+    }
+
+    /// Runs a job to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.job(words).output().unwrap()
+    }
+
+    /// Runs the jobs up to `split`, so that training can begin.
+    pub fn prepare(&self) {
+        for job in ["plan", "preprocess", "dedup", "split"] {
+            succeeds(&self.run(&[job]));
+        }
+    }
+
+    pub fn result(&self, run: &str, name: &str) -> PathBuf {
+        self.folder.path().join("results").join(run).join(name)
+    }
+}
+
+pub fn succeeds(out: &Output) {
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+pub fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// Every file below a folder with its content, by its relative path.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().display().to_string();
+                all.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
