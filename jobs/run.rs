@@ -57,6 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(false, Relaxed);
     let (seconds, folder) = (start.elapsed().as_secs_f64(), config.paths.results.join(&name));
+    Run { folder: folder.clone() }.point_latest()?;
     args.common.print(format!("done in {}; the results lie in {}", duration(seconds), folder.display()), json!({ "run": folder, "seconds": seconds }));
     Ok(())
 }
@@ -89,12 +90,12 @@ fn which_run(args: &Args, config: &Config) -> anyhow::Result<(String, Vec<Standi
     };
     let fresh = vec![Standing::ToDo; config.split.folds];
     let Some(run) = run.filter(|r| r.folder.exists()) else {
-        return Ok((args.run.clone().unwrap_or_else(Run::stamp), fresh));
+        return Ok((args.run.clone().unwrap_or_else(|| Run::stamp(&config.paths.results)), fresh));
     };
     let standings = standings(config, &run)?;
     if args.run.is_none() && standings.contains(&Standing::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
-        return Ok((Run::stamp(), fresh));
+        return Ok((Run::stamp(&config.paths.results), fresh));
     }
     Ok((run.name(), standings))
 }

@@ -35,10 +35,12 @@ impl Predictions {
     }
 
     fn write_hdf5(&self, path: &Path, source: u64) -> hdf5::Result<()> {
-        let file = hdf5::File::create(path)?;
+        // Without times, so that equal predictions give equal bytes.
+        let file = hdf5::File::with_options().with_fcpl(|p| p.obj_track_times(false)).create(path)?;
+        let new = || file.new_dataset_builder().obj_track_times(false);
         let ids: Vec<VarLenUnicode> = self.ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
-        file.new_dataset_builder().with_data(&ids).create("ids")?;
-        file.new_dataset_builder().with_data(&self.probabilities).create("probabilities")?;
+        new().with_data(&ids).create("ids")?;
+        new().with_data(&self.probabilities).create("probabilities")?;
         file.new_attr::<u64>().create("source")?.write_scalar(&source)?;
         file.close()
     }

@@ -21,49 +21,47 @@ pub struct Run {
 
 impl Run {
     /// The run that training fold `fold` belongs to: the one named, else the newest of the same configuration in which
-    /// this fold is unfinished, else a new one named by the time (UTC). Writes its `config.toml` and `provenance.json`.
+    /// this fold is unfinished, else a new one named by the time (UTC). Writes nothing; see [`begin`](Self::begin).
     pub fn to_train(config: &Config, name: Option<&str>, fold: usize) -> Result<Self> {
-        let text = config.to_toml();
         let folder = match named(name)? {
             Some(name) => config.paths.results.join(name),
             None => newest_first(&config.paths.results)?
                 .into_iter()
-                .find(|f| {
-                    fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config))
-                        && !Self { folder: f.clone() }.is_finished(fold)
-                })
-                .unwrap_or_else(|| config.paths.results.join(Self::stamp())),
+                .find(|f| is_of(f, config) && !Self { folder: f.clone() }.is_finished(fold))
+                .unwrap_or_else(|| config.paths.results.join(Self::stamp(&config.paths.results))),
         };
-        let run = Self { folder };
-        match fs::read_to_string(run.folder.join("config.toml")) {
-            Ok(old) if !same(&old, config) => {
-                return Err(Error::usage(format!(
-                    "the run {} was made with another configuration (its config.toml); name another run with --run, or take that configuration",
-                    run.folder.display()
-                )));
-            }
-            Ok(_) => {}
-            Err(_) => {
-                artefact::write(run.folder.join("config.toml"), text)?;
-                artefact::write(run.folder.join("provenance.json"), provenance(config))?;
-            }
+        if folder.join("config.toml").exists() && !is_of(&folder, config) {
+            return Err(Error::usage(format!(
+                "the run {} was made with another configuration (its config.toml); name another run with --run, or take that configuration",
+                folder.display()
+            )));
         }
-        run.point_latest(&config.paths.results)?;
-        Ok(run)
+        Ok(Self { folder })
+    }
+
+    /// Writes `config.toml` and `provenance.json` unless they are there, and points `results/latest` here.
+    pub fn begin(&self, config: &Config) -> Result<()> {
+        if !self.folder.join("config.toml").exists() {
+            artefact::write(self.folder.join("provenance.json"), provenance(config))?;
+            artefact::write(self.folder.join("config.toml"), config.to_toml())?;
+        }
+        self.point_latest()
     }
 
     /// The newest run of this configuration, finished or not.
     pub fn same(config: &Config) -> Result<Option<Self>> {
-        let runs = newest_first(&config.paths.results)?;
-        Ok(runs
-            .into_iter()
-            .find(|f| fs::read_to_string(f.join("config.toml")).is_ok_and(|t| same(&t, config)))
-            .map(|folder| Self { folder }))
+        Ok(newest_first(&config.paths.results)?.into_iter().find(|f| is_of(f, config)).map(|folder| Self { folder }))
     }
 
-    /// A name for a new run: the time, UTC.
-    pub fn stamp() -> String {
-        jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
+    /// A name for a new run in `results`: the time, UTC.
+    pub fn stamp(results: &Path) -> String {
+        loop {
+            let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+            if !results.join(&stamp).exists() {
+                return stamp;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100)); // two runs in one second
+        }
     }
 
     /// The run named, else the newest one.
@@ -113,8 +111,8 @@ impl Run {
     }
 
     /// `results/latest` → this run.
-    fn point_latest(&self, results: &Path) -> Result<()> {
-        let link = results.join("latest");
+    pub fn point_latest(&self) -> Result<()> {
+        let link = self.folder.with_file_name("latest");
         let temporary = artefact::temporary_name(&link)?;
         let _ = fs::remove_file(&temporary);
         std::os::unix::fs::symlink(self.name(), &temporary).map_err(Error::io("link", &link))?;
@@ -133,13 +131,14 @@ fn named(name: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-/// Whether a stored configuration is the one at hand; the number of threads may differ.
-fn same(text: &str, config: &Config) -> bool {
+/// Whether a run was made with this configuration; the number of threads may differ.
+fn is_of(run: &Path, config: &Config) -> bool {
     let without_threads = |mut c: Config| {
         c.threads = None;
         c
     };
-    toml::from_str::<Config>(text).is_ok_and(|old| without_threads(old) == without_threads(config.clone()))
+    let text = fs::read_to_string(run.join("config.toml")).unwrap_or_default();
+    toml::from_str::<Config>(&text).is_ok_and(|old| without_threads(old) == without_threads(config.clone()))
 }
 
 /// Run folders, newest first; a run that one names oneself sorts by its time of making.
@@ -207,6 +206,8 @@ mod tests {
         let mut config = Config::default();
         config.paths.results = dir.path().join("results");
         let first = Run::to_train(&config, None, 0).unwrap();
+        assert!(!first.folder.exists(), "nothing is written before training can begin");
+        first.begin(&config).unwrap();
         config.threads = Some(3);
         assert_eq!(Run::to_train(&config, None, 0).unwrap().folder, first.folder);
         config.train.epochs = 7;

@@ -84,6 +84,7 @@ pub fn train(config: &Config, run: &Run, fold: usize, stop: &AtomicBool) -> Resu
     let data = FoldData::open(config, fold)?;
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
     let mut session = Session::start(config, run, fold, &data)?;
+    run.begin(config)?;
     while session.state.epoch < config.train.epochs {
         let draws = train_epoch(&mut session, &data, stop)?;
         end_epoch(&mut session, &data, &draws)?;
@@ -138,8 +139,10 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
     let image = side * side * 4;
     session.network.zero_gradients();
     let mut sum = 0.0;
-    for at in (0..n).step_by(micro) {
-        let end = (at + micro).min(n);
+    let mut at = 0;
+    while at < n {
+        // Batch norm cannot work on one sample alone: a last one goes with those before it.
+        let end = if n - at <= micro + 1 { n } else { at + micro };
         let x = session.state.normalization.apply(&batch.images[at * image..end * image], side, session.network.device());
         let targets = one_hot(&batch.labels[at..end]);
         let keys = DropKeys { seed: session.train.seed, epoch: session.state.epoch as u64, keys: &batch.keys[at..end] };
@@ -149,10 +152,12 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
         loss.backward();
         sum += loss.double_value(&[]);
         session.seen_logits.extend(infer::to_vec(&logits));
+        at = end;
     }
     session.seen_losses.push(sum as f32);
     let rates = session.schedule.at(session.state.step as usize);
     let step = session.optimizer.step(&session.network, rates);
+    session.state.optimizer_steps = session.optimizer.steps();
     if step.skipped {
         session.state.skipped += 1;
         log::warn!("step {}: the gradient is not finite; the step is skipped ({} so far)", session.state.step + 1, session.state.skipped);

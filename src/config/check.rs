@@ -1,12 +1,17 @@
 //! Ranges that types cannot say.
 
 use super::Config;
-use crate::error::{Error, Result};
+
+/// A key whose value is out of range, and what was expected.
+pub(super) struct Fault {
+    pub key: &'static str,
+    pub want: &'static str,
+}
 
 impl Config {
-    /// `source` is where the configuration comes from, for the message.
-    pub(super) fn check(&self, source: &str) -> Result<()> {
-        let fail = |key: &str, want: &str| Err(Error::usage(format!("{source}: {key} must be {want}")));
+    /// The first key that is out of range.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        let fail = |key, want| Err(Fault { key, want });
         let share = |x: f64| (0.0..=1.0).contains(&x);
         let (p, a, t) = (&self.preprocess, &self.augment, &self.train);
         match () {
@@ -23,15 +28,16 @@ impl Config {
             () if a.crop < 32 || a.crop > a.resize => fail("augment.crop", "from 32 to augment.resize pixels"),
             () if a.resize > 4096 => fail("augment.resize", "at most 4096 pixels"),
             () if ![a.rot90, a.flip, a.brightness_contrast, a.elastic].into_iter().all(share) => {
-                fail("augment.rot90, flip, brightness_contrast and elastic", "probabilities from 0 to 1")
+                fail("augment.rot90, augment.flip, augment.brightness_contrast and augment.elastic", "probabilities from 0 to 1")
             }
             () if !(0.0..=1.0).contains(&a.contrast) => fail("augment.contrast", "from 0 to 1"),
             () if t.epochs == 0 => fail("train.epochs", "at least 1"),
             () if t.batch < 2 => fail("train.batch", "at least 2 (batch norm needs two samples)"),
+            () if t.micro_batch == 1 => fail("train.micro_batch", "0 (the whole batch) or at least 2 (batch norm needs two samples)"),
             () if !(t.lr > 0.0 && t.lr.is_finite()) => fail("train.lr", "above 0"),
-            () if t.weight_decay < 0.0 => fail("train.weight_decay", "at least 0"),
+            () if !(0.0..=1.0).contains(&t.weight_decay) => fail("train.weight_decay", "from 0 to 1"),
             () if ![t.momentum, t.beta2, t.momentum_max, t.momentum_min, t.ema].into_iter().all(|x| (0.0..1.0).contains(&x)) => {
-                fail("train.momentum, beta2, momentum_max, momentum_min and ema", "from 0 to below 1")
+                fail("train.momentum, train.beta2, train.momentum_max, train.momentum_min and train.ema", "from 0 to below 1")
             }
             () if !(t.pct_start > 0.0 && t.pct_start < 1.0) => fail("train.pct_start", "between 0 and 1"),
             () if t.validate_every == 0 => fail("train.validate_every", "at least 1"),

@@ -13,18 +13,29 @@ impl Config {
             let text = std::fs::read_to_string(path)
                 .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
             let config: Self = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
-            config.check(&format!("{}", path.display()))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             config.resolve_file_paths(&mut table, path);
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
             apply(&mut table, set)?;
-            let config: Self =
-                table.clone().try_into().map_err(|e: toml::de::Error| Error::usage(format!("--set {set}: {}", explain(e.message()))))?;
-            config.check(&format!("--set {set}"))?;
+            let check = table.clone().try_into::<Self>();
+            check.map_err(|e| Error::usage(format!("--set {set}: {}", explain(e.message()))))?;
         }
         let mut config: Self = table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
+        // Ranges only now: two keys that depend on each other may come in any order.
+        config.check().map_err(|fault| {
+            let to_blame = |set: &&String| {
+                let key = set.split('=').next().unwrap_or_default().trim();
+                fault.key.contains(key) || fault.want.contains(key) || key.starts_with(fault.key)
+            };
+            let source = match (sets.iter().rev().find(to_blame), file) {
+                (Some(set), _) => format!("--set {set}: "),
+                (None, Some(path)) => format!("{}: ", path.display()),
+                (None, None) => String::new(),
+            };
+            Error::usage(format!("{source}{} must be {}", fault.key, fault.want))
+        })?;
         for path in config.paths_mut() {
             *path = here.join(&*path);
         }
@@ -166,6 +177,10 @@ mod tests {
         assert_eq!(message("[train]\n\nepochs = \"3\"\n", &[]), "c.toml, line 3: wrong type: string \"3\", expected usize");
         assert_eq!(message("", &["train.epochz=3"]), "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?");
         assert_eq!(message("", &["train.epochs=0"]), "--set train.epochs=0: train.epochs must be at least 1");
+        assert_eq!(message("[train]\nepochs = 0\n", &["threads=3"]), "c.toml: train.epochs must be at least 1");
+        assert_eq!(message("", &["augment.resize=64", "augment.crop=48"]), "ok");
+        assert!(message("", &["augment.crop=2000", "threads=2"]).starts_with("--set augment.crop=2000: augment.crop must be from 32"));
+        assert_eq!(message("", &["threads=0"]), "--set threads=0: threads must be at least 1");
         assert_eq!(message("", &["train.precision=bf17"]), "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?");
         assert!(message("", &["train.epochs"]).contains("expected key=value"));
     }

@@ -33,6 +33,10 @@ impl FoldData {
         }
         let (mut train, mut valid, mut unreadable) = (Vec::new(), Vec::new(), 0);
         for row in rows {
+            if let Some(beyond) = row.folds.iter().find(|&&f| f >= folds) {
+                let what = format!("sample {} is of fold {beyond}, but split.folds = {folds}; run `atlas split` again", row.id);
+                return Err(Error::data(config.paths.work.join(folds::table::NAME), what));
+            }
             match store.find(&row.id) {
                 None => unreadable += 1,
                 Some(at) if row.folds.contains(&fold) => valid.push(at),

@@ -46,6 +46,9 @@ impl<'a> Session<'a> {
         let spec = Spec::of(&config.model);
         let nhwc = channels_last(train.layout);
         let network = match &config.model.weights {
+            Some(path) if !path.exists() => {
+                return Err(Error::usage(format!("model.weights: {} does not exist; `atlas weights import` makes such a file", path.display())));
+            }
             Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
             None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
         };
@@ -92,8 +95,7 @@ impl<'a> Session<'a> {
         order.chunks(self.train.batch).filter(|b| b.len() > 1).map(<[Draw]>::to_vec).collect()
     }
 
-    pub fn save(&mut self) -> Result<()> {
-        self.state.optimizer_steps = self.optimizer.steps();
+    pub fn save(&self) -> Result<()> {
         let mut tensors: Vec<(String, Tensor)> = vec![
             ("parameters".into(), self.network.flat_parameters()),
             ("buffers".into(), self.network.flat_buffers()),

@@ -53,17 +53,17 @@ impl Small {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// The program with `words`, and the logs of it in a file if it is spawned.
+    /// The program with `words`.
     pub fn atlas(&self, words: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("atlas"));
         command.args(words).env_remove("SLURM_ARRAY_TASK_ID").env_remove("ATLAS_RUN").env("OMP_WAIT_POLICY", "PASSIVE");
         command
     }
 
-    /// A job with a configuration.
+    /// A job with the keys of this folder; those among `words` come after them.
     pub fn job(&self, words: &[&str]) -> Command {
-        let mut command = self.atlas(words);
-        command.args(self.sets.iter().map(|s| format!("--set={s}")));
+        let mut command = self.atlas(&words[..1]);
+        command.args(self.sets.iter().map(|s| format!("--set={s}"))).args(&words[1..]);
         command
     }
 

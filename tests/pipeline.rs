@@ -1,0 +1,216 @@
+//! The whole pipeline from outside: from pictures to a scored submission, what is done again and what is not, and what
+//! users do wrong.
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
+
+#[path = "pipeline/small.rs"]
+mod small;
+use small::{Small, files, stderr, succeeds};
+
+fn json(out: &std::process::Output) -> serde_json::Value {
+    succeeds(out);
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stdout)))
+}
+
+/// Ids in file order with their classes.
+fn submission(path: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("Id,Predicted"));
+    lines.map(|l| l.split_once(',').unwrap()).map(|(id, classes)| (id.to_string(), classes.to_string())).collect()
+}
+
+/// A valid answer: the ids of the sample submission in their order, at least one known class each.
+fn assert_valid(run: &Path, sample: &Path) {
+    let ids: Vec<String> = submission(sample).into_iter().map(|r| r.0).collect();
+    for name in ["submission.csv", "submission_optimal_threshold.csv"] {
+        let rows = submission(&run.join(name));
+        assert_eq!(rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>(), ids, "{name}");
+        for (id, classes) in rows {
+            let classes: Vec<usize> = classes.split(' ').map(|c| c.parse().unwrap_or_else(|_| panic!("{name}, {id}: `{classes}`"))).collect();
+            assert!(!classes.is_empty() && classes.is_sorted() && classes.iter().all(|&c| c < 28), "{name}, {id}");
+        }
+    }
+}
+
+/// Names of the files that are not the same in both.
+fn differing<'a>(a: &'a BTreeMap<String, Vec<u8>>, b: &'a BTreeMap<String, Vec<u8>>) -> Vec<&'a str> {
+    a.keys().chain(b.keys()).filter(|name| a.get(*name) != b.get(*name)).map(String::as_str).collect()
+}
+
+#[test]
+fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
+    let small = Small::new();
+    let first = json(&small.run(&["run", "--json"]));
+    let run = Path::new(first["run"].as_str().unwrap()).to_path_buf();
+    assert_valid(&run, Path::new(&small.path("data/sample_submission.csv")));
+    let made = files(&run);
+    for name in [
+        "config.toml",
+        "provenance.json",
+        "fold_0/history.csv",
+        "fold_0/metrics.jsonl",
+        "fold_0/training_logs/epoch_001_train.csv",
+        "fold_1/training_logs/epoch_001_val.csv",
+        "fold_1/model_checkpoints/best.safetensors",
+        "fold_1/validation.h5",
+        "predictions/test-00000.h5",
+        "thresholds.csv",
+        "scores.csv",
+        "scores.svg",
+    ] {
+        assert!(made.contains_key(name), "{name} is not among {:?}", made.keys());
+    }
+    assert_eq!(fs::canonicalize(small.result("latest", "")).unwrap(), fs::canonicalize(&run).unwrap());
+    let provenance: serde_json::Value = serde_json::from_slice(&made["provenance.json"]).unwrap();
+    assert!(provenance["git_commit"].as_str().is_some_and(|c| !c.is_empty()), "{provenance}");
+
+    let second = small.run(&["run", "--json"]);
+    assert_eq!(json(&second)["run"], first["run"]);
+    let log = stderr(&second);
+    assert!(log.contains("fold 0 is finished already") && log.contains("0 test shards predicted, 1 were there already"), "{log}");
+    assert_eq!(differing(&files(&run), &made), [""; 0], "a second run changes nothing");
+
+    // Something is lost: only that is made again.
+    fs::remove_file(run.join("predictions/test-00000.h5")).unwrap();
+    fs::remove_file(run.join("fold_1/validation.h5")).unwrap();
+    let third = small.run(&["run"]);
+    succeeds(&third);
+    assert!(stderr(&third).contains("fold 0 is finished already") && stderr(&third).contains("1 test shards predicted"), "{}", stderr(&third));
+    assert_eq!(differing(&files(&run), &made), [""; 0], "what was lost comes back as it was");
+
+    // Scores of the same answer by `evaluate`, which reads the submission, and by hand.
+    let truth = small.path("data/truth.csv");
+    let out = small.atlas(&["evaluate", "--json", "--truth", &truth, "--predictions", run.join("submission.csv").to_str().unwrap()]).output();
+    let score = json(&out.unwrap())["macro_f1"].as_f64().unwrap();
+    assert!((score - macro_f1(&submission(&run.join("submission.csv")), &truth)).abs() < 1e-12);
+}
+
+/// From the definition, class by class.
+fn macro_f1(rows: &[(String, String)], truth: &str) -> f64 {
+    let text = fs::read_to_string(truth).unwrap();
+    let truth: BTreeMap<&str, &str> = text.lines().skip(1).map(|l| l.split_once(',').unwrap()).collect();
+    let has = |set: &str, class: usize| set.split(' ').any(|c| c == class.to_string());
+    let of = |class: usize| {
+        let both = |want: (bool, bool)| rows.iter().filter(|(id, set)| (has(set, class), has(truth[id.as_str()], class)) == want).count() as f64;
+        let (tp, wrong) = (both((true, true)), both((true, false)) + both((false, true)));
+        if tp == 0.0 { 0.0 } else { 2.0 * tp / (2.0 * tp + wrong) }
+    };
+    (0..28).map(of).sum::<f64>() / 28.0
+}
+
+#[test]
+fn changed_data_start_a_new_run_and_an_old_one_is_not_mixed_with_them() {
+    let small = Small::new();
+    let first = json(&small.run(&["run", "--json", "--run", "first"]));
+    let table = small.path("data/train.csv");
+    let text = fs::read_to_string(&table).unwrap();
+    let shorter: Vec<&str> = text.lines().take(50).collect();
+    fs::write(&table, shorter.join("\n") + "\n").unwrap();
+    let out = small.run(&["run", "--json"]);
+    let second = json(&out);
+    assert_ne!(first["run"], second["run"]);
+    assert!(stderr(&out).contains("the data changed since the run first"), "{}", stderr(&out));
+    let out = small.run(&["train", "--fold", "0", "--run", "first"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("other data"), "{}", stderr(&out));
+}
+
+#[test]
+fn every_recipe_and_setting_trains() {
+    let small = Small::new();
+    small.prepare();
+    for (run, sets) in [
+        ("seed", "train.loss.focal_reduce=mean train.loss.lovasz_over=batch train.loss.soft_f1=1 train.loss.soft_f1_over=sample \
+                  train.sampling=replacement train.ema=0 train.decay_all=true train.normalize=unit train.keep=last model.stem=seed \
+                  augment.brightness=3 augment.elastic=0.5 augment.elastic_alpha=1 augment.per_channel=false predict.reduce=max"),
+        ("sgd", "train.optimizer=sgd train.schedule=multi_step train.milestones=[0.5] train.loss.bce=1 train.loss.focal=0 \
+                 train.loss.lovasz_over=class train.sampling=balanced train.normalize=image train.layout=nchw predict.tta=none"),
+        ("pieces", "train.precision=bf16 train.micro_batch=3 train.loss.focal_alpha=0.25 model.head=linear predict.tta=five_crop_d4 \
+                    train.schedule=constant"),
+    ] {
+        let mut command = small.job(&["train", "--json", "--fold=0", "--run", run]);
+        let out = json(&command.args(sets.split_whitespace().map(|s| format!("--set={s}"))).output().unwrap());
+        assert_eq!((&out["fold"], &out["epochs"]), (&0.into(), &1.into()), "{run}");
+        let history = fs::read_to_string(small.result(run, "fold_0/history.csv")).unwrap();
+        let mut rows = csv::Reader::from_reader(history.as_bytes());
+        let header = rows.headers().unwrap().clone();
+        let row = rows.records().next().unwrap().unwrap();
+        for (key, value) in header.iter().zip(&row) {
+            assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{run}: {key} is `{value}`");
+        }
+    }
+}
+
+#[test]
+fn real_images_go_all_the_way() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    if !data.exists() {
+        eprintln!("skipped: {} is missing", data.display());
+        return;
+    }
+    let small = Small::empty();
+    let to = |name: &str| std::path::PathBuf::from(small.path(name));
+    for folder in ["data/train", "data/test", "data/external/images"] {
+        fs::create_dir_all(to(folder)).unwrap();
+    }
+    let link = |from: &Path, folder: &str| symlink(from, to(folder).join(from.file_name().unwrap())).unwrap();
+    let list = |folder: &str| {
+        let mut paths: Vec<_> = fs::read_dir(data.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let id_of = |path: &Path| path.file_stem().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_string();
+    let mut ids: Vec<String> = list("kaggle/train").iter().map(|p| id_of(p)).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 32);
+    for path in list("kaggle/train") {
+        let number = ids.binary_search(&id_of(&path)).unwrap();
+        link(&path, if number < 24 { "data/train" } else { "data/test" });
+    }
+    list("hpav18/images").iter().for_each(|p| link(p, "data/external/images"));
+    let cut = |from: &str, keep: &dyn Fn(&str) -> bool| -> String {
+        let text = fs::read_to_string(data.join(from)).unwrap();
+        let rows = text.lines().enumerate().filter(|(i, l)| *i == 0 || keep(l.split(',').next().unwrap())).map(|(_, l)| format!("{l}\n"));
+        rows.collect()
+    };
+    fs::write(to("data/train.csv"), cut("kaggle/train.csv", &|id| ids[..24].iter().any(|i| i == id))).unwrap();
+    let sample: String = ids[24..].iter().map(|id| format!("{id},0\n")).collect();
+    fs::write(to("data/sample_submission.csv"), format!("Id,Predicted\n{sample}")).unwrap();
+    let external: Vec<String> = list("hpav18/images").iter().map(|p| id_of(p)).collect();
+    fs::write(to("data/external/labels.csv"), cut("hpav18/HPAv18RBGY_wodpl.csv", &|id| external.iter().any(|i| i == id))).unwrap();
+
+    let out = json(&small.run(&["run", "--json"]));
+    assert_valid(Path::new(out["run"].as_str().unwrap()), &to("data/sample_submission.csv"));
+    let folds = fs::read_to_string(to("work/folds.csv")).unwrap();
+    assert_eq!(folds.lines().count(), 1 + 24 + 6, "{folds}");
+    let problems = fs::read_to_string(to("work/problems.csv")).unwrap();
+    assert_eq!(problems.matches("missing channels").count(), 3, "{problems}");
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_job_to_run() {
+    let small = Small::new();
+    let fails = |words: &[&str], code: i32, parts: &[&str]| {
+        let out = small.run(words);
+        let text = stderr(&out);
+        assert_eq!(out.status.code(), Some(code), "{words:?}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        parts.iter().for_each(|part| assert!(last.contains(part), "{words:?}: `{part}` is not in: {last}"));
+    };
+    fails(&["predict"], 2, &["there is no run", "atlas train"]);
+    fails(&["train", "--fold", "0"], 65, &["manifest.csv", "atlas plan"]);
+    succeeds(&small.run(&["plan"]));
+    fails(&["train", "--fold", "0"], 65, &["train-00000.h5", "atlas preprocess"]);
+    succeeds(&small.run(&["preprocess"]));
+    fails(&["split"], 65, &["duplicates.csv", "atlas dedup"]);
+    succeeds(&small.run(&["dedup"]));
+    fails(&["train", "--fold", "0"], 65, &["folds.csv", "atlas split"]);
+    succeeds(&small.run(&["split"]));
+    fails(&["train", "--fold", "2"], 2, &["--fold 2", "0 to 1"]);
+    fails(&["train", "--fold", "0", "--set", "model.arch=resnet18"], 2, &["resnet18", "se_resnext_tiny"]);
+    fails(&["train", "--fold", "0", "--set", "model.weights=/nowhere"], 2, &["/nowhere", "weights import"]);
+    fails(&["train", "--fold", "0", "--set", "split.folds=1"], 2, &["split.folds", "at least 2"]);
+    fails(&["train", "--fold", "0", "--run", "../up"], 2, &["../up"]);
+    fails(&["submit", "--run", "none"], 2, &["no run none"]);
+    fails(&["train", "--fold", "0", "--set", "train.epoch=3"], 2, &["did you mean `epochs`"]);
+}
