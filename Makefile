@@ -25,7 +25,7 @@ check: setup
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
-	@! command -v shellcheck >/dev/null || shellcheck containers/*.sh tests/*.sh .ci/run
+	@! command -v shellcheck >/dev/null || shellcheck containers/*.sh tests/*.sh benches/*.sh .ci/run
 
 clean:
 	cargo clean

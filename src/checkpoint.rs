@@ -77,8 +77,9 @@ impl Checkpoint {
         if checksum(text, &tensors) != *sum {
             return Err(Error::data(path, "this checkpoint is broken: its content does not match its checksum"));
         }
-        let state = serde_json::from_str(text)
-            .map_err(|e| Error::data(path, format!("this checkpoint is of another version of atlas ({e}); train into a new run with --run NAME")))?;
+        let state = serde_json::from_str(text).map_err(|e| {
+            Error::data(path, format!("this checkpoint is of another version of atlas ({e}); train into a new run with --run NAME"))
+        })?;
         Ok(Self { state, tensors })
     }
 

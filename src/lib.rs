@@ -10,11 +10,12 @@
 //! | order | [`dedup`] [`folds`] | group near-duplicates, keep one of each, split into stratified folds |
 //! | feed | [`sampler`] [`augment`] [`loader`] [`normalize`] | order, augment and batch samples ahead of the training step |
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
-//! | training | [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predictions`] [`predict`] [`thresholds`] [`metrics`] [`submission`] [`plot`] [`submit`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
+//! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
+//! | answer | [`predict`] [`submission`] [`plot`] [`submit`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
-//! pure function), [`error`] (messages and exit codes), [`progress`].
+//! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`].
 //!
 //! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
 //! exit codes.

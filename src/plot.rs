@@ -27,7 +27,7 @@ pub fn per_class(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
                 .margin(12)
                 .x_label_area_size(36)
                 .y_label_area_size(230)
-                .build_cartesian_2d(0f64..1f64, (0..CLASSES).into_segmented())?;
+                .build_cartesian_2d(0f64..1f64, (0..CLASSES - 1).into_segmented())?; // the last one included
             let name = |at: &SegmentValue<usize>| match at {
                 SegmentValue::CenterOf(i) if *i < CLASSES => format!("{} ({})", NAMES[order[*i]], counts[order[*i]].positives()),
                 _ => String::new(),
@@ -41,12 +41,12 @@ pub fn per_class(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
                 .label_style(("sans-serif", 13))
                 .draw()?;
             chart.draw_series((0..CLASSES).map(|i| {
-                let (low, high) = (SegmentValue::Exact(i), SegmentValue::Exact(i + 1));
-                let mut bar = Rectangle::new([(0.0, low), (counts[order[i]].f1(), high)], BLUE.filled());
+                let high = if i + 1 < CLASSES { SegmentValue::Exact(i + 1) } else { SegmentValue::Last };
+                let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(i)), (counts[order[i]].f1(), high)], BLUE.filled());
                 bar.set_margin(2, 2, 0, 0);
                 bar
             }))?;
-            let ends = [(mean, SegmentValue::Exact(0)), (mean, SegmentValue::Exact(CLASSES))];
+            let ends = [(mean, SegmentValue::Exact(0)), (mean, SegmentValue::Last)];
             chart.draw_series([PathElement::new(ends.to_vec(), GREY.stroke_width(2))])?;
             root.present()?;
             Ok(())

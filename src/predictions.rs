@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hdf5::types::VarLenUnicode;
+use hdf5::types::{VarLenAscii, VarLenUnicode};
 use ndarray::Array2;
 
 use crate::{
@@ -47,20 +47,15 @@ impl Predictions {
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |e: hdf5::Error| Error::data(path, format!("expected HDF5 with /ids and /probabilities [n, {CLASSES}]: {e}"));
-        let file = hdf5::File::open(path).map_err(bad)?;
-        let ids = file.dataset("ids").and_then(|d| d.read_raw::<VarLenUnicode>()).map_err(bad)?;
-        let probabilities = file.dataset("probabilities").and_then(|d| d.read_2d::<f32>()).map_err(bad)?;
-        if probabilities.dim() != (ids.len(), CLASSES) {
-            return Err(Error::data(
-                path,
-                format!("/probabilities is {:?}, expected [{}, {CLASSES}] as /ids says", probabilities.dim(), ids.len()),
-            ));
+        let Hdf5 { ids, values, .. } = read_hdf5(path)?;
+        let ids = ids.ok_or_else(|| Error::data(path, "no dataset /ids"))?;
+        if values.ncols() != CLASSES {
+            return Err(Error::data(path, format!("/probabilities has {} columns, expected {CLASSES}", values.ncols())));
         }
-        if probabilities.iter().any(|p| !p.is_finite()) {
+        if values.iter().any(|p| !p.is_finite()) {
             return Err(Error::data(path, "/probabilities holds a value that is not a number"));
         }
-        Ok(Self { ids: ids.iter().map(ToString::to_string).collect(), probabilities })
+        Ok(Self { ids, probabilities: values.mapv(|p| p as f32) })
     }
 
     /// Whether `path` holds whole predictions made with `source`.
@@ -69,6 +64,42 @@ impl Predictions {
             && Self::read(path).is_ok()
             && hdf5::File::open(path).and_then(|f| f.attr("source")?.read_scalar::<u64>()).is_ok_and(|s| s == source)
     }
+}
+
+/// An HDF5 file with `/probabilities` and, perhaps, `/ids`.
+pub struct Hdf5 {
+    pub ids: Option<Vec<String>>,
+    /// `[n, columns]`
+    pub values: Array2<f64>,
+    /// Whether the file holds numbers of at most 32-bit float precision.
+    pub single: bool,
+}
+
+/// Reads predictions of this or another program, numbers of any type.
+///
+/// # Errors
+/// [`Error::Data`] names what is missing or does not fit.
+pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
+    let wrong = |what: &'static str| move |e: hdf5::Error| Error::data(path, format!("{what}: {e}"));
+    std::fs::metadata(path).map_err(Error::io("read", path))?;
+    let file = hdf5::File::open(path).map_err(wrong("not an HDF5 file, or damaged"))?;
+    let data = file.dataset("probabilities").map_err(wrong("no dataset /probabilities"))?;
+    let values = data.read_2d::<f64>().map_err(wrong("/probabilities is not a matrix of numbers"))?;
+    let single = data.dtype().is_ok_and(|t| t.size() < 8);
+    let mut ids = None;
+    if file.link_exists("ids") {
+        let set = file.dataset("ids").map_err(wrong("/ids"))?;
+        let read = match set.read_1d::<VarLenUnicode>() {
+            Ok(ids) => Ok(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            Err(_) => set.read_1d::<VarLenAscii>().map(|ids| ids.iter().map(ToString::to_string).collect()),
+        };
+        let read = read.map_err(wrong("/ids are not strings of variable length"))?;
+        if read.len() != values.nrows() {
+            return Err(Error::data(path, format!("{} ids but {} rows of probabilities", read.len(), values.nrows())));
+        }
+        ids = Some(read);
+    }
+    Ok(Hdf5 { ids, values, single })
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::{
     error::{Error, Result},
     labels::{CLASSES, Labels, NAMES},
     manifest::Manifest,
-    metrics, plot,
+    metrics::{self, Counts},
+    plot,
     predictions::Predictions,
     results::Run,
     submission, thresholds,
@@ -22,8 +23,9 @@ pub struct Fit {
     pub method: Method,
     pub name: &'static str,
     pub thresholds: [f32; CLASSES],
-    /// Macro F1 on samples that the thresholds have not seen.
+    /// Macro F1 on samples that the thresholds have not seen, and the hits and misses behind it.
     pub cross_fitted: f64,
+    pub counts: [Counts; CLASSES],
     /// Macro F1 on the samples that they were fitted on.
     pub in_sample: f64,
 }
@@ -53,17 +55,17 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     let probabilities = probabilities.view();
     let fit = |&(method, name): &(Method, &'static str)| {
         let thresholds = thresholds::fit(method, probabilities, &truth);
-        let cross_fitted = thresholds::cross_fitted(method, probabilities, &truth, INNER_FOLDS, config.split.seed).macro_f1;
+        let crossed = thresholds::cross_fitted(method, probabilities, &truth, INNER_FOLDS, config.split.seed);
+        let counts = metrics::counts_of(crossed.predicted, &truth);
         let in_sample = metrics::macro_f1(&metrics::counts(probabilities, &truth, &thresholds));
-        Fit { method, name, thresholds, cross_fitted, in_sample }
+        Fit { method, name, thresholds, cross_fitted: crossed.macro_f1, counts, in_sample }
     };
     let fits: Vec<Fit> = thresholds::METHODS.iter().map(fit).collect();
     let best = (0..fits.len()).max_by(|&a, &b| fits[a].cross_fitted.total_cmp(&fits[b].cross_fitted)).unwrap_or(0);
     let used = fits.iter().position(|f| Some(f.method) == config.submit.thresholds).unwrap_or(best);
     write_tables(run, &fits)?;
-    let counts = metrics::counts(probabilities, &truth, &fits[used].thresholds);
-    let title = format!("out-of-fold F1 per class, {} thresholds (in sample)", fits[used].name);
-    artefact::write(run.folder.join("scores.svg"), plot::per_class(&title, &counts)?)?;
+    let title = format!("F1 per class, out of fold, {} thresholds cross-fitted", fits[used].name);
+    artefact::write(run.folder.join("scores.svg"), plot::per_class(&title, &fits[used].counts)?)?;
     let written = write_submissions(config, run, &fits[used])?;
     let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, &truth));
     Ok(Outcome { fits, used, map, written })
@@ -87,7 +89,10 @@ fn out_of_fold(config: &Config, run: &Run) -> Result<(Array2<f32>, Vec<Labels>)>
 }
 
 fn unknown(run: &Run, id: &str) -> Error {
-    Error::data(&run.folder, format!("sample {id} of the out-of-fold predictions is not in the manifest; train again or restore the manifest of this run"))
+    Error::data(
+        &run.folder,
+        format!("sample {id} of the out-of-fold predictions is not in the manifest; train again or restore the manifest of this run"),
+    )
 }
 
 fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {
@@ -135,7 +140,12 @@ fn write_submissions(config: &Config, run: &Run, chosen: &Fit) -> Result<bool> {
     };
     let missing: Vec<&String> = ids.iter().filter(|id| !rows.contains_key(*id)).collect();
     if !missing.is_empty() {
-        let what = format!("{} of the {} ids in sample_submission.csv have no prediction, such as {}; run preprocess and predict for them", missing.len(), ids.len(), missing[0]);
+        let what = format!(
+            "{} of the {} ids in sample_submission.csv have no prediction, such as {}; run preprocess and predict for them",
+            missing.len(),
+            ids.len(),
+            missing[0]
+        );
         return Err(Error::data(folder, what));
     }
     let flat: Vec<f32> = ids.iter().flat_map(|id| rows[id].iter().copied()).collect();

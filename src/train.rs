@@ -202,20 +202,21 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<
     if let (true, Some(map)) = (better, row.map) {
         s.best = Some((map, epoch));
     }
+    s.history.push(row.clone());
+    s.epoch = epoch;
+    s.step_in_epoch = 0;
     let text = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
     log::info!(
-        "fold {} epoch {epoch}/{}: train loss {:.4}, valid loss {}, macro F1 {} (fitted {}), mAP {}",
+        "fold {} epoch {epoch}/{}: train loss {:.4}, valid loss {}, macro F1 {} (fitted {}), mAP {}, about {} left",
         session.fold,
         config.train.epochs,
         row.train_loss,
         text(row.valid_loss),
         text(row.macro_f1),
         text(row.macro_f1_fitted),
-        text(row.map)
+        text(row.map),
+        duration(session.left())
     );
-    s.history.push(row);
-    s.epoch = epoch;
-    s.step_in_epoch = 0;
     session.seen_losses.clear();
     session.logs.write_history(&session.state.history)?;
     if better {

@@ -26,7 +26,8 @@ fn assert_valid(run: &Path, sample: &Path) {
         let rows = submission(&run.join(name));
         assert_eq!(rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>(), ids, "{name}");
         for (id, classes) in rows {
-            let classes: Vec<usize> = classes.split(' ').map(|c| c.parse().unwrap_or_else(|_| panic!("{name}, {id}: `{classes}`"))).collect();
+            let classes: Vec<usize> =
+                classes.split(' ').map(|c| c.parse().unwrap_or_else(|_| panic!("{name}, {id}: `{classes}`"))).collect();
             assert!(!classes.is_empty() && classes.is_sorted() && classes.iter().all(|&c| c < 28), "{name}, {id}");
         }
     }
@@ -75,12 +76,17 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
     fs::remove_file(run.join("fold_1/validation.h5")).unwrap();
     let third = small.run(&["run"]);
     succeeds(&third);
-    assert!(stderr(&third).contains("fold 0 is finished already") && stderr(&third).contains("1 test shards predicted"), "{}", stderr(&third));
+    assert!(
+        stderr(&third).contains("fold 0 is finished already") && stderr(&third).contains("1 test shards predicted"),
+        "{}",
+        stderr(&third)
+    );
     assert_eq!(differing(&files(&run), &made), [""; 0], "what was lost comes back as it was");
 
     // Scores of the same answer by `evaluate`, which reads the submission, and by hand.
     let truth = small.path("data/truth.csv");
-    let out = small.atlas(&["evaluate", "--json", "--truth", &truth, "--predictions", run.join("submission.csv").to_str().unwrap()]).output();
+    let out =
+        small.atlas(&["evaluate", "--json", "--truth", &truth, "--predictions", run.join("submission.csv").to_str().unwrap()]).output();
     let score = json(&out.unwrap())["macro_f1"].as_f64().unwrap();
     assert!((score - macro_f1(&submission(&run.join("submission.csv")), &truth)).abs() < 1e-12);
 }
@@ -91,7 +97,8 @@ fn macro_f1(rows: &[(String, String)], truth: &str) -> f64 {
     let truth: BTreeMap<&str, &str> = text.lines().skip(1).map(|l| l.split_once(',').unwrap()).collect();
     let has = |set: &str, class: usize| set.split(' ').any(|c| c == class.to_string());
     let of = |class: usize| {
-        let both = |want: (bool, bool)| rows.iter().filter(|(id, set)| (has(set, class), has(truth[id.as_str()], class)) == want).count() as f64;
+        let both =
+            |want: (bool, bool)| rows.iter().filter(|(id, set)| (has(set, class), has(truth[id.as_str()], class)) == want).count() as f64;
         let (tp, wrong) = (both((true, true)), both((true, false)) + both((false, true)));
         if tp == 0.0 { 0.0 } else { 2.0 * tp / (2.0 * tp + wrong) }
     };
@@ -120,13 +127,22 @@ fn every_recipe_and_setting_trains() {
     let small = Small::new();
     small.prepare();
     for (run, sets) in [
-        ("seed", "train.loss.focal_reduce=mean train.loss.lovasz_over=batch train.loss.soft_f1=1 train.loss.soft_f1_over=sample \
+        (
+            "seed",
+            "train.loss.focal_reduce=mean train.loss.lovasz_over=batch train.loss.soft_f1=1 train.loss.soft_f1_over=sample \
                   train.sampling=replacement train.ema=0 train.decay_all=true train.normalize=unit train.keep=last model.stem=seed \
-                  augment.brightness=3 augment.elastic=0.5 augment.elastic_alpha=1 augment.per_channel=false predict.reduce=max"),
-        ("sgd", "train.optimizer=sgd train.schedule=multi_step train.milestones=[0.5] train.loss.bce=1 train.loss.focal=0 \
-                 train.loss.lovasz_over=class train.sampling=balanced train.normalize=image train.layout=nchw predict.tta=none"),
-        ("pieces", "train.precision=bf16 train.micro_batch=3 train.loss.focal_alpha=0.25 model.head=linear predict.tta=five_crop_d4 \
-                    train.schedule=constant"),
+                  augment.brightness=3 augment.elastic=0.5 augment.elastic_alpha=1 augment.per_channel=false predict.reduce=max",
+        ),
+        (
+            "sgd",
+            "train.optimizer=sgd train.schedule=multi_step train.milestones=[0.5] train.loss.bce=1 train.loss.focal=0 \
+                 train.loss.lovasz_over=class train.sampling=balanced train.normalize=image train.layout=nchw predict.tta=none",
+        ),
+        (
+            "pieces",
+            "train.precision=bf16 train.micro_batch=3 train.loss.focal_alpha=0.25 model.head=linear predict.tta=five_crop_d4 \
+                    train.schedule=constant",
+        ),
     ] {
         let mut command = small.job(&["train", "--json", "--fold=0", "--run", run]);
         let out = json(&command.args(sets.split_whitespace().map(|s| format!("--set={s}"))).output().unwrap());

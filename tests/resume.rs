@@ -32,7 +32,11 @@ fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = files(&small.result(run, "fold_0"));
     all.retain(|name, _| name != "metrics.jsonl" && !name.contains("/step_"));
     assert!(all.keys().all(|name| !name.contains(".tmp.")), "litter: {:?}", all.keys());
-    assert!(all.contains_key("model_checkpoints/last.safetensors") && all.contains_key("validation.h5") && all.len() == 10, "{:?}", all.keys());
+    assert!(
+        all.contains_key("model_checkpoints/last.safetensors") && all.contains_key("validation.h5") && all.len() == 10,
+        "{:?}",
+        all.keys()
+    );
     all.into_iter().collect()
 }
 
@@ -153,7 +157,7 @@ fn killed_at_any_moment_it_ends_with_the_same_bits() {
 fn memory_stays_flat() {
     let mut small = Small::new();
     small.prepare();
-    small.set("train.epochs=30").set("train.batch=4").set("train.validate_every=5").set("train.checkpoint_steps=3");
+    small.set("train.epochs=45").set("train.batch=4").set("train.validate_every=5").set("train.checkpoint_steps=3");
     train(&small, "long");
     let text = fs::read_to_string(small.result("long", "fold_0/metrics.jsonl")).unwrap();
     let resident: Vec<(u64, u64)> = text
@@ -164,7 +168,7 @@ fn memory_stays_flat() {
     let most = |from: u64, to: u64| resident.iter().filter(|r| (from..to).contains(&r.0)).map(|r| r.1).max().unwrap();
     let steps = resident.last().unwrap().0;
     println!("{steps} steps, at most {} MiB in steps 1 to 99, {} in the last 100", most(1, 100), most(steps - 100, steps + 1));
-    assert!(steps >= 200 && most(steps - 100, steps + 1) <= most(1, 100) + 16, "{resident:?}");
+    assert!(steps >= 300 && most(steps - 100, steps + 1) <= most(1, 100) + 16, "{resident:?}");
 }
 
 /// Trains until `moment`, then kills the process with SIGKILL.

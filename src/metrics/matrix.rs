@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     labels::{self, CLASSES, Labels, NAMES},
     metrics::npy,
+    predictions,
 };
 
 /// Probabilities `[n, 28]`, from 0 to 1 each.
@@ -36,7 +37,10 @@ pub fn read_predictions(path: &Path) -> Result<Predictions> {
             let npy::Npy { values, single } = npy::read(path)?;
             Predictions { ids: None, values, single }
         }
-        "h5" | "hdf5" => read_hdf5(path)?,
+        "h5" | "hdf5" => {
+            let hdf5 = predictions::read_hdf5(path)?;
+            Predictions { ids: hdf5.ids, values: hdf5.values, single: hdf5.single }
+        }
         "csv" => read_csv(path)?,
         other => return Err(Error::data(path, format!("files named .{other} are not read (expected .csv, .npy or .h5)"))),
     };
@@ -133,32 +137,6 @@ fn refuse(path: &Path, problems: &[String]) -> Result<()> {
         [one] => Err(Error::data(path, one)),
         [first, rest @ ..] => Err(Error::data(path, format!("{first} (and {} more problems)", rest.len()))),
     }
-}
-
-fn read_hdf5(path: &Path) -> Result<Predictions> {
-    let wrong = |what: &str| {
-        let what = what.to_string();
-        move |e: hdf5::Error| Error::data(path, format!("{what}: {e}"))
-    };
-    std::fs::metadata(path).map_err(Error::io("read", path))?;
-    let file = hdf5::File::open(path).map_err(wrong("not an HDF5 file, or damaged"))?;
-    let data = file.dataset("probabilities").map_err(wrong("no dataset /probabilities"))?;
-    let values = data.read_2d::<f64>().map_err(wrong("/probabilities is not a matrix of numbers"))?;
-    let single = data.dtype().is_ok_and(|t| t.size() < 8);
-    let mut ids = None;
-    if file.link_exists("ids") {
-        let set = file.dataset("ids").map_err(wrong("/ids"))?;
-        let read = match set.read_1d::<hdf5::types::VarLenUnicode>() {
-            Ok(ids) => Ok(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            Err(_) => set.read_1d::<hdf5::types::VarLenAscii>().map(|ids| ids.iter().map(ToString::to_string).collect()),
-        };
-        let read = read.map_err(wrong("/ids are not strings of variable length"))?;
-        if read.len() != values.nrows() {
-            return Err(Error::data(path, format!("{} ids but {} rows of probabilities", read.len(), values.nrows())));
-        }
-        ids = Some(read);
-    }
-    Ok(Predictions { ids, values, single })
 }
 
 fn read_csv(path: &Path) -> Result<Predictions> {

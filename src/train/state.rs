@@ -1,6 +1,6 @@
 //! What a training carries from step to step, and how it becomes a checkpoint and back.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use tch::{Device, Tensor};
 
@@ -36,6 +36,9 @@ pub struct Session<'a> {
     pub seen_losses: Vec<f32>,
     pub logs: Logs,
     pub folder: Folder,
+    started: Instant,
+    /// Epochs that were complete when this process took over.
+    completed: usize,
 }
 
 impl<'a> Session<'a> {
@@ -47,7 +50,10 @@ impl<'a> Session<'a> {
         let nhwc = channels_last(train.layout);
         let network = match &config.model.weights {
             Some(path) if !path.exists() => {
-                return Err(Error::usage(format!("model.weights: {} does not exist; `atlas weights import` makes such a file", path.display())));
+                return Err(Error::usage(format!(
+                    "model.weights: {} does not exist; `atlas weights import` makes such a file",
+                    path.display()
+                )));
             }
             Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
             None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
@@ -79,11 +85,14 @@ impl<'a> Session<'a> {
             seen_losses: Vec::new(),
             logs: Logs::of(&run.fold(fold)),
             folder,
+            started: Instant::now(),
+            completed: 0,
         };
         match session.folder.newest()? {
             Some(checkpoint) => session.restore(checkpoint)?,
             None => session.logs.rewind_metrics(0)?,
         }
+        session.completed = session.state.epoch;
         Ok(session)
     }
 
@@ -93,6 +102,12 @@ impl<'a> Session<'a> {
         let order = sampler::epoch_order(&self.train, &data.labels, epoch as u64);
         let order: Vec<Draw> = order.iter().map(|d| Draw { sample: data.train[d.sample], key: d.key }).collect();
         order.chunks(self.train.batch).filter(|b| b.len() > 1).map(<[Draw]>::to_vec).collect()
+    }
+
+    /// How long the epochs to come will take, in seconds, by those of this process.
+    pub fn left(&self) -> f64 {
+        let (done, to_do) = (self.state.epoch - self.completed, self.config.train.epochs - self.state.epoch);
+        self.started.elapsed().as_secs_f64() / done.max(1) as f64 * to_do as f64
     }
 
     pub fn save(&self) -> Result<()> {

@@ -19,10 +19,8 @@ impl Small {
     pub fn new() -> Self {
         let small = Self::empty();
         let data = small.path("data");
-        let out = small
-            .atlas(&["synth", "--samples", "60", "--test", "12", "--external", "6", "--size", "64", "--out", &data])
-            .output()
-            .unwrap();
+        let out =
+            small.atlas(&["synth", "--samples", "60", "--test", "12", "--external", "6", "--size", "64", "--out", &data]).output().unwrap();
         succeeds(&out);
         small
     }
@@ -31,12 +29,8 @@ impl Small {
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
         let at = |key: &str, name: &str| format!("{key}={}", folder.path().join(name).display());
-        let mut sets = vec![
-            at("paths.work", "work"),
-            at("paths.results", "results"),
-            at("data.kaggle", "data"),
-            at("data.external", "data/external"),
-        ];
+        let mut sets =
+            vec![at("paths.work", "work"), at("paths.results", "results"), at("data.kaggle", "data"), at("data.external", "data/external")];
         let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 model.arch=se_resnext_tiny model.dropout=0.2 \
                     augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 predict.tta=five_crop";
         sets.extend(keys.split_whitespace().map(String::from));
