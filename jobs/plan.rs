@@ -35,9 +35,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let external = scan.manifest.samples.iter().filter(|s| s.source == Source::External).count();
     let estimate = estimate(&scan.manifest, &config.preprocess);
     let (gigabytes, shards) = (estimate.bytes as f64 / 1e9, plan.train_shards + plan.test_shards);
+    let core_hours = match estimate.core_hours {
+        hours if hours < 0.01 => "less than 0.01 core-hours".to_string(),
+        hours => format!("about {hours:.2} core-hours"),
+    };
     let text = format!(
         "{} train samples ({} official, {external} external) and {} test samples\n\
-         {shards} shards of up to {} samples, {gigabytes:.2} GB at {} pixels a side; {} tasks; about {:.2} core-hours\n\
+         {shards} shards of up to {} samples, {gigabytes:.2} GB at {} pixels a side; {} tasks; {core_hours}\n\
          {} problems, listed in {}\n\
          wrote {}\n\
          next: atlas preprocess",
@@ -47,7 +51,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         plan.shard_samples,
         config.preprocess.size,
         plan.tasks,
-        estimate.core_hours,
         scan.problems.len(),
         problems.display(),
         Manifest::path(work).display(),

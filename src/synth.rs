@@ -53,7 +53,7 @@ pub struct Options {
 }
 
 /// Changes whenever the same options give other pictures, so that an old folder is not taken for a new one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Stamp {

@@ -6,10 +6,10 @@ use crate::{config::Preprocess, image::Encoded};
 /// Pictures looked at per source.
 const PROBES: usize = 12;
 
-/// Core time per pixel of reading, decoding, hashing and resizing, in nanoseconds. Rough guesses, not measurements: the
-/// estimate is for the order of magnitude.
-const PNG_NANOSECONDS: f64 = 10.0;
-const JPEG_NANOSECONDS: f64 = 16.0;
+/// Core time per pixel of reading, decoding, hashing and resizing, in nanoseconds: as measured on one core of an AMD EPYC
+/// with AVX-512 on the real pictures (PNG 512 px kept, JPEG 2048 px shrunk to 512).
+const PNG_NANOSECONDS: f64 = 7.4;
+const JPEG_NANOSECONDS: f64 = 6.3;
 
 /// What `preprocess` needs.
 #[derive(Clone, Copy, Debug, PartialEq)]

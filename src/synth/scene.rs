@@ -87,13 +87,14 @@ pub struct Style {
 
 impl Style {
     pub fn new(rng: &mut Rng) -> Self {
-        let confluent = rng.chance(0.45);
+        // Sheets of round cells, or spindle-shaped ones with tails, or few and far between.
+        let (sheet, spindle) = (rng.chance(0.4), rng.chance(0.45));
         Self {
-            spacing: if confluent { rng.range(1.35, 1.5) } else { rng.range(1.45, 1.9) },
-            kept: if confluent { 1.0 } else { rng.range(0.5, 0.95) },
-            radius: rng.range(0.85, 1.12),
-            elongation: rng.range(0.1, 1.2),
-            tails: if rng.chance(0.55) { rng.range(0.2, 1.2) } else { 0.0 },
+            spacing: if sheet { rng.range(1.35, 1.5) } else { rng.range(1.45, 1.9) },
+            kept: if sheet { 1.0 } else { rng.range(0.4, 0.95) },
+            radius: rng.range(0.88, 1.2),
+            elongation: if spindle { rng.range(1.0, 2.6) } else { rng.range(0.1, 0.9) },
+            tails: if spindle { rng.range(0.3, 1.4) } else { rng.range(0.0, 0.4) },
             spikes: rng.range(0.005, 0.045),
             nucleus: rng.range(0.36, 0.5),
         }
