@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use atlas::{
@@ -10,6 +13,7 @@ use atlas::{
     config::Config,
     manifest::{Manifest, Plan},
 };
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 
 /// Set while `run` runs the other jobs: what they print is then progress, not the result.
 pub static NESTED: AtomicBool = AtomicBool::new(false);
@@ -100,4 +104,14 @@ pub fn set_up_panics() {
         eprintln!("atlas: this is a bug; please report it with the lines above");
         std::process::exit(70);
     }));
+}
+
+/// A flag that the first signal sets; a second SIGINT ends the program at once.
+pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone())?;
+    for signal in [SIGINT, SIGTERM, SIGUSR2] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
 }

@@ -77,10 +77,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     });
     result.insert("per_class".into(), per_class.collect());
 
+    let own: Vec<usize> = (0..truth.labels.len()).collect();
     let scores: Vec<(&str, f64, f64)> = methods
         .iter()
         .map(|&(method, name)| {
-            let crossed = thresholds::cross_fitted(method, probabilities, &truth.labels, args.folds, args.seed);
+            let crossed = thresholds::cross_fitted(method, probabilities, &truth.labels, &own, args.folds, args.seed);
             (name, crossed.macro_f1, thresholds::in_sample(method, probabilities, &truth.labels))
         })
         .collect();

@@ -6,7 +6,7 @@ use atlas::{
     config::Config,
     progress::duration,
     results::Run,
-    train::{Standing, standings},
+    train::{self, Standing, standings},
 };
 use clap::Parser;
 use serde_json::json;
@@ -35,12 +35,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let config = args.common.config()?;
     let folds = config.split.folds;
+    // What is wrong with the training's keys is said now, not after hours of preprocessing.
+    train::check(&config)?;
+    let named = Run::named(&config, args.run.as_deref())?;
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {
         log::info!("step {} of {}: {job}", at + 1, folds + 6);
         step(&args.common, &[job])?;
     }
-    let (name, standings) = which_run(&args, &config)?;
+    let (run, standings) = which_run(named, &config)?;
+    let name = run.name();
     let (training, mut trained) = (Instant::now(), 0);
     for (fold, standing) in standings.into_iter().enumerate() {
         log::info!("step {} of {}: train fold {fold}{}", fold + 5, folds + 6, left(training, trained, folds - fold));
@@ -56,9 +60,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         step(&args.common, &[job, "--run", &name])?;
     }
     NESTED.store(false, Relaxed);
-    let (seconds, folder) = (start.elapsed().as_secs_f64(), config.paths.results.join(&name));
-    Run { folder: folder.clone() }.point_latest()?;
-    args.common.print(format!("done in {}; the results lie in {}", duration(seconds), folder.display()), json!({ "run": folder, "seconds": seconds }));
+    run.point_latest()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let text = format!("done in {}; the results lie in {}", duration(seconds), run.folder.display());
+    args.common.print(text, json!({ "run": run.folder, "seconds": seconds }));
     Ok(())
 }
 
@@ -83,19 +88,17 @@ fn left(since: Instant, trained: usize, to_go: usize) -> String {
 
 /// The run to go on with, and where its folds stand: the one named, else the newest of this configuration unless the data
 /// changed since.
-fn which_run(args: &Args, config: &Config) -> anyhow::Result<(String, Vec<Standing>)> {
-    let run = match &args.run {
-        Some(name) => Some(Run { folder: config.paths.results.join(name) }),
-        None => Run::same(config)?,
+fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<Standing>)> {
+    let is_named = named.is_some();
+    let run = match named {
+        Some(run) => Some(run),
+        None => Run::newest(config)?,
     };
-    let fresh = vec![Standing::ToDo; config.split.folds];
-    let Some(run) = run.filter(|r| r.folder.exists()) else {
-        return Ok((args.run.clone().unwrap_or_else(|| Run::stamp(&config.paths.results)), fresh));
-    };
+    let Some(run) = run else { return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds])) };
     let standings = standings(config, &run)?;
-    if args.run.is_none() && standings.contains(&Standing::Stale) {
+    if !is_named && standings.contains(&Standing::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
-        return Ok((Run::stamp(&config.paths.results), fresh));
+        return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds]));
     }
-    Ok((run.name(), standings))
+    Ok((run, standings))
 }

@@ -38,10 +38,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
+    let work = &config.paths.work;
     let bare = args.labels.zip(args.out);
+    let is_bare = bare.is_some();
     let (samples, out) = match bare {
         Some((table, out)) => (from_table(&table, config.split.groups)?, out),
-        None => (from_work(&config.paths.work, config.split.groups)?, config.paths.work.join(table::NAME)),
+        None => (from_work(work, config.split.groups)?, work.join(table::NAME)),
     };
     let folds = config.split.folds;
     let groups = samples.groups.iter().max().map_or(0, |g| g + 1);
@@ -57,7 +59,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .zip(fold_of)
         .map(|((id, group), folds)| FoldRow { id, group, folds })
         .collect();
-    table::write_table(&out, &rows)?;
+    if is_bare {
+        table::write_table(&out, &rows)?;
+    } else {
+        folds::write(work, &Store::open(work, Part::Train)?, &config.split, &rows)?;
+    }
 
     let quality = folds::quality(&samples.labels, &members, share);
     let mut text = format!("{} samples in {groups} groups\n", rows.len());

@@ -14,7 +14,7 @@ use crate::common::Common;
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas submit --config configs/atlas.toml --set submit.thresholds=proportion")]
 pub struct Args {
-    /// Name of the run (default: the newest one)
+    /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
@@ -24,6 +24,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
+    run.begin(&config)?;
     let submit::Outcome { fits, used, map, written } = submit::submit(&config, &run)?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     for (i, f) in fits.iter().enumerate() {

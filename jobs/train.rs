@@ -1,11 +1,8 @@
 //! `atlas train`
 
-use std::sync::{Arc, atomic::AtomicBool};
-
 use atlas::{Error, results::Run, train};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 
-use crate::common::Common;
+use crate::common::{Common, stop_on_signals};
 
 /// Train one fold, resuming where it stands
 ///
@@ -44,14 +41,4 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     );
     args.common.print(text, serde_json::to_value(&outcome)?);
     Ok(())
-}
-
-/// A flag that the first signal sets; a second SIGINT ends the program at once.
-pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone())?;
-    for signal in [SIGINT, SIGTERM, SIGUSR2] {
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    Ok(stop)
 }

@@ -59,13 +59,13 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     writer.finish()
 }
 
-/// A name in the same folder as `path` that no other process uses: `.NAME.tmp.PID`. Creates the folder; removes what
-/// dead processes left there for the same file.
+/// A name in the same folder as `path` that no other process on any machine uses: `.NAME.tmp.HOST.PID`. Creates the
+/// folder; removes what dead processes of this machine left there for the same file.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
     let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
-    let prefix = format!(".{name}.tmp.");
+    let prefix = format!(".{name}.tmp.{}.", host());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
         let owner = entry.file_name().to_str().and_then(|n| n.strip_prefix(&prefix)?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
@@ -73,6 +73,12 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf> {
         }
     }
     Ok(folder.join(format!("{prefix}{}", std::process::id())))
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Renames a complete, synced file into place and syncs the folder, so that the name survives a crash too.
@@ -126,9 +132,12 @@ mod tests {
     fn litter_of_dead_processes_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv");
-        fs::write(dir.path().join(".a.csv.tmp.4294967294"), "half").unwrap();
+        let (ours, theirs) = (format!(".a.csv.tmp.{}.4294967294", host()), ".a.csv.tmp.other-node.4294967294");
+        fs::write(dir.path().join(&ours), "half").unwrap();
+        fs::write(dir.path().join(theirs), "half").unwrap();
         write(&path, "new").unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(!dir.path().join(&ours).exists(), "left by a dead process of this machine");
+        assert!(dir.path().join(theirs).exists(), "who knows whether it lives");
     }
 
     #[test]

@@ -111,28 +111,45 @@ impl Folder {
 
     /// Writes the checkpoint of a running training and removes all but the newest ones.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let s = &checkpoint.state;
-        checkpoint.write(&self.0.join(format!("step_{:09}.safetensors", s.step)))?;
-        for old in self.resumable()?.iter().rev().skip(KEPT) {
+        let path = self.0.join(format!("step_{:09}.safetensors", checkpoint.state.step));
+        checkpoint.write(&path)?;
+        // What claims to be newer could not be read when the training went on.
+        let (newer, older): (Vec<_>, Vec<_>) = self.resumable()?.into_iter().partition(|p| *p > path);
+        for old in newer.iter().chain(older.iter().rev().skip(KEPT)) {
             fs::remove_file(old).map_err(Error::io("remove", old))?;
         }
         Ok(())
     }
 
-    /// The newest whole checkpoint; broken ones are named in a warning.
+    /// The newest whole checkpoint, if there is any at all; broken ones are named in a warning.
+    ///
+    /// # Errors
+    /// Data, where there are some and none can be read: starting over would be a loss that nobody asked for.
     pub fn newest(&self) -> Result<Option<Checkpoint>> {
-        for path in self.resumable()?.iter().rev() {
+        let paths = self.resumable()?;
+        for path in paths.iter().rev() {
             match Checkpoint::read(path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(e) => log::warn!("{e}; taking the one before it"),
             }
         }
-        Ok(None)
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let what = format!(
+            "none of the {} checkpoints can be read; remove them to begin again, or train into a new run with --run NAME",
+            paths.len()
+        );
+        Err(Error::data(&self.0, what))
     }
 
     /// In ascending order of their step.
     fn resumable(&self) -> Result<Vec<PathBuf>> {
-        let Ok(entries) = fs::read_dir(&self.0) else { return Ok(Vec::new()) };
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("list", &self.0)(e)),
+        };
         let is_ours =
             |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step_") && n.ends_with(".safetensors"));
         let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).filter(is_ours).collect();
@@ -211,5 +228,36 @@ mod tests {
         let whole = fs::read(&paths[1]).unwrap();
         fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
+
+        // The training goes on from there: the broken one, of a later step, must not push out what is written now.
+        folder.save(&checkpoint(2)).unwrap();
+        assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
+        assert!(!paths[1].exists());
+        for path in folder.resumable().unwrap() {
+            fs::write(path, "no").unwrap();
+        }
+        let e = folder.newest().err().unwrap();
+        assert!(e.exit_code() == 65 && e.to_string().contains("none of the 1 checkpoints can be read"), "{e}");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_leaves_a_checkpoint_that_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut c = checkpoint(1);
+        let row = Row {
+            epoch: 1,
+            train_loss: None,
+            train_macro_f1: 0.0,
+            valid_loss: None,
+            macro_f1: None,
+            macro_f1_fitted: None,
+            map: None,
+            lr: 1.0,
+            skipped_steps: 3,
+        };
+        c.state.history.push(row);
+        c.tensors.insert("losses".into(), Tensor::from_slice(&[f32::NAN, f32::INFINITY]));
+        c.write(&dir.path().join("c")).unwrap();
+        assert_eq!(Checkpoint::read(&dir.path().join("c")).unwrap().state, c.state);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     rng::{self, Use},
 };
 
-pub use table::{FoldRow, read};
+pub use table::{FoldRow, read, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.
 ///

@@ -20,8 +20,8 @@ use crate::{
 pub struct Row {
     /// From 1.
     pub epoch: usize,
-    /// Mean of the weighted loss sum over the epoch's steps.
-    pub train_loss: f64,
+    /// Mean of the weighted loss sum over the epoch's steps; those that were not finite (and skipped) do not count.
+    pub train_loss: Option<f64>,
     /// Macro F1 at 0.5 of the training samples as they were seen (augmented, with dropout).
     pub train_macro_f1: f64,
     pub valid_loss: Option<f64>,
@@ -29,7 +29,7 @@ pub struct Row {
     pub macro_f1: Option<f64>,
     /// Macro F1 at shrunken per-class thresholds, cross-fitted.
     pub macro_f1_fitted: Option<f64>,
-    /// Mean average precision over the classes with positives.
+    /// Mean average precision over the 28 classes; one without positives counts 0.
     pub map: Option<f64>,
     /// Learning rate of the last step.
     pub lr: f64,

@@ -1,10 +1,17 @@
 //! Samples in, logits out: the forward half that validation and prediction share.
 
 use ndarray::Array2;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    artefact,
     checkpoint::Checkpoint,
     config::{Config, CropReduce, Tta},
     error::{Error, Result},
@@ -22,6 +29,8 @@ pub struct Predictor<'a> {
     pub network: &'a Network,
     pub normalization: &'a Normalization,
     pub config: &'a Config,
+    /// Ends the prediction at the next batch.
+    pub stop: &'a AtomicBool,
 }
 
 impl Predictor<'_> {
@@ -34,6 +43,9 @@ impl Predictor<'_> {
         let mut out = Vec::with_capacity(samples.len() * CLASSES);
         for batch in Loader::new(store.clone(), batches, make, self.config.threads(), 2) {
             let batch = batch?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped("stopped while predicting; run the same command again to go on".into()));
+            }
             let n = batch.samples.len() as i64;
             let x = self.normalization.apply(&batch.images, side, self.network.device());
             // Forward passes of at most predict.batch images: with many views one sample alone may be more.
@@ -72,6 +84,16 @@ pub fn load(path: &Path, config: &Config) -> Result<(Network, Normalization)> {
     }
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
     Ok((network, state.normalization.clone()))
+}
+
+/// Names what predictions depend on besides the images: the weights and the settings.
+pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
+    let settings = format!("{:?} {} {} {:?}", config.predict, config.augment.resize, config.augment.crop, config.train.precision);
+    let mut parts = vec![settings.into_bytes()];
+    for file in weights {
+        parts.push(artefact::checksum_file(file)?.to_le_bytes().to_vec());
+    }
+    Ok(artefact::checksum_parts(parts.iter().map(Vec::as_slice)))
 }
 
 /// Copies flat parameters and buffers into a network.

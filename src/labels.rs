@@ -135,6 +135,33 @@ pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
     Ok((rows, problems))
 }
 
+/// The ids of a submission or sample submission, in file order.
+///
+/// # Errors
+/// [`Error::Data`] names the file where there is no column `Id`, or an id is empty or repeated.
+pub fn read_ids(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|e| Error::data(path, e))?;
+    let column = header.iter().position(|h| h.trim().trim_start_matches('\u{feff}') == "Id").ok_or_else(|| {
+        Error::data(path, format!("expected the columns Id,Predicted; the header is `{}`", header.iter().collect::<Vec<_>>().join(",")))
+    })?;
+    let (mut ids, mut lines) = (Vec::new(), HashMap::new());
+    for record in reader.records() {
+        let record = record.map_err(|e| Error::data(path, e))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let id = record.get(column).map_or("", str::trim);
+        if id.is_empty() {
+            return Err(Error::data(path, format!("line {line}: the id is empty")));
+        }
+        if let Some(first) = lines.insert(id.to_string(), line) {
+            return Err(Error::data(path, format!("line {line}: id {id} is repeated (first in line {first})")));
+        }
+        ids.push(id.to_string());
+    }
+    Ok(ids)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 //! The test set through the networks of all finished folds: one file of mean probabilities per test shard.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use ndarray::Array2;
@@ -17,65 +18,83 @@ use crate::{
     predictions::Predictions,
     progress::Progress,
     results::Run,
-    shard::Store,
+    shard::{Reader, Store},
     train::weights_path,
 };
 
-/// Where the predictions of a test shard lie: `results/<run>/predictions/test-NNNNN.h5`.
-pub fn path(run: &Run, shard: &Path) -> PathBuf {
-    run.folder.join("predictions").join(shard.file_name().unwrap_or_default())
+/// The predictions of one test shard.
+pub struct File {
+    /// `results/<run>/predictions/test-NNNNN.h5`
+    pub path: PathBuf,
+    /// Places in the store of the test part.
+    pub samples: Range<usize>,
+    /// Of the weights, settings and images that it has to be made with.
+    source: u64,
 }
 
-/// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file that was made with the
-/// same weights and shard is left as it is. Returns the numbers of files made and left.
-pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize) -> Result<(usize, usize)> {
-    tch::set_num_threads(config.threads() as i32);
+impl File {
+    /// Whether it is there, whole, and made with the weights, settings and images at hand.
+    pub fn is_fresh(&self) -> bool {
+        Predictions::is_fresh(&self.path, self.source)
+    }
+}
+
+/// The files that belong to a run and its finished folds, by test shard.
+///
+/// # Errors
+/// Usage where no fold is finished.
+pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<File>> {
+    let made_with = infer::source(config, &weights(config, run)?)?;
+    let mut at = 0;
+    let file = |shard: &Reader| {
+        let samples = at..at + shard.len();
+        at = samples.end;
+        let name = shard.path().file_name().unwrap_or_default();
+        let images: Vec<u8> = shard.checksums().iter().flat_map(|s| s.to_le_bytes()).collect();
+        let source = artefact::checksum_parts([&made_with.to_le_bytes()[..], &images]);
+        File { path: run.folder.join("predictions").join(name), samples, source }
+    };
+    Ok(store.shards().iter().map(file).collect())
+}
+
+fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
     let folds = run.finished_folds()?;
     if folds.is_empty() {
         return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", run.folder.display())));
     }
-    if folds.len() < config.split.folds {
-        log::warn!("only {} of {} folds are finished: predicting with {folds:?}", folds.len(), config.split.folds);
-    }
-    let weights: Vec<PathBuf> = folds.iter().map(|&k| weights_path(config, run, k)).collect();
-    let sums = weights.iter().map(|w| artefact::checksum_file(w)).collect::<Result<Vec<_>>>()?;
-    let settings = format!("{:?} {:?} {:?}", config.predict, config.augment, config.train.precision);
+    Ok(folds.iter().map(|&k| weights_path(config, run, k)).collect())
+}
+
+/// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file that is there and fresh is
+/// left as it is. Returns the numbers of files made and left.
+///
+/// # Errors
+/// [`Error::Stopped`] after `stop`; the files made until then stay.
+pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &AtomicBool) -> Result<(usize, usize)> {
+    tch::set_num_threads(config.threads() as i32);
     let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
-    let (mut todo, mut left, mut at) = (Vec::new(), 0, 0);
-    for (number, shard) in store.shards().iter().enumerate() {
-        let samples: Vec<usize> = (at..at + shard.len()).collect();
-        at += shard.len();
-        if number % tasks.max(1) != task {
-            continue;
-        }
-        let shard = shard.path().to_path_buf();
-        let mut parts: Vec<Vec<u8>> = sums.iter().map(|s| s.to_le_bytes().to_vec()).collect();
-        parts.push(settings.clone().into_bytes());
-        parts.push(artefact::checksum_file(&shard)?.to_le_bytes().to_vec());
-        let source = artefact::checksum_parts(parts.iter().map(Vec::as_slice));
-        if Predictions::is_fresh(&path(run, &shard), source) {
-            left += 1;
-        } else {
-            todo.push((samples, shard, source));
-        }
+    let mine: Vec<File> = files(config, run, &store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
+    let (left, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(File::is_fresh);
+    if todo.is_empty() {
+        return Ok((0, left.len()));
     }
-    let total: usize = todo.iter().map(|(samples, ..)| samples.len()).sum();
-    let progress = Progress::new("predict", "samples", (total * folds.len()) as u64);
-    let mut means: Vec<Array2<f32>> = todo.iter().map(|(s, ..)| Array2::zeros((s.len(), CLASSES))).collect();
-    for file in &weights {
-        if todo.is_empty() {
-            break;
-        }
-        let (network, normalization) = infer::load(file, config)?;
-        let predictor = Predictor { network: &network, normalization: &normalization, config };
-        for ((samples, ..), mean) in todo.iter().zip(&mut means) {
-            let probabilities = predictor.logits(&store, samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);
-            *mean += &(probabilities / folds.len() as f32);
-        }
+    let weights = weights(config, run)?;
+    if weights.len() < config.split.folds {
+        log::warn!("only {} of {} folds are finished: the answer is theirs alone", weights.len(), config.split.folds);
     }
-    for ((samples, shard, source), probabilities) in todo.iter().zip(means) {
+    let networks = weights.iter().map(|path| infer::load(path, config)).collect::<Result<Vec<_>>>()?;
+    let total: usize = todo.iter().map(|f| f.samples.len()).sum();
+    let progress = Progress::new("predict", "samples", (total * networks.len()) as u64);
+    for file in &todo {
+        let samples: Vec<usize> = file.samples.clone().collect();
+        let mut probabilities = Array2::zeros((samples.len(), CLASSES));
+        for (network, normalization) in &networks {
+            let predictor = Predictor { network, normalization, config, stop };
+            let of_fold = predictor.logits(&store, &samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);
+            probabilities += &(of_fold / networks.len() as f32);
+        }
         let ids = samples.iter().map(|&i| store.id(i).to_string()).collect();
-        Predictions { ids, probabilities }.write(&path(run, shard), *source)?;
+        Predictions { ids, probabilities }.write(&file.path, file.source)?;
     }
-    Ok((todo.len(), left))
+    Ok((todo.len(), left.len()))
 }

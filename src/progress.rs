@@ -15,6 +15,8 @@ pub struct Progress {
     unit: &'static str,
     last_line: Mutex<Instant>,
     start: Instant,
+    /// Units that were done before.
+    before: u64,
 }
 
 impl Progress {
@@ -25,7 +27,16 @@ impl Progress {
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left").expect("a fixed template");
         let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what.clone()).with_message(unit);
-        Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now() }
+        Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now(), before: 0 }
+    }
+
+    /// As [`new`](Self::new), with `done` units done in an earlier life; they do not count as speed.
+    pub fn going_on(what: impl Into<String>, unit: &'static str, done: u64, total: u64) -> Self {
+        let mut progress = Self::new(what, unit, total);
+        progress.bar = progress.bar.clone().with_position(done);
+        progress.bar.reset_eta();
+        progress.before = done;
+        progress
     }
 
     /// `n` more units are done.
@@ -38,7 +49,7 @@ impl Progress {
         if last.elapsed() > Duration::from_secs(10) {
             *last = Instant::now();
             let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let rate = done as f64 / self.start.elapsed().as_secs_f64();
+            let rate = (done - self.before) as f64 / self.start.elapsed().as_secs_f64();
             let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
             log::info!("{}: {done}/{total} {}, {rate:.1}/s, {} left", self.what, self.unit, duration(left));
         }

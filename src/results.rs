@@ -1,8 +1,11 @@
 //! The results folder: one folder per run, one per fold in it, and where a run came from.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -20,71 +23,149 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run that training fold `fold` belongs to: the one named, else the newest of the same configuration in which
-    /// this fold is unfinished, else a new one named by the time (UTC). Writes nothing; see [`begin`](Self::begin).
-    pub fn to_train(config: &Config, name: Option<&str>, fold: usize) -> Result<Self> {
-        let folder = match named(name)? {
-            Some(name) => config.paths.results.join(name),
-            None => newest_first(&config.paths.results)?
-                .into_iter()
-                .find(|f| is_of(f, config) && !Self { folder: f.clone() }.is_finished(fold))
-                .unwrap_or_else(|| config.paths.results.join(Self::stamp(&config.paths.results))),
-        };
-        if folder.join("config.toml").exists() && !is_of(&folder, config) {
-            return Err(Error::usage(format!(
-                "the run {} was made with another configuration (its config.toml); name another run with --run, or take that configuration",
-                folder.display()
-            )));
+    /// The run that `--run`, else `ATLAS_RUN` names, which need not be there yet.
+    pub fn named(config: &Config, name: Option<&str>) -> Result<Option<Self>> {
+        let name = name.map(str::to_string).or_else(|| std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty()));
+        match name {
+            Some(n) if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" => {
+                Err(Error::usage(format!("`{n}` is not a run's name: expected a folder name in paths.results, such as 20260131-235959")))
+            }
+            Some(n) => Ok(Some(Self { folder: config.paths.results.join(n) })),
+            None => Ok(None),
         }
-        Ok(Self { folder })
     }
 
-    /// Writes `config.toml` and `provenance.json` unless they are there, and points `results/latest` here.
+    /// A new run, named by the time (UTC).
+    pub fn new(config: &Config) -> Self {
+        Self { folder: config.paths.results.join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()) }
+    }
+
+    /// The run that training fold `fold` belongs to: the one named, else the newest of the same configuration in which
+    /// this fold is unfinished, else a new one. Writes nothing; see [`begin`](Self::begin).
+    pub fn to_train(config: &Config, name: Option<&str>, fold: usize) -> Result<Self> {
+        if let Some(run) = Self::named(config, name)? {
+            return Ok(run);
+        }
+        let unfinished = all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty() && !r.is_finished(fold));
+        Ok(unfinished.unwrap_or_else(|| Self::new(config)))
+    }
+
+    /// The newest run of this configuration, finished or not.
+    pub fn newest(config: &Config) -> Result<Option<Self>> {
+        Ok(all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty()))
+    }
+
+    /// The run named, else the newest one of this configuration.
+    ///
+    /// # Errors
+    /// Usage where there is none, or the one named is of another configuration.
+    pub fn existing(config: &Config, name: Option<&str>) -> Result<Self> {
+        let results = config.paths.results.display();
+        if let Some(run) = Self::named(config, name)? {
+            if !run.folder.join("config.toml").exists() {
+                return Err(Error::usage(format!("there is no run {} in {results}", run.name())));
+            }
+            return run.must_be_of(config).map(|()| run);
+        }
+        if let Some(run) = Self::newest(config)? {
+            return Ok(run);
+        }
+        match all(&config.paths.results)?.into_iter().next() {
+            Some(newest) => newest.must_be_of(config).map(|()| newest),
+            None => Err(Error::usage(format!("there is no run in {results}; run `atlas train` first"))),
+        }
+    }
+
+    /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that is there, and points
+    /// `results/latest` at it.
+    ///
+    /// # Errors
+    /// Usage where the run that is there is of another configuration.
     pub fn begin(&self, config: &Config) -> Result<()> {
-        if !self.folder.join("config.toml").exists() {
+        let (results, path) = (&config.paths.results, self.folder.join("config.toml"));
+        fs::create_dir_all(results).map_err(Error::io("create the folder", results))?;
+        // Of several processes that begin the same run at once one makes it, and the others wait for its configuration.
+        let made = match fs::create_dir(&self.folder) {
+            Ok(()) => true,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(Error::io("create the folder", &self.folder)(e)),
+        };
+        for _ in 0..50 {
+            if made || path.exists() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        if path.exists() {
+            self.must_be_of(config)?;
+        } else {
             artefact::write(self.folder.join("provenance.json"), provenance(config))?;
-            artefact::write(self.folder.join("config.toml"), config.to_toml())?;
+        }
+        let text = config.to_toml();
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            artefact::write(&path, text)?; // new, or with other settings of what follows training
         }
         self.point_latest()
     }
 
-    /// The newest run of this configuration, finished or not.
-    pub fn same(config: &Config) -> Result<Option<Self>> {
-        Ok(newest_first(&config.paths.results)?.into_iter().find(|f| is_of(f, config)).map(|folder| Self { folder }))
-    }
-
-    /// A name for a new run in `results`: the time, UTC.
-    pub fn stamp(results: &Path) -> String {
-        loop {
-            let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-            if !results.join(&stamp).exists() {
-                return stamp;
+    /// Holds a fold for this process until the file is dropped.
+    ///
+    /// # Errors
+    /// Usage where another process trains it.
+    pub fn lock(&self, fold: usize) -> Result<fs::File> {
+        let folder = self.fold(fold);
+        fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+        let path = folder.join(".lock");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let what = format!("fold {fold} of the run {} is being trained by another process", self.name());
+                return Err(Error::usage(format!("{what}; wait for it, or train into another run with --run NAME")));
             }
-            std::thread::sleep(std::time::Duration::from_millis(100)); // two runs in one second
+            Err(fs::TryLockError::Error(e)) => {
+                log::warn!("{} cannot be locked ({e}): do not train this fold twice at once", path.display())
+            }
         }
+        Ok(file)
     }
 
-    /// The run named, else the newest one.
-    pub fn existing(config: &Config, name: Option<&str>) -> Result<Self> {
-        let results = &config.paths.results;
-        if let Some(name) = named(name)? {
-            let folder = results.join(&name);
-            return folder
-                .is_dir()
-                .then_some(Self { folder })
-                .ok_or_else(|| Error::usage(format!("there is no run {name} in {}", results.display())));
+    /// The keys in which a run's configuration is not this one; those that do not change the trained weights are free.
+    fn differences(&self, config: &Config) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
+        let leaves = |c: &Config| {
+            let c = Config { threads: None, predict: config.predict.clone(), submit: config.submit.clone(), ..c.clone() };
+            let mut leaves = BTreeMap::new();
+            collect("", &toml::Value::try_from(&c).expect("plain data with string keys"), &mut leaves);
+            leaves.remove("preprocess.tasks");
+            leaves
+        };
+        let Ok(theirs) = toml::from_str::<Config>(&text) else { return vec!["its config.toml, which cannot be read".into()] };
+        let (mine, theirs) = (leaves(config), leaves(&theirs));
+        let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+        keys.into_iter().filter(|k| mine.get(*k) != theirs.get(*k)).cloned().collect()
+    }
+
+    fn must_be_of(&self, config: &Config) -> Result<()> {
+        let differences = self.differences(config);
+        if differences.is_empty() {
+            return Ok(());
         }
-        let newest = newest_first(results)?.into_iter().next();
-        newest
-            .map(|folder| Self { folder })
-            .ok_or_else(|| Error::usage(format!("there is no run in {}; run `atlas train` first", results.display())))
+        let few = differences.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+        let more = if differences.len() > 4 { ", ..." } else { "" };
+        let folder = self.folder.display();
+        Err(Error::usage(format!(
+            "the run {folder} was made with another configuration (it differs in {few}{more}); \
+             name another run with --run, or take its own by --config '{folder}/config.toml'"
+        )))
     }
 
     pub fn fold(&self, fold: usize) -> PathBuf {
         self.folder.join(format!("fold_{fold}"))
     }
 
-    /// Out-of-fold predictions of a fold: its last file, so that it also says that the fold is finished.
+    /// Out-of-fold predictions of a fold: its last file, and removed when the fold is trained on, so that it also says that
+    /// the fold is finished.
     pub fn validation(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("validation.h5")
     }
@@ -120,39 +201,32 @@ impl Run {
     }
 }
 
-/// `--run`, else `ATLAS_RUN`; a name, not a path.
-fn named(name: Option<&str>) -> Result<Option<String>> {
-    let name = name.map(str::to_string).or_else(|| std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty()));
-    match name {
-        Some(n) if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" => {
-            Err(Error::usage(format!("`{n}` is not a run's name: expected a folder name in paths.results, such as 20260131-235959")))
+/// All values of a TOML by their dotted keys.
+fn collect(at: &str, value: &toml::Value, leaves: &mut BTreeMap<String, toml::Value>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                collect(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, value, leaves);
+            }
         }
-        other => Ok(other),
+        value => {
+            leaves.insert(at.into(), value.clone());
+        }
     }
 }
 
-/// Whether a run was made with this configuration; the number of threads may differ.
-fn is_of(run: &Path, config: &Config) -> bool {
-    let without_threads = |mut c: Config| {
-        c.threads = None;
-        c
-    };
-    let text = fs::read_to_string(run.join("config.toml")).unwrap_or_default();
-    toml::from_str::<Config>(&text).is_ok_and(|old| without_threads(old) == without_threads(config.clone()))
-}
-
-/// Run folders, newest first; a run that one names oneself sorts by its time of making.
-fn newest_first(results: &Path) -> Result<Vec<PathBuf>> {
+/// All runs, newest first; one that somebody named sorts by its time of making.
+fn all(results: &Path) -> Result<Vec<Run>> {
     let Ok(entries) = fs::read_dir(results) else { return Ok(Vec::new()) };
     let mut runs: Vec<_> = entries
         .flatten()
         .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
         .map(|e| e.path())
         .filter(|p| p.join("config.toml").exists())
-        .map(|p| (fs::metadata(p.join("config.toml")).and_then(|m| m.modified()).ok(), p))
+        .map(|p| (fs::metadata(p.join("provenance.json")).and_then(|m| m.modified()).ok(), p))
         .collect();
     runs.sort();
-    Ok(runs.into_iter().rev().map(|(_, p)| p).collect())
+    Ok(runs.into_iter().rev().map(|(_, folder)| Run { folder }).collect())
 }
 
 #[derive(Serialize)]
@@ -200,21 +274,56 @@ pub fn processor() -> String {
 mod tests {
     use super::*;
 
+    fn config(folder: &Path) -> Config {
+        let mut config = Config::default();
+        config.paths.results = folder.join("results");
+        config
+    }
+
     #[test]
     fn an_unfinished_run_of_the_same_configuration_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.paths.results = dir.path().join("results");
+        let mut config = config(dir.path());
         let first = Run::to_train(&config, None, 0).unwrap();
         assert!(!first.folder.exists(), "nothing is written before training can begin");
         first.begin(&config).unwrap();
         config.threads = Some(3);
         assert_eq!(Run::to_train(&config, None, 0).unwrap().folder, first.folder);
-        config.train.epochs = 7;
-        let e = Run::to_train(&config, Some(&first.name()), 0).unwrap_err();
-        assert_eq!(e.exit_code(), 2);
         assert_eq!(Run::existing(&config, None).unwrap().folder, first.folder);
         assert_eq!(fs::read_link(config.paths.results.join("latest")).unwrap().to_str(), Some(first.name().as_str()));
         assert!(Run::existing(&config, Some("../x")).is_err());
+        assert!(Run::existing(&config, Some("none")).unwrap_err().to_string().contains("no run none"));
+    }
+
+    #[test]
+    fn another_configuration_is_another_run_unless_it_only_concerns_the_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        let run = Run::new(&config);
+        run.begin(&config).unwrap();
+        config.predict.batch = 7;
+        config.submit.thresholds = Some(crate::config::Method::Half);
+        assert_eq!(Run::existing(&config, None).unwrap().folder, run.folder);
+        run.begin(&config).unwrap();
+        assert!(fs::read_to_string(run.folder.join("config.toml")).unwrap().contains("half"), "the effective configuration is kept");
+
+        config.train.epochs = 7;
+        config.train.loss.bce = 1.0;
+        for result in [Run::existing(&config, None).map(drop), Run::existing(&config, Some(&run.name())).map(drop), run.begin(&config)] {
+            let e = result.unwrap_err();
+            assert_eq!(e.exit_code(), 2);
+            assert!(e.to_string().contains("it differs in train.epochs, train.loss.bce)"), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_fold_is_trained_by_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::new(&config(dir.path()));
+        let held = run.lock(0).unwrap();
+        assert_eq!(run.lock(0).unwrap_err().exit_code(), 2);
+        run.lock(1).unwrap();
+        drop(held);
+        run.lock(0).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! The answer as the competition takes it: a CSV `Id,Predicted` in the order of sample_submission.csv, at least one class
 //! per sample.
 
-use std::{collections::HashMap, fmt::Write, fs, path::Path};
+use std::{fmt::Write, path::Path};
 
 use ndarray::ArrayView1;
 
@@ -26,33 +26,6 @@ pub fn labels_of<P: Probability>(probabilities: ArrayView1<P>, thresholds: &[P; 
         set.insert(best);
     }
     set
-}
-
-/// The ids of a submission or sample submission, in file order.
-///
-/// # Errors
-/// [`Error::Data`] names the file where there is no column `Id`, an id is empty or repeated, or there is no row.
-pub fn read_ids(path: &Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|e| Error::data(path, e))?;
-    let column = header.iter().position(|h| h.trim().trim_start_matches('\u{feff}') == "Id").ok_or_else(|| {
-        Error::data(path, format!("expected the columns Id,Predicted; the header is `{}`", header.iter().collect::<Vec<_>>().join(",")))
-    })?;
-    let (mut ids, mut lines) = (Vec::new(), HashMap::new());
-    for record in reader.records() {
-        let record = record.map_err(|e| Error::data(path, e))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let id = record.get(column).map_or("", str::trim);
-        if id.is_empty() {
-            return Err(Error::data(path, format!("line {line}: the id is empty")));
-        }
-        if let Some(first) = lines.insert(id.to_string(), line) {
-            return Err(Error::data(path, format!("line {line}: id {id} is repeated (first in line {first})")));
-        }
-        ids.push(id.to_string());
-    }
-    if ids.is_empty() { Err(Error::data(path, "no row below the header")) } else { Ok(ids) }
 }
 
 /// Writes `Id,Predicted` with LF line ends, whole or not at all. `ids` and `predicted` are in the order of the file.
@@ -100,6 +73,7 @@ pub fn check(path: &Path, sample: &[String]) -> Result<()> {
 mod tests {
     use super::*;
     use ndarray::Array1;
+    use std::fs;
 
     #[test]
     fn none_above_gives_the_most_probable_not_class_zero() {
@@ -119,7 +93,7 @@ mod tests {
         write(&path, &ids, &sets).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "Id,Predicted\nb,1 3\na,0\n");
         check(&path, &ids).unwrap();
-        assert_eq!(read_ids(&path).unwrap(), ids);
+        assert_eq!(labels::read_ids(&path).unwrap(), ids);
         let says = |e: Result<()>, what: &str| {
             let e = e.unwrap_err();
             assert!(e.to_string().contains(what) && e.to_string().contains("submission.csv"), "{e}");
@@ -131,6 +105,6 @@ mod tests {
         fs::write(&path, "Id,Predicted\nb,\na,0\n").unwrap();
         says(check(&path, &ids), "line 2: id b has no class");
         fs::write(&path, "Id,Predicted\nb,1\nb,0\n").unwrap();
-        says(read_ids(&path).map(drop), "line 3: id b is repeated (first in line 2)");
+        says(labels::read_ids(&path).map(drop), "line 3: id b is repeated (first in line 2)");
     }
 }

@@ -1,7 +1,7 @@
 //! The answer of a run: thresholds fitted on the out-of-fold predictions of its finished folds, their scores, and both
 //! submission files.
 
-use std::{collections::HashMap, fs};
+use std::collections::HashMap;
 
 use ndarray::{Array2, Axis};
 
@@ -9,12 +9,13 @@ use crate::{
     artefact,
     config::{Config, Method},
     error::{Error, Result},
-    labels::{CLASSES, Labels, NAMES},
-    manifest::Manifest,
+    labels::{self, CLASSES, Labels, NAMES},
+    manifest::{Manifest, Part},
     metrics::{self, Counts},
-    plot,
+    plot, predict,
     predictions::Predictions,
     results::Run,
+    shard::Store,
     submission, thresholds,
 };
 
@@ -51,11 +52,11 @@ const INNER_FOLDS: usize = 5;
 /// # Errors
 /// Usage where no fold is finished; data where predictions do not fit the manifest or sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
-    let (probabilities, truth) = out_of_fold(config, run)?;
-    let probabilities = probabilities.view();
+    let (ids, probabilities, truth) = out_of_fold(config, run)?;
+    let (groups, probabilities) = (same_sample(&ids), probabilities.view());
     let fit = |&(method, name): &(Method, &'static str)| {
         let thresholds = thresholds::fit(method, probabilities, &truth);
-        let crossed = thresholds::cross_fitted(method, probabilities, &truth, INNER_FOLDS, config.split.seed);
+        let crossed = thresholds::cross_fitted(method, probabilities, &truth, &groups, INNER_FOLDS, config.split.seed);
         let counts = metrics::counts_of(crossed.predicted, &truth);
         let in_sample = metrics::macro_f1(&metrics::counts(probabilities, &truth, &thresholds));
         Fit { method, name, thresholds, cross_fitted: crossed.macro_f1, counts, in_sample }
@@ -66,14 +67,16 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     write_tables(run, &fits)?;
     let title = format!("F1 per class, out of fold, {} thresholds cross-fitted", fits[used].name);
     artefact::write(run.folder.join("scores.svg"), plot::per_class(&title, &fits[used].counts)?)?;
-    let written = write_submissions(config, run, &fits[used])?;
+    let counts = metrics::counts(probabilities, &truth, &fits[used].thresholds);
+    let commonest = (0..CLASSES).max_by_key(|&c| counts[c].positives()).unwrap_or(0);
+    let written = write_submissions(config, run, &fits[used].thresholds, commonest)?;
     let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, &truth));
     Ok(Outcome { fits, used, map, written })
 }
 
-/// All finished folds' out-of-fold predictions `[n, 28]` and their truth. With shuffle splits a sample may stand in
-/// several folds; each of its predictions counts.
-fn out_of_fold(config: &Config, run: &Run) -> Result<(Array2<f32>, Vec<Labels>)> {
+/// All finished folds' out-of-fold predictions: ids, probabilities `[n, 28]` and truth. With shuffle splits a sample may
+/// stand in several folds; each of its predictions counts.
+fn out_of_fold(config: &Config, run: &Run) -> Result<(Vec<String>, Array2<f32>, Vec<Labels>)> {
     let folds = run.finished_folds()?;
     if folds.is_empty() {
         return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", run.folder.display())));
@@ -83,9 +86,9 @@ fn out_of_fold(config: &Config, run: &Run) -> Result<(Array2<f32>, Vec<Labels>)>
     let probabilities = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
     let manifest = Manifest::read(&config.paths.work)?;
     let labels: HashMap<&str, Labels> = manifest.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
-    let ids = parts.iter().flat_map(|p| &p.ids);
-    let truth = ids.map(|id| labels.get(id.as_str()).copied().ok_or_else(|| unknown(run, id))).collect::<Result<_>>()?;
-    Ok((probabilities, truth))
+    let ids: Vec<String> = parts.iter().flat_map(|p| p.ids.clone()).collect();
+    let truth = ids.iter().map(|id| labels.get(id.as_str()).copied().ok_or_else(|| unknown(run, id))).collect::<Result<_>>()?;
+    Ok((ids, probabilities, truth))
 }
 
 fn unknown(run: &Run, id: &str) -> Error {
@@ -114,23 +117,30 @@ fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {
     artefact::write(run.folder.join("scores.csv"), scores)
 }
 
-/// Both submission files, in the order of sample_submission.csv. Returns false where there is no test set.
-fn write_submissions(config: &Config, run: &Run, chosen: &Fit) -> Result<bool> {
-    let folder = run.folder.join("predictions");
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(false) };
-    let mut files: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "h5")).collect();
-    files.sort();
-    if files.is_empty() {
+/// One number per sample, so that its several predictions fall into the same inner fold.
+fn same_sample(ids: &[String]) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    ids.iter().enumerate().map(|(i, id)| *numbers.entry(id).or_insert(i)).collect()
+}
+
+/// Both submission files, in the order of sample_submission.csv. Returns false where nothing has been predicted. An id
+/// whose images could not be read gets the commonest class: a submission that lacks a row is refused.
+fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], commonest: usize) -> Result<bool> {
+    let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
+    if files.iter().all(|f| !f.path.exists()) {
         return Ok(false);
+    }
+    if let Some(file) = files.iter().find(|f| !f.is_fresh()) {
+        return Err(Error::data(&file.path, "is missing, or was made with other weights, settings or images; run `atlas predict`"));
     }
     let mut rows = HashMap::new();
     for file in &files {
-        let p = Predictions::read(file)?;
-        rows.extend(p.ids.into_iter().zip(p.probabilities.rows().into_iter().map(|r| r.to_vec()).collect::<Vec<_>>()));
+        let p = Predictions::read(&file.path)?;
+        rows.extend(p.ids.into_iter().zip(p.probabilities.rows().into_iter().map(|r| r.to_owned()).collect::<Vec<_>>()));
     }
     let sample = config.data.kaggle.as_ref().map(|k| k.join("sample_submission.csv")).filter(|p| p.exists());
     let ids = match &sample {
-        Some(path) => submission::read_ids(path)?,
+        Some(path) => labels::read_ids(path)?,
         None => {
             log::warn!("there is no sample_submission.csv: the submissions list the test images by id");
             let mut ids: Vec<String> = rows.keys().cloned().collect();
@@ -138,22 +148,28 @@ fn write_submissions(config: &Config, run: &Run, chosen: &Fit) -> Result<bool> {
             ids
         }
     };
-    let missing: Vec<&String> = ids.iter().filter(|id| !rows.contains_key(*id)).collect();
+    let missing: Vec<&str> = ids.iter().filter(|id| !rows.contains_key(*id)).map(String::as_str).collect();
     if !missing.is_empty() {
-        let what = format!(
-            "{} of the {} ids in sample_submission.csv have no prediction, such as {}; run preprocess and predict for them",
-            missing.len(),
-            ids.len(),
-            missing[0]
-        );
-        return Err(Error::data(folder, what));
+        let few = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let name = NAMES[commonest];
+        log::warn!("{} ids have no readable images, such as {few}; they get the commonest class, {commonest} ({name})", missing.len());
     }
-    let flat: Vec<f32> = ids.iter().flat_map(|id| rows[id].iter().copied()).collect();
-    let probabilities = Array2::from_shape_vec((ids.len(), CLASSES), flat).map_err(Error::failed)?;
-    for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), ("submission_optimal_threshold.csv", &chosen.thresholds)] {
-        let labels: Vec<Labels> = probabilities.rows().into_iter().map(|row| submission::labels_of(row, thresholds)).collect();
-        submission::write(&run.folder.join(name), &ids, &labels)?;
+    for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), ("submission_optimal_threshold.csv", fitted)] {
+        let mut fallback = Labels::default();
+        fallback.insert(commonest);
+        let answer = |id: &String| rows.get(id).map_or(fallback, |row| submission::labels_of(row.view(), thresholds));
+        submission::write(&run.folder.join(name), &ids, &ids.iter().map(answer).collect::<Vec<_>>())?;
         submission::check(&run.folder.join(name), &ids)?;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_predictions_of_one_sample_have_one_number() {
+        assert_eq!(same_sample(&["a", "b", "a", "c", "b"].map(String::from)), [0, 1, 0, 3, 1]);
+    }
 }

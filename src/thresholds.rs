@@ -157,32 +157,29 @@ fn constant<P: Probability>(probabilities: ArrayView2<P>, truth: &[Labels]) -> f
 }
 
 /// A method's score on samples that its thresholds have not seen.
-pub struct CrossFitted<P> {
+pub struct CrossFitted {
     /// Macro F1 of the pooled predictions, from 0 to 1.
     pub macro_f1: f64,
     /// The pooled predictions, one set per sample; a set may be empty.
     pub predicted: Vec<Labels>,
-    /// The thresholds of each inner fold, fitted on the others.
-    pub thresholds: Vec<[P; CLASSES]>,
 }
 
 /// Splits the samples into `folds` stratified inner folds, fits on all but one, predicts that one, and scores the pooled
-/// predictions. `folds` is at least 2.
-///
-/// The inner folds do not keep wells together: a threshold is one number per class, it cannot learn a sample by heart.
+/// predictions. `folds` is at least 2. Rows with equal `groups` are of one sample and stay together; wells need not, since
+/// a threshold is one number per class and cannot learn a picture by heart.
 pub fn cross_fitted<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,
     truth: &[Labels],
+    groups: &[usize],
     folds: usize,
     seed: u64,
-) -> CrossFitted<P> {
-    let own: Vec<usize> = (0..truth.len()).collect();
-    let fold_of = folds::split(truth, &own, folds, 1, seed);
+) -> CrossFitted {
+    let fold_of = folds::split(truth, groups, folds, 1, seed);
     let parts: Vec<(Vec<usize>, [P; CLASSES])> = (0..folds)
         .into_par_iter()
         .map(|fold| {
-            let (held, rest): (Vec<usize>, Vec<usize>) = own.iter().partition(|&&i| fold_of[i] == fold);
+            let (held, rest): (Vec<usize>, Vec<usize>) = (0..truth.len()).partition(|&i| fold_of[i] == fold);
             let truth: Vec<Labels> = rest.iter().map(|&i| truth[i]).collect();
             (held, fit(method, probabilities.select(Axis(0), &rest).view(), &truth))
         })
@@ -194,7 +191,7 @@ pub fn cross_fitted<P: Probability>(
         }
     }
     let macro_f1 = metrics::macro_f1(&metrics::counts_of(predicted.iter().copied(), truth));
-    CrossFitted { macro_f1, predicted, thresholds: parts.into_iter().map(|p| p.1).collect() }
+    CrossFitted { macro_f1, predicted }
 }
 
 /// Macro F1 of a method on the samples it was fitted on: too good to believe, shown beside the cross-fitted one.

@@ -15,7 +15,6 @@ use tch::{Kind, Tensor};
 
 use self::{data::FoldData, state::Session};
 use crate::{
-    artefact,
     checkpoint::{Checkpoint, Folder},
     config::{Config, Keep, Method, Tta},
     error::{Error, Result},
@@ -24,7 +23,7 @@ use crate::{
     labels::{CLASSES, Labels},
     loader::{Batch, Loader, Make},
     loss, metrics,
-    model::{DropKeys, Mode},
+    model::{DropKeys, Mode, Spec},
     predictions::Predictions,
     progress::{Progress, duration},
     results::Run,
@@ -48,30 +47,47 @@ pub struct Outcome {
 /// Where a fold of a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Not begun, or interrupted.
+    /// Not begun, interrupted, or its predictions are missing or made with other `predict` keys.
     ToDo,
     Done,
     /// Begun or finished on other data than the shards and folds.csv at hand.
     Stale,
 }
 
-/// Looks at the checkpoints of every fold.
+/// Looks at the weights and checkpoints of every fold.
 pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
     let of = |fold: usize| {
-        let done = run.is_finished(fold);
-        let weights = || Checkpoint::read(&weights_path(config, run, fold)).ok();
-        let checkpoint = if done { weights() } else { Folder::of(&run.fold(fold)).newest()? };
-        let current = match &checkpoint {
-            Some(checkpoint) => checkpoint.state.data == FoldData::open(config, fold)?.hash,
-            None => !done,
+        let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
+            Ok(weights) => Some(weights),
+            Err(_) => Folder::of(&run.fold(fold)).newest()?,
         };
-        Ok(match (current, done) {
-            (false, _) => Standing::Stale,
-            (true, true) => Standing::Done,
-            (true, false) => Standing::ToDo,
+        Ok(match checkpoint {
+            Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => Standing::Stale,
+            Some(_) if has_predictions(config, run, fold) => Standing::Done,
+            _ => Standing::ToDo,
         })
     };
     (0..config.split.folds).map(of).collect()
+}
+
+/// Whether the out-of-fold predictions are there and were made with the weights and settings at hand.
+fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
+    let path = run.validation(fold);
+    path.exists() && infer::source(config, &[weights_path(config, run, fold)]).is_ok_and(|source| Predictions::is_fresh(&path, source))
+}
+
+/// Whether a training can begin at all: what is cheap to see before hours of preprocessing.
+///
+/// # Errors
+/// Usage, for an unknown architecture or missing weights to start from.
+pub fn check(config: &Config) -> Result<()> {
+    Spec::of(&config.model).shapes()?;
+    match &config.model.weights {
+        Some(path) if !path.exists() => {
+            Err(Error::usage(format!("model.weights: {} does not exist; `atlas weights import` makes such a file", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
@@ -81,15 +97,23 @@ pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
 pub fn train(config: &Config, run: &Run, fold: usize, stop: &AtomicBool) -> Result<Outcome> {
     tch::set_num_threads(config.threads() as i32);
     let start = Instant::now();
+    check(config)?;
     let data = FoldData::open(config, fold)?;
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
-    let mut session = Session::start(config, run, fold, &data)?;
+    let mut session = Session::new(config, run, fold, &data)?;
     run.begin(config)?;
+    let _lock = run.lock(fold)?;
+    session.resume()?;
+    if run.is_finished(fold) && (session.state.epoch < config.train.epochs || !has_predictions(config, run, fold)) {
+        let path = run.validation(fold);
+        std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
     while session.state.epoch < config.train.epochs {
         let draws = train_epoch(&mut session, &data, stop)?;
-        end_epoch(&mut session, &data, &draws)?;
+        end_epoch(&mut session, &data, &draws, stop)?;
     }
-    predict_validation(&session, &data, run, start)
+    session.ensure_weights(&weights_path(config, run, fold))?;
+    predict_validation(&session, &data, run, start, stop)
 }
 
 /// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their order.
@@ -97,15 +121,14 @@ fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Res
     let (config, epoch) = (session.config, session.state.epoch);
     let batches = session.batches(data, epoch);
     let todo: Vec<_> = batches[session.state.step_in_epoch..].to_vec();
-    let progress =
-        Progress::new(format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs), "steps", batches.len() as u64);
-    progress.add(session.state.step_in_epoch as u64);
+    let name = format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs);
+    let progress = Progress::going_on(name, "steps", session.state.step_in_epoch as u64, batches.len() as u64);
     let make = Make::Train { augment: config.augment.clone(), seed: session.train.seed, epoch: epoch as u64 };
     let mut meter = Meter::new(batches.len());
     for batch in Loader::new(data.store.clone(), todo, make, config.threads(), 4) {
         let batch = batch?;
-        let (norm, loss, lr) = train_step(session, &batch)?;
-        meter.step(&batch, loss, norm);
+        let (norm, lr) = train_step(session, &batch)?;
+        meter.step(&batch, norm);
         progress.add(1);
         let s = &mut session.state;
         s.step_in_epoch += 1;
@@ -130,16 +153,16 @@ fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Res
     Ok(batches.iter().flatten().map(|d| d.sample).collect())
 }
 
-/// Forward, backward, step. Returns the gradient's norm, the loss and the learning rate.
-fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
+/// Forward, backward, step. Returns the gradient's norm and the learning rate.
+fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64)> {
     let config = session.config;
     let n = batch.samples.len();
     let micro = if config.train.micro_batch == 0 { n } else { config.train.micro_batch.min(n) };
     let side = config.augment.crop as usize;
     let image = side * side * 4;
+    let statistics = session.network.flat_buffers().copy();
     session.network.zero_gradients();
-    let mut sum = 0.0;
-    let mut at = 0;
+    let (mut sum, mut at) = (0.0, 0);
     while at < n {
         // Batch norm cannot work on one sample alone: a last one goes with those before it.
         let end = if n - at <= micro + 1 { n } else { at + micro };
@@ -147,7 +170,7 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
         let targets = one_hot(&batch.labels[at..end]);
         let keys = DropKeys { seed: session.train.seed, epoch: session.state.epoch as u64, keys: &batch.keys[at..end] };
         let logits = session.network.forward(&x, Mode::Train(keys), config.train.precision);
-        // The mean over the whole batch, whatever the size of the parts.
+        // Each part counts by its samples. Losses over sets (`batch`, `class`) take the sets of the part.
         let loss = loss::total(&logits, &targets, &config.train.loss) * ((end - at) as f64 / n as f64);
         loss.backward();
         sum += loss.double_value(&[]);
@@ -159,6 +182,8 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
     let step = session.optimizer.step(&session.network, rates);
     session.state.optimizer_steps = session.optimizer.steps();
     if step.skipped {
+        // The forward pass may have put what is not finite into the running statistics, too.
+        tch::no_grad(|| session.network.flat_buffers().copy_(&statistics));
         session.state.skipped += 1;
         log::warn!("step {}: the gradient is not finite; the step is skipped ({} so far)", session.state.step + 1, session.state.skipped);
         if session.state.skipped > config.train.max_skipped_steps {
@@ -170,21 +195,21 @@ fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64, f64)> {
     } else if let Some(ema) = &mut session.ema {
         ema.update(&session.network);
     }
-    Ok((step.norm, sum, rates.lr))
+    Ok((step.norm, rates.lr))
 }
 
 /// Logs, validation, the best weights so far, and a checkpoint at the start of the next epoch.
-fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<()> {
+fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &AtomicBool) -> Result<()> {
     let (config, epoch) = (session.config, session.state.epoch + 1);
     let labels: Vec<Labels> = draws.iter().map(|&s| data.store.labels(s)).collect();
-    let seen = Array2::from_shape_vec((draws.len(), CLASSES), std::mem::take(&mut session.seen_logits)).map_err(Error::failed)?;
+    let seen = Array2::from_shape_vec((draws.len(), CLASSES), session.seen_logits.clone()).map_err(Error::failed)?;
     let probabilities = seen.mapv(sigmoid);
     let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
     write_samples(session, data, epoch, "train", draws, &labels, &seen)?;
 
     let mut row = Row {
         epoch,
-        train_loss: session.seen_losses.iter().map(|&l| f64::from(l)).sum::<f64>() / session.seen_losses.len().max(1) as f64,
+        train_loss: mean(&session.seen_losses),
         train_macro_f1,
         valid_loss: None,
         macro_f1: None,
@@ -195,7 +220,8 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<
     };
     let last = epoch == config.train.epochs;
     if last || epoch.is_multiple_of(config.train.validate_every) {
-        session.with_average(|session| validate(session, data, &mut row))?;
+        session.save()?; // whoever is killed in the validation need not train the epoch again
+        session.with_average(|session| validate(session, data, &mut row, stop))?;
     }
     let s = &mut session.state;
     let better = row.map.is_some_and(|map| s.best.is_none_or(|(best, _)| map > best));
@@ -207,16 +233,17 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<
     s.step_in_epoch = 0;
     let text = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
     log::info!(
-        "fold {} epoch {epoch}/{}: train loss {:.4}, valid loss {}, macro F1 {} (fitted {}), mAP {}, about {} left",
+        "fold {} epoch {epoch}/{}: train loss {}, valid loss {}, macro F1 {} (fitted {}), mAP {}, about {} left",
         session.fold,
         config.train.epochs,
-        row.train_loss,
+        text(row.train_loss),
         text(row.valid_loss),
         text(row.macro_f1),
         text(row.macro_f1_fitted),
         text(row.map),
         duration(session.left())
     );
+    session.seen_logits.clear();
     session.seen_losses.clear();
     session.logs.write_history(&session.state.history)?;
     if better {
@@ -229,10 +256,10 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize]) -> Result<
 }
 
 /// The whole resized images of the validation samples, one view each.
-fn validate(session: &Session, data: &FoldData, row: &mut Row) -> Result<()> {
+fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &AtomicBool) -> Result<()> {
     let config = session.config;
     let progress = Progress::new(format!("fold {} validation", session.fold), "samples", data.valid.len() as u64);
-    let predictor = Predictor { network: &session.network, normalization: &session.state.normalization, config };
+    let predictor = Predictor { network: &session.network, normalization: &session.state.normalization, config, stop };
     let logits = predictor.logits(&data.store, &data.valid, Tta::None, Some(&progress))?;
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let probabilities = logits.mapv(sigmoid);
@@ -245,7 +272,8 @@ fn validate(session: &Session, data: &FoldData, row: &mut Row) -> Result<()> {
     }
     row.valid_loss = Some(sum / labels.len() as f64);
     row.macro_f1 = Some(macro_f1_at_half(&probabilities, &labels));
-    row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, 2, 0).macro_f1);
+    let own: Vec<usize> = (0..labels.len()).collect();
+    row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, &own, 2, 0).macro_f1);
     row.map = Some(mean_average_precision(&probabilities, &labels));
     write_samples(session, data, row.epoch, "val", &data.valid, &labels, &logits)
 }
@@ -270,12 +298,12 @@ fn write_samples(
 }
 
 /// Out-of-fold predictions with the weights that are used afterwards and full test-time augmentation: the fold's last file.
-fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Instant) -> Result<Outcome> {
+fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Instant, stop: &AtomicBool) -> Result<Outcome> {
     let config = session.config;
     let path = weights_path(config, run, session.fold);
     let (network, normalization) = infer::load(&path, config)?;
     let progress = Progress::new(format!("fold {} out-of-fold predictions", session.fold), "samples", data.valid.len() as u64);
-    let predictor = Predictor { network: &network, normalization: &normalization, config };
+    let predictor = Predictor { network: &network, normalization: &normalization, config, stop };
     let probabilities = predictor.logits(&data.store, &data.valid, config.predict.tta, Some(&progress))?.mapv(sigmoid);
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let outcome = Outcome {
@@ -291,7 +319,7 @@ fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Inst
         seconds: start.elapsed().as_secs_f64(),
     };
     let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
-    Predictions { ids, probabilities }.write(&run.validation(session.fold), artefact::checksum_file(&path)?)?;
+    Predictions { ids, probabilities }.write(&run.validation(session.fold), infer::source(config, &[path])?)?;
     log::info!(
         "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
         outcome.fold,
@@ -330,36 +358,40 @@ fn tensor(values: &Array2<f32>) -> Tensor {
     Tensor::from_slice(&flat).view([values.nrows() as i64, values.ncols() as i64])
 }
 
+/// The mean of the finite ones; `None` where there is none.
+fn mean(losses: &[f32]) -> Option<f64> {
+    let finite: Vec<f64> = losses.iter().map(|&l| f64::from(l)).filter(|l| l.is_finite()).collect();
+    (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64)
+}
+
 /// Counts what `metrics.jsonl` reports per interval.
 struct Meter {
     interval: usize,
     since: Instant,
     samples: usize,
     waited: f64,
-    loss: f64,
-    steps: usize,
     norm: f64,
 }
 
 impl Meter {
     /// About ten intervals per epoch.
     fn new(steps: usize) -> Self {
-        Self { interval: steps.div_ceil(10).max(1), since: Instant::now(), samples: 0, waited: 0.0, loss: 0.0, steps: 0, norm: 0.0 }
+        Self { interval: steps.div_ceil(10).max(1), since: Instant::now(), samples: 0, waited: 0.0, norm: 0.0 }
     }
 
-    fn step(&mut self, batch: &Batch, loss: f64, norm: f64) {
+    fn step(&mut self, batch: &Batch, norm: f64) {
         self.samples += batch.samples.len();
         self.waited += batch.waited.as_secs_f64();
-        self.loss += loss;
-        self.steps += 1;
         self.norm = norm;
     }
 
     fn line(&mut self, session: &Session, lr: f64) -> serde_json::Value {
         let seconds = self.since.elapsed().as_secs_f64();
         let s = &session.state;
+        // The losses are those of the whole interval, also where a part of it lies before a restart.
+        let from = (s.step_in_epoch - 1) / self.interval * self.interval;
         let line = json!({
-            "epoch": s.epoch + 1, "step": s.step, "lr": lr, "loss": self.loss / self.steps as f64, "gradient_norm": self.norm,
+            "epoch": s.epoch + 1, "step": s.step, "lr": lr, "loss": mean(&session.seen_losses[from..]), "gradient_norm": self.norm,
             "samples_per_s": self.samples as f64 / seconds, "samples_per_s_without_waiting": self.samples as f64 / (seconds - self.waited).max(1e-9),
             "data_wait": self.waited / seconds, "skipped_steps": s.skipped, "resident_mib": resident_mib(),
         });

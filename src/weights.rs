@@ -22,14 +22,18 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a file of ours, or a state dict of Cadene's or timm's with or without `module.` and `model.` before the
+    /// Reads a file of ours (a checkpoint too), or a state dict of Cadene's or timm's with or without `module.` and `model.` before the
     /// names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes;
     /// the stem, which has none, is then `standard`.
     ///
     /// # Errors
     /// Data, naming every tensor that is missing, unexpected or of a wrong shape.
     pub fn open(path: &Path) -> Result<Self> {
-        let (raw, metadata) = read(path)?;
+        let (mut raw, metadata) = read(path)?;
+        if let Some(state) = metadata.get("state") {
+            let (spec, tensors) = trained(path, state, &mut raw)?;
+            return Ok(Self { path: path.into(), spec, tensors });
+        }
         let mut tensors = BTreeMap::new();
         for (name, tensor) in raw {
             let mut short = name.as_str();
@@ -146,6 +150,21 @@ fn expanded(kernel: &Tensor, channels: i64) -> Tensor {
     let mut parts = vec![kernel.shallow_clone()];
     parts.extend((old..channels).map(|_| mean.shallow_clone()));
     Tensor::cat(&parts, 1) * (old as f64 / channels as f64)
+}
+
+/// The network of a [`checkpoint`](crate::checkpoint), whose flat tensors become named ones.
+fn trained(path: &Path, state: &str, raw: &mut BTreeMap<String, Tensor>) -> Result<(Spec, BTreeMap<String, Tensor>)> {
+    let broken = |what: String| Error::data(path, format!("this checkpoint cannot be used as weights: {what}"));
+    let state: serde_json::Value = serde_json::from_str(state).map_err(|e| broken(e.to_string()))?;
+    let spec: Spec = serde_json::from_value(state["spec"].clone()).map_err(|e| broken(e.to_string()))?;
+    let network = Network::new(&spec, 0, state["conditions"]["channels_last"] == true, Device::Cpu)?;
+    for (name, mut flat) in [("parameters", network.flat_parameters()), ("buffers", network.flat_buffers())] {
+        match raw.remove(name) {
+            Some(values) if values.size() == flat.size() => tch::no_grad(|| flat.copy_(&values)),
+            _ => return Err(broken(format!("its `{name}` are missing or of another size"))),
+        }
+    }
+    Ok((spec, network.named_tensors().into_iter().collect()))
 }
 
 fn described(path: &Path, metadata: &Metadata) -> Result<Spec> {

@@ -119,7 +119,91 @@ fn changed_data_start_a_new_run_and_an_old_one_is_not_mixed_with_them() {
     assert!(stderr(&out).contains("the data changed since the run first"), "{}", stderr(&out));
     let out = small.run(&["train", "--fold", "0", "--run", "first"]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(stderr(&out).contains("other data"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("other data"), "{}", stderr(&out)); // and its checkpoints stay
+}
+
+#[test]
+fn an_answer_is_never_mixed_from_old_and_new() {
+    let small = Small::new();
+    small.prepare();
+    let job = |words: &[&str]| small.run(&[words, &["--run", "r"]].concat());
+    succeeds(&job(&["train", "--fold", "0"]));
+    succeeds(&job(&["predict"]));
+    succeeds(&job(&["submit"]));
+    succeeds(&job(&["train", "--fold", "1"]));
+    let out = job(&["submit"]);
+    assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
+    assert!(stderr(&out).contains("test-00000.h5") && stderr(&out).contains("atlas predict"), "{}", stderr(&out));
+    succeeds(&job(&["predict"]));
+    succeeds(&job(&["submit"]));
+
+    // Other crops concern the answer alone: nothing is trained again. Another learning rate is another run.
+    let out = small.run(&["run", "--set", "predict.tta=none"]);
+    succeeds(&out);
+    assert!(stderr(&out).contains("1 test shards predicted") && !stderr(&out).contains("epoch 1/1"), "{}", stderr(&out));
+    for words in [&["predict", "--set", "train.lr=0.1"][..], &["train", "--fold", "0", "--run", "r", "--set", "train.lr=0.1"]] {
+        let out = small.run(words);
+        assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+        assert!(stderr(&out).contains("it differs in train.lr") && stderr(&out).contains("config.toml"), "{}", stderr(&out));
+    }
+
+    // Weights that were lost after the last epoch come back from the checkpoint; folds of other settings are refused.
+    let best = small.result("r", "fold_0/model_checkpoints/best.safetensors");
+    let bytes = fs::read(&best).unwrap();
+    fs::remove_file(&best).unwrap();
+    let out = small.run(&["run", "--run", "r", "--set", "predict.tta=none"]);
+    succeeds(&out);
+    assert!(stderr(&out).contains("fold 1 is finished already") && fs::read(&best).unwrap() == bytes, "{}", stderr(&out));
+    succeeds(&small.run(&["split", "--set", "split.seed=5"]));
+    let out = job(&["train", "--fold", "0"]);
+    assert_eq!(out.status.code(), Some(65));
+    assert!(stderr(&out).contains("folds.csv") && stderr(&out).contains("atlas split"), "{}", stderr(&out));
+}
+
+#[test]
+fn a_test_image_that_cannot_be_read_does_not_cost_the_submission() {
+    let mut small = Small::new();
+    small.set("preprocess.max_bad_fraction=0.1");
+    let sample = small.path("data/sample_submission.csv");
+    let id = submission(Path::new(&sample))[3].0.clone();
+    fs::write(small.path(&format!("data/test/{id}_blue.png")), "not a picture").unwrap();
+    let out = small.run(&["run", "--json"]);
+    let run = json(&out)["run"].as_str().unwrap().to_string();
+    assert!(
+        stderr(&out).contains(&format!("1 ids have no readable images, such as {id}; they get the commonest class")),
+        "{}",
+        stderr(&out)
+    );
+    assert_valid(Path::new(&run), Path::new(&sample));
+}
+
+#[test]
+fn trained_weights_can_be_taken_out_and_trained_on() {
+    let small = Small::new();
+    small.prepare();
+    succeeds(&small.run(&["train", "--fold", "0", "--run", "first"]));
+    let best = small.result("first", "fold_0/model_checkpoints/best.safetensors");
+    let out = small.path("out.safetensors");
+    succeeds(&small.atlas(&["weights", "export", best.to_str().unwrap(), "--output", &out]).output().unwrap());
+    for weights in [best.to_str().unwrap(), &out] {
+        let set = format!("model.weights={weights}");
+        let words = ["train", "--fold", "0", "--run", "second", "--set", &set, "--set", "train.lr=1e-12", "--set", "train.ema=0"];
+        let log = small.run(&words);
+        succeeds(&log);
+        let history = |run: &str| fs::read_to_string(small.result(run, "fold_0/history.csv")).unwrap();
+        assert_ne!(history("first"), history("second"));
+        fs::remove_dir_all(small.result("second", "")).unwrap();
+    }
+}
+
+#[test]
+fn gradients_that_stay_infinite_end_the_training_with_advice() {
+    let small = Small::new();
+    small.prepare();
+    let sets = ["--set", "train.lr=1e30", "--set", "train.div=1", "--set", "train.max_skipped_steps=2"];
+    let out = small.run(&[&["train", "--fold", "0"], &sets[..]].concat());
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    assert!(stderr(&out).contains("the step is skipped (2 so far)") && stderr(&out).contains("try a smaller train.lr"), "{}", stderr(&out));
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     artefact,
+    config::Split,
+    dedup::report,
     error::{Error, Result},
+    shard::Store,
 };
 
 /// One row of `folds.csv`.
@@ -20,15 +23,38 @@ pub struct FoldRow {
 /// Name of the table in the work folder.
 pub const NAME: &str = "folds.csv";
 
-/// Reads `folds.csv` of a work folder.
+/// What `folds.csv` was made from, beside it.
+const ORIGIN: &str = "folds.json";
+
+/// Reads `folds.csv` of a work folder, which must have been made from `store`, the duplicates at hand and these settings.
 ///
 /// # Errors
-/// [`Error::Data`] names the line; a missing table says which job makes it.
-pub fn read(work: &Path) -> Result<Vec<FoldRow>> {
-    read_table(&work.join(NAME))
+/// [`Error::Data`] names the line; a missing or outdated table says which job makes it.
+pub fn read(work: &Path, store: &Store, split: &Split) -> Result<Vec<FoldRow>> {
+    let rows = read_table(&work.join(NAME))?;
+    let made = fs::read_to_string(work.join(ORIGIN)).unwrap_or_default();
+    if made != origin(work, store, split)? {
+        let what = "was made from other shards, other duplicates or with other split keys than those at hand; run `atlas split` again";
+        return Err(Error::data(work.join(NAME), what));
+    }
+    Ok(rows)
 }
 
-/// Reads a table by its own name; see [`read`].
+/// Writes `folds.csv` of a work folder and what it was made from.
+pub fn write(work: &Path, store: &Store, split: &Split, rows: &[FoldRow]) -> Result<()> {
+    write_table(&work.join(NAME), rows)?;
+    artefact::write(work.join(ORIGIN), origin(work, store, split)?)
+}
+
+fn origin(work: &Path, store: &Store, split: &Split) -> Result<String> {
+    let samples: String = (0..store.len()).map(|i| format!("{}:{}\n", store.id(i), store.labels(i))).collect();
+    let duplicates = fs::read(work.join(report::DUPLICATES)).unwrap_or_default();
+    let sums = [samples.as_bytes(), &duplicates].map(|part| format!("{:016x}", artefact::checksum(part)));
+    let text = serde_json::to_string_pretty(&serde_json::json!({ "samples": sums[0], "duplicates": sums[1], "split": split }));
+    Ok(text.map_err(Error::failed)? + "\n")
+}
+
+/// Reads a table by its own name.
 pub fn read_table(path: &Path) -> Result<Vec<FoldRow>> {
     let text = fs::read_to_string(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::data(path, "the folds are not there; run `atlas split` first"),

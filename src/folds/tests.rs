@@ -85,10 +85,11 @@ fn the_table_reads_back() {
     let dir = tempfile::tempdir().unwrap();
     let row = |id: &str, folds: &[usize]| FoldRow { id: id.into(), group: 3, folds: folds.into() };
     let rows = vec![row("a", &[1]), row("b", &[]), row("c", &[0, 2])];
-    table::write_table(&dir.path().join(table::NAME), &rows).unwrap();
-    assert_eq!(read(dir.path()).unwrap(), rows);
-    std::fs::write(dir.path().join(table::NAME), "id,group,fold\na,1,0\nb,x,0\n").unwrap();
-    let error = read(dir.path()).unwrap_err();
+    let path = dir.path().join(table::NAME);
+    table::write_table(&path, &rows).unwrap();
+    assert_eq!(table::read_table(&path).unwrap(), rows);
+    std::fs::write(&path, "id,group,fold\na,1,0\nb,x,0\n").unwrap();
+    let error = table::read_table(&path).unwrap_err();
     assert!(error.to_string().contains("line 3") && error.exit_code() == 65, "{error}");
-    assert!(read(&dir.path().join("none")).unwrap_err().to_string().contains("atlas split"));
+    assert!(table::read_table(&dir.path().join("none")).unwrap_err().to_string().contains("atlas split"));
 }

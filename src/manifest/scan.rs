@@ -1,7 +1,7 @@
 //! Looks through the data folders: which samples are complete and labelled, and everything that is not, in one go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use crate::{
     artefact,
     config::Data,
     error::{Error, Result},
-    labels::{Labels, read_table},
+    labels::{Labels, read_ids, read_table},
 };
 
 /// One fault of the data, found by `plan`.
@@ -154,7 +154,7 @@ impl Scan {
     fn test(&mut self, folder: &Path) -> Result<()> {
         let (pictures, submission) = (folder.join("test"), folder.join("sample_submission.csv"));
         let order = match submission.exists() {
-            true => Some(ids(&submission)?),
+            true => Some(read_ids(&submission)?),
             false => {
                 self.warnings.push(format!("{} is missing; the test part is taken in the order of its ids", submission.display()));
                 None
@@ -167,12 +167,7 @@ impl Scan {
         let mut found = self.list("test", &pictures)?.samples;
         let order = order.unwrap_or_else(|| found.keys().cloned().collect());
         let trained: HashSet<String> = self.manifest.samples.iter().map(|s| s.id.clone()).collect();
-        let mut seen = BTreeSet::new();
         for id in order {
-            if !seen.insert(id.clone()) {
-                self.problem("repeated ids", "test", id, submission.display().to_string());
-                continue;
-            }
             match found.remove(&id).map(|files| complete(&pictures, files)) {
                 None => self.problem("ids without images", "test", id, "in sample_submission.csv"),
                 Some(Err(missing)) => self.problem("missing channels", "test", id, missing),
@@ -227,19 +222,4 @@ impl Scan {
         artefact::write(&path, writer.into_inner().map_err(Error::failed)?)?;
         Ok(path)
     }
-}
-
-/// The ids of the first column named Id, in file order.
-fn ids(path: &Path) -> Result<Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(path).map_err(|e| Error::data(path, e))?;
-    let header = reader.headers().map_err(|e| Error::data(path, e))?;
-    let column = header
-        .iter()
-        .position(|h| h.trim().trim_start_matches('\u{feff}') == "Id")
-        .ok_or_else(|| Error::data(path, "expected a column Id; download the file again"))?;
-    let mut ids = Vec::new();
-    for record in reader.records() {
-        ids.extend(record.map_err(|e| Error::data(path, e))?.get(column).map(|id| id.trim().to_string()).filter(|id| !id.is_empty()));
-    }
-    Ok(ids)
 }

@@ -76,6 +76,11 @@ impl Reader {
         &self.tables.phash
     }
 
+    /// By sample, xxh3 of its image.
+    pub fn checksums(&self) -> &[u64] {
+        &self.tables.checksum
+    }
+
     /// Mean of each channel over all pixels, 0 to 255.
     pub fn mean(&self) -> [f64; 4] {
         self.tables.mean

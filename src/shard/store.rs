@@ -85,6 +85,12 @@ impl Store {
         shard.phash()[i]
     }
 
+    /// xxh3 of its image.
+    pub fn checksum(&self, i: usize) -> u64 {
+        let (shard, i) = self.place(i);
+        shard.checksums()[i]
+    }
+
     /// The sample of an id.
     pub fn find(&self, id: &str) -> Option<usize> {
         self.by_id.get(id).copied()

@@ -85,8 +85,8 @@ fn shrunken_lies_between_optimum_and_constant_nearer_to_the_constant_for_rare_cl
 #[test]
 fn cross_fitting_uses_thresholds_that_did_not_see_the_sample() {
     let (p, truth) = made(200, 5, 1e6);
-    let crossed = cross_fitted(Method::Optimum, p.view(), &truth, 4, 1);
     let own: Vec<usize> = (0..truth.len()).collect();
+    let crossed = cross_fitted(Method::Optimum, p.view(), &truth, &own, 4, 1);
     let fold_of = folds::split(&truth, &own, 4, 1, 1);
     for i in 0..truth.len() {
         let rest: Vec<usize> = own.iter().copied().filter(|&j| fold_of[j] != fold_of[i]).collect();

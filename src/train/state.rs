@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use super::data::FoldData;
 use crate::{
     checkpoint::{Checkpoint, Conditions, Folder, State},
-    config::{Config, Train},
+    config::{Config, Keep, Train},
     error::{Error, Result},
     history::Logs,
     infer,
@@ -32,7 +32,7 @@ pub struct Session<'a> {
     pub state: State,
     /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training.
     pub seen_logits: Vec<f32>,
-    /// Loss of each step of the epoch at hand.
+    /// Loss of each step of the epoch at hand; not finite where the step was skipped.
     pub seen_losses: Vec<f32>,
     pub logs: Logs,
     pub folder: Folder,
@@ -42,20 +42,18 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// From the newest checkpoint, else from the start.
-    pub fn start(config: &'a Config, run: &Run, fold: usize, data: &FoldData) -> Result<Self> {
+    /// At the start of a training; writes nothing.
+    pub fn new(config: &'a Config, run: &Run, fold: usize, data: &FoldData) -> Result<Self> {
         let mut train = config.train.clone();
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
         let nhwc = channels_last(train.layout);
         let network = match &config.model.weights {
-            Some(path) if !path.exists() => {
-                return Err(Error::usage(format!(
-                    "model.weights: {} does not exist; `atlas weights import` makes such a file",
-                    path.display()
-                )));
+            Some(path) => {
+                let (network, notes) = Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?;
+                notes.iter().for_each(|note| log::warn!("{}: {note}", path.display()));
+                network
             }
-            Some(path) => Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?.0,
             None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
         };
         let folder = Folder::of(&run.fold(fold));
@@ -72,7 +70,7 @@ impl<'a> Session<'a> {
             conditions: Conditions { threads: config.threads(), channels_last: nhwc, processor: processor() },
             data: data.hash,
         };
-        let mut session = Self {
+        Ok(Self {
             config,
             fold,
             optimizer: Optimizer::new(&train, &network),
@@ -87,13 +85,17 @@ impl<'a> Session<'a> {
             folder,
             started: Instant::now(),
             completed: 0,
-        };
-        match session.folder.newest()? {
-            Some(checkpoint) => session.restore(checkpoint)?,
-            None => session.logs.rewind_metrics(0)?,
+        })
+    }
+
+    /// Goes on from the newest checkpoint, if there is one.
+    pub fn resume(&mut self) -> Result<()> {
+        match self.folder.newest()? {
+            Some(checkpoint) => self.restore(checkpoint)?,
+            None => self.logs.rewind_metrics(0)?,
         }
-        session.completed = session.state.epoch;
-        Ok(session)
+        self.completed = self.state.epoch;
+        Ok(())
     }
 
     /// The batches of an epoch: positions in the store and the keys of their randomness. The last one may be short; one
@@ -134,6 +136,18 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// At the end: writes the weights of the last epoch again where they were lost.
+    ///
+    /// # Errors
+    /// Data, if they are lost and of an earlier epoch.
+    pub fn ensure_weights(&mut self, path: &Path) -> Result<()> {
+        let Err(e) = Checkpoint::read(path) else { return Ok(()) };
+        if self.config.train.keep == Keep::Best && self.state.best.is_none_or(|(_, epoch)| epoch != self.state.epoch) {
+            return Err(Error::data(path, format!("{e}; the weights of the best epoch are lost: train into a new run with --run NAME")));
+        }
+        self.write_weights(path)
+    }
+
     /// Runs `work` with the averaged weights in the network, if there are any.
     pub fn with_average<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let swap = |session: &mut Self| {
@@ -152,6 +166,12 @@ impl<'a> Session<'a> {
         if theirs.data != self.state.data || theirs.spec != self.state.spec {
             return Err(Error::usage(format!(
                 "the checkpoints in {} are of other data (shards, folds.csv) or another network; train into a new run with --run NAME",
+                self.folder.0.display()
+            )));
+        }
+        if theirs.conditions.channels_last != self.state.conditions.channels_last {
+            return Err(Error::usage(format!(
+                "the checkpoints in {} have the other memory layout; set train.layout as in the run's config.toml",
                 self.folder.0.display()
             )));
         }
