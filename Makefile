@@ -1,7 +1,7 @@
 # Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo test test-all check clean
+.PHONY: setup build demo test test-all bench check clean
 
 setup:
 	@containers/setup.sh
@@ -20,6 +20,10 @@ test: setup
 # Everything that takes long or needs Python: other frameworks, repeated kills, whole runs.
 test-all: test
 	tests/all.sh
+
+# What the README quotes; about 15 minutes.
+bench: build
+	benches/recipes.sh work/recipes.csv
 
 check: setup
 	cargo fmt --check
