@@ -49,6 +49,11 @@ impl Common {
     }
 }
 
+/// A file that the command line names must be there.
+pub fn must_exist(option: &str, path: &std::path::Path) -> Result<()> {
+    if path.exists() { Ok(()) } else { Err(Error::usage(format!("{option} {}: there is no such file", path.display()))) }
+}
+
 /// Which share of the shards a task of an array job does.
 #[derive(clap::Args, Clone, Default)]
 pub struct Tasks {

@@ -6,7 +6,7 @@ use atlas::{
     dedup::{report, search, table},
 };
 
-use crate::common::Common;
+use crate::common::{Common, must_exist};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
@@ -38,6 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build().map_err(Error::failed)?;
     if let (Some(hashes), Some(out)) = (&args.hashes, &args.out) {
+        must_exist("--hashes", hashes)?;
         let (ids, hashes) = table::read(hashes)?;
         let first = threads.install(|| search::groups(&hashes, config.dedup.radius));
         table::write(out, &ids, &first)?;

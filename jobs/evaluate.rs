@@ -10,6 +10,8 @@ use atlas::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::common::must_exist;
+
 /// Score predictions against the truth: macro F1, micro F1, mean average precision, figures per class
 ///
 /// Reads a submission (CSV Id,Predicted) or probabilities [n, 28] (CSV of an id and 28 columns, .npy of any numeric type,
@@ -48,6 +50,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let methods = methods(args.fit.as_deref())?;
+    must_exist("--predictions", &args.predictions)?;
+    must_exist("--truth", &args.truth)?;
     let threshold: f64 = args.threshold.parse().ok().filter(|t: &f64| t.is_finite()).ok_or_else(|| {
         Error::usage(format!("--threshold {}: expected a number, such as 0.5", args.threshold))
     })?;

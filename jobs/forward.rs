@@ -9,7 +9,7 @@ use atlas::{
 use serde_json::json;
 use tch::{Device, Kind};
 
-use crate::common::Common;
+use crate::common::{Common, must_exist};
 
 /// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits` [n, classes]
 ///
@@ -34,6 +34,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     tch::set_num_threads(config.threads() as i32);
     let device = Device::cuda_if_available();
+    must_exist("--weights", &args.weights)?;
+    must_exist("--input", &args.input)?;
     let weights = Weights::open(&args.weights)?;
     let spec = weights.spec();
     let (mut tensors, _) = weights::read(&args.input)?;

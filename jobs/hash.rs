@@ -9,7 +9,7 @@ use atlas::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, must_exist};
 
 /// Print the perceptual hashes of pictures
 ///
@@ -34,6 +34,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let limit = config.preprocess.max_pixels_side;
     if args.stack && !args.files.len().is_multiple_of(4) {
         return Err(Error::usage(format!("--stack takes files by four (red, green, blue, yellow); there are {}", args.files.len())).into());
+    }
+    for file in &args.files {
+        must_exist("FILE", file)?;
     }
     let load = |path: &Path| Encoded::read(path, limit)?.luma();
     let one = |files: &[PathBuf]| -> atlas::Result<Plane> {

@@ -11,7 +11,7 @@ use atlas::{
     shard::Store,
 };
 
-use crate::common::Common;
+use crate::common::{Common, must_exist};
 
 /// Split the training samples into stratified folds, groups kept whole
 ///
@@ -42,13 +42,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let bare = args.labels.zip(args.out);
     let is_bare = bare.is_some();
     let (samples, out) = match bare {
-        Some((table, out)) => (from_table(&table, config.split.groups)?, out),
+        Some((table, out)) => {
+            must_exist("--labels", &table)?;
+            (from_table(&table, config.split.groups)?, out)
+        }
         None => (from_work(work, config.split.groups)?, work.join(table::NAME)),
     };
     let folds = config.split.folds;
     let groups = samples.groups.iter().max().map_or(0, |g| g + 1);
-    if groups < folds {
-        return Err(Error::failed(format!("{groups} groups do not fill {folds} folds; lower split.folds or split.groups")).into());
+    let needed = if config.split.method == SplitMethod::Folds { folds } else { 2 };
+    if groups < needed {
+        let what = format!("the {} samples form {groups} groups, and {needed} are needed: more data, fewer split.folds or finer split.groups", samples.ids.len());
+        return Err(Error::data(&out, what).into());
     }
     let (fold_of, share) = draw(&samples, &config.split);
     let members: Vec<Vec<usize>> = (0..folds).map(|f| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&f)).collect()).collect();

@@ -4,13 +4,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{Error, Result, checkpoint::Checkpoint, shard};
+use atlas::{
+    Error, Result,
+    checkpoint::Checkpoint,
+    predictions::Predictions,
+    shard,
+    weights::{self, Weights},
+};
 use rayon::prelude::*;
 use serde_json::json;
 
 use crate::common::Common;
 
-/// Check that shards and checkpoints are whole, against their checksums
+/// Check that shards, checkpoints, weights and predictions are whole
 ///
 /// Reads the files named, and in folders all files of a known kind (.h5, .safetensors). Writes nothing; prints one line per file, `ok`
 /// or what is wrong and where. Exit code 65 where one is broken.
@@ -71,7 +77,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     if files.len() == before {
-        return Err(Error::data(path, "there is nothing to verify in this folder; expected shards (.h5) or checkpoints (.safetensors)"));
+        return Err(Error::data(path, "there is nothing to verify in this folder; expected .h5 or .safetensors files"));
     }
     Ok(())
 }
@@ -82,16 +88,24 @@ fn kind(path: &Path) -> Option<&str> {
 
 /// What a whole file holds.
 fn check(path: &Path) -> Result<String> {
+    let is_in = |folder: &str| path.parent().and_then(Path::file_name).is_some_and(|n| n == folder);
     match kind(path) {
+        // Told by the place, since HDF5 itself must not be asked about a shard that may be damaged: it can loop on one.
+        Some("h5") if is_in("predictions") || path.file_name().is_some_and(|n| n == "validation.h5") => {
+            Ok(format!("predictions of {} samples", Predictions::read(path)?.ids.len()))
+        }
         Some("h5") => {
             let shard = shard::Reader::open(path)?;
             shard.verify()?;
             Ok(format!("{} samples of {} pixels a side", shard.len(), shard.size()))
         }
+        Some("safetensors") if weights::read(path)?.1.contains_key("arch") => {
+            Ok(format!("weights of {}", Weights::open(path)?.spec().arch))
+        }
         Some("safetensors") => {
             let state = Checkpoint::read(path)?.state;
             Ok(format!("{} after epoch {}, step {}", state.spec.arch, state.epoch, state.step))
         }
-        _ => Err(Error::data(path, "not a kind of file that can be verified; expected a shard (.h5) or a checkpoint (.safetensors)")),
+        _ => Err(Error::data(path, "not a kind of file that can be verified; expected .h5 or .safetensors")),
     }
 }

@@ -8,7 +8,7 @@ use atlas::{
 use serde_json::json;
 use tch::Device;
 
-use crate::common::Common;
+use crate::common::{Common, must_exist};
 
 /// Bring weights in and out: state dicts of Cadene's and timm's SE-ResNeXt networks as safetensors
 ///
@@ -77,6 +77,7 @@ impl Import {
     fn run(self) -> anyhow::Result<()> {
         let Files { file, output, common } = &self.files;
         let config = common.config()?;
+        must_exist("FILE", file)?;
         let weights = Weights::open(file)?;
         let mut spec = weights.spec().clone();
         spec.channels = self.channels.unwrap_or(spec.channels);
@@ -105,6 +106,7 @@ impl Import {
 impl Files {
     fn export(self) -> anyhow::Result<()> {
         let Self { file, output, common } = &self;
+        must_exist("FILE", file)?;
         let weights = Weights::open(file)?;
         let (network, _) = weights.network(weights.spec(), 0, false, Device::Cpu)?;
         let notes = weights::export(output, &network)?;

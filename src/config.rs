@@ -61,7 +61,7 @@ pub struct Preprocess {
     pub max_bad_fraction: f64,
     /// Largest width or height in pixels that is decoded; more is refused before memory is taken.
     pub max_pixels_side: u32,
-    /// Tasks of the array job; `plan` writes it into the manifest.
+    /// Tasks of the array job; `plan` writes the number into plan.json.
     pub tasks: usize,
 }
 

@@ -154,6 +154,7 @@ impl Loader {
                 let mut maker = Maker::new(&*store, &work.1);
                 while let Some(index) = shared.begin(count, ahead + threads) {
                     let made = catch_unwind(AssertUnwindSafe(|| maker.batch(&work.0[index], || shared.lock().stop)));
+                    // In the program a panic has ended the process before (jobs/common.rs); here no consumer waits for ever.
                     let made = made.unwrap_or_else(|panic| {
                         // What the panic left behind in the buffers is not used again.
                         maker = Maker::new(&*store, &work.1);
@@ -199,12 +200,6 @@ impl Iterator for Loader {
             batch.waited = started.elapsed();
         }
         Some(made)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let state = self.shared.lock();
-        let left = self.batches - state.taken;
-        (if state.stop { 0 } else { left.min(1) }, Some(left))
     }
 }
 

@@ -18,7 +18,6 @@ pub enum Use {
     Init = 4,
     Split = 5,
     Synth = 6,
-    Fit = 7,
 }
 
 /// The generator of one (use, seed, epoch, index).

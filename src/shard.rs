@@ -32,24 +32,6 @@ pub fn path(work: &Path, part: Part, number: usize) -> PathBuf {
     work.join("shards").join(format!("{}-{number:05}.h5", part.name()))
 }
 
-/// The shards of a part that exist in a work folder, in order.
-pub fn paths(work: &Path, part: Part) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(work.join("shards"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| {
-            e.file_name()
-                .to_str()
-                .and_then(|n| n.strip_prefix(part.name())?.strip_prefix('-')?.strip_suffix(".h5"))
-                .is_some_and(|n| n.parse::<usize>().is_ok())
-        })
-        .map(|e| e.path())
-        .collect();
-    paths.sort();
-    paths
-}
-
 /// Everything in a shard but its pixels.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Tables {

@@ -90,6 +90,9 @@ fn a_bad_file_is_named_and_the_others_are_hashed() {
     assert_eq!(out.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&out.stderr).contains("page.jpg: neither PNG nor JPEG nor TIFF; it starts with `<html>404</html>`"));
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
+    let gone = atlas(&["hash", good.to_str().unwrap(), "/nowhere.png"]);
+    assert_eq!(gone.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("/nowhere.png: there is no such file"));
     assert_eq!(atlas(&["hash", "--stack", good.to_str().unwrap()]).status.code(), Some(2));
     let json = atlas(&["hash", "--json", good.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -83,6 +83,19 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
     );
     assert_eq!(differing(&files(&run), &made), [""; 0], "what was lost comes back as it was");
 
+    // Every file of the run and of the work folder is whole; a damaged one of each kind is named.
+    let work = small.path("work");
+    succeeds(&small.atlas(&["verify", &work, run.to_str().unwrap()]).output().unwrap());
+    let damaged =
+        [run.join("predictions/test-00000.h5"), run.join("fold_0/validation.h5"), run.join("fold_0/model_checkpoints/best.safetensors")];
+    for path in damaged.iter().chain([&Path::new(&work).join("shards/train-00000.h5")]) {
+        let whole = fs::read(path).unwrap();
+        fs::write(path, &whole[..whole.len() / 2]).unwrap();
+        let out = small.atlas(&["verify", path.to_str().unwrap()]).output().unwrap();
+        assert!(out.status.code() == Some(65) && stderr(&out).contains(path.to_str().unwrap()), "{}", stderr(&out));
+        fs::write(path, whole).unwrap();
+    }
+
     // Scores of the same answer by `evaluate`, which reads the submission, and by hand.
     let truth = small.path("data/truth.csv");
     let out =
@@ -312,5 +325,19 @@ fn what_is_missing_is_named_with_the_job_to_run() {
     fails(&["train", "--fold", "0", "--set", "split.folds=1"], 2, &["split.folds", "at least 2"]);
     fails(&["train", "--fold", "0", "--run", "../up"], 2, &["../up"]);
     fails(&["submit", "--run", "none"], 2, &["no run none"]);
+    fails(&["split", "--set", "split.folds=90"], 65, &["folds.csv", "groups, and 90 are needed"]);
+    for words in [
+        &["evaluate", "--predictions", "/nowhere", "--truth", "/nowhere"][..],
+        &["forward", "--weights", "/nowhere", "--input", "/nowhere", "--output", "/tmp/x"],
+        &["weights", "import", "/nowhere", "--output", "/tmp/x"],
+        &["split", "--labels", "/nowhere", "--out", "/tmp/x"],
+        &["dedup", "--hashes", "/nowhere", "--out", "/tmp/x"],
+    ] {
+        let out = small.atlas(words).output().unwrap();
+        assert!(out.status.code() == Some(2) && stderr(&out).contains("/nowhere: there is no such file"), "{words:?}: {}", stderr(&out));
+    }
+    // A wrong key of the training is said before the data are looked at.
+    let out = small.run(&["run", "--set", "model.arch=resnet18"]);
+    assert!(out.status.code() == Some(2) && stderr(&out).lines().count() == 1, "{}", stderr(&out));
     fails(&["train", "--fold", "0", "--set", "train.epoch=3"], 2, &["did you mean `epochs`"]);
 }

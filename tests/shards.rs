@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 use atlas::{
     labels::Labels,
     manifest::{Manifest, Part},
-    shard::{Entry, Reader, Store, Writer, path, paths},
+    shard::{Entry, Reader, Store, Writer, path},
 };
 
 #[path = "data_in/made.rs"]
@@ -154,7 +154,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
     }
     let test = Store::open(&set.work(), Part::Test).unwrap();
     assert_eq!((test.id(0), test.id(1), test.labels(0).is_empty()), ("test-001", "test-000", true));
-    assert_eq!(paths(&set.work(), Part::Train), (0..3).map(|i| path(&set.work(), Part::Train, i)).collect::<Vec<_>>());
+    assert!((0..3).all(|i| path(&set.work(), Part::Train, i).exists()) && !path(&set.work(), Part::Train, 3).exists());
 
     // A manifest with another label: the shards no longer belong to it.
     let mut manifest = Manifest::read(&set.work()).unwrap();

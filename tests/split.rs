@@ -110,7 +110,7 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
     assert!(times.contains(&0));
 
     let (code, _, err) = split(&labels, &out, &["split.groups=antibody", "split.folds=4"]);
-    assert!(code == 1 && err.contains("3 groups do not fill 4 folds"), "{code}: {err}");
+    assert!(code == 65 && err.contains("form 3 groups, and 4 are needed"), "{code}: {err}");
     let (code, _, err) = split(&labels, &out, &["split.groups=wells"]);
     assert!(code == 2 && err.contains("did you mean `well`"), "{code}: {err}");
     fs::write(&labels, "Id,Target\na,1\na,2\n").unwrap();

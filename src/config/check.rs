@@ -2,25 +2,29 @@
 
 use super::Config;
 
-/// A key whose value is out of range, and what was expected.
+/// A key (or several) whose value is out of range, and what was expected.
 pub(super) struct Fault {
-    pub key: &'static str,
+    pub key: String,
     pub want: &'static str,
 }
 
 impl Config {
     /// The first key that is out of range.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        let fail = |key, want| Err(Fault { key, want });
+        if let Some(key) = not_finite("", &toml::Value::try_from(self).expect("plain data with string keys")) {
+            return Err(Fault { key, want: "a finite number" });
+        }
+        let fail = |key: &str, want| Err(Fault { key: key.into(), want });
         let share = |x: f64| (0.0..=1.0).contains(&x);
-        let (p, a, t) = (&self.preprocess, &self.augment, &self.train);
+        let (p, a, t, l) = (&self.preprocess, &self.augment, &self.train, &self.train.loss);
         match () {
-            () if self.threads == Some(0) => fail("threads", "at least 1"),
+            () if self.threads.is_some_and(|n| !(1..=4096).contains(&n)) => fail("threads", "from 1 to 4096"),
             () if !(16..=8192).contains(&p.size) => fail("preprocess.size", "from 16 to 8192 pixels"),
             () if p.shard_samples == 0 => fail("preprocess.shard_samples", "at least 1"),
             () if p.tasks == 0 => fail("preprocess.tasks", "at least 1"),
             () if !share(p.max_bad_fraction) => fail("preprocess.max_bad_fraction", "from 0 to 1"),
             () if self.dedup.radius > 64 => fail("dedup.radius", "from 0 to 64 bits"),
+            () if !(-1.0..=1.0).contains(&self.dedup.min_correlation) => fail("dedup.min_correlation", "from -1 to 1"),
             () if self.split.folds < 2 => fail("split.folds", "at least 2"),
             () if !(self.split.holdout > 0.0 && self.split.holdout < 1.0) => fail("split.holdout", "between 0 and 1"),
             () if !(1..=2).contains(&self.split.order) => fail("split.order", "1 or 2"),
@@ -31,6 +35,10 @@ impl Config {
                 fail("augment.rot90, augment.flip, augment.brightness_contrast and augment.elastic", "probabilities from 0 to 1")
             }
             () if !(0.0..=1.0).contains(&a.contrast) => fail("augment.contrast", "from 0 to 1"),
+            () if !(0.0..=10.0).contains(&a.brightness) => fail("augment.brightness", "from 0 to 10"),
+            () if !(0.0..=256.0).contains(&a.elastic_affine) => fail("augment.elastic_affine", "from 0 to 256 pixels"),
+            () if !(0.0..=10_000.0).contains(&a.elastic_alpha) => fail("augment.elastic_alpha", "from 0 to 10000 pixels"),
+            () if !(0.0..=1000.0).contains(&a.elastic_sigma) => fail("augment.elastic_sigma", "from 0 to 1000 pixels"),
             () if t.epochs == 0 => fail("train.epochs", "at least 1"),
             () if t.batch < 2 => fail("train.batch", "at least 2 (batch norm needs two samples)"),
             () if t.micro_batch == 1 => fail("train.micro_batch", "0 (the whole batch) or at least 2 (batch norm needs two samples)"),
@@ -40,13 +48,35 @@ impl Config {
                 fail("train.momentum, train.beta2, train.momentum_max, train.momentum_min and train.ema", "from 0 to below 1")
             }
             () if !(t.pct_start > 0.0 && t.pct_start < 1.0) => fail("train.pct_start", "between 0 and 1"),
+            () if t.milestones.iter().any(|&m| m < 0.0) => fail("train.milestones", "epochs from 0 on"),
+            () if !(t.gamma > 0.0 && t.gamma <= 1.0) => fail("train.gamma", "above 0 and at most 1"),
+            () if t.clip < 0.0 => fail("train.clip", "at least 0 (0: no clipping)"),
+            () if !(0.0..=2.0).contains(&t.balance) => fail("train.balance", "from 0 to 2"),
+            () if t.max_samples == 1 => fail("train.max_samples", "0 (all) or at least 2"),
             () if t.validate_every == 0 => fail("train.validate_every", "at least 1"),
             () if t.div < 1.0 || t.final_div < 1.0 => fail("train.div and train.final_div", "at least 1"),
             () if self.predict.batch == 0 => fail("predict.batch", "at least 1"),
-            () if [t.loss.bce, t.loss.focal, t.loss.lovasz, t.loss.soft_f1].iter().all(|&w| w <= 0.0) => {
+            () if [l.bce, l.focal, l.lovasz, l.soft_f1].iter().any(|&w| w < 0.0) => {
+                fail("train.loss.bce, train.loss.focal, train.loss.lovasz and train.loss.soft_f1", "at least 0")
+            }
+            () if !(0.0..=1.0).contains(&l.focal_alpha) => fail("train.loss.focal_alpha", "from 0 to 1"),
+            () if !(0.0..=10.0).contains(&l.focal_gamma) => fail("train.loss.focal_gamma", "from 0 to 10"),
+            () if [l.bce, l.focal, l.lovasz, l.soft_f1].iter().all(|&w| w <= 0.0) => {
                 fail("train.loss", "a sum with at least one positive weight")
             }
             () => Ok(()),
         }
+    }
+}
+
+/// The first key, dotted, whose value is an infinity or no number.
+fn not_finite(at: &str, value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Float(f) if !f.is_finite() => Some(at.into()),
+        toml::Value::Array(values) => values.iter().find_map(|v| not_finite(at, v)),
+        toml::Value::Table(table) => {
+            table.iter().find_map(|(key, v)| not_finite(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, v))
+        }
+        _ => None,
     }
 }

@@ -27,7 +27,7 @@ impl Config {
         config.check().map_err(|fault| {
             let to_blame = |set: &&String| {
                 let key = set.split('=').next().unwrap_or_default().trim();
-                fault.key.contains(key) || fault.want.contains(key) || key.starts_with(fault.key)
+                fault.key.contains(key) || fault.want.contains(key) || key.starts_with(&fault.key)
             };
             let source = match (sets.iter().rev().find(to_blame), file) {
                 (Some(set), _) => format!("--set {set}: "),
@@ -180,7 +180,23 @@ mod tests {
         assert_eq!(message("[train]\nepochs = 0\n", &["threads=3"]), "c.toml: train.epochs must be at least 1");
         assert_eq!(message("", &["augment.resize=64", "augment.crop=48"]), "ok");
         assert!(message("", &["augment.crop=2000", "threads=2"]).starts_with("--set augment.crop=2000: augment.crop must be from 32"));
-        assert_eq!(message("", &["threads=0"]), "--set threads=0: threads must be at least 1");
+        for set in [
+            "threads=0",
+            "threads=2147483648",
+            "train.lr=inf",
+            "train.div=nan",
+            "train.milestones=[nan]",
+            "augment.elastic_sigma=1e12",
+            "train.balance=1000",
+            "train.loss.bce=-1",
+            "train.clip=-1",
+            "dedup.min_correlation=2",
+            "train.max_samples=1",
+        ] {
+            let key = set.split('=').next().unwrap();
+            let said = message("", &[set]);
+            assert!(said.starts_with(&format!("--set {set}: ")) && said[set.len()..].contains(key) && said.contains(" must be "), "{said}");
+        }
         assert_eq!(message("", &["train.precision=bf17"]), "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?");
         assert!(message("", &["train.epochs"]).contains("expected key=value"));
     }

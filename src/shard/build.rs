@@ -107,9 +107,8 @@ impl<'a> Builder<'a> {
             return Ok(Outcome { built: false, samples: samples.len() - count(&bad), bad });
         }
         let mut writer = Writer::create(&path, plan.part, samples.len(), size)?;
-        let threads = rayon::current_num_threads();
-        let memory = Memory::new((96 << 20).max(threads as u64 * (24 << 20)));
-        let batch = (BATCH / (size * size * 4)).max(threads);
+        let memory = self.memory();
+        let batch = (BATCH / (size * size * 4)).max(rayon::current_num_threads());
         let (mut bad, mut good) = (Vec::new(), 0);
         for batch in samples.chunks(batch) {
             let load = |sample| {
@@ -135,6 +134,11 @@ impl<'a> Builder<'a> {
         self.refuse(unit, &bad, allowed)?;
         writer.finish(self.hash)?;
         Ok(Outcome { built: true, samples: good, bad })
+    }
+
+    /// What all threads together may take for decoding.
+    fn memory(&self) -> Memory {
+        Memory::new((96 << 20).max(rayon::current_num_threads() as u64 * (24 << 20)))
     }
 
     /// Fails where more samples are bad than `allowed`, naming the first files.
@@ -166,6 +170,12 @@ impl<'a> Builder<'a> {
             let left: HashSet<&str> = bad.iter().map(|b| b.id.as_str()).collect();
             if !samples.iter().map(|s| &s.id).filter(|id| !left.contains(id.as_str())).eq(reader.ids()) {
                 log::info!("{} does not fit its quarantine list; made again", path.display());
+                return Ok(None);
+            }
+            // Files may have been mended since, or the limits raised.
+            let memory = self.memory();
+            if samples.iter().any(|s| left.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()) {
+                log::info!("{} lacks samples that can be read now; made again", path.display());
                 return Ok(None);
             }
             reader.verify()?;
