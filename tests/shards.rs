@@ -2,9 +2,15 @@
 use std::{fs, path::Path};
 
 use atlas::{
+    checkpoint::{Checkpoint, Conditions, State},
+    config::Config,
     labels::Labels,
     manifest::{Manifest, Part},
+    model::{Network, Spec},
+    normalize::Normalization,
+    predictions::Predictions,
     shard::{Entry, Reader, Store, Writer, path},
+    weights,
 };
 
 #[path = "data_in/made.rs"]
@@ -125,6 +131,62 @@ fn broken_shards_are_named_with_what_to_do() {
     fails(&atlas(&["verify", "/nowhere"]), 2, &["/nowhere does not exist"]);
     let notes = set.path("train.csv");
     fails(&atlas(&["verify", notes.to_str().unwrap()]), 65, &["train.csv", "not a kind of file"]);
+}
+
+/// Names and folders that say nothing, so that the content must.
+#[test]
+fn verify_knows_every_kind_by_its_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    write(&file("a.h5"), Part::Train, 2, 2, 8);
+    let ids = (0..40).map(|i| format!("id{i}")).collect();
+    Predictions { ids, probabilities: ndarray::Array2::from_elem((40, 28), 0.5) }.write(&file("b.h5"), 1).unwrap();
+    let mut model = Config::default().model;
+    model.arch = "se_resnext14_32x4d".into();
+    let spec = Spec::of(&model);
+    weights::save(&file("c.safetensors"), &Network::new(&spec, 0, false, tch::Device::Cpu).unwrap(), &weights::Metadata::new()).unwrap();
+    let state = State {
+        spec,
+        normalization: Normalization::unit(),
+        epoch: 1,
+        step_in_epoch: 0,
+        step: 3,
+        optimizer_steps: 3,
+        skipped: 0,
+        best: None,
+        history: vec![],
+        conditions: Conditions { threads: 1, channels_last: false, processor: "p".into() },
+        data: 5,
+    };
+    let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
+    Checkpoint { state, tensors }.write(&file("d.safetensors")).unwrap();
+
+    let verify = || atlas(&["verify", dir.path().to_str().unwrap()]);
+    let out = verify();
+    succeeds(&out);
+    let text = String::from_utf8(out.stdout).unwrap();
+    let said: Vec<&str> = text.lines().map(|l| l.rsplit_once(": ").unwrap().1).collect();
+    let [shard, predictions] = ["2 samples of 8 pixels a side", "predictions of 40 samples"];
+    assert_eq!(said, [shard, predictions, "weights of se_resnext14_32x4d", "se_resnext14_32x4d after epoch 1, step 3"]);
+
+    let wrong = [
+        ("a.h5", "delete it and run `atlas preprocess` again"),
+        ("b.h5", "not an HDF5 file, or damaged"),
+        ("c.safetensors", "expected a complete safetensors file"),
+        ("d.safetensors", "expected a complete safetensors file"),
+    ];
+    for (name, says) in wrong {
+        let whole = fs::read(file(name)).unwrap();
+        fs::write(file(name), &whole[..whole.len() - 40]).unwrap();
+        let out = verify();
+        fails(&out, 65, &[name, says]);
+        assert_eq!(String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(), 3, "the others are whole");
+        fs::write(file(name), &whole).unwrap();
+    }
+    let mut bytes = fs::read(file("d.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(file("d.safetensors"), bytes).unwrap();
+    fails(&verify(), 65, &["d.safetensors", "does not match its checksum"]);
 }
 
 #[test]
