@@ -157,6 +157,17 @@ fn bad_files_are_left_out_up_to_the_limit() {
     fs::write(&bad, good).unwrap();
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
     assert_eq!((&result["built"], &result["samples"]), (&1.into(), &9.into()));
+    assert!(quarantined(&set.work(), 0).unwrap().is_empty());
+    assert!(Store::open(&set.work(), Part::Train).unwrap().find("train-003").is_some());
+    // So is one that was too large, once larger ones are allowed.
+    for c in CHANNELS {
+        made::png(&set.path(&format!("train/train-005_{c}.png")), 64, &made::pattern(64, 1));
+    }
+    fs::remove_file(set.work().join("shards/train-00001.h5")).unwrap();
+    let preprocess = |max: &str| set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2", "--set", max])["samples"].clone();
+    assert_eq!(preprocess("preprocess.max_pixels_side=48"), 8);
+    assert_eq!(quarantined(&set.work(), 1).unwrap().len(), 4);
+    assert_eq!(preprocess("preprocess.max_pixels_side=64"), 9);
 }
 
 #[test]
