@@ -49,9 +49,15 @@ impl Common {
     }
 }
 
-/// A file that the command line names must be there.
+/// A file that the command line names must be there, and be a file.
 pub fn must_exist(option: &str, path: &std::path::Path) -> Result<()> {
-    if path.exists() { Ok(()) } else { Err(Error::usage(format!("{option} {}: there is no such file", path.display()))) }
+    let what = match std::fs::metadata(path) {
+        Ok(m) if m.is_dir() => "this is a folder; name a file".into(),
+        Ok(_) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => "there is no such file".into(),
+        Err(e) => format!("cannot look at it: {e}"),
+    };
+    Err(Error::usage(format!("{option} {}: {what}", path.display())))
 }
 
 /// Which share of the shards a task of an array job does.

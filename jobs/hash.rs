@@ -35,10 +35,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.stack && !args.files.len().is_multiple_of(4) {
         return Err(Error::usage(format!("--stack takes files by four (red, green, blue, yellow); there are {}", args.files.len())).into());
     }
-    for file in &args.files {
-        must_exist("FILE", file)?;
-    }
-    let load = |path: &Path| Encoded::read(path, limit)?.luma();
+    let load = |path: &Path| {
+        must_exist("FILE", path)?;
+        Encoded::read(path, limit)?.luma()
+    };
     let one = |files: &[PathBuf]| -> atlas::Result<Plane> {
         let [red, green, blue, yellow] = files else { return load(&files[0]) };
         load(yellow)?; // it has no say in the hash, but a stack without it is none
@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let files: Vec<_> = args.files.chunks(if args.stack { 4 } else { 1 }).collect();
         files.into_par_iter().map(|f| (&f[0], one(f).map(|p| (phash(&p), ahash(&p))))).collect()
     });
-    let (mut rows, mut failed) = (Vec::new(), None);
+    let (mut rows, mut failed) = (Vec::new(), None::<Error>);
     for (path, result) in hashes {
         match result {
             Ok((p, a)) if args.common.json => {
@@ -59,7 +59,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Ok((p, a)) => println!("{p:016x} {a:016x} {}", path.display()),
             Err(e) => {
                 log::warn!("{e}");
-                failed = failed.or(Some(e));
+                // A file that is there and broken weighs more than a path mistyped.
+                failed = failed.filter(|first| first.exit_code() != 2 || e.exit_code() == 2).or(Some(e));
             }
         }
     }

@@ -41,19 +41,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let work = &config.paths.work;
     let bare = args.labels.zip(args.out);
     let is_bare = bare.is_some();
-    let (samples, out) = match bare {
-        Some((table, out)) => {
-            must_exist("--labels", &table)?;
-            (from_table(&table, config.split.groups)?, out)
-        }
-        None => (from_work(work, config.split.groups)?, work.join(table::NAME)),
+    let (input, out) = bare.unwrap_or_else(|| (Manifest::path(work), work.join(table::NAME)));
+    let samples = if is_bare {
+        must_exist("--labels", &input)?;
+        from_table(&input, config.split.groups)?
+    } else {
+        from_work(work, config.split.groups)?
     };
     let folds = config.split.folds;
     let groups = samples.groups.iter().max().map_or(0, |g| g + 1);
     let needed = if config.split.method == SplitMethod::Folds { folds } else { 2 };
     if groups < needed {
-        let what = format!("the {} samples form {groups} groups, and {needed} are needed: more data, fewer split.folds or finer split.groups", samples.ids.len());
-        return Err(Error::data(&out, what).into());
+        let n = samples.ids.len();
+        let fewer = (groups >= 2).then(|| format!("lower split.folds to {groups}, "));
+        let finer = (n >= needed).then_some("set split.groups=none, ");
+        let ways = fewer.unwrap_or_default() + finer.unwrap_or_default();
+        let name = out.display();
+        return Err(Error::data(&input, format!("its {n} samples form {groups} groups, and {needed} are needed for {name}: {ways}add data")).into());
     }
     let (fold_of, share) = draw(&samples, &config.split);
     let members: Vec<Vec<usize>> = (0..folds).map(|f| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&f)).collect()).collect();

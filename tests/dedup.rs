@@ -237,6 +237,8 @@ fn the_bare_table_gives_groups_and_names_what_is_wrong() {
     fs::write(&table, "id,red,green,blue,yellow\na,0,0,0\n").unwrap();
     let (code, _, err) = atlas(&["dedup", "--hashes", &table, "--out", &out]);
     assert!(code == 65 && err.contains("line 2"), "{code}: {err}");
+    let (code, _, err) = atlas(&["dedup", "--hashes", &file("none.csv"), "--out", &out]);
+    assert!(code == 2 && err.contains("--hashes") && err.contains("none.csv: there is no such file"), "{code}: {err}");
     let (code, _, err) = atlas(&["dedup", "--hashes", &table]);
     assert!(code == 2 && err.contains("--out"), "{code}: {err}");
     let (code, _, err) = atlas(&["dedup", "--set", "dedup.radius=65"]);

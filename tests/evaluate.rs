@@ -131,4 +131,10 @@ fn what_does_not_fit_is_named() {
     assert!(code == 65 && err.contains("ends inside its header"), "{err}");
     fs::write(file("empty.csv"), "Id,Target\n").unwrap();
     assert_eq!(evaluate(&file("p.csv"), &file("empty.csv"), &[]).0, 65);
+    for (predictions, truth, says) in
+        [("none.csv", "truth.csv", "--predictions"), ("p.csv", "none.csv", "--truth"), ("p.csv", "", "this is a folder")]
+    {
+        let (code, _, err) = evaluate(&file(predictions), &file(truth), &[]);
+        assert!(code == 2 && err.contains(says), "{code}: {err}");
+    }
 }

@@ -90,9 +90,14 @@ fn a_bad_file_is_named_and_the_others_are_hashed() {
     assert_eq!(out.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&out.stderr).contains("page.jpg: neither PNG nor JPEG nor TIFF; it starts with `<html>404</html>`"));
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
-    let gone = atlas(&["hash", good.to_str().unwrap(), "/nowhere.png"]);
-    assert_eq!(gone.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&gone.stderr).contains("/nowhere.png: there is no such file"));
+    // A missing one too; where that is all, the command line is to blame.
+    for (bad, code, says) in [(None, 2, "atlas: FILE /nowhere.png: there is no such file"), (Some(&bad), 65, "page.jpg: neither PNG")] {
+        let files = ["/nowhere.png", good.to_str().unwrap()].into_iter().chain(bad.map(|b| b.to_str().unwrap()));
+        let out = atlas(&["hash"].into_iter().chain(files).collect::<Vec<_>>());
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(code) && text.lines().last().unwrap().contains(says), "{text}");
+        assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
+    }
     assert_eq!(atlas(&["hash", "--stack", good.to_str().unwrap()]).status.code(), Some(2));
     let json = atlas(&["hash", "--json", good.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

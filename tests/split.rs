@@ -109,8 +109,25 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
     assert_eq!((times.len(), times.iter().sum::<usize>()), (60, 48));
     assert!(times.contains(&0));
 
-    let (code, _, err) = split(&labels, &out, &["split.groups=antibody", "split.folds=4"]);
-    assert!(code == 65 && err.contains("form 3 groups, and 4 are needed"), "{code}: {err}");
+    // Too few groups: the table is named, and only what can be done is advised.
+    let many = fs::read(&labels).unwrap();
+    let few = b"Id,Target\n10_7_A0_0,0\n10_7_A0_1,1\n11_7_A0_0,1\n".to_vec();
+    let one = b"Id,Target\n10_7_A0_0,0\n".to_vec();
+    for (table, method, level, says) in [
+        (&many, "folds", "antibody", "60 samples form 3 groups, and 4 are needed"),
+        (&many, "folds", "antibody", ": lower split.folds to 3, set split.groups=none, add data\n"),
+        (&few, "folds", "well", ": lower split.folds to 2, add data\n"),
+        (&one, "shuffle", "well", "form 1 groups, and 2 are needed"),
+        (&one, "folds", "none", "folds.csv: add data\n"),
+    ] {
+        fs::write(&labels, table).unwrap();
+        let sets = [&format!("split.groups={level}"), &format!("split.method={method}"), "split.folds=4"];
+        let (code, _, err) = split(&labels, &out, &sets);
+        assert!(code == 65 && err.contains(says) && err.contains("labels.csv: its"), "{code}: {err}");
+    }
+    fs::write(&labels, &few).unwrap();
+    assert_eq!(split(&labels, &out, &["split.method=shuffle", "split.folds=4"]).0, 0, "two groups suffice");
+    fs::write(&labels, &many).unwrap();
     let (code, _, err) = split(&labels, &out, &["split.groups=wells"]);
     assert!(code == 2 && err.contains("did you mean `well`"), "{code}: {err}");
     fs::write(&labels, "Id,Target\na,1\na,2\n").unwrap();
@@ -119,5 +136,5 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
     fs::write(&labels, "Id,Target\n").unwrap();
     assert_eq!(split(&labels, &out, &[]).0, 65);
     let (code, _, err) = split(&dir.path().join("none.csv"), &out, &[]);
-    assert!(code != 0 && err.contains("none.csv"), "{err}");
+    assert!(code == 2 && err.contains("--labels") && err.contains("none.csv: there is no such file"), "{code}: {err}");
 }

@@ -154,6 +154,17 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
     let half = folder.path().join("half.safetensors");
     std::fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
     assert!(text(&import(&half, &[]).code(65).get_output().stderr).contains("half.safetensors"));
+    let none = folder.path().join("none.safetensors");
+    let (file_arg, none_arg) = (file.to_str().unwrap(), none.to_str().unwrap());
+    for (words, option) in [
+        (["weights", "import", none_arg].as_slice(), "FILE"),
+        (&["weights", "export", none_arg], "FILE"),
+        (&["forward", "--weights", none_arg, "--input", file_arg], "--weights"),
+        (&["forward", "--weights", file_arg, "--input", none_arg], "--input"),
+    ] {
+        let told = text(&atlas().args(words).args(["--output", "y"]).assert().code(2).get_output().stderr);
+        assert!(told.contains(&format!("{option} {none_arg}: there is no such file")), "{told}");
+    }
     for (name, shape) in [("input", [1, 4, 64, 64]), ("input", [0, 3, 64, 64]), ("input", [1, 3, 16, 16]), ("image", [1, 3, 64, 64])] {
         let path = folder.path().join("x.safetensors");
         weights::write(&path, &[(name.into(), Tensor::zeros(shape, (tch::Kind::Float, Device::Cpu)))], &Metadata::new()).unwrap();
