@@ -125,7 +125,14 @@ fn explain(message: &str) -> String {
     let message = message.lines().next().unwrap_or(message);
     let mut quoted = message.split('`').skip(1).step_by(2);
     if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
-        return message.replace("invalid type:", "wrong type:");
+        let message = message.replace("invalid type:", "wrong type:").replace("invalid value:", "wrong value:");
+        let (said, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
+        return match wanted {
+            "usize" | "u8" | "u32" | "u64" => format!("{said}expected a whole number"),
+            "f32" | "f64" => format!("{said}expected a number"),
+            "string only" => "wrong type: expected one of the key's words; `atlas config` prints the one in force".into(),
+            _ => message,
+        };
     }
     let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
     let candidates: Vec<&str> = candidates.collect();
@@ -174,7 +181,7 @@ mod tests {
     #[test]
     fn wrong_keys_types_and_ranges_name_the_place() {
         assert_eq!(message("[train]\nepoch = 3\n", &[]), "c.toml, line 2: unknown key `epoch`; did you mean `epochs`?");
-        assert_eq!(message("[train]\n\nepochs = \"3\"\n", &[]), "c.toml, line 3: wrong type: string \"3\", expected usize");
+        assert_eq!(message("[train]\n\nepochs = \"3\"\n", &[]), "c.toml, line 3: wrong type: string \"3\", expected a whole number");
         assert_eq!(message("", &["train.epochz=3"]), "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?");
         assert_eq!(message("", &["train.epochs=0"]), "--set train.epochs=0: train.epochs must be at least 1");
         assert_eq!(message("[train]\nepochs = 0\n", &["threads=3"]), "c.toml: train.epochs must be at least 1");
@@ -206,6 +213,8 @@ mod tests {
             let said = message("", &[set]);
             assert!(said.starts_with(&format!("--set {set}: ")) && said[set.len()..].contains(key) && said.contains(" must be "), "{said}");
         }
+        assert!(message("", &["predict.tta=6"]).contains("expected one of the key's words"));
+        assert_eq!(message("", &["train.epochs=1.5"]), "--set train.epochs=1.5: wrong type: floating point `1.5`, expected a whole number");
         assert_eq!(message("", &["train.precision=bf17"]), "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?");
         assert!(message("", &["train.epochs"]).contains("expected key=value"));
     }
