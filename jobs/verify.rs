@@ -22,8 +22,7 @@ use crate::common::Common;
 /// Reads the files named, and in folders all files of a known kind (.h5, .safetensors). Writes nothing; prints one line per file, `ok`
 /// or what is wrong and where. Exit code 65 where one is broken.
 ///
-/// Shards and checkpoints are compared with their checksums. Predictions and weights have none: that they can be read, are complete and
-/// of the right shape is all that is checked.
+/// All are compared with their checksums except weights, which have none: they are read, and names and shapes checked.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas verify work/shards")]
 pub struct Args {

@@ -42,12 +42,13 @@ impl Predictions {
         new().with_data(&ids).create("ids")?;
         new().with_data(&self.probabilities).create("probabilities")?;
         file.new_attr::<u64>().create("source")?.write_scalar(&source)?;
+        file.new_attr::<u64>().create("xxh3")?.write_scalar(&self.checksum())?;
         file.close()
     }
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
     pub fn read(path: &Path) -> Result<Self> {
-        let Hdf5 { ids, values, .. } = read_hdf5(path)?;
+        let Hdf5 { ids, values, checksum, .. } = read_hdf5(path)?;
         let ids = ids.ok_or_else(|| Error::data(path, "no dataset /ids"))?;
         if values.ncols() != CLASSES {
             return Err(Error::data(path, format!("/probabilities has {} columns, expected {CLASSES}", values.ncols())));
@@ -55,7 +56,18 @@ impl Predictions {
         if values.iter().any(|p| !p.is_finite()) {
             return Err(Error::data(path, "/probabilities holds a value that is not a number"));
         }
-        Ok(Self { ids, probabilities: values.mapv(|p| p as f32) })
+        let read = Self { ids, probabilities: values.mapv(|p| p as f32) };
+        match checksum {
+            Some(sum) if sum != read.checksum() => {
+                Err(Error::data(path, "its content does not match its checksum; remove it and make it again"))
+            }
+            _ => Ok(read),
+        }
+    }
+
+    fn checksum(&self) -> u64 {
+        let numbers: Vec<u8> = self.probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
+        artefact::checksum_parts(self.ids.iter().map(String::as_bytes).chain([&numbers[..]]))
     }
 
     /// Whether `path` holds whole predictions made with `source`.
@@ -73,6 +85,8 @@ pub struct Hdf5 {
     pub values: Array2<f64>,
     /// Whether the file holds numbers of at most 32-bit float precision.
     pub single: bool,
+    /// In files of this program.
+    checksum: Option<u64>,
 }
 
 /// Reads predictions of this or another program, numbers of any type.
@@ -99,7 +113,8 @@ pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
         }
         ids = Some(read);
     }
-    Ok(Hdf5 { ids, values, single })
+    let checksum = file.attr("xxh3").and_then(|a| a.read_scalar()).ok();
+    Ok(Hdf5 { ids, values, single, checksum })
 }
 
 #[cfg(test)]
@@ -115,6 +130,11 @@ mod tests {
         p.write(&path, 7).unwrap();
         assert_eq!(Predictions::read(&path).unwrap(), p);
         assert!(Predictions::is_fresh(&path, 7) && !Predictions::is_fresh(&path, 8));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(4).position(|w| w == 0.83f32.to_le_bytes()).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(Predictions::read(&path).unwrap_err().to_string().contains("does not match its checksum"));
         std::fs::write(&path, "no").unwrap();
         assert_eq!(Predictions::read(&path).unwrap_err().exit_code(), 65);
     }
