@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -117,12 +117,29 @@ pub fn set_up_panics() {
     }));
 }
 
-/// A flag that the first signal sets; a second SIGINT ends the program at once.
+/// What the first signal sets, for all jobs of this process.
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on SIGINT, SIGTERM and SIGUSR2 set the flag, and a second SIGINT ends the program at once.
 pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    if let Some(stop) = STOP.get() {
+        return Ok(stop.clone());
+    }
+    let stop = STOP.get_or_init(Arc::default).clone();
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone())?;
     for signal in [SIGINT, SIGTERM, SIGUSR2] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     Ok(stop)
+}
+
+/// Whether a signal has asked to stop.
+pub fn stopped() -> bool {
+    STOP.get().is_some_and(|stop| stop.load(Relaxed))
+}
+
+/// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends them quietly.
+pub fn end_with_the_reader() {
+    // SAFETY: the default action needs no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -1,5 +1,5 @@
 //! `atlas config`
-use crate::common::Common;
+use crate::common::{Common, end_with_the_reader};
 
 /// Print the effective configuration, complete, as TOML
 #[derive(clap::Args)]
@@ -10,6 +10,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    end_with_the_reader();
     let config = args.common.config()?;
     args.common.print(config.to_toml().trim_end(), serde_json::to_value(&config)?);
     Ok(())

@@ -10,7 +10,7 @@ use atlas::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::common::must_exist;
+use crate::common::{end_with_the_reader, must_exist};
 
 /// Score predictions against the truth: macro F1, micro F1, mean average precision, figures per class
 ///
@@ -49,6 +49,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    end_with_the_reader();
     let methods = methods(args.fit.as_deref())?;
     must_exist("--predictions", &args.predictions)?;
     must_exist("--truth", &args.truth)?;

@@ -9,7 +9,7 @@ use atlas::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::common::{Common, must_exist};
+use crate::common::{Common, end_with_the_reader, must_exist};
 
 /// Print the perceptual hashes of pictures
 ///
@@ -30,6 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    end_with_the_reader();
     let config = args.common.config()?;
     let limit = config.preprocess.max_pixels_side;
     if args.stack && !args.files.len().is_multiple_of(4) {

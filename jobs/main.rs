@@ -54,9 +54,6 @@ jobs! {
 }
 
 fn main() -> ExitCode {
-    // A reader that has seen enough, as in `atlas hash ... | head`, ends the program as it ends any other.
-    // SAFETY: no other thread runs yet, and the default action needs no handler of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     common::set_up_logging();
     common::set_up_panics();
     match dispatch(Cli::parse().job) {

@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use atlas::{
+    Error,
     config::Config,
     progress::duration,
     results::Run,
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     Cli,
-    common::{Common, NESTED},
+    common::{Common, NESTED, stopped},
     dispatch,
 };
 
@@ -36,8 +37,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let folds = config.split.folds;
     // What is wrong with the training's keys is said now, not after hours of preprocessing.
-    train::check(&config)?;
     let named = Run::named(&config, args.run.as_deref())?;
+    match &named {
+        Some(run) if run.folder.exists() => run.must_be_of(&config)?,
+        None if Run::newest(&config)?.is_some() => {}
+        _ => train::check(&config)?,
+    }
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {
         log::info!("step {} of {}: {job}", at + 1, folds + 6);
@@ -69,6 +74,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// One job as if typed, with the options that all jobs share.
 fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
+    if stopped() {
+        return Err(Error::Stopped("stopped between two steps; run the same command again to go on".into()).into());
+    }
     let mut line: Vec<String> = ["atlas"].iter().chain(words).map(ToString::to_string).collect();
     if let Some(config) = &common.config {
         line.extend(["--config".into(), config.display().to_string()]);

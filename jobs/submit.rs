@@ -10,7 +10,8 @@ use crate::common::Common;
 /// Reads the out-of-fold predictions of all finished folds, results/<run>/predictions/ and sample_submission.csv. Writes
 /// results/<run>/thresholds.csv (each method per class), scores.csv (each method's macro F1, cross-fitted and in sample),
 /// scores.svg, submission.csv (0.5) and submission_optimal_threshold.csv (the method of submit.thresholds, else the one
-/// with the best cross-fitted score). A sample without a class above its threshold gets the most probable one.
+/// with the best cross-fitted score). A sample without a class above its threshold gets the most probable one; one whose
+/// images could not be read gets the commonest. Predictions that were made with other weights or settings are refused.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas submit --config configs/atlas.toml --set submit.thresholds=proportion")]
 pub struct Args {

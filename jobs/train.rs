@@ -29,7 +29,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(Error::usage(format!("--fold {}: split.folds = {}, so a fold is 0 to {}", args.fold, config.split.folds, config.split.folds - 1)).into());
     }
     let stop = stop_on_signals()?;
-    let run = Run::to_train(&config, args.run.as_deref(), args.fold)?;
+    let run = Run::to_train(&config, args.run.as_deref(), |run| train::has_predictions(&config, run, args.fold))?;
     let outcome = train::train(&config, &run, args.fold, &stop)?;
     let text = format!(
         "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}\nwrote {}\nnext: the other folds, then atlas predict",

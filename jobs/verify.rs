@@ -15,7 +15,7 @@ use atlas::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, end_with_the_reader};
 
 /// Check that shards, checkpoints, weights and predictions are whole
 ///
@@ -34,6 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    end_with_the_reader();
     let config = args.common.config()?;
     let mut files = Vec::new();
     for path in &args.paths {

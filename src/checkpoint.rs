@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::{
-    artefact,
     error::{Error, Result},
     history::Row,
     model::Spec,
@@ -63,7 +62,7 @@ impl Checkpoint {
     /// Writes it as one file.
     pub fn write(&self, path: &Path) -> Result<()> {
         let state = serde_json::to_string(&self.state).map_err(Error::failed)?;
-        let sum = checksum(&state, &self.tensors);
+        let sum = weights::checksum(&state, &self.tensors);
         let tensors: Vec<_> = self.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
         weights::write(path, &tensors, &Metadata::from([("state".into(), state), ("xxh3".into(), sum)]))
     }
@@ -74,7 +73,7 @@ impl Checkpoint {
         let (Some(text), Some(sum)) = (metadata.get("state"), metadata.get("xxh3")) else {
             return Err(Error::data(path, "no checkpoint of atlas: its metadata lacks `state` and `xxh3`"));
         };
-        if checksum(text, &tensors) != *sum {
+        if weights::checksum(text, &tensors) != *sum {
             return Err(Error::data(path, "this checkpoint is broken: its content does not match its checksum"));
         }
         let state = serde_json::from_str(text).map_err(|e| {
@@ -107,6 +106,11 @@ impl Folder {
     /// Weights of the last epoch.
     pub fn last(&self) -> PathBuf {
         self.0.join("last.safetensors")
+    }
+
+    /// Whether a training has left anything to go on with.
+    pub fn is_begun(&self) -> bool {
+        self.last().exists() || self.resumable().is_ok_and(|paths| !paths.is_empty())
     }
 
     /// Writes the checkpoint of a running training and removes all but the newest ones.
@@ -156,16 +160,6 @@ impl Folder {
         paths.sort();
         Ok(paths)
     }
-}
-
-/// Over the state and, in the order of their names, every tensor's name, kind, shape and data; in hex.
-fn checksum(state: &str, tensors: &BTreeMap<String, Tensor>) -> String {
-    let mut sums = Vec::new();
-    for (name, tensor) in tensors {
-        sums.extend(artefact::checksum(format!("{name}{:?}{:?}", tensor.kind(), tensor.size()).as_bytes()).to_le_bytes());
-        sums.extend(weights::with_bytes(tensor, artefact::checksum).to_le_bytes());
-    }
-    format!("{:016x}", artefact::checksum_parts([state.as_bytes(), &sums]))
 }
 
 #[cfg(test)]

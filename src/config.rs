@@ -133,7 +133,7 @@ pub struct Model {
     pub head: Head,
     /// Dropout of the head.
     pub dropout: f64,
-    /// A file written by `weights import` to start from.
+    /// A file written by `weights import`, or a checkpoint, to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
 }

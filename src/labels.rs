@@ -135,31 +135,33 @@ pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
     Ok((rows, problems))
 }
 
-/// The ids of a submission or sample submission, in file order.
+/// The ids of a submission or sample submission, in file order, and every problem found (empty and repeated ids, which are
+/// left out).
 ///
 /// # Errors
-/// [`Error::Data`] names the file where there is no column `Id`, or an id is empty or repeated.
-pub fn read_ids(path: &Path) -> Result<Vec<String>> {
+/// [`Error::Data`] names the file where there is no column `Id`.
+pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| Error::data(path, e))?;
     let column = header.iter().position(|h| h.trim().trim_start_matches('\u{feff}') == "Id").ok_or_else(|| {
         Error::data(path, format!("expected the columns Id,Predicted; the header is `{}`", header.iter().collect::<Vec<_>>().join(",")))
     })?;
-    let (mut ids, mut lines) = (Vec::new(), HashMap::new());
+    let (mut ids, mut problems, mut lines) = (Vec::new(), Vec::new(), HashMap::<String, u64>::new());
     for record in reader.records() {
         let record = record.map_err(|e| Error::data(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
         let id = record.get(column).map_or("", str::trim);
-        if id.is_empty() {
-            return Err(Error::data(path, format!("line {line}: the id is empty")));
+        match lines.get(id) {
+            _ if id.is_empty() => problems.push(format!("line {line}: the id is empty")),
+            Some(first) => problems.push(format!("line {line}: id {id} is repeated (first in line {first})")),
+            None => {
+                lines.insert(id.to_string(), line);
+                ids.push(id.to_string());
+            }
         }
-        if let Some(first) = lines.insert(id.to_string(), line) {
-            return Err(Error::data(path, format!("line {line}: id {id} is repeated (first in line {first})")));
-        }
-        ids.push(id.to_string());
     }
-    Ok(ids)
+    Ok((ids, problems))
 }
 
 #[cfg(test)]

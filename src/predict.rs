@@ -51,7 +51,8 @@ pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<File>> {
         at = samples.end;
         let name = shard.path().file_name().unwrap_or_default();
         let images: Vec<u8> = shard.checksums().iter().flat_map(|s| s.to_le_bytes()).collect();
-        let source = artefact::checksum_parts([&made_with.to_le_bytes()[..], &images]);
+        let ids = shard.ids().iter().map(String::as_bytes);
+        let source = artefact::checksum_parts([&made_with.to_le_bytes()[..], &images].into_iter().chain(ids));
         File { path: run.folder.join("predictions").join(name), samples, source }
     };
     Ok(store.shards().iter().map(file).collect())

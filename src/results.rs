@@ -37,16 +37,22 @@ impl Run {
 
     /// A new run, named by the time (UTC).
     pub fn new(config: &Config) -> Self {
-        Self { folder: config.paths.results.join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()) }
+        loop {
+            let folder = config.paths.results.join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string());
+            if !folder.exists() {
+                return Self { folder };
+            }
+            thread::sleep(Duration::from_millis(100)); // two runs in one second
+        }
     }
 
-    /// The run that training fold `fold` belongs to: the one named, else the newest of the same configuration in which
-    /// this fold is unfinished, else a new one. Writes nothing; see [`begin`](Self::begin).
-    pub fn to_train(config: &Config, name: Option<&str>, fold: usize) -> Result<Self> {
+    /// The run that a fold's training belongs to: the one named, else the newest of the same configuration in which this
+    /// fold is not `finished`, else a new one. Writes nothing; see [`begin`](Self::begin).
+    pub fn to_train(config: &Config, name: Option<&str>, finished: impl Fn(&Self) -> bool) -> Result<Self> {
         if let Some(run) = Self::named(config, name)? {
             return Ok(run);
         }
-        let unfinished = all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty() && !r.is_finished(fold));
+        let unfinished = all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty() && !finished(r));
         Ok(unfinished.unwrap_or_else(|| Self::new(config)))
     }
 
@@ -130,14 +136,17 @@ impl Run {
         Ok(file)
     }
 
-    /// The keys in which a run's configuration is not this one; those that do not change the trained weights are free.
+    /// The keys in which a run's configuration is not this one. Free are threads, how often checkpoints are written, when
+    /// to give up, and all that comes after training.
     fn differences(&self, config: &Config) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
             let c = Config { threads: None, predict: config.predict.clone(), submit: config.submit.clone(), ..c.clone() };
             let mut leaves = BTreeMap::new();
             collect("", &toml::Value::try_from(&c).expect("plain data with string keys"), &mut leaves);
-            leaves.remove("preprocess.tasks");
+            for key in ["preprocess.tasks", "train.checkpoint_steps", "train.max_skipped_steps"] {
+                leaves.remove(key);
+            }
             leaves
         };
         let Ok(theirs) = toml::from_str::<Config>(&text) else { return vec!["its config.toml, which cannot be read".into()] };
@@ -146,7 +155,12 @@ impl Run {
         keys.into_iter().filter(|k| mine.get(*k) != theirs.get(*k)).cloned().collect()
     }
 
-    fn must_be_of(&self, config: &Config) -> Result<()> {
+    /// # Errors
+    /// Usage, if the run is there and of another configuration; the keys are named.
+    pub fn must_be_of(&self, config: &Config) -> Result<()> {
+        if !self.folder.join("config.toml").exists() {
+            return Ok(());
+        }
         let differences = self.differences(config);
         if differences.is_empty() {
             return Ok(());
@@ -284,11 +298,11 @@ mod tests {
     fn an_unfinished_run_of_the_same_configuration_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
-        let first = Run::to_train(&config, None, 0).unwrap();
+        let first = Run::to_train(&config, None, |r| r.is_finished(0)).unwrap();
         assert!(!first.folder.exists(), "nothing is written before training can begin");
         first.begin(&config).unwrap();
         config.threads = Some(3);
-        assert_eq!(Run::to_train(&config, None, 0).unwrap().folder, first.folder);
+        assert_eq!(Run::to_train(&config, None, |r| r.is_finished(0)).unwrap().folder, first.folder);
         assert_eq!(Run::existing(&config, None).unwrap().folder, first.folder);
         assert_eq!(fs::read_link(config.paths.results.join("latest")).unwrap().to_str(), Some(first.name().as_str()));
         assert!(Run::existing(&config, Some("../x")).is_err());

@@ -1,7 +1,7 @@
 //! The answer of a run: thresholds fitted on the out-of-fold predictions of its finished folds, their scores, and both
 //! submission files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ndarray::{Array2, Axis};
 
@@ -16,7 +16,7 @@ use crate::{
     predictions::Predictions,
     results::Run,
     shard::Store,
-    submission, thresholds,
+    submission, thresholds, train,
 };
 
 /// A method's thresholds and what they score on the out-of-fold predictions.
@@ -81,6 +81,10 @@ fn out_of_fold(config: &Config, run: &Run) -> Result<(Vec<String>, Array2<f32>, 
     if folds.is_empty() {
         return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", run.folder.display())));
     }
+    if let Some(k) = folds.iter().find(|&&k| !train::has_predictions(config, run, k)) {
+        let what = format!("made with other weights or other predict keys; `atlas train --fold {k} --run {}` predicts again", run.name());
+        return Err(Error::data(run.validation(*k), what));
+    }
     let parts = folds.iter().map(|&k| Predictions::read(&run.validation(k))).collect::<Result<Vec<_>>>()?;
     let views: Vec<_> = parts.iter().map(|p| p.probabilities.view()).collect();
     let probabilities = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
@@ -140,7 +144,13 @@ fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], common
     }
     let sample = config.data.kaggle.as_ref().map(|k| k.join("sample_submission.csv")).filter(|p| p.exists());
     let ids = match &sample {
-        Some(path) => labels::read_ids(path)?,
+        Some(path) => {
+            let (ids, problems) = labels::read_ids(path)?;
+            if let Some(problem) = problems.first() {
+                return Err(Error::data(path, problem));
+            }
+            ids
+        }
         None => {
             log::warn!("there is no sample_submission.csv: the submissions list the test images by id");
             let mut ids: Vec<String> = rows.keys().cloned().collect();
@@ -149,6 +159,13 @@ fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], common
         }
     };
     let missing: Vec<&str> = ids.iter().filter(|id| !rows.contains_key(*id)).map(String::as_str).collect();
+    let known = without_images(config)?;
+    if let Some(id) = missing.iter().find(|id| !known.contains(**id)) {
+        let what = format!(
+            "the id {id} of sample_submission.csv was not there when the data were listed; run `atlas run`, or plan to predict, again"
+        );
+        return Err(Error::data(Manifest::path(&config.paths.work), what));
+    }
     if !missing.is_empty() {
         let few = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let name = NAMES[commonest];
@@ -162,6 +179,22 @@ fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], common
         submission::check(&run.folder.join(name), &ids)?;
     }
     Ok(true)
+}
+
+/// Test ids whose images could not be used: in the manifest but perhaps in quarantine, or in problems.csv.
+fn without_images(config: &Config) -> Result<HashSet<String>> {
+    let work = &config.paths.work;
+    let mut ids: HashSet<String> = Manifest::read(work)?.samples.into_iter().filter(|s| s.part == Part::Test).map(|s| s.id).collect();
+    let path = work.join("problems.csv");
+    if let Ok(mut reader) = csv::Reader::from_path(&path) {
+        for record in reader.records() {
+            let record = record.map_err(|e| Error::data(&path, e))?;
+            if &record[1] == "test" {
+                ids.insert(record[2].to_string());
+            }
+        }
+    }
+    Ok(ids)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
 }
 
 /// Whether the out-of-fold predictions are there and were made with the weights and settings at hand.
-fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
+pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
     let path = run.validation(fold);
     path.exists() && infer::source(config, &[weights_path(config, run, fold)]).is_ok_and(|source| Predictions::is_fresh(&path, source))
 }
@@ -82,12 +82,7 @@ fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
 /// Usage, for an unknown architecture or missing weights to start from.
 pub fn check(config: &Config) -> Result<()> {
     Spec::of(&config.model).shapes()?;
-    match &config.model.weights {
-        Some(path) if !path.exists() => {
-            Err(Error::usage(format!("model.weights: {} does not exist; `atlas weights import` makes such a file", path.display())))
-        }
-        _ => Ok(()),
-    }
+    state::initial_weights(config).map(drop)
 }
 
 /// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
@@ -97,7 +92,6 @@ pub fn check(config: &Config) -> Result<()> {
 pub fn train(config: &Config, run: &Run, fold: usize, stop: &AtomicBool) -> Result<Outcome> {
     tch::set_num_threads(config.threads() as i32);
     let start = Instant::now();
-    check(config)?;
     let data = FoldData::open(config, fold)?;
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
     let mut session = Session::new(config, run, fold, &data)?;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-pub use self::file::{Metadata, read, with_bytes, write};
+pub use self::file::{Metadata, checksum, read, with_bytes, write};
 use crate::{
     config::{Head, Stem},
     error::{Error, Result},
@@ -22,7 +22,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a file of ours (a checkpoint too), or a state dict of Cadene's or timm's with or without `module.` and `model.` before the
+    /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others those of the moment), or a state dict of Cadene's or timm's with or without `module.` and `model.` before the
     /// names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes;
     /// the stem, which has none, is then `standard`.
     ///
@@ -31,6 +31,9 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Self> {
         let (mut raw, metadata) = read(path)?;
         if let Some(state) = metadata.get("state") {
+            if metadata.get("xxh3") != Some(&checksum(state, &raw)) {
+                return Err(Error::data(path, "this checkpoint is broken: its content does not match its checksum"));
+            }
             let (spec, tensors) = trained(path, state, &mut raw)?;
             return Ok(Self { path: path.into(), spec, tensors });
         }

@@ -23,7 +23,7 @@ pub struct FoldRow {
 /// Name of the table in the work folder.
 pub const NAME: &str = "folds.csv";
 
-/// What `folds.csv` was made from, beside it.
+/// What `folds.csv` was made from, and its own sum, beside it.
 const ORIGIN: &str = "folds.json";
 
 /// Reads `folds.csv` of a work folder, which must have been made from `store`, the duplicates at hand and these settings.
@@ -49,8 +49,10 @@ pub fn write(work: &Path, store: &Store, split: &Split, rows: &[FoldRow]) -> Res
 fn origin(work: &Path, store: &Store, split: &Split) -> Result<String> {
     let samples: String = (0..store.len()).map(|i| format!("{}:{}\n", store.id(i), store.labels(i))).collect();
     let duplicates = fs::read(work.join(report::DUPLICATES)).unwrap_or_default();
-    let sums = [samples.as_bytes(), &duplicates].map(|part| format!("{:016x}", artefact::checksum(part)));
-    let text = serde_json::to_string_pretty(&serde_json::json!({ "samples": sums[0], "duplicates": sums[1], "split": split }));
+    let table = fs::read(work.join(NAME)).unwrap_or_default();
+    let sums = [samples.as_bytes(), &duplicates, &table].map(|part| format!("{:016x}", artefact::checksum(part)));
+    let text =
+        serde_json::to_string_pretty(&serde_json::json!({ "samples": sums[0], "duplicates": sums[1], "table": sums[2], "split": split }));
     Ok(text.map_err(Error::failed)? + "\n")
 }
 

@@ -154,7 +154,15 @@ impl Scan {
     fn test(&mut self, folder: &Path) -> Result<()> {
         let (pictures, submission) = (folder.join("test"), folder.join("sample_submission.csv"));
         let order = match submission.exists() {
-            true => Some(read_ids(&submission)?),
+            true => {
+                let (ids, faults) = read_ids(&submission)?;
+                for fault in faults {
+                    let id = fault.split_once("id ").map_or("", |(_, rest)| rest.split(' ').next().unwrap_or(""));
+                    let kind = if fault.contains("is repeated") { "repeated ids" } else { "broken rows" };
+                    self.problem(kind, "test", id, format!("{}, {fault}", submission.display()));
+                }
+                Some(ids)
+            }
             false => {
                 self.warnings.push(format!("{} is missing; the test part is taken in the order of its ids", submission.display()));
                 None

@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
             }
             // Files may have been mended since, or the limits raised.
             let memory = self.memory();
-            if samples.iter().any(|s| left.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()) {
+            if samples.par_iter().any(|s| left.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()) {
                 log::info!("{} lacks samples that can be read now; made again", path.display());
                 return Ok(None);
             }

@@ -48,7 +48,9 @@ impl<'a> Session<'a> {
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
         let nhwc = channels_last(train.layout);
-        let network = match &config.model.weights {
+        let folder = Folder::of(&run.fold(fold));
+        let initial = if folder.is_begun() { None } else { initial_weights(config)? };
+        let network = match initial {
             Some(path) => {
                 let (network, notes) = Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?;
                 notes.iter().for_each(|note| log::warn!("{}: {note}", path.display()));
@@ -56,7 +58,6 @@ impl<'a> Session<'a> {
             }
             None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
         };
-        let folder = Folder::of(&run.fold(fold));
         let state = State {
             spec,
             normalization: Normalization::of(train.normalize, &data.store),
@@ -92,7 +93,15 @@ impl<'a> Session<'a> {
     pub fn resume(&mut self) -> Result<()> {
         match self.folder.newest()? {
             Some(checkpoint) => self.restore(checkpoint)?,
-            None => self.logs.rewind_metrics(0)?,
+            None => match Checkpoint::read(&self.folder.last()) {
+                // Finished, and what was needed on the way is gone.
+                Ok(last) if last.state.data == self.state.data && last.state.spec == self.state.spec => {
+                    infer::set(&self.network, last.tensor("parameters")?, last.tensor("buffers")?);
+                    self.ema = None; // they are the averaged ones
+                    self.state = last.state;
+                }
+                _ => self.logs.rewind_metrics(0)?,
+            },
         }
         self.completed = self.state.epoch;
         Ok(())
@@ -197,6 +206,16 @@ impl<'a> Session<'a> {
         let s = &self.state;
         log::info!("fold {}: going on after epoch {}, step {}", self.fold, s.epoch, s.step_in_epoch);
         Ok(())
+    }
+}
+
+/// The file to start from, if there shall be one.
+pub fn initial_weights(config: &Config) -> Result<Option<&Path>> {
+    match config.model.weights.as_deref() {
+        Some(path) if !path.exists() => {
+            Err(Error::usage(format!("model.weights: {} does not exist; `atlas weights import` makes such a file", path.display())))
+        }
+        path => Ok(path),
     }
 }
 

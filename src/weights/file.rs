@@ -90,6 +90,16 @@ pub fn with_bytes<T>(tensor: &Tensor, f: impl FnOnce(&[u8]) -> T) -> T {
     f(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len) })
 }
 
+/// Of a checkpoint: over its state and, in the order of their names, every tensor's name, kind, shape and data; in hex.
+pub fn checksum(state: &str, tensors: &BTreeMap<String, Tensor>) -> String {
+    let mut sums = Vec::new();
+    for (name, tensor) in tensors {
+        sums.extend(artefact::checksum(format!("{name}{:?}{:?}", tensor.kind(), tensor.size()).as_bytes()).to_le_bytes());
+        sums.extend(with_bytes(tensor, artefact::checksum).to_le_bytes());
+    }
+    format!("{:016x}", artefact::checksum_parts([state.as_bytes(), &sums]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
