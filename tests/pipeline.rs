@@ -150,10 +150,23 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     succeeds(&job(&["predict"]));
     succeeds(&job(&["submit"]));
 
-    // Other crops concern the answer alone: nothing is trained again. Another learning rate is another run.
+    // Thresholds of five crops do not go with whole images.
+    succeeds(&job(&["predict", "--set", "predict.tta=none"]));
+    let out = job(&["submit", "--set", "predict.tta=none"]);
+    assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
+    assert!(stderr(&out).contains("validation.h5") && stderr(&out).contains("atlas train --fold 0 --run r"), "{}", stderr(&out));
+
+    // Other crops concern the answer alone: nothing is trained again, also where only the final weights were kept. Another
+    // learning rate is another run.
+    for entry in fs::read_dir(small.result("r", "fold_0/model_checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("step_") {
+            fs::remove_file(path).unwrap();
+        }
+    }
     let out = small.run(&["run", "--set", "predict.tta=none"]);
     succeeds(&out);
-    assert!(stderr(&out).contains("1 test shards predicted") && !stderr(&out).contains("epoch 1/1"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("fold 1 is done") && !stderr(&out).contains("epoch 1/1"), "{}", stderr(&out));
     for words in [&["predict", "--set", "train.lr=0.1"][..], &["train", "--fold", "0", "--run", "r", "--set", "train.lr=0.1"]] {
         let out = small.run(words);
         assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
@@ -171,6 +184,12 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     let out = job(&["train", "--fold", "0"]);
     assert_eq!(out.status.code(), Some(65));
     assert!(stderr(&out).contains("folds.csv") && stderr(&out).contains("atlas split"), "{}", stderr(&out));
+
+    // So are folds that somebody else wrote over.
+    succeeds(&small.run(&["split"]));
+    let folds = small.path("work/folds.csv");
+    fs::write(&folds, fs::read_to_string(&folds).unwrap().replace(",0\n", ",1\n")).unwrap();
+    assert_eq!(job(&["train", "--fold", "0"]).status.code(), Some(65));
 }
 
 #[test]
@@ -188,6 +207,10 @@ fn a_test_image_that_cannot_be_read_does_not_cost_the_submission() {
         stderr(&out)
     );
     assert_valid(Path::new(&run), Path::new(&sample));
+    fs::write(&sample, fs::read_to_string(&sample).unwrap() + "ghost,0\n").unwrap();
+    let out = small.run(&["submit"]);
+    assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
+    assert!(stderr(&out).contains("the id ghost of sample_submission.csv"), "{}", stderr(&out));
 }
 
 #[test]
@@ -198,6 +221,11 @@ fn trained_weights_can_be_taken_out_and_trained_on() {
     let best = small.result("first", "fold_0/model_checkpoints/best.safetensors");
     let out = small.path("out.safetensors");
     succeeds(&small.atlas(&["weights", "export", best.to_str().unwrap(), "--output", &out]).output().unwrap());
+    let bytes = fs::read(&best).unwrap();
+    let broken = small.path("broken.safetensors");
+    fs::write(&broken, [&bytes[..bytes.len() - 9], &[bytes[bytes.len() - 9] ^ 1], &bytes[bytes.len() - 8..]].concat()).unwrap();
+    let refused = small.atlas(&["weights", "export", &broken, "--output", &out]).output().unwrap();
+    assert!(refused.status.code() == Some(65) && stderr(&refused).contains("checksum"), "{}", stderr(&refused));
     for weights in [best.to_str().unwrap(), &out] {
         let set = format!("model.weights={weights}");
         let words = ["train", "--fold", "0", "--run", "second", "--set", &set, "--set", "train.lr=1e-12", "--set", "train.ema=0"];
