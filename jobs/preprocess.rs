@@ -17,8 +17,8 @@ use crate::common::{Common, Tasks};
 ///
 /// Writes shards/{train,test}-NNNNN.h5, and for each of them shards/quarantine-NNNNN.csv (id,file,reason), the files that
 /// could not be used; these count through the train shards first, then the test shards. Task i of N does shards i, i+N,
-/// and so on; a shard that is there and verifies is left alone, unless a sample that it lacks can be used now. Where more than preprocess.max_bad_fraction of a task's
-/// samples are bad, the job fails with exit code 65.
+/// and so on; a shard that is there and verifies is left alone, unless a sample that it lacks can be used now. Where more
+/// than preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas preprocess --set preprocess.size=512 --task 3 --tasks 16")]
 pub struct Args {

@@ -65,7 +65,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         step(&args.common, &[job, "--run", &name])?;
     }
     NESTED.store(false, Relaxed);
-    run.point_latest()?;
     let seconds = start.elapsed().as_secs_f64();
     let text = format!("done in {}; the results lie in {}", duration(seconds), run.folder.display());
     args.common.print(text, json!({ "run": run.folder, "seconds": seconds }));

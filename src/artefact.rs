@@ -77,8 +77,7 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf> {
 
 /// The name of this machine.
 pub fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
 }
 
 /// Renames a complete, synced file into place and syncs the folder, so that the name survives a crash too.

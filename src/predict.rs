@@ -11,7 +11,7 @@ use ndarray::Array2;
 use crate::{
     artefact,
     config::Config,
-    error::{Error, Result},
+    error::Result,
     infer::{self, Predictor, sigmoid},
     labels::CLASSES,
     manifest::Part,
@@ -60,9 +60,6 @@ pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<File>> {
 
 fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
     let folds = run.finished_folds()?;
-    if folds.is_empty() {
-        return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", run.folder.display())));
-    }
     Ok(folds.iter().map(|&k| weights_path(config, run, k)).collect())
 }
 
@@ -70,7 +67,7 @@ fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
 /// left as it is. Returns the numbers of files made and left.
 ///
 /// # Errors
-/// [`Error::Stopped`] after `stop`; the files made until then stay.
+/// [`Error::Stopped`](crate::Error::Stopped) after `stop`; the files made until then stay.
 pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &AtomicBool) -> Result<(usize, usize)> {
     tch::set_num_threads(config.threads() as i32);
     let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);

@@ -48,7 +48,11 @@ impl Predictions {
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
     pub fn read(path: &Path) -> Result<Self> {
-        let Hdf5 { ids, values, checksum, .. } = read_hdf5(path)?;
+        Self::read_with_source(path).map(|(predictions, _)| predictions)
+    }
+
+    fn read_with_source(path: &Path) -> Result<(Self, Option<u64>)> {
+        let Hdf5 { ids, values, checksum, source, .. } = read_hdf5(path)?;
         let ids = ids.ok_or_else(|| Error::data(path, "no dataset /ids"))?;
         if values.ncols() != CLASSES {
             return Err(Error::data(path, format!("/probabilities has {} columns, expected {CLASSES}", values.ncols())));
@@ -61,7 +65,7 @@ impl Predictions {
             Some(sum) if sum != read.checksum() => {
                 Err(Error::data(path, "its content does not match its checksum; remove it and make it again"))
             }
-            _ => Ok(read),
+            _ => Ok((read, source)),
         }
     }
 
@@ -72,9 +76,7 @@ impl Predictions {
 
     /// Whether `path` holds whole predictions made with `source`.
     pub fn is_fresh(path: &Path, source: u64) -> bool {
-        path.exists()
-            && Self::read(path).is_ok()
-            && hdf5::File::open(path).and_then(|f| f.attr("source")?.read_scalar::<u64>()).is_ok_and(|s| s == source)
+        Self::read_with_source(path).is_ok_and(|(_, made_with)| made_with == Some(source))
     }
 }
 
@@ -87,6 +89,7 @@ pub struct Hdf5 {
     pub single: bool,
     /// In files of this program.
     checksum: Option<u64>,
+    source: Option<u64>,
 }
 
 /// Reads predictions of this or another program, numbers of any type.
@@ -113,8 +116,8 @@ pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
         }
         ids = Some(read);
     }
-    let checksum = file.attr("xxh3").and_then(|a| a.read_scalar()).ok();
-    Ok(Hdf5 { ids, values, single, checksum })
+    let number = |name: &str| file.attr(name).and_then(|a| a.read_scalar::<u64>()).ok();
+    Ok(Hdf5 { ids, values, single, checksum: number("xxh3"), source: number("source") })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The results folder: one folder per run, one per fold in it, and where a run came from.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     thread,
@@ -142,8 +142,7 @@ impl Run {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
             let c = Config { threads: None, predict: config.predict.clone(), submit: config.submit.clone(), ..c.clone() };
-            let mut leaves = BTreeMap::new();
-            collect("", &toml::Value::try_from(&c).expect("plain data with string keys"), &mut leaves);
+            let mut leaves = c.leaves();
             for key in ["preprocess.tasks", "train.checkpoint_steps", "train.max_skipped_steps"] {
                 leaves.remove(key);
             }
@@ -197,6 +196,9 @@ impl Run {
             .filter(|&k| self.is_finished(k))
             .collect();
         folds.sort_unstable();
+        if folds.is_empty() {
+            return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", self.folder.display())));
+        }
         Ok(folds)
     }
 
@@ -206,26 +208,12 @@ impl Run {
     }
 
     /// `results/latest` → this run.
-    pub fn point_latest(&self) -> Result<()> {
+    fn point_latest(&self) -> Result<()> {
         let link = self.folder.with_file_name("latest");
         let temporary = artefact::temporary_name(&link)?;
         let _ = fs::remove_file(&temporary);
         std::os::unix::fs::symlink(self.name(), &temporary).map_err(Error::io("link", &link))?;
         artefact::publish(&temporary, &link)
-    }
-}
-
-/// All values of a TOML by their dotted keys.
-fn collect(at: &str, value: &toml::Value, leaves: &mut BTreeMap<String, toml::Value>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (key, value) in table {
-                collect(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, value, leaves);
-            }
-        }
-        value => {
-            leaves.insert(at.into(), value.clone());
-        }
     }
 }
 
@@ -259,7 +247,6 @@ struct Provenance {
 }
 
 fn provenance(config: &Config) -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let hash = |name: &str| artefact::checksum_file(&config.paths.work.join(name)).ok().map(|h| format!("{h:016x}"));
     let (a, b, c) = hdf5::library_version();
     let provenance = Provenance {
@@ -267,7 +254,7 @@ fn provenance(config: &Config) -> String {
         git_commit: env!("ATLAS_GIT_COMMIT"),
         libtorch: "2.11.0",
         hdf5: format!("{a}.{b}.{c}"),
-        host: read("/proc/sys/kernel/hostname").trim().into(),
+        host: artefact::host(),
         processor: processor(),
         threads: config.threads(),
         started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

@@ -78,9 +78,6 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
 /// stand in several folds; each of its predictions counts.
 fn out_of_fold(config: &Config, run: &Run) -> Result<(Vec<String>, Array2<f32>, Vec<Labels>)> {
     let folds = run.finished_folds()?;
-    if folds.is_empty() {
-        return Err(Error::usage(format!("no fold of the run {} is finished; run `atlas train` first", run.folder.display())));
-    }
     if let Some(k) = folds.iter().find(|&&k| !train::has_predictions(config, run, k)) {
         let what = format!("made with other weights or other predict keys; `atlas train --fold {k} --run {}` predicts again", run.name());
         return Err(Error::data(run.validation(*k), what));
@@ -159,7 +156,7 @@ fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], common
         }
     };
     let missing: Vec<&str> = ids.iter().filter(|id| !rows.contains_key(*id)).map(String::as_str).collect();
-    let known = without_images(config)?;
+    let known = if missing.is_empty() { HashSet::new() } else { without_images(config)? };
     if let Some(id) = missing.iter().find(|id| !known.contains(**id)) {
         let what = format!(
             "the id {id} of sample_submission.csv was not there when the data were listed; run `atlas run`, or plan to predict, again"

@@ -22,8 +22,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others those of the moment), or a state dict of Cadene's or timm's with or without `module.` and `model.` before the
-    /// names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes;
+    /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others those of the moment), or a
+    /// state dict of Cadene's or timm's with or without `module.` and `model.` before the names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes;
     /// the stem, which has none, is then `standard`.
     ///
     /// # Errors

@@ -226,15 +226,18 @@ fn trained_weights_can_be_taken_out_and_trained_on() {
     fs::write(&broken, [&bytes[..bytes.len() - 9], &[bytes[bytes.len() - 9] ^ 1], &bytes[bytes.len() - 8..]].concat()).unwrap();
     let refused = small.atlas(&["weights", "export", &broken, "--output", &out]).output().unwrap();
     assert!(refused.status.code() == Some(65) && stderr(&refused).contains("checksum"), "{}", stderr(&refused));
-    for weights in [best.to_str().unwrap(), &out] {
+    // At a learning rate of next to nothing a validation is that of the weights it began with.
+    let history = |weights: &str| {
         let set = format!("model.weights={weights}");
         let words = ["train", "--fold", "0", "--run", "second", "--set", &set, "--set", "train.lr=1e-12", "--set", "train.ema=0"];
-        let log = small.run(&words);
-        succeeds(&log);
-        let history = |run: &str| fs::read_to_string(small.result(run, "fold_0/history.csv")).unwrap();
-        assert_ne!(history("first"), history("second"));
+        succeeds(&small.run(&words));
+        let history = fs::read_to_string(small.result("second", "fold_0/history.csv")).unwrap();
         fs::remove_dir_all(small.result("second", "")).unwrap();
-    }
+        history
+    };
+    let from_checkpoint = history(best.to_str().unwrap());
+    assert_eq!(from_checkpoint, history(&out), "exported, the weights are the same");
+    assert_ne!(from_checkpoint, history(""), "without them it begins elsewhere");
 }
 
 #[test]

@@ -175,7 +175,10 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
         for (class, layer) in layers.iter().enumerate() {
             let total: f32 = layer.iter().sum();
             let bright = layer.iter().filter(|v| **v > 0.4).count();
-            assert!(bright > 25 && bright < layer.len() * 8 / 10, "class {class}: {bright} bright pixels");
+            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the picture, and nothing else.
+            let cytoplasm = scene.pixels.iter().filter(|p| p.cell != u16::MAX && p.n > 1.0).count();
+            let room = if class == 25 { cytoplasm + 1 } else { layer.len() * 7 / 10 };
+            assert!(bright > 25 && bright < room, "class {class}: {bright} bright pixels");
             let nucleus: f32 = layer.iter().zip(&scene.pixels).filter(|(_, p)| p.n < 1.08).map(|(v, _)| v).sum();
             let inside = nucleus / total;
             match class {

@@ -11,7 +11,9 @@ pub(super) struct Fault {
 impl Config {
     /// The first key that is out of range.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        if let Some(key) = not_finite("", &toml::Value::try_from(self).expect("plain data with string keys")) {
+        let finite = |value: &toml::Value| value.as_float().is_none_or(f64::is_finite);
+        let all_finite = |value: &toml::Value| finite(value) && value.as_array().is_none_or(|values| values.iter().all(finite));
+        if let Some((key, _)) = self.leaves().into_iter().find(|(_, value)| !all_finite(value)) {
             return Err(Fault { key, want: "a finite number" });
         }
         let fail = |key: &str, want| Err(Fault { key: key.into(), want });
@@ -66,17 +68,5 @@ impl Config {
             }
             () => Ok(()),
         }
-    }
-}
-
-/// The first key, dotted, whose value is an infinity or no number.
-fn not_finite(at: &str, value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::Float(f) if !f.is_finite() => Some(at.into()),
-        toml::Value::Array(values) => values.iter().find_map(|v| not_finite(at, v)),
-        toml::Value::Table(table) => {
-            table.iter().find_map(|(key, v)| not_finite(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, v))
-        }
-        _ => None,
     }
 }

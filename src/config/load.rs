@@ -1,6 +1,9 @@
 //! From a TOML file and `--set key=value` to a checked configuration with absolute paths.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::Config;
 use crate::error::{Error, Result};
@@ -45,6 +48,25 @@ impl Config {
     /// As TOML, complete: what `results/<run>/config.toml` holds.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("plain data with string keys")
+    }
+
+    /// All values by their dotted keys, such as `train.loss.bce`.
+    pub fn leaves(&self) -> BTreeMap<String, toml::Value> {
+        fn collect(at: &str, value: toml::Value, leaves: &mut BTreeMap<String, toml::Value>) {
+            match value {
+                toml::Value::Table(table) => {
+                    for (key, value) in table {
+                        collect(&if at.is_empty() { key } else { format!("{at}.{key}") }, value, leaves);
+                    }
+                }
+                value => {
+                    leaves.insert(at.into(), value);
+                }
+            }
+        }
+        let mut leaves = BTreeMap::new();
+        collect("", toml::Value::try_from(self).expect("plain data with string keys"), &mut leaves);
+        leaves
     }
 
     /// Worker threads: the key, else what the allocation allows (cgroup and affinity counted).

@@ -75,6 +75,11 @@ pub fn scan(data: &Data) -> Result<Scan> {
     Ok(scan)
 }
 
+/// The id that a fault of a table names; empty where it names none.
+fn id_in(fault: &str) -> &str {
+    fault.split_once("id ").map_or("", |(_, rest)| rest.split([':', ' ']).next().unwrap_or(""))
+}
+
 fn exists(key: &str, folder: &Path, part: &str) -> Result<()> {
     let path = if part.is_empty() { folder.into() } else { folder.join(part) };
     match path.exists() {
@@ -117,7 +122,7 @@ impl Scan {
         let (rows, faults) = read_table(table)?;
         let mut unusable = HashSet::new();
         for fault in faults {
-            let id = fault.split_once("id ").map_or("", |(_, rest)| rest.split([':', ' ']).next().unwrap_or(""));
+            let id = id_in(&fault);
             let kind = match () {
                 () if fault.contains("is repeated") => "repeated ids",
                 () if fault.contains("unknown class") => "unknown classes",
@@ -157,7 +162,7 @@ impl Scan {
             true => {
                 let (ids, faults) = read_ids(&submission)?;
                 for fault in faults {
-                    let id = fault.split_once("id ").map_or("", |(_, rest)| rest.split(' ').next().unwrap_or(""));
+                    let id = id_in(&fault);
                     let kind = if fault.contains("is repeated") { "repeated ids" } else { "broken rows" };
                     self.problem(kind, "test", id, format!("{}, {fault}", submission.display()));
                 }

@@ -92,7 +92,8 @@ impl<'a> Builder<'a> {
 
     /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool, with the memory of
     /// one batch of images whatever the shard's size. A shard that is there, belongs to this manifest and these settings
-    /// and verifies is left alone, unless a sample that it lacks can be used now. A sample with a file that cannot be used is left out and listed in the quarantine.
+    /// and verifies is left alone, unless a sample that it lacks can be used now. A sample with a file that cannot be used is
+    /// left out and listed in the quarantine.
     ///
     /// # Errors
     /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not. Else where files cannot
