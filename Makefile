@@ -21,15 +21,18 @@ test: setup
 test-all: test
 	tests/all.sh
 
-# What the README quotes; about 15 minutes.
+# What the README quotes; about 25 minutes.
 bench: build
 	benches/recipes.sh work/recipes.csv
+	benches/scaling.sh work/scaling.csv
+	cargo bench --locked --bench overlap
 
 check: setup
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
-	@! command -v shellcheck >/dev/null || shellcheck containers/*.sh tests/*.sh benches/*.sh .ci/run
+	@! command -v shellcheck >/dev/null || shellcheck containers/*.sh slurm/*.sh tests/*.sh benches/*.sh .ci/run
 
 clean:
 	cargo clean

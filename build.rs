@@ -13,6 +13,17 @@ fn main() {
     println!("cargo:rerun-if-changed={}", lib.display()); // another libtorch since the last build
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 
+    println!("cargo:rerun-if-changed=src/autograd/shim.cpp");
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("src/autograd/shim.cpp")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .flag("-Wno-unused-parameter") // in libtorch's headers
+        .compile("atlas_shim");
+
     // Every result names the commit that made it.
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");

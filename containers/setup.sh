@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Installs what a bare machine lacks: a compiler (apt, when root), libtorch and CMake (from Python wheels, pinned and
+# Installs what a bare machine lacks: a compiler and MPI (apt, when root), libtorch and CMake (from Python wheels, pinned and
 # checked by hash, unpacked without installing any Python package). Run it as often as you like: it does only what is missing.
 #
-#   containers/setup.sh          libtorch for the CPU
-#   containers/setup.sh --cuda   and CUDA's libraries, about 3 GB more
+#   containers/setup.sh                 libtorch for the CPU, Open MPI
+#   containers/setup.sh --cuda          and CUDA's libraries, about 3 GB more
+#   containers/setup.sh --without-mpi   no MPI: build with `cargo build --release --no-default-features`, train as one rank
+#
+# Another MPI library (a cluster's module, MPICH): have its mpicc on PATH, or name it in MPICC, when you build.
 #
 # The files go to $ATLAS_DEPS (default: ~/.cache/atlas), shared by all clones; `.deps` in the clone is a link to them.
 set -euo pipefail
@@ -12,14 +15,17 @@ root=$(dirname -- "$here")
 store=${ATLAS_DEPS:-${XDG_CACHE_HOME:-$HOME/.cache}/atlas}
 
 lists=("$here/deps.txt")
-case "${1:-}" in
-'') ;;
---cuda) lists+=("$here/deps-cuda.txt") ;;
-*)
-    echo "setup: unknown option '$1'; usage: containers/setup.sh [--cuda]" >&2
-    exit 2
-    ;;
-esac
+cuda='' mpi=yes
+for option in "$@"; do
+    case "$option" in
+    --cuda) cuda=--cuda lists+=("$here/deps-cuda.txt") ;;
+    --without-mpi) mpi='' ;;
+    *)
+        echo "setup: unknown option '$option'; usage: containers/setup.sh [--cuda] [--without-mpi]" >&2
+        exit 2
+        ;;
+    esac
+done
 
 fail() {
     echo "setup: $1" >&2
@@ -34,6 +40,12 @@ command -v g++ >/dev/null || missing+=(g++)
 command -v make >/dev/null || missing+=(make)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if [ -n "$mpi" ]; then
+    command -v "${MPICC:-mpicc}" >/dev/null || missing+=(openmpi-bin libopenmpi-dev)
+    # The binding to MPI is generated with libclang and its headers.
+    compgen -G '/usr/lib*/llvm*/lib*/clang/*/include/stddef.h' >/dev/null || compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null ||
+        [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "setup: installing ${missing[*]}" >&2
@@ -47,7 +59,7 @@ command -v cargo >/dev/null || fail "Rust is missing; install it with rustup, th
 
 # 2. libtorch and CMake, in a folder named after the list of what it holds.
 layout=1 # raise it when what is unpacked below changes
-key=$( (echo "$layout" && cat "${lists[@]}") | sha256sum | cut -c1-16)
+key=$( (echo "$layout${cuda:+ with libnccl.so}" && cat "${lists[@]}") | sha256sum | cut -c1-16)
 deps=$store/deps-$key
 if [ ! -d "$deps" ]; then
     mkdir -p "$store"
@@ -70,7 +82,7 @@ if [ ! -d "$deps" ]; then
     python3 -m pip download --quiet --no-deps --require-hashes --no-cache-dir --only-binary :all: \
         --python-version 3.11 --implementation cp --abi cp311 --abi none "${platforms[@]}" \
         --dest "$work/wheels" "${requirements[@]}" || fail "pip could not fetch the wheels (see above); run this again"
-    python3 - "$work" "${1:-}" <<'PYTHON'
+    python3 - "$work" "$cuda" <<'PYTHON'
 import glob, os, sys, zipfile
 
 work, cuda = sys.argv[1], sys.argv[2] == "--cuda"
@@ -86,6 +98,7 @@ for wheel in sorted(glob.glob(f"{work}/wheels/*.whl")):
                     os.chmod(path, 0o755)
 for found in glob.glob(f"{work}/tree/nvidia/nccl/lib/libnccl.so.2"):  # the NCCL binding looks for libnccl.so
     os.symlink("libnccl.so.2", found[: -len(".2")])
+    os.symlink("../../nvidia/nccl/lib/libnccl.so.2", f"{work}/tree/torch/lib/libnccl.so")  # on the program's run path
 PYTHON
     echo "2.11.0" >"$work/tree/torch/build-version"
     sync -f "$work/tree"

@@ -2,18 +2,21 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use atlas::{
     Error, Result,
+    comm::{self, watch},
     config::Config,
     manifest::{Manifest, Plan},
+    stop::Stop,
 };
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM, SIGUSR2},
+    low_level,
+};
 
 /// Set while `run` runs the other jobs: what they print is then progress, not the result.
 pub static NESTED: AtomicBool = AtomicBool::new(false);
@@ -102,40 +105,64 @@ pub fn set_up_logging() {
                 log::Level::Info => String::new(),
                 level => format!("{}: ", level.as_str().to_lowercase()),
             };
-            writeln!(f, "{} {level}{}", &f.timestamp_seconds().to_string()[11..19], record.args())
+            let tag = watch::tag().unwrap_or_default();
+            writeln!(f, "{} {tag}{level}{}", &f.timestamp_seconds().to_string()[11..19], record.args())
         })
         .init();
 }
 
-/// A panic is a bug: say so and exit 70, also when it happens in a worker thread.
+/// A panic is a bug: say so and exit 70, with all other ranks, also when it happens in a worker thread.
 pub fn set_up_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         default(info);
-        eprintln!("atlas: this is a bug; please report it with the lines above");
-        std::process::exit(70);
+        let place = watch::place().map_or(String::new(), |place| format!("{place}: "));
+        eprintln!("atlas: {place}this is a bug; please report it with the lines above");
+        comm::abort(70);
     }));
 }
 
 /// What the first signal sets, for all jobs of this process.
-static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static STOP: Stop = Stop::new();
 
-/// From now on SIGINT, SIGTERM and SIGUSR2 set the flag, and a second SIGINT ends the program at once.
-pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    if let Some(stop) = STOP.get() {
-        return Ok(stop.clone());
+/// A second SIGINT within this time is the first one once more: launchers deliver signals twice.
+const TWICE: Duration = Duration::from_secs(2);
+
+/// From now on SIGINT, SIGTERM and SIGUSR2 ask to stop, and a second SIGINT ends the program at once.
+pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
+    static SET_UP: AtomicBool = AtomicBool::new(false);
+    if SET_UP.swap(true, Relaxed) {
+        return Ok(&STOP);
     }
-    let stop = STOP.get_or_init(Arc::default).clone();
-    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone())?;
-    for signal in [SIGINT, SIGTERM, SIGUSR2] {
-        signal_hook::flag::register(signal, stop.clone())?;
+    let since = Instant::now();
+    // Milliseconds after `since`, plus one; 0: not yet.
+    static FIRST: AtomicU64 = AtomicU64::new(0);
+    let interrupted = move || {
+        let now = since.elapsed().as_millis() as u64 + 1;
+        match FIRST.compare_exchange(0, now, Relaxed, Relaxed) {
+            // SAFETY: ends the process without running anything more.
+            Err(first) if now - first > TWICE.as_millis() as u64 => unsafe { libc::_exit(130) },
+            _ => STOP.ask(),
+        }
+    };
+    // SAFETY: the handlers only read a clock, change atomics and end the process, all of which a signal handler may do.
+    unsafe {
+        low_level::register(SIGINT, interrupted)?;
+        low_level::register(SIGTERM, || STOP.ask_urgently())?;
+        low_level::register(SIGUSR2, || STOP.ask())?;
     }
-    Ok(stop)
+    Ok(&STOP)
 }
 
 /// Whether a signal has asked to stop.
 pub fn stopped() -> bool {
-    STOP.get().is_some_and(|stop| stop.load(Relaxed))
+    STOP.asked()
+}
+
+/// From now on SIGTERM does nothing: ranks that leave in order must not be killed for one that left before them.
+pub fn ignore_sigterm() {
+    // SAFETY: replaces the handler by none.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
 
 /// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends them quietly.

@@ -2,12 +2,12 @@
 use std::path::PathBuf;
 
 use atlas::{
-    Error,
+    Error, device,
     model::{Mode, channels_last},
     weights::{self, Metadata, Weights},
 };
 use serde_json::json;
-use tch::{Device, Kind};
+use tch::Kind;
 
 use crate::common::{Common, must_exist};
 
@@ -32,8 +32,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    tch::set_num_threads(config.threads() as i32);
-    let device = Device::cuda_if_available();
+    let device = device::choose(config.comm.backend, 0)?;
+    device::set_up_cpu(config.threads());
     must_exist("--weights", &args.weights)?;
     must_exist("--input", &args.input)?;
     let weights = Weights::open(&args.weights)?;

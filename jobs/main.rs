@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         Err(e) => {
             // Our own messages already say what the system said.
             match e.downcast_ref::<atlas::Error>() {
+                Some(atlas::Error::Elsewhere(_)) => {}
                 Some(error) => eprintln!("atlas: {error}"),
                 None => eprintln!("atlas: {e:#}"),
             }

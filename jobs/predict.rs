@@ -28,7 +28,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (task, tasks) = args.tasks.resolve(&config.paths.work)?;
     run.begin(&config)?;
     let stop = stop_on_signals()?;
-    let (made, left) = predict::predict(&config, &run, task, tasks, &stop)?;
+    let (made, left) = predict::predict(&config, &run, task, tasks, stop)?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the thresholds)".into(),

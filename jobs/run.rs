@@ -1,10 +1,20 @@
 //! `atlas run`
 
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
 
 use atlas::{
     Error,
+    comm::{self, watch::Heartbeat},
     config::Config,
+    device,
     progress::duration,
     results::Run,
     train::{self, Standing, standings},
@@ -14,14 +24,15 @@ use serde_json::json;
 
 use crate::{
     Cli,
-    common::{Common, NESTED, stopped},
+    common::{Common, NESTED, stop_on_signals, stopped},
     dispatch,
 };
 
 /// The whole pipeline on this machine, from images to scored submissions
 ///
 /// Runs plan, preprocess, dedup, split, train (every fold), predict and submit in order. Each step does only what is
-/// missing or stale, so that an interrupted run goes on where it was: run the same command again.
+/// missing or stale, so that an interrupted run goes on where it was: run the same command again. With train.ranks above 1
+/// it trains through `mpirun` (ATLAS_MPIRUN names another launcher).
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas run --config configs/demo.toml")]
 pub struct Args {
@@ -34,7 +45,13 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
+    let tasks = comm::launched()?;
+    if tasks > 1 {
+        let what = format!("a launcher started {tasks} tasks, and each would do everything; start `atlas run` once and set train.ranks");
+        return Err(Error::usage(what).into());
+    }
     let config = args.common.config()?;
+    device::choose(config.comm.backend, 0)?; // before any step calls libtorch
     let folds = config.split.folds;
     // What is wrong with the training's keys is said now, not after hours of preprocessing.
     let named = Run::named(&config, args.run.as_deref())?;
@@ -57,7 +74,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             log::info!("  fold {fold} is finished already");
             continue;
         }
-        step(&args.common, &["train", "--run", &name, "--fold", &fold.to_string()])?;
+        let words = ["train", "--run", &name, "--fold", &fold.to_string()];
+        match config.train.ranks {
+            1 => step(&args.common, &words)?,
+            ranks => launch(&args.common, &words, ranks, &run.heartbeat(fold))?,
+        }
         trained += 1;
     }
     for (at, job) in ["predict", "submit"].into_iter().enumerate() {
@@ -76,12 +97,54 @@ fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
     if stopped() {
         return Err(Error::Stopped("stopped between two steps; run the same command again to go on".into()).into());
     }
-    let mut line: Vec<String> = ["atlas"].iter().chain(words).map(ToString::to_string).collect();
+    let program = std::iter::once("atlas".to_string());
+    dispatch(Cli::try_parse_from(program.chain(line(common, words)))?.job)
+}
+
+fn line(common: &Common, words: &[&str]) -> Vec<String> {
+    let mut line: Vec<String> = words.iter().map(ToString::to_string).collect();
     if let Some(config) = &common.config {
         line.extend(["--config".into(), config.display().to_string()]);
     }
     line.extend(common.sets.iter().map(|s| format!("--set={s}")));
-    dispatch(Cli::try_parse_from(line)?.job)
+    line
+}
+
+/// One job on several ranks of this machine. Asked to stop, this process asks the first rank, which the heartbeat names:
+/// launchers kill their ranks at once, or do not hand signals on.
+fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    let old = Heartbeat::read(heartbeat);
+    let mpirun = std::env::var("ATLAS_MPIRUN").unwrap_or_else(|_| "mpirun".into());
+    let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+    let mut command = Command::new(&mpirun);
+    command.args(["-n", &ranks.to_string(), "--bind-to", "none"]).arg(program).args(line(common, words));
+    command.stdout(Stdio::null()).process_group(0); // a group of its own: Ctrl-C comes to us alone
+    if fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0) {
+        // Open MPI wants to hear twice that root means it; whoever runs this as root does.
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    }
+    let missing = |e| Error::usage(format!("train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"));
+    let mut child = command.spawn().map_err(missing)?;
+    let mut told = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {
+            break status;
+        }
+        if let (true, false, Some(first)) = (stop.asked(), told, Heartbeat::read(heartbeat).filter(|h| Some(h) != old.as_ref())) {
+            // SAFETY: a signal to a rank of ours; it has just said that it lives.
+            unsafe { libc::kill(first.pid as i32, libc::SIGUSR2) };
+            told = true;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(75) => Err(Error::Stopped("the ranks stopped at a checkpoint; run the same command again to go on".into()).into()),
+        // The rank concerned has said why.
+        Some(code) => Err(Error::Elsewhere(u8::try_from(code).unwrap_or(1)).into()),
+        None => Err(Error::failed(format!("{mpirun} was killed ({status}); run the same command again to go on")).into()),
+    }
 }
 
 /// How long the folds to go will take, once one has been trained.

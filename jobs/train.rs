@@ -1,17 +1,30 @@
 //! `atlas train`
 
-use atlas::{Error, results::Run, train};
+use atlas::{
+    Error, Result,
+    comm::{self, World, watch},
+    config::Config,
+    results::Run,
+    stop::Stop,
+    train::{self, Outcome},
+};
 
-use crate::common::{Common, stop_on_signals};
+use crate::common::{Common, ignore_sigterm, stop_on_signals};
 
 /// Train one fold, resuming where it stands
 ///
 /// Reads the shards and folds.csv in paths.work. Writes results/<run>/fold_K/: history.csv (a row per epoch),
 /// metrics.jsonl, training_logs/ (a row per sample), model_checkpoints/ and, last, validation.h5 with the fold's
 /// out-of-fold predictions. Killed at any moment, run it again: it goes on from the newest checkpoint. SIGINT, SIGTERM
-/// and SIGUSR2 make it stop at the next step with a checkpoint and exit 75.
+/// and SIGUSR2 (and train.max_minutes) make it stop at the next step with a checkpoint and exit 75.
+///
+/// Several ranks: start it with `srun --mpi=pmix` or `mpirun --bind-to none`, one task per GPU or per share of the cores.
+/// train.batch is the batch of all ranks together. The order of the samples does not depend on the number of ranks, and a
+/// training may go on with another number. Send SIGUSR2 to stop: mpirun hands it to the ranks, while on SIGTERM and SIGINT of
+/// its own it kills them within 2 s.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2")]
+#[command(after_help = "Examples: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2
+          mpirun -n 2 --bind-to none atlas train --config configs/atlas.toml --fold 0")]
 pub struct Args {
     /// Fold that validates, from 0 to split.folds - 1
     #[arg(long, value_name = "K")]
@@ -24,13 +37,18 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let config = args.common.config()?;
-    if args.fold >= config.split.folds {
-        return Err(Error::usage(format!("--fold {}: split.folds = {}, so a fold is 0 to {}", args.fold, config.split.folds, config.split.folds - 1)).into());
-    }
     let stop = stop_on_signals()?;
-    let run = Run::to_train(&config, args.run.as_deref(), |run| train::has_predictions(&config, run, args.fold))?;
-    let outcome = train::train(&config, &run, args.fold, &stop)?;
+    let config = args.common.config();
+    let keys = config.as_ref().map(|c| c.comm.clone()).unwrap_or_default();
+    let world = comm::start(&keys)?;
+    if world.rank() > 0 {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    let result = train(&args, world.agree(config), world, stop);
+    if world.size() > 1 {
+        end(world, &result);
+    }
+    let (run, outcome) = result?;
     let text = format!(
         "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}\nwrote {}\nnext: the other folds, then atlas predict",
         outcome.fold,
@@ -39,6 +57,38 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         outcome.epoch_used,
         run.fold(args.fold).display()
     );
-    args.common.print(text, serde_json::to_value(&outcome)?);
+    if world.rank() == 0 {
+        args.common.print(text, serde_json::to_value(&outcome)?);
+    }
     Ok(())
+}
+
+fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'static Stop) -> Result<(Run, Outcome)> {
+    let config = config?;
+    let folds = config.split.folds;
+    if args.fold >= folds {
+        let wrong = Error::usage(format!("--fold {}: split.folds = {folds}, so a fold is 0 to {}", args.fold, folds - 1));
+        return world.agree(Err(wrong));
+    }
+    // Which run it is depends on the clock and on the file system: the first rank decides.
+    let found = match world.rank() {
+        0 => Run::to_train(&config, args.run.as_deref(), |run| train::has_predictions(&config, run, args.fold)).map(Some),
+        _ => Ok(None),
+    };
+    let name = world.agree(found)?.map(|run| run.name()).unwrap_or_default();
+    let run = Run { folder: config.paths.results.join(world.broadcast_text(&name)?) };
+    let outcome = train::train(&config, &run, args.fold, world, stop)?;
+    Ok((run, outcome))
+}
+
+/// Leaves the other ranks in order after what all know of, and ends them after what only this one knows.
+fn end<T>(world: &World, result: &Result<T>) {
+    match result {
+        Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {
+            ignore_sigterm();
+            watch::leaving();
+            world.close();
+        }
+        Err(e) => world.fail(e),
+    }
 }

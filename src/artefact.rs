@@ -8,7 +8,10 @@ use std::{
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    fault,
+};
 
 /// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes it appear, whole and
 /// on disk. Dropped before that, it leaves nothing behind.
@@ -24,6 +27,7 @@ impl Writer {
         let path = path.as_ref().to_path_buf();
         let temporary = temporary_name(&path)?;
         let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        fault::kill_at("created", &path);
         Ok(Self { file: Some(BufWriter::new(file)), temporary, path })
     }
 
@@ -31,8 +35,12 @@ impl Writer {
     pub fn finish(mut self) -> Result<()> {
         let file = self.file.take().expect("finish takes self, so the file is still there");
         let file = file.into_inner().map_err(|e| e.into_error()).map_err(Error::io("write", &self.temporary))?;
+        fault::kill_at("written", &self.path);
         file.sync_all().map_err(Error::io("sync", &self.temporary))?;
-        publish(&self.temporary, &self.path)
+        fault::kill_at("synced", &self.path);
+        publish(&self.temporary, &self.path)?;
+        fault::kill_at("renamed", &self.path);
+        Ok(())
     }
 }
 

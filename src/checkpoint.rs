@@ -24,7 +24,9 @@ const KEPT: usize = 2;
 /// What bit-equal results depend on besides the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
+    /// Of each rank.
     pub threads: usize,
+    pub ranks: usize,
     pub channels_last: bool,
     pub processor: String,
 }
@@ -178,7 +180,7 @@ mod tests {
             skipped: 0,
             best: Some((0.1, 1)),
             history: vec![],
-            conditions: Conditions { threads: 2, channels_last: true, processor: "p".into() },
+            conditions: Conditions { threads: 2, ranks: 1, channels_last: true, processor: "p".into() },
             data: 5,
         };
         let tensors = [("a", Tensor::from_slice(&[1.5f32, -0.0, f32::MIN_POSITIVE])), ("k", Tensor::from_slice(&[7i64]).view([1, 1]))];

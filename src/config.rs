@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Worker threads; by default the cores this process may use.
+    /// Worker threads per process; by default the cores it may use, shared with the ranks that may use the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     pub paths: Paths,
@@ -24,6 +24,7 @@ pub struct Config {
     pub model: Model,
     pub augment: Augment,
     pub train: Train,
+    pub comm: Comm,
     pub predict: Predict,
     pub submit: Submit,
 }
@@ -227,7 +228,7 @@ pub struct Train {
     pub epochs: usize,
     /// Global batch size in samples.
     pub batch: usize,
-    /// Samples per forward; smaller than `batch` means gradient accumulation. 0: the whole batch at once.
+    /// Samples per forward of a rank; smaller than its part of the batch means gradient accumulation. 0: all at once.
     pub micro_batch: usize,
     /// Largest learning rate.
     pub lr: f64,
@@ -271,6 +272,48 @@ pub struct Train {
     pub keep: Keep,
     /// Training uses at most this many samples; 0: all.
     pub max_samples: usize,
+    /// Ranks that `run` trains a fold with, through mpirun. Under a launcher of your own it counts for nothing.
+    pub ranks: usize,
+    /// Batch norm takes its statistics over all ranks together (Ioffe & Szegedy 2015 over the whole forward pass) instead of
+    /// each rank over its own samples.
+    pub sync_bn: bool,
+    /// Minutes after which the training stops at a checkpoint, as at a signal (exit code 75); 0: no limit.
+    pub max_minutes: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// NCCL on GPUs, else MPI, else none: by what launcher and machine offer.
+    Auto,
+    /// One rank without a launcher.
+    None,
+    /// Gradients are summed on the host.
+    Mpi,
+    /// Gradients are summed on the GPUs.
+    Nccl,
+}
+
+/// Kind of number in which gradients travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wire {
+    F32,
+    /// Half the bytes; each rank's gradient is rounded once, the sum once more.
+    Bf16,
+}
+
+/// What ranks say to each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Comm {
+    pub backend: Backend,
+    pub wire: Wire,
+    /// Seconds that a rank waits for the others in one operation before it ends the job; also how long they have to agree
+    /// after a signal.
+    pub timeout_seconds: f64,
+    /// The same for the start and the first step.
+    pub start_timeout_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,9 @@ pub enum Error {
     /// The job stopped at a checkpoint, on request; run it again to go on.
     #[error("{0}")]
     Stopped(String),
+    /// Another rank has said what is wrong; this is its exit code.
+    #[error("another rank failed")]
+    Elsewhere(u8),
     /// The job failed for another reason.
     #[error("{0}")]
     Failed(String),
@@ -50,6 +53,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Data { .. } => 65,
             Self::Stopped(_) => 75,
+            Self::Elsewhere(code) => *code,
             Self::Io { .. } | Self::Failed(_) => 1,
         }
     }

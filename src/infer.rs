@@ -3,10 +3,7 @@
 use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -22,6 +19,7 @@ use crate::{
     progress::Progress,
     sampler::Draw,
     shard::Store,
+    stop::Stop,
 };
 
 /// A network ready to predict.
@@ -30,7 +28,7 @@ pub struct Predictor<'a> {
     pub normalization: &'a Normalization,
     pub config: &'a Config,
     /// Ends the prediction at the next batch.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a Stop,
 }
 
 impl Predictor<'_> {
@@ -43,7 +41,7 @@ impl Predictor<'_> {
         let mut out = Vec::with_capacity(samples.len() * CLASSES);
         for batch in Loader::new(store.clone(), batches, make, self.config.threads(), 2) {
             let batch = batch?;
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.asked() {
                 return Err(Error::Stopped("stopped while predicting; run the same command again to go on".into()));
             }
             let n = batch.samples.len() as i64;
@@ -72,10 +70,10 @@ impl Predictor<'_> {
 }
 
 /// The network that a checkpoint's averaged (or plain) weights describe.
-pub fn load(path: &Path, config: &Config) -> Result<(Network, Normalization)> {
+pub fn load(path: &Path, config: &Config, device: Device) -> Result<(Network, Normalization)> {
     let checkpoint = Checkpoint::read(path)?;
     let state = &checkpoint.state;
-    let network = Network::new(&state.spec, 0, channels_last(config.train.layout), Device::Cpu)?;
+    let network = Network::new(&state.spec, 0, channels_last(config.train.layout), device)?;
     if network.nhwc() != state.conditions.channels_last {
         return Err(Error::usage(format!(
             "{}: was trained with the other memory layout; set train.layout as in the run's config.toml",
@@ -104,9 +102,9 @@ pub fn set(network: &Network, parameters: &Tensor, buffers: &Tensor) {
     });
 }
 
-/// The values of an f32 tensor, row by row.
+/// The values of a tensor as f32, row by row.
 pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let tensor = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
     let mut out = vec![0f32; tensor.numel()];
     tensor.copy_data(&mut out, tensor.numel());
     out

@@ -11,21 +11,28 @@
 //! | feed | [`sampler`] [`augment`] [`loader`] [`normalize`] | order, augment and batch samples ahead of the training step |
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
 //! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
+//! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`plot`] [`submit`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
-//! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`].
+//! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
+//! [`stop`] (signals), [`fault`] (faults on purpose, for tests).
 //!
 //! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
 //! exit codes.
 
 pub mod artefact;
 pub mod augment;
+pub mod autograd;
 pub mod checkpoint;
+pub mod comm;
 pub mod config;
 pub mod dedup;
+pub mod device;
 pub mod error;
+pub mod exchange;
+pub mod fault;
 pub mod folds;
 pub mod history;
 pub mod image;
@@ -48,6 +55,7 @@ pub mod results;
 pub mod rng;
 pub mod sampler;
 pub mod shard;
+pub mod stop;
 pub mod submission;
 pub mod submit;
 pub mod synth;

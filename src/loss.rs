@@ -8,13 +8,13 @@ const EPS: f64 = 1e-6;
 
 /// The configured sum, a scalar that gradients flow back from.
 pub fn total(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Tensor {
-    let zero = Tensor::zeros([], (Kind::Float, logits.device()));
+    let zero = Tensor::zeros([], (logits.kind(), logits.device()));
     parts(logits, targets, losses).into_iter().fold(zero, |sum, (_, weight, value)| sum + value * weight)
 }
 
 /// Each loss with a weight other than 0: its name, its weight, its value before the weight (a scalar).
 pub fn parts(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Vec<(&'static str, f64, Tensor)> {
-    let mean = |t: Tensor| t.mean(Kind::Float);
+    let mean = |t: Tensor| t.mean(None::<Kind>);
     each(losses, |name| match name {
         "bce" => mean(bce(logits, targets)),
         "focal" => mean(focal_of(logits, targets, losses)),
@@ -28,7 +28,7 @@ pub fn parts(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Vec<(&'stati
 pub fn per_sample(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Vec<(&'static str, Tensor)> {
     tch::no_grad(|| {
         let values = each(losses, |name| match name {
-            "bce" => bce(logits, targets).mean_dim([-1].as_slice(), false, Kind::Float),
+            "bce" => bce(logits, targets).mean_dim([-1].as_slice(), false, None::<Kind>),
             "focal" => focal_of(logits, targets, losses),
             "lovasz" => lovasz_hinge(logits, targets),
             _ => soft_f1(logits, targets),
@@ -48,8 +48,8 @@ fn each(losses: &Losses, value: impl Fn(&'static str) -> Tensor) -> Vec<(&'stati
 fn focal_of(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Tensor {
     let entries = focal(logits, targets, losses.focal_gamma, losses.focal_alpha);
     match losses.focal_reduce {
-        Reduce::Mean => entries.mean_dim([-1].as_slice(), false, Kind::Float),
-        Reduce::Sum => entries.sum_dim_intlist([-1].as_slice(), false, Kind::Float),
+        Reduce::Mean => entries.mean_dim([-1].as_slice(), false, None::<Kind>),
+        Reduce::Sum => entries.sum_dim_intlist([-1].as_slice(), false, None::<Kind>),
     }
 }
 
@@ -88,22 +88,22 @@ pub fn lovasz_hinge(logits: &Tensor, targets: &Tensor) -> Tensor {
     let (sorted, order) = errors.sort_stable(true, -1, true);
     let weights = tch::no_grad(|| {
         let truth = targets.gather(-1, &order, false);
-        let positives = truth.sum_dim_intlist([-1].as_slice(), true, Kind::Float);
-        let intersection = &positives - truth.cumsum(-1, Kind::Float);
+        let positives = truth.sum_dim_intlist([-1].as_slice(), true, None::<Kind>);
+        let intersection = &positives - truth.cumsum(-1, None::<Kind>);
         let negatives: Tensor = 1.0 - &truth;
-        let union = &positives + negatives.cumsum(-1, Kind::Float);
+        let union = &positives + negatives.cumsum(-1, None::<Kind>);
         let jaccard: Tensor = 1.0 - intersection / union;
         // Where the first entry starts the set is empty and its Jaccard loss 0.
         let zero = jaccard.narrow(-1, 0, 1).zeros_like();
         jaccard.diff(1, -1, Some(zero), None)
     });
-    (sorted.relu() * weights).sum_dim_intlist([-1].as_slice(), false, Kind::Float)
+    (sorted.relu() * weights).sum_dim_intlist([-1].as_slice(), false, None::<Kind>)
 }
 
 /// 1 - F1 with probabilities in place of decisions, per row of `[sets, entries]`.
 pub fn soft_f1(logits: &Tensor, targets: &Tensor) -> Tensor {
     let p = logits.sigmoid();
-    let sum = |t: &Tensor| t.sum_dim_intlist([-1].as_slice(), false, Kind::Float);
+    let sum = |t: &Tensor| t.sum_dim_intlist([-1].as_slice(), false, None::<Kind>);
     let hits = sum(&(&p * targets));
     let (precision, recall) = (&hits / (sum(&p) + EPS), &hits / (sum(targets) + EPS));
     1.0 - &precision * &recall * 2.0 / (precision + recall + EPS)

@@ -1,7 +1,7 @@
 //! SE-ResNeXt on flat arenas: takes a batch of crops from the [`loader`](crate::loader), gives the logits that the
 //! [`loss`](crate::loss) takes.
 //!
-//! All parameters lie in one flat f32 tensor, all gradients in a second, the running statistics of batch norm in a
+//! All parameters lie in one flat tensor (f32), all gradients in a second, the running statistics of batch norm in a
 //! third; the layers see views of them under timm's names. Optimiser, clipping, averaging and checkpoints work on the
 //! flat tensors.
 
@@ -9,6 +9,8 @@ mod arch;
 mod arena;
 mod layers;
 mod pass;
+
+use std::ops::Range;
 
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use rayon::prelude::*;
@@ -18,10 +20,11 @@ use tch::{Device, Kind, Tensor};
 pub use self::{
     arch::{ARCHS, Arch},
     arena::Slot,
-    pass::{DropKeys, Mode},
+    pass::{DropKeys, Mode, Norms},
 };
 use self::{arena::Init, layers::Layers, layers::Plan, pass::Pass};
 use crate::{
+    autograd::GradientHooks,
     config::{self, Head, Layout, Precision, Stem},
     error::{Error, Result},
     labels::CLASSES,
@@ -97,9 +100,14 @@ impl Network {
     /// # Errors
     /// Usage, if there is no such architecture.
     pub fn new(spec: &Spec, seed: u64, nhwc: bool, device: Device) -> Result<Self> {
+        Self::of_kind(spec, seed, nhwc, device, Kind::Float)
+    }
+
+    /// As [`new`](Self::new), with parameters of another kind: `Kind::Double`, to tell errors from rounding.
+    pub fn of_kind(spec: &Spec, seed: u64, nhwc: bool, device: Device, kind: Kind) -> Result<Self> {
         let (plan, layers) = spec.plan()?;
-        let (flat_parameters, flat_gradients) = (plan.parameters.zeros(device), plan.parameters.zeros(device));
-        let flat_buffers = plan.buffers.zeros(device);
+        let (flat_parameters, flat_gradients) = (plan.parameters.zeros(kind, device), plan.parameters.zeros(kind, device));
+        let flat_buffers = plan.buffers.zeros(kind, device);
         let leaf = |s: &Slot| arena::view(&flat_parameters, s, nhwc).detach().set_requires_grad(true);
         let parameters: Vec<_> = plan.parameters.list.iter().map(leaf).collect();
         // `data()` gives each buffer a version counter of its own: a running mean that moves must not make autograd
@@ -126,8 +134,8 @@ impl Network {
     /// Makes every parameter's gradient a view into the arena; backward passes then add into it in place. A gradient has
     /// to exist before its storage can be changed, so a first backward pass makes them all.
     fn attach_gradients(&self) {
-        let sums: Vec<_> = self.parameters.iter().map(|p| p.sum(Kind::Float)).collect();
-        Tensor::stack(&sums, 0).sum(Kind::Float).backward();
+        let sums: Vec<_> = self.parameters.iter().map(|p| p.sum(None::<Kind>)).collect();
+        Tensor::stack(&sums, 0).sum(None::<Kind>).backward();
         for (parameter, slot) in self.parameters.iter().zip(&self.parameter_slots) {
             parameter.grad().set_data(&arena::view(&self.flat_gradients, slot, self.nhwc));
         }
@@ -144,21 +152,44 @@ impl Network {
     /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]` f32, normalised, on the network's device. Gradients are
     /// recorded in [`Mode::Train`] only. Any stride order of `x` will do; channels-last costs no copy with `nhwc`.
     pub fn forward(&self, x: &Tensor, mode: Mode, precision: Precision) -> Tensor {
+        let own = self.flat_parameters.kind();
         let kind = match precision {
-            Precision::F32 => Kind::Float,
+            Precision::F32 => own,
             Precision::Bf16 => Kind::BFloat16,
         };
         let x = x.to_kind(kind);
         let x = if self.nhwc { x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { x.contiguous() };
         let pass = Pass { parameters: &self.parameters, buffers: &self.buffers, kind, mode, dropout: self.spec.dropout };
-        let run = || self.layers.forward(&pass, &x).to_kind(Kind::Float);
+        let run = || self.layers.forward(&pass, &x).to_kind(own);
         match mode {
             Mode::Eval => tch::no_grad(run),
-            Mode::Train(keys) => {
+            Mode::Train(keys, _) => {
                 assert_eq!(keys.keys.len() as i64, x.size()[0], "one dropout key per sample");
                 run()
             }
         }
+    }
+
+    /// Calls `ready(i)` each time a backward pass has added its part to the gradient of parameter `i` (of
+    /// [`parameter_slots`](Self::parameter_slots)), until what this returns is dropped.
+    pub fn on_gradients(&self, ready: impl Fn(usize) + Send + Sync + 'static) -> GradientHooks {
+        GradientHooks::new(&self.parameters, ready)
+    }
+
+    /// The stages in the order of the forward pass: their parameters, and where those lie in the flat tensors.
+    pub fn stages(&self) -> Vec<(Range<usize>, Range<i64>)> {
+        let stage = |s: &Slot| s.name.split('.').next().unwrap_or_default().to_string();
+        let mut stages: Vec<(Range<usize>, Range<i64>)> = Vec::new();
+        for (i, slot) in self.parameter_slots.iter().enumerate() {
+            let end = self.parameter_slots.get(i + 1).map_or_else(|| self.flat_parameters.numel() as i64, |next| next.offset);
+            match stages.last_mut() {
+                Some((leaves, values)) if stage(slot) == stage(&self.parameter_slots[leaves.start]) => {
+                    (leaves.end, values.end) = (i + 1, end);
+                }
+                _ => stages.push((i..i + 1, slot.offset..end)),
+            }
+        }
+        stages
     }
 
     pub fn spec(&self) -> &Spec {

@@ -1,16 +1,13 @@
 //! The test set through the networks of all finished folds: one file of mean probabilities per test shard.
 
-use std::{
-    ops::Range,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use ndarray::Array2;
 
 use crate::{
     artefact,
-    config::Config,
+    config::{Backend, Config},
+    device,
     error::Result,
     infer::{self, Predictor, sigmoid},
     labels::CLASSES,
@@ -19,6 +16,7 @@ use crate::{
     progress::Progress,
     results::Run,
     shard::{Reader, Store},
+    stop::Stop,
     train::weights_path,
 };
 
@@ -68,8 +66,9 @@ fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// [`Error::Stopped`](crate::Error::Stopped) after `stop`; the files made until then stay.
-pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &AtomicBool) -> Result<(usize, usize)> {
-    tch::set_num_threads(config.threads() as i32);
+pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &Stop) -> Result<(usize, usize)> {
+    let device = device::choose(Backend::Auto, 0)?;
+    device::set_up_cpu(config.threads());
     let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
     let mine: Vec<File> = files(config, run, &store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
     let (left, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(File::is_fresh);
@@ -80,7 +79,7 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &Ato
     if weights.len() < config.split.folds {
         log::warn!("only {} of {} folds are finished: the answer is theirs alone", weights.len(), config.split.folds);
     }
-    let networks = weights.iter().map(|path| infer::load(path, config)).collect::<Result<Vec<_>>>()?;
+    let networks = weights.iter().map(|path| infer::load(path, config, device)).collect::<Result<Vec<_>>>()?;
     let total: usize = todo.iter().map(|f| f.samples.len()).sum();
     let progress = Progress::new("predict", "samples", (total * networks.len()) as u64);
     for file in &todo {

@@ -136,14 +136,14 @@ impl Run {
         Ok(file)
     }
 
-    /// The keys in which a run's configuration is not this one. Free are threads, how often checkpoints are written, when
-    /// to give up, and all that comes after training.
+    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how often checkpoints are
+    /// written, when to stop or to give up, and all that comes after training.
     fn differences(&self, config: &Config) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
             let c = Config { threads: None, predict: config.predict.clone(), submit: config.submit.clone(), ..c.clone() };
             let mut leaves = c.leaves();
-            for key in ["preprocess.tasks", "train.checkpoint_steps", "train.max_skipped_steps"] {
+            for key in FREE {
                 leaves.remove(key);
             }
             leaves
@@ -175,6 +175,11 @@ impl Run {
 
     pub fn fold(&self, fold: usize) -> PathBuf {
         self.folder.join(format!("fold_{fold}"))
+    }
+
+    /// Where a training of a fold says how far it is; gone when it ends in order.
+    pub fn heartbeat(&self, fold: usize) -> PathBuf {
+        self.fold(fold).join("heartbeat.json")
     }
 
     /// Out-of-fold predictions of a fold: its last file, and removed when the fold is trained on, so that it also says that
@@ -216,6 +221,18 @@ impl Run {
         artefact::publish(&temporary, &link)
     }
 }
+
+/// Keys that may change within a run, besides threads and all that comes after training.
+const FREE: [&str; 8] = [
+    "preprocess.tasks",
+    "train.checkpoint_steps",
+    "train.max_skipped_steps",
+    "train.max_minutes",
+    "train.ranks",
+    "comm.backend",
+    "comm.timeout_seconds",
+    "comm.start_timeout_seconds",
+];
 
 /// All runs, newest first; one that somebody named sorts by its time of making.
 fn all(results: &Path) -> Result<Vec<Run>> {

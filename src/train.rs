@@ -2,32 +2,41 @@
 //! newest checkpoint and ends with the same bits.
 
 mod data;
+mod meter;
 mod state;
+pub mod step;
+mod validate;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::time::{Duration, Instant};
 
 use ndarray::Array2;
-use serde_json::json;
 use tch::{Kind, Tensor};
 
-use self::{data::FoldData, state::Session};
+use self::{
+    data::FoldData,
+    meter::{Meter, timed},
+    state::Session,
+    step::{Input, Passes},
+    validate::{predict_validation, validate, write_samples},
+};
 use crate::{
     checkpoint::{Checkpoint, Folder},
-    config::{Config, Keep, Method, Tta},
+    comm::{Op, World, share::Share, watch, watch::Heartbeat, watch::Limit},
+    config::{Config, Keep},
+    device,
     error::{Error, Result},
-    history::{Row, Samples},
-    infer::{self, Predictor, sigmoid},
+    exchange::Exchange,
+    fault,
+    history::Row,
+    infer::{self, sigmoid},
     labels::{CLASSES, Labels},
     loader::{Batch, Loader, Make},
-    loss, metrics,
-    model::{DropKeys, Mode, Spec},
+    metrics,
+    model::{DropKeys, Norms, Spec},
     predictions::Predictions,
     progress::{Progress, duration},
     results::Run,
-    thresholds,
+    stop::Stop,
 };
 
 /// What a finished fold has to say.
@@ -85,117 +94,189 @@ pub fn check(config: &Config) -> Result<()> {
     state::initial_weights(config).map(drop)
 }
 
-/// Trains fold `fold` of `run` to its end, resuming where it stands. `stop` ends it at the next step with a checkpoint.
+/// Trains fold `fold` of `run` to its end together with the other ranks of `world`, resuming where it stands. `stop` on any rank
+/// ends it at the next step with a checkpoint.
 ///
 /// # Errors
-/// [`Error::Stopped`] after `stop`; [`Error::Data`] for a broken shard; [`Error::Failed`] when gradients stay non-finite.
-pub fn train(config: &Config, run: &Run, fold: usize, stop: &AtomicBool) -> Result<Outcome> {
-    tch::set_num_threads(config.threads() as i32);
+/// [`Error::Stopped`] after `stop` or `train.max_minutes`, on all ranks alike; [`Error::Elsewhere`] where another rank says what is
+/// wrong. Of all else the other ranks do not know: the caller has to [`abort`](crate::comm::Comm::abort).
+pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, stop: &'static Stop) -> Result<Outcome> {
     let start = Instant::now();
-    let data = FoldData::open(config, fold)?;
+    let effective = &Config { threads: Some(config.threads.unwrap_or(world.cores)), ..config.clone() };
+    device::set_up_cpu(effective.threads());
+    let heartbeat = run.heartbeat(fold);
+    let data = watch::during("opening the shards", Limit::Start, || world.agree(FoldData::open(effective, fold)))?;
+    world.same(data.hash, || {
+        Error::data(&config.paths.work, "the ranks see different shards or folds.csv; paths.work must be one shared folder")
+    })?;
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
-    let mut session = Session::new(config, run, fold, &data)?;
+    let begun = watch::during("start of the training", Limit::Start, || {
+        let mut session = world.agree(Session::new(effective, run, fold, &data, world))?;
+        let lock = world.agree(session.leads().then(|| begin(config, run, fold)).transpose())?;
+        world.agree(session.resume())?;
+        Ok::<_, Error>((session, lock))
+    });
+    let (mut session, _lock) = begun?;
+    world.same(session.state.step, || {
+        Error::data(&session.folder.0, "the ranks see different checkpoints; paths.results must be one shared folder")
+    })?;
+    watch::training(stop, heartbeat);
+    let outcome = to_the_end(&mut session, &data, run, start, stop);
+    if matches!(outcome, Ok(_) | Err(Error::Stopped(_))) {
+        watch::during("end of the training", Limit::Usual, || world.barrier())?;
+        watch::left();
+    }
+    outcome
+}
+
+/// What only the first rank does before the first step.
+fn begin(config: &Config, run: &Run, fold: usize) -> Result<std::fs::File> {
     run.begin(config)?;
-    let _lock = run.lock(fold)?;
-    session.resume()?;
-    if run.is_finished(fold) && (session.state.epoch < config.train.epochs || !has_predictions(config, run, fold)) {
+    let lock = run.lock(fold)?;
+    if let Some(last) = Heartbeat::read(&run.heartbeat(fold)) {
+        log::warn!("the last training of fold {fold} did not end in order ({last}); going on from its newest checkpoint");
+    }
+    Ok(lock)
+}
+
+fn to_the_end(session: &mut Session, data: &FoldData, run: &Run, start: Instant, stop: &Stop) -> Result<Outcome> {
+    let (config, fold) = (session.config, session.fold);
+    if session.leads() && run.is_finished(fold) && (session.state.epoch < config.train.epochs || !has_predictions(config, run, fold)) {
         let path = run.validation(fold);
         std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
+    let exchange = Exchange::new(&session.network, session.world, config.comm.wire);
     while session.state.epoch < config.train.epochs {
-        let draws = train_epoch(&mut session, &data, stop)?;
-        end_epoch(&mut session, &data, &draws, stop)?;
+        let draws = train_epoch(session, &exchange, data, start, stop)?;
+        end_epoch(session, data, &draws, stop)?;
     }
-    session.ensure_weights(&weights_path(config, run, fold))?;
-    predict_validation(&session, &data, run, start, stop)
+    let path = weights_path(config, run, fold);
+    session.ensure_weights(&path)?;
+    watch::during("waiting for the weights", Limit::Usual, || session.world.barrier())?;
+    predict_validation(session, data, run, start, stop)
 }
 
 /// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their order.
-fn train_epoch(session: &mut Session, data: &FoldData, stop: &AtomicBool) -> Result<Vec<usize>> {
-    let (config, epoch) = (session.config, session.state.epoch);
+fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, start: Instant, stop: &Stop) -> Result<Vec<usize>> {
+    let (config, epoch, world) = (session.config, session.state.epoch, session.world);
     let batches = session.batches(data, epoch);
-    let todo: Vec<_> = batches[session.state.step_in_epoch..].to_vec();
+    let todo = &batches[session.state.step_in_epoch..];
+    let shares: Vec<Share> = todo.iter().map(|b| Share::new(b.len(), world.rank(), world.size(), config.train.micro_batch)).collect();
+    let mine = todo.iter().zip(&shares).map(|(batch, share)| batch[share.samples.clone()].to_vec()).collect();
     let name = format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs);
     let progress = Progress::going_on(name, "steps", session.state.step_in_epoch as u64, batches.len() as u64);
     let make = Make::Train { augment: config.augment.clone(), seed: session.train.seed, epoch: epoch as u64 };
     let mut meter = Meter::new(batches.len());
-    for batch in Loader::new(data.store.clone(), todo, make, config.threads(), 4) {
-        let batch = batch?;
-        let (norm, lr) = train_step(session, &batch)?;
-        meter.step(&batch, norm);
+    let mut loader = Loader::new(data.store.clone(), mine, make, config.threads(), 4);
+    for share in &shares {
+        watch::at(epoch + 1, session.state.step_in_epoch, session.state.step);
+        let batch = watch::during("waiting for data", Limit::None, || loader.next().expect("as many batches as shares"))?;
+        meter.data += batch.waited.as_secs_f64();
+        let over = config.train.max_minutes > 0.0 && start.elapsed() > Duration::from_secs_f64(60.0 * config.train.max_minutes);
+        let asked = stop.asked() || over || fault::strikes("stop");
+        let step = train_step(session, exchange, &batch, share, &mut meter, asked)?;
+        watch::warm();
+        meter.step(share.of, step.norm);
         progress.add(1);
         let s = &mut session.state;
         s.step_in_epoch += 1;
         s.step += 1;
-        if s.step_in_epoch.is_multiple_of(meter.interval) || s.step_in_epoch == batches.len() {
-            session.logs.metrics(&meter.line(session, lr))?;
+        watch::at(epoch + 1, s.step_in_epoch, s.step);
+        let at = session.state.step_in_epoch;
+        if session.leads() && (at.is_multiple_of(meter.interval) || at == batches.len()) {
+            session.logs.metrics(&meter.line(session, step.lr))?;
         }
-        if stop.load(Ordering::Relaxed) {
+        if step.stop {
+            watch::agreed();
             session.save()?;
-            let s = &session.state;
-            return Err(Error::Stopped(format!(
-                "stopped at epoch {}, step {}; run the same command again to go on",
-                epoch + 1,
-                s.step_in_epoch
-            )));
+            let why = if stop.asked() || !over { "stopped" } else { "stopped after train.max_minutes" };
+            return Err(Error::Stopped(format!("{why} at epoch {}, step {at}; run the same command again to go on", epoch + 1)));
         }
         let every = config.train.checkpoint_steps;
-        if every > 0 && session.state.step_in_epoch.is_multiple_of(every) && session.state.step_in_epoch < batches.len() {
-            session.save()?;
+        if every > 0 && at.is_multiple_of(every) && at < batches.len() {
+            timed(&mut meter.checkpoint, || session.save())?;
         }
     }
     Ok(batches.iter().flatten().map(|d| d.sample).collect())
 }
 
-/// Forward, backward, step. Returns the gradient's norm and the learning rate.
-fn train_step(session: &mut Session, batch: &Batch) -> Result<(f64, f64)> {
-    let config = session.config;
-    let n = batch.samples.len();
-    let micro = if config.train.micro_batch == 0 { n } else { config.train.micro_batch.min(n) };
+struct StepDone {
+    /// Of the gradient before clipping.
+    norm: f64,
+    lr: f64,
+    /// Some rank was asked to stop.
+    stop: bool,
+}
+
+/// Forward, backward, the sum over the ranks, the move of the weights.
+fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: &Share, meter: &mut Meter, stop: bool) -> Result<StepDone> {
+    let (config, world) = (session.config, session.world);
+    assert!(!fault::strikes("panic"), "asked for by ATLAS_FAULT");
+    if fault::strikes("error") {
+        return Err(Error::failed("asked for by ATLAS_FAULT"));
+    }
     let side = config.augment.crop as usize;
     let image = side * side * 4;
     let statistics = session.network.flat_buffers().copy();
-    session.network.zero_gradients();
-    let (mut sum, mut at) = (0.0, 0);
-    while at < n {
-        // Batch norm cannot work on one sample alone: a last one goes with those before it.
-        let end = if n - at <= micro + 1 { n } else { at + micro };
-        let x = session.state.normalization.apply(&batch.images[at * image..end * image], side, session.network.device());
-        let targets = one_hot(&batch.labels[at..end]);
-        let keys = DropKeys { seed: session.train.seed, epoch: session.state.epoch as u64, keys: &batch.keys[at..end] };
-        let logits = session.network.forward(&x, Mode::Train(keys), config.train.precision);
-        // Each part counts by its samples. Losses over sets (`batch`, `class`) take the sets of the part.
-        let loss = loss::total(&logits, &targets, &config.train.loss) * ((end - at) as f64 / n as f64);
-        loss.backward();
-        sum += loss.double_value(&[]);
-        session.seen_logits.extend(infer::to_vec(&logits));
-        at = end;
-    }
-    session.seen_losses.push(sum as f32);
+    let passes = Passes { share, precision: config.train.precision, losses: &config.train.loss };
+    let norms = |pass| match config.train.sync_bn {
+        true if world.size() > 1 => Norms::Together { world, samples: share.together(pass), counts: share.counts },
+        _ => Norms::Local,
+    };
+    let input = |range: std::ops::Range<usize>| Input {
+        images: session.state.normalization.apply(&batch.images[range.start * image..range.end * image], side, world.device),
+        targets: one_hot(&batch.labels[range.clone()]).to_device(world.device),
+        keys: DropKeys { seed: session.train.seed, epoch: session.state.epoch as u64, keys: &batch.keys[range] },
+    };
+    // With synchronised batch norm the ranks wait for each other in here, too.
+    let limit = if config.train.sync_bn { Limit::Usual } else { Limit::None };
+    let (logits, loss) = watch::during("forward and backward pass", limit, || passes.backward(&session.network, exchange, norms, input))?;
+    session.saw(share, &logits);
+    let mut sums = [loss, f64::from(u8::from(stop))];
+    timed(&mut meter.communication, || {
+        watch::during("sum of the gradients", Limit::Usual, || world.all_reduce(&mut sums, Op::Sum).and_then(|()| exchange.finish()))
+    })?;
     let rates = session.schedule.at(session.state.step as usize);
-    let step = session.optimizer.step(&session.network, rates);
+    // On a GPU this is where the host waits for the sums.
+    let step = timed(&mut meter.optimizer, || {
+        watch::during("optimizer", Limit::Usual, || {
+            let step = session.optimizer.step(&session.network, rates);
+            if let (false, Some(ema)) = (step.skipped, &mut session.ema) {
+                ema.update(&session.network);
+            }
+            Ok(step)
+        })
+    })?;
+    session.seen_losses.push(sums[0] as f32);
     session.state.optimizer_steps = session.optimizer.steps();
     if step.skipped {
         // The forward pass may have put what is not finite into the running statistics, too.
         tch::no_grad(|| session.network.flat_buffers().copy_(&statistics));
         session.state.skipped += 1;
-        log::warn!("step {}: the gradient is not finite; the step is skipped ({} so far)", session.state.step + 1, session.state.skipped);
+        if session.leads() {
+            log::warn!(
+                "step {}: the gradient is not finite; the step is skipped ({} so far)",
+                session.state.step + 1,
+                session.state.skipped
+            );
+        }
         if session.state.skipped > config.train.max_skipped_steps {
-            return Err(Error::failed(format!(
+            let what = format!(
                 "{} steps had a gradient that is not finite, more than train.max_skipped_steps = {}; try a smaller train.lr",
                 session.state.skipped, config.train.max_skipped_steps
-            )));
+            );
+            // All ranks know; one says it.
+            return Err(if session.leads() { Error::Failed(what) } else { Error::Elsewhere(1) });
         }
-    } else if let Some(ema) = &mut session.ema {
-        ema.update(&session.network);
     }
-    Ok((step.norm, rates.lr))
+    Ok(StepDone { norm: step.norm, lr: rates.lr, stop: sums[1] > 0.0 })
 }
 
 /// Logs, validation, the best weights so far, and a checkpoint at the start of the next epoch.
-fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &AtomicBool) -> Result<()> {
+fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &Stop) -> Result<()> {
     let (config, epoch) = (session.config, session.state.epoch + 1);
     let labels: Vec<Labels> = draws.iter().map(|&s| data.store.labels(s)).collect();
+    session.gather_seen()?;
     let seen = Array2::from_shape_vec((draws.len(), CLASSES), session.seen_logits.clone()).map_err(Error::failed)?;
     let probabilities = seen.mapv(sigmoid);
     let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
@@ -237,9 +318,10 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &Ato
         text(row.map),
         duration(session.left())
     );
-    session.seen_logits.clear();
-    session.seen_losses.clear();
-    session.logs.write_history(&session.state.history)?;
+    session.forget_seen();
+    if session.leads() {
+        session.logs.write_history(&session.state.history)?;
+    }
     if better {
         session.write_weights(&session.folder.best())?;
     }
@@ -247,81 +329,6 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &Ato
         session.write_weights(&session.folder.last())?;
     }
     session.save()
-}
-
-/// The whole resized images of the validation samples, one view each.
-fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &AtomicBool) -> Result<()> {
-    let config = session.config;
-    let progress = Progress::new(format!("fold {} validation", session.fold), "samples", data.valid.len() as u64);
-    let predictor = Predictor { network: &session.network, normalization: &session.state.normalization, config, stop };
-    let logits = predictor.logits(&data.store, &data.valid, Tta::None, Some(&progress))?;
-    let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
-    let probabilities = logits.mapv(sigmoid);
-    // In parts of a training batch, so that losses over whole batches are comparable with training.
-    let mut sum = 0.0;
-    for (at, part) in labels.chunks(config.train.batch).enumerate() {
-        let from = at * config.train.batch;
-        let logits = tensor(&logits.slice(ndarray::s![from..from + part.len(), ..]).to_owned());
-        sum += loss::total(&logits, &one_hot(part), &config.train.loss).double_value(&[]) * part.len() as f64;
-    }
-    row.valid_loss = Some(sum / labels.len() as f64);
-    row.macro_f1 = Some(macro_f1_at_half(&probabilities, &labels));
-    let own: Vec<usize> = (0..labels.len()).collect();
-    row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, &own, 2, 0).macro_f1);
-    row.map = Some(mean_average_precision(&probabilities, &labels));
-    write_samples(session, data, row.epoch, "val", &data.valid, &labels, &logits)
-}
-
-fn write_samples(
-    session: &Session,
-    data: &FoldData,
-    epoch: usize,
-    part: &str,
-    samples: &[usize],
-    labels: &[Labels],
-    logits: &Array2<f32>,
-) -> Result<()> {
-    let losses = loss::per_sample(&tensor(logits), &one_hot(labels), &session.config.train.loss);
-    let samples = Samples {
-        ids: samples.iter().map(|&s| data.store.id(s)).collect(),
-        labels: labels.to_vec(),
-        probabilities: logits.iter().map(|&l| sigmoid(l)).collect(),
-        losses: losses.into_iter().map(|(name, t)| (name, infer::to_vec(&t))).collect(),
-    };
-    session.logs.write_samples(epoch, part, &samples)
-}
-
-/// Out-of-fold predictions with the weights that are used afterwards and full test-time augmentation: the fold's last file.
-fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Instant, stop: &AtomicBool) -> Result<Outcome> {
-    let config = session.config;
-    let path = weights_path(config, run, session.fold);
-    let (network, normalization) = infer::load(&path, config)?;
-    let progress = Progress::new(format!("fold {} out-of-fold predictions", session.fold), "samples", data.valid.len() as u64);
-    let predictor = Predictor { network: &network, normalization: &normalization, config, stop };
-    let probabilities = predictor.logits(&data.store, &data.valid, config.predict.tta, Some(&progress))?.mapv(sigmoid);
-    let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
-    let outcome = Outcome {
-        fold: session.fold,
-        epochs: session.state.epoch,
-        epoch_used: if config.train.keep == Keep::Best {
-            session.state.best.map_or(session.state.epoch, |b| b.1)
-        } else {
-            session.state.epoch
-        },
-        map: mean_average_precision(&probabilities, &labels),
-        macro_f1: macro_f1_at_half(&probabilities, &labels),
-        seconds: start.elapsed().as_secs_f64(),
-    };
-    let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
-    Predictions { ids, probabilities }.write(&run.validation(session.fold), infer::source(config, &[path])?)?;
-    log::info!(
-        "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
-        outcome.fold,
-        duration(outcome.seconds),
-        outcome.macro_f1,
-        outcome.map
-    );
-    Ok(outcome)
 }
 
 /// The weights of a fold that validation and prediction use.
@@ -356,46 +363,4 @@ fn tensor(values: &Array2<f32>) -> Tensor {
 fn mean(losses: &[f32]) -> Option<f64> {
     let finite: Vec<f64> = losses.iter().map(|&l| f64::from(l)).filter(|l| l.is_finite()).collect();
     (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64)
-}
-
-/// Counts what `metrics.jsonl` reports per interval.
-struct Meter {
-    interval: usize,
-    since: Instant,
-    samples: usize,
-    waited: f64,
-    norm: f64,
-}
-
-impl Meter {
-    /// About ten intervals per epoch.
-    fn new(steps: usize) -> Self {
-        Self { interval: steps.div_ceil(10).max(1), since: Instant::now(), samples: 0, waited: 0.0, norm: 0.0 }
-    }
-
-    fn step(&mut self, batch: &Batch, norm: f64) {
-        self.samples += batch.samples.len();
-        self.waited += batch.waited.as_secs_f64();
-        self.norm = norm;
-    }
-
-    fn line(&mut self, session: &Session, lr: f64) -> serde_json::Value {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let s = &session.state;
-        // The losses are those of the whole interval, also where a part of it lies before a restart.
-        let from = (s.step_in_epoch - 1) / self.interval * self.interval;
-        let line = json!({
-            "epoch": s.epoch + 1, "step": s.step, "lr": lr, "loss": mean(&session.seen_losses[from..]), "gradient_norm": self.norm,
-            "samples_per_s": self.samples as f64 / seconds, "samples_per_s_without_waiting": self.samples as f64 / (seconds - self.waited).max(1e-9),
-            "data_wait": self.waited / seconds, "skipped_steps": s.skipped, "resident_mib": resident_mib(),
-        });
-        *self = Self { interval: self.interval, ..Self::new(1) };
-        line
-    }
-}
-
-/// Resident memory of this process in MiB.
-fn resident_mib() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| (pages * 4096) >> 20)
 }

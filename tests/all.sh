@@ -1,6 +1,22 @@
 #!/usr/bin/env bash
-# What takes long or needs Python. ATLAS_PYTHON names a Python with torch, timm, h5py and opencv; without it those tests skip.
+# What takes long or needs more than the program: Python (ATLAS_PYTHON names one with torch, timm, h5py and opencv; without it
+# those tests skip), a Slurm and MPICH (installed here as root on Debian; otherwise those tests skip).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would only hinder each other
+
+slurm=$(mktemp -d)
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    eval "$(slurm/local_cluster.sh start 2 "$slurm")"
+    trap 'slurm/local_cluster.sh stop "$slurm"' EXIT
+    command -v mpicc.mpich >/dev/null ||
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
+fi
 cargo test --release --locked -- --ignored --nocapture --test-threads=1
+
+# The tests of ranks once more, built against MPICH in a folder of its own.
+if command -v mpicc.mpich >/dev/null; then
+    export MPICC=mpicc.mpich ATLAS_MPIRUN=mpiexec.mpich CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/mpich
+    cargo test --release --locked --test parallel --test ranks --test nccl
+    ldd "$CARGO_TARGET_DIR/release/atlas" | grep -q libmpich || { echo "all.sh: that was not MPICH" >&2 && exit 1; }
+fi

@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::Path, process::Command};
 use atlas::{
     config::{self, Head, Losses, Precision, Stem},
     loss,
-    model::{DropKeys, Mode, Network, Spec},
+    model::{DropKeys, Mode, Network, Norms, Spec},
     optim::{Optimizer, Rates},
     weights::{self, Weights},
 };
@@ -57,7 +57,7 @@ fn gradients_and_running_statistics_are_those_of_timm() {
         let network = network("se_resnext14_32x4d", Stem::Standard, Head::Linear, nhwc);
         let targets = formula::noise(998, &[16, 28]).gt(0.5).to_kind(Kind::Float);
         let keys: Vec<u64> = (0..16).collect();
-        let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys });
+        let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
         let loss = loss::total(&network.forward(&formula::input(4, 16, 64), mode, Precision::F32), &targets, &bce());
         loss.backward();
         assert!((loss.double_value(&[]) - golden.loss).abs() < 1e-5);
@@ -128,7 +128,7 @@ fn one_step_moves_each_tensor_as_pytorch_does() {
         let (network, notes) = weights.network(&spec, 0, nhwc, Device::Cpu).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         let keys: Vec<u64> = (0..16).collect();
-        let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys });
+        let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
         let loss = loss::total(&network.forward(&before["input"], mode, Precision::F32), &after["targets"], &bce());
         loss.backward();
         let config = config::Train { optimizer: config::Optimizer::Sgd, weight_decay: 0.0, clip: 0.0, ..Default::default() };

@@ -57,6 +57,10 @@ impl Config {
             () if t.max_samples == 1 => fail("train.max_samples", "0 (all) or at least 2"),
             () if t.validate_every == 0 => fail("train.validate_every", "at least 1"),
             () if t.div < 1.0 || t.final_div < 1.0 => fail("train.div and train.final_div", "at least 1"),
+            () if !(1..=4096).contains(&t.ranks) => fail("train.ranks", "from 1 to 4096"),
+            () if t.max_minutes < 0.0 => fail("train.max_minutes", "at least 0 (0: no limit)"),
+            () if !(1.0..=1e6).contains(&self.comm.timeout_seconds) => fail("comm.timeout_seconds", "from 1 to 1000000"),
+            () if !(1.0..=1e6).contains(&self.comm.start_timeout_seconds) => fail("comm.start_timeout_seconds", "from 1 to 1000000"),
             () if self.predict.batch == 0 => fail("predict.batch", "at least 1"),
             () if [l.bce, l.focal, l.lovasz, l.soft_f1].iter().any(|&w| w < 0.0) => {
                 fail("train.loss.bce, train.loss.focal, train.loss.lovasz and train.loss.soft_f1", "at least 0")

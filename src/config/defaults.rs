@@ -85,6 +85,9 @@ impl Default for Train {
             validate_every: 1,
             keep: Keep::Best,
             max_samples: 0,
+            ranks: 1,
+            sync_bn: false,
+            max_minutes: 0.0,
         }
     }
 }
@@ -108,5 +111,11 @@ impl Default for Losses {
 impl Default for Predict {
     fn default() -> Self {
         Self { tta: Tta::FiveCrop, reduce: CropReduce::Mean, batch: 40 }
+    }
+}
+
+impl Default for Comm {
+    fn default() -> Self {
+        Self { backend: Backend::Auto, wire: Wire::F32, timeout_seconds: 300.0, start_timeout_seconds: 1800.0 }
     }
 }

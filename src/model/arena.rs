@@ -1,4 +1,4 @@
-//! One flat f32 tensor that holds many: the optimiser, the gradient exchange, the average and the checkpoint handle one
+//! One flat tensor that holds many: the optimiser, the gradient exchange, the average and the checkpoint handle one
 //! tensor instead of two hundred.
 
 use tch::{Device, Kind, Tensor};
@@ -61,8 +61,8 @@ impl Slots {
     }
 
     /// A flat tensor of zeros for all slots.
-    pub fn zeros(&self, device: Device) -> Tensor {
-        Tensor::zeros([self.len], (Kind::Float, device))
+    pub fn zeros(&self, kind: Kind, device: Device) -> Tensor {
+        Tensor::zeros([self.len], (kind, device))
     }
 }
 

@@ -4,7 +4,11 @@ use rand::RngExt;
 use tch::{Kind, Tensor};
 
 use super::layers::{Conv, Linear, Norm};
-use crate::rng::{self, Use};
+use crate::{
+    autograd::sum_over_ranks,
+    comm::World,
+    rng::{self, Use},
+};
 
 /// For which samples the dropout masks of a training pass are drawn: a mask is a pure function of
 /// (seed, epoch, key of the sample, layer, unit), whatever the batch, the rank or the number of restarts.
@@ -17,12 +21,23 @@ pub struct DropKeys<'a> {
 }
 
 /// What a forward pass is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Mode<'a> {
     /// Running statistics in batch norm, no dropout.
     Eval,
-    /// Statistics of the batch (which also move the running ones), dropout.
-    Train(DropKeys<'a>),
+    /// Gradients are recorded; dropout.
+    Train(DropKeys<'a>, Norms),
+}
+
+/// Over what batch norm takes its statistics in training.
+#[derive(Clone, Copy)]
+pub enum Norms {
+    /// The samples of this forward pass; they also move the running statistics.
+    Local,
+    /// The samples of this forward pass on all ranks, `samples` together; this rank's do not count where `counts` is false.
+    Together { world: &'static World, samples: usize, counts: bool },
+    /// None: the running statistics are used and stay.
+    Frozen,
 }
 
 const MOMENTUM: f64 = 0.1;
@@ -50,8 +65,44 @@ impl Pass<'_> {
     /// Batch norm with f32 parameters and statistics in both precisions, as PyTorch's autocast.
     pub fn norm(&self, norm: &Norm, x: &Tensor) -> Tensor {
         let (p, b) = (self.parameters, self.buffers);
-        let train = matches!(self.mode, Mode::Train(_));
+        let train = match self.mode {
+            Mode::Train(_, Norms::Together { world, samples, counts }) => return self.norm_together(norm, x, world, samples, counts),
+            Mode::Train(_, norms) => matches!(norms, Norms::Local),
+            Mode::Eval => false,
+        };
         x.batch_norm(Some(&p[norm.weight]), Some(&p[norm.bias]), Some(&b[norm.mean]), Some(&b[norm.var]), train, MOMENTUM, EPS, true)
+    }
+
+    /// Batch norm over all ranks, from its definition: mean, then variance, each summed over the ranks with its gradient. Within
+    /// a sample sums are taken in f32, over samples in f64, in both directions: what a sample gets then does not depend on how
+    /// the samples are spread over ranks, up to the last bit of an f64.
+    fn norm_together(&self, norm: &Norm, x: &Tensor, world: &'static World, samples: usize, counts: bool) -> Tensor {
+        let (p, b) = (self.parameters, self.buffers);
+        let (weight, bias) = (&p[norm.weight], &p[norm.bias]);
+        let (n, c, kind) = (x.size()[0], x.size()[1], weight.kind());
+        let is_image = x.dim() == 4;
+        let total = (samples as i64 * x.size()[2..].iter().product::<i64>()) as f64;
+        // [c] over all samples of [n, c, (h, w)], and back.
+        let mean_of = |values: &Tensor| {
+            let each = if is_image { values.sum_dim_intlist(&[2i64, 3][..], false, None::<Kind>) } else { values.shallow_clone() };
+            let mine = each.to_kind(Kind::Double).sum_dim_intlist(0, false, None::<Kind>) * f64::from(u8::from(counts));
+            sum_over_ranks(&mine, world) / total
+        };
+        let for_each = |values: &Tensor| {
+            let each = values.to_kind(Kind::Double).expand([n, c], false).to_kind(kind);
+            if is_image { each.view([n, c, 1, 1]) } else { each }
+        };
+        let wide = x.to_kind(kind);
+        let mean = mean_of(&wide);
+        let centred = wide - for_each(&mean);
+        let var = mean_of(&centred.square());
+        tch::no_grad(|| {
+            let (mut running_mean, mut running_var) = (b[norm.mean].shallow_clone(), b[norm.var].shallow_clone());
+            let _ = running_mean.lerp_(&mean.to_kind(kind), MOMENTUM);
+            let _ = running_var.lerp_(&(&var * (total / (total - 1.0))).to_kind(kind), MOMENTUM);
+        });
+        let scale = (var + EPS).rsqrt() * weight;
+        (centred * for_each(&scale) + for_each(bias)).to_kind(self.kind)
     }
 
     /// `x` `[n, from]`, or `[n, from, 1, 1]` where the weight is a 1x1 convolution's.
@@ -63,7 +114,7 @@ impl Pass<'_> {
     /// Zeroes units of `x` `[n, units]` with the network's probability and scales the rest up. `layer` tells apart the
     /// dropout layers of one network.
     pub fn dropout(&self, layer: u64, x: Tensor) -> Tensor {
-        let Mode::Train(keys) = self.mode else { return x };
+        let Mode::Train(keys, _) = self.mode else { return x };
         if self.dropout == 0.0 {
             return x;
         }

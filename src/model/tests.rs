@@ -32,7 +32,7 @@ fn gradients_stay_views_of_the_arena_and_accumulate() {
         let net = Network::new(&spec("se_resnext_tiny", Head::Seed), 1, nhwc, Device::Cpu).unwrap();
         let keys: Vec<u64> = (0..4).collect();
         let backward = || {
-            let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys });
+            let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
             net.forward(&image(4, 64), mode, precision).square().mean(Kind::Float).backward();
         };
         net.zero_gradients();
@@ -82,7 +82,7 @@ fn training_moves_the_running_statistics_and_evaluation_does_not() {
     let first = net.forward(&x, Mode::Eval, Precision::F32);
     assert!(before.equal(&net.flat_buffers()));
     let keys = [9, 8, 7, 6];
-    let train = |epoch| net.forward(&x, Mode::Train(DropKeys { seed: 1, epoch, keys: &keys }), Precision::F32);
+    let train = |epoch| net.forward(&x, Mode::Train(DropKeys { seed: 1, epoch, keys: &keys }, Norms::Local), Precision::F32);
     let logits = train(0);
     assert!(logits.requires_grad() && logits.equal(&train(0)) && !logits.equal(&train(1)), "dropout follows the epoch");
     // Closed form of one update: 0.9 of the old plus 0.1 of the batch's mean.

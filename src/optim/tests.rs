@@ -4,7 +4,7 @@ use tch::Device;
 use super::*;
 use crate::{
     config::{Head, Stem},
-    model::{DropKeys, Mode, Spec},
+    model::{DropKeys, Mode, Norms, Spec},
 };
 
 fn network(seed: u64) -> Network {
@@ -88,7 +88,7 @@ fn train(net: &Network, optimizer: &mut Optimizer, ema: &mut Ema, steps: std::op
     let x = Tensor::arange(4 * 4 * 32 * 32, (Kind::Float, Device::Cpu)).multiply_scalar(0.1).sin().view([4, 4, 32, 32]);
     for step in steps {
         net.zero_gradients();
-        let mode = Mode::Train(DropKeys { seed: 0, epoch: step, keys: &[0, 1, 2, 3] });
+        let mode = Mode::Train(DropKeys { seed: 0, epoch: step, keys: &[0, 1, 2, 3] }, Norms::Local);
         net.forward(&x, mode, config::Precision::F32).square().mean(Kind::Float).backward();
         assert!(!optimizer.step(net, Rates { lr: 1e-2, momentum: 0.9 }).skipped);
         ema.update(net);

@@ -2,11 +2,14 @@
 
 use std::{path::Path, time::Instant};
 
-use tch::{Device, Tensor};
+use ndarray::Array2;
+use tch::Tensor;
 
 use super::data::FoldData;
 use crate::{
+    artefact,
     checkpoint::{Checkpoint, Conditions, Folder, State},
+    comm::{World, share::Share, watch, watch::Limit},
     config::{Config, Keep, Train},
     error::{Error, Result},
     history::Logs,
@@ -17,12 +20,13 @@ use crate::{
     optim::{Ema, Optimizer, Schedule},
     results::{Run, processor},
     sampler::{self, Draw},
-    weights::Weights,
+    weights::{self, Weights},
 };
 
 pub struct Session<'a> {
     pub config: &'a Config,
     pub fold: usize,
+    pub world: &'static World,
     /// `config.train` with this fold's seed.
     pub train: Train,
     pub network: Network,
@@ -30,9 +34,11 @@ pub struct Session<'a> {
     pub schedule: Schedule,
     pub ema: Option<Ema>,
     pub state: State,
-    /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training.
+    /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training. From `gathered` on, those of the other ranks
+    /// are zero.
     pub seen_logits: Vec<f32>,
-    /// Loss of each step of the epoch at hand; not finite where the step was skipped.
+    gathered: usize,
+    /// Loss of each step of the epoch at hand.
     pub seen_losses: Vec<f32>,
     pub logs: Logs,
     pub folder: Folder,
@@ -43,7 +49,7 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// At the start of a training; writes nothing.
-    pub fn new(config: &'a Config, run: &Run, fold: usize, data: &FoldData) -> Result<Self> {
+    pub fn new(config: &'a Config, run: &Run, fold: usize, data: &FoldData, world: &'static World) -> Result<Self> {
         let mut train = config.train.clone();
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
@@ -52,11 +58,11 @@ impl<'a> Session<'a> {
         let initial = if folder.is_begun() { None } else { initial_weights(config)? };
         let network = match initial {
             Some(path) => {
-                let (network, notes) = Weights::open(path)?.network(&spec, train.seed, nhwc, Device::Cpu)?;
+                let (network, notes) = Weights::open(path)?.network(&spec, train.seed, nhwc, world.device)?;
                 notes.iter().for_each(|note| log::warn!("{}: {note}", path.display()));
                 network
             }
-            None => Network::new(&spec, train.seed, nhwc, Device::Cpu)?,
+            None => Network::new(&spec, train.seed, nhwc, world.device)?,
         };
         let state = State {
             spec,
@@ -68,12 +74,13 @@ impl<'a> Session<'a> {
             skipped: 0,
             best: None,
             history: Vec::new(),
-            conditions: Conditions { threads: config.threads(), channels_last: nhwc, processor: processor() },
+            conditions: Conditions { threads: config.threads(), ranks: world.size(), channels_last: nhwc, processor: processor() },
             data: data.hash,
         };
         Ok(Self {
             config,
             fold,
+            world,
             optimizer: Optimizer::new(&train, &network),
             schedule: Schedule::new(&train, steps_per_epoch(data.train.len(), train.batch)),
             ema: (train.ema > 0.0).then(|| Ema::new(&network, train.ema)),
@@ -81,6 +88,7 @@ impl<'a> Session<'a> {
             train,
             state,
             seen_logits: Vec::new(),
+            gathered: 0,
             seen_losses: Vec::new(),
             logs: Logs::of(&run.fold(fold)),
             folder,
@@ -100,7 +108,8 @@ impl<'a> Session<'a> {
                     self.ema = None; // they are the averaged ones
                     self.state = last.state;
                 }
-                _ => self.logs.rewind_metrics(0)?,
+                _ if self.leads() => self.logs.rewind_metrics(0)?,
+                _ => {}
             },
         }
         self.completed = self.state.epoch;
@@ -121,7 +130,60 @@ impl<'a> Session<'a> {
         self.started.elapsed().as_secs_f64() / done.max(1) as f64 * to_do as f64
     }
 
-    pub fn save(&self) -> Result<()> {
+    /// Whether this rank writes the files.
+    pub fn leads(&self) -> bool {
+        self.world.rank() == 0
+    }
+
+    /// Takes in the logits of this rank's share of a step.
+    pub fn saw(&mut self, share: &Share, logits: &[f32]) {
+        let from = self.seen_logits.len();
+        self.seen_logits.resize(from + share.of * CLASSES, 0.0);
+        if share.counts {
+            let at = from + share.samples.start * CLASSES;
+            self.seen_logits[at..at + logits.len()].copy_from_slice(logits);
+        }
+    }
+
+    /// Brings the logits of all ranks together.
+    pub fn gather_seen(&mut self) -> Result<()> {
+        let rows = (self.seen_logits.len() - self.gathered) / CLASSES;
+        let mut new = Array2::from_shape_vec((rows, CLASSES), self.seen_logits.split_off(self.gathered)).map_err(Error::failed)?;
+        watch::during("gathering the logs", Limit::Usual, || self.gather(&mut new))?;
+        self.seen_logits.extend(new);
+        self.gathered = self.seen_logits.len();
+        Ok(())
+    }
+
+    /// The next epoch has seen nothing yet.
+    pub fn forget_seen(&mut self) {
+        self.seen_logits.clear();
+        self.gathered = 0;
+        self.seen_losses.clear();
+    }
+
+    /// Each rank fills in some rows and leaves the others zero; afterwards all have all.
+    pub fn gather(&self, rows: &mut Array2<f32>) -> Result<()> {
+        if self.world.size() > 1 && !rows.is_empty() {
+            let flat: Vec<f32> = rows.iter().copied().collect();
+            let sum = Tensor::from_slice(&flat).to_device(self.world.device);
+            self.world.begin(&sum).and_then(|ticket| self.world.finish(ticket))?;
+            rows.iter_mut().zip(infer::to_vec(&sum)).for_each(|(row, sum)| *row = sum);
+        }
+        Ok(())
+    }
+
+    /// A checkpoint, written by rank 0 of what all ranks agree on.
+    pub fn save(&mut self) -> Result<()> {
+        self.gather_seen()?;
+        watch::during("agreeing on the weights", Limit::Usual, || {
+            let mine = weights::with_bytes(&self.network.flat_parameters(), artefact::checksum);
+            self.world.same(mine, || Error::failed("the ranks' weights have come apart: this is a bug"))
+        })?;
+        if self.leads() { watch::during("writing a checkpoint", Limit::Usual, || self.write_checkpoint()) } else { Ok(()) }
+    }
+
+    fn write_checkpoint(&self) -> Result<()> {
         let mut tensors: Vec<(String, Tensor)> = vec![
             ("parameters".into(), self.network.flat_parameters()),
             ("buffers".into(), self.network.flat_buffers()),
@@ -136,8 +198,11 @@ impl<'a> Session<'a> {
         self.folder.save(&Checkpoint { state: self.state.clone(), tensors: tensors.into_iter().collect() })
     }
 
-    /// The weights as validation sees them: averaged, if there is an average.
+    /// The weights as validation sees them: averaged, if there is an average. By rank 0.
     pub fn write_weights(&mut self, path: &Path) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
         self.with_average(|session| {
             let tensors = [("parameters", session.network.flat_parameters()), ("buffers", session.network.flat_buffers())];
             let tensors = tensors.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
@@ -150,6 +215,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Data, if they are lost and of an earlier epoch.
     pub fn ensure_weights(&mut self, path: &Path) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
         let Err(e) = Checkpoint::read(path) else { return Ok(()) };
         if self.config.train.keep == Keep::Best && self.state.best.is_none_or(|(_, epoch)| epoch != self.state.epoch) {
             return Err(Error::data(path, format!("{e}; the weights of the best epoch are lost: train into a new run with --run NAME")));
@@ -199,10 +267,13 @@ impl<'a> Session<'a> {
             ema.set_state(&tensors, updates)?;
         }
         self.seen_logits = infer::to_vec(checkpoint.tensor("seen.logits")?);
+        self.gathered = self.seen_logits.len();
         self.seen_losses = infer::to_vec(checkpoint.tensor("seen.losses")?);
         self.state = State { conditions: self.state.conditions.clone(), ..checkpoint.state };
-        self.logs.rewind_metrics(self.state.step)?;
-        self.logs.write_history(&self.state.history)?;
+        if self.leads() {
+            self.logs.rewind_metrics(self.state.step)?;
+            self.logs.write_history(&self.state.history)?;
+        }
         let s = &self.state;
         log::info!("fold {}: going on after epoch {}, step {}", self.fold, s.epoch, s.step_in_epoch);
         Ok(())

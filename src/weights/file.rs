@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     artefact,
     error::{Error, Result},
+    fault,
 };
 
 /// Text about the tensors of a file, by key.
@@ -74,6 +75,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> 
     put(&header)?;
     for (_, tensor) in tensors {
         with_bytes(tensor, &mut put)?;
+        fault::kill_at("half", path);
     }
     out.finish()
 }

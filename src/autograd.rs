@@ -1,0 +1,66 @@
+//! Two things that the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, and a sum over ranks that
+//! gradients flow through.
+
+use std::ffi::c_void;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::comm::World;
+
+type Ready = unsafe extern "C" fn(*mut c_void, usize);
+type Reduce = unsafe extern "C" fn(*const c_void, *mut C_tensor);
+
+unsafe extern "C" {
+    fn atlas_on_gradient(leaf: *const C_tensor, ready: Option<Ready>, context: *mut c_void, index: usize) -> bool;
+    fn atlas_sum_over_ranks(x: *const C_tensor, reduce: Reduce, context: *const c_void) -> *mut C_tensor;
+}
+
+/// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its part to the gradient of leaf
+/// `i`, on the thread of that pass. Dropping it takes the hooks off.
+pub struct GradientHooks {
+    leaves: Vec<Tensor>,
+    /// Where the hooks find what to call; boxed twice, so that the address is thin and stays.
+    _ready: Box<Box<dyn Fn(usize) + Send + Sync>>,
+}
+
+impl GradientHooks {
+    pub fn new(leaves: &[Tensor], ready: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        unsafe extern "C" fn call(context: *mut c_void, index: usize) {
+            // SAFETY: `context` is the address of the box below, which lives until the hooks are taken off.
+            let ready = unsafe { &*context.cast::<Box<dyn Fn(usize) + Send + Sync>>() };
+            ready(index);
+        }
+        let ready: Box<Box<dyn Fn(usize) + Send + Sync>> = Box::new(Box::new(ready));
+        let context = std::ptr::from_ref(&*ready).cast_mut().cast::<c_void>();
+        for (index, leaf) in leaves.iter().enumerate() {
+            // SAFETY: `leaf` is a live tensor; `context` outlives the hook, see `drop`.
+            assert!(unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) }, "leaf {index} takes a hook");
+        }
+        Self { leaves: leaves.iter().map(Tensor::shallow_clone).collect(), _ready: ready }
+    }
+}
+
+impl Drop for GradientHooks {
+    fn drop(&mut self) {
+        for leaf in &self.leaves {
+            // SAFETY: `leaf` is a live tensor; no function is passed.
+            unsafe { atlas_on_gradient(leaf.as_ptr(), None, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+/// The sum of `x` over the ranks, of any shape; the gradient of `x` is the sum of the ranks' gradients. All ranks call it, and
+/// run its backward pass, in the same order. A failure of the communicator ends the job.
+pub fn sum_over_ranks(x: &Tensor, world: &'static World) -> Tensor {
+    unsafe extern "C" fn reduce(context: *const c_void, values: *mut C_tensor) {
+        // SAFETY: `context` is the static reference below; `values` is a live tensor, of which this takes a handle.
+        let (world, values) = unsafe { (&*context.cast::<World>(), Tensor::clone_from_ptr(values)) };
+        world.sum(&values.view([-1]));
+    }
+    // SAFETY: `x` is a live tensor, and `world` outlives every graph.
+    let sum = unsafe { atlas_sum_over_ranks(x.as_ptr(), reduce, std::ptr::from_ref(world).cast()) };
+    assert!(!sum.is_null(), "libtorch records the sum over ranks");
+    // SAFETY: the shim has just made it, and nobody else owns it.
+    unsafe { Tensor::from_ptr(sum) }
+}

@@ -1,0 +1,68 @@
+// What libtorch's C++ has and the `tch` crate has not: a hook on a leaf's finished gradient, and a sum over ranks that
+// gradients flow through. Nothing here throws into Rust.
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <exception>
+#include <memory>
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+namespace {
+
+using Ready = void (*)(void *context, size_t index);
+using Reduce = void (*)(const void *context, Tensor *values);
+
+struct Hook : torch::autograd::PostAccumulateGradHook {
+  Hook(Ready ready, void *context, size_t index) : ready(ready), context(context), index(index) {}
+  void operator()(const Tensor &) override { ready(context, index); }
+  Ready ready;
+  void *context;
+  size_t index;
+};
+
+Tensor reduced(const Tensor &x, int64_t reduce, int64_t context) {
+  Tensor y = x.detach().clone(at::MemoryFormat::Contiguous);
+  reinterpret_cast<Reduce>(reduce)(reinterpret_cast<const void *>(context), &y);
+  return y;
+}
+
+// The sum over ranks; its gradient is the sum over ranks of the gradients.
+struct Sum : torch::autograd::Function<Sum> {
+  static Tensor forward(AutogradContext *saved, const Tensor &x, int64_t reduce, int64_t context) {
+    saved->saved_data["reduce"] = reduce;
+    saved->saved_data["context"] = context;
+    return reduced(x, reduce, context);
+  }
+  static variable_list backward(AutogradContext *saved, variable_list gradients) {
+    Tensor sum = reduced(gradients[0], saved->saved_data["reduce"].toInt(), saved->saved_data["context"].toInt());
+    return {sum, Tensor(), Tensor()};
+  }
+};
+
+} // namespace
+
+// Calls `ready(context, index)` whenever a backward pass has added its part to the gradient of `leaf`. A null `ready` takes
+// the hook off. Returns whether it went well.
+extern "C" bool atlas_on_gradient(const Tensor *leaf, Ready ready, void *context, size_t index) {
+  try {
+    std::unique_ptr<torch::autograd::PostAccumulateGradHook> hook;
+    if (ready) hook = std::make_unique<Hook>(ready, context, index);
+    torch::autograd::impl::set_post_acc_grad_hooks(*leaf, std::move(hook));
+    return true;
+  } catch (const std::exception &) {
+    return false;
+  }
+}
+
+// A new tensor, the sum of `x` over the ranks; `reduce(context, values)` sums the contiguous `values` in place, now and again in
+// the backward pass. Null where it went wrong.
+extern "C" Tensor *atlas_sum_over_ranks(const Tensor *x, Reduce reduce, const void *context) {
+  try {
+    return new Tensor(Sum::apply(*x, reinterpret_cast<int64_t>(reduce), reinterpret_cast<int64_t>(context)));
+  } catch (const std::exception &) {
+    return nullptr;
+  }
+}
