@@ -159,12 +159,6 @@ pub fn stopped() -> bool {
     STOP.asked()
 }
 
-/// From now on SIGTERM does nothing: ranks that leave in order must not be killed for one that left before them.
-pub fn ignore_sigterm() {
-    // SAFETY: replaces the handler by none.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-}
-
 /// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends them quietly.
 pub fn end_with_the_reader() {
     // SAFETY: the default action needs no handler of ours.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use atlas::{
-    Error,
+    Error, artefact,
     comm::{self, watch::Heartbeat},
     config::Config,
     device,
@@ -94,11 +94,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// One job as if typed, with the options that all jobs share.
 fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
-    if stopped() {
-        return Err(Error::Stopped("stopped between two steps; run the same command again to go on".into()).into());
-    }
+    must_go_on()?;
     let program = std::iter::once("atlas".to_string());
     dispatch(Cli::try_parse_from(program.chain(line(common, words)))?.job)
+}
+
+/// # Errors
+/// Stopped, after a signal.
+fn must_go_on() -> Result<(), Error> {
+    if stopped() {
+        return Err(Error::Stopped("stopped between two steps; run the same command again to go on".into()));
+    }
+    Ok(())
 }
 
 fn line(common: &Common, words: &[&str]) -> Vec<String> {
@@ -114,24 +121,34 @@ fn line(common: &Common, words: &[&str]) -> Vec<String> {
 /// launchers kill their ranks at once, or do not hand signals on.
 fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
+    must_go_on()?;
     let old = Heartbeat::read(heartbeat);
     let mpirun = std::env::var("ATLAS_MPIRUN").unwrap_or_else(|_| "mpirun".into());
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let mut command = Command::new(&mpirun);
     command.args(["-n", &ranks.to_string(), "--bind-to", "none"]).arg(program).args(line(common, words));
-    command.stdout(Stdio::null()).process_group(0); // a group of its own: Ctrl-C comes to us alone
+    // A group of its own: Ctrl-C comes to us alone, and the terminal's input is not its own.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    let end_with_us = || {
+        // SAFETY: asks the kernel for a signal when this process dies; a plain system call.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec only that system call is made.
+    unsafe { command.pre_exec(end_with_us) };
     if fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0) {
         // Open MPI wants to hear twice that root means it; whoever runs this as root does.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
     let missing = |e| Error::usage(format!("train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"));
     let mut child = command.spawn().map_err(missing)?;
+    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == artefact::host();
     let mut told = false;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {
             break status;
         }
-        if let (true, false, Some(first)) = (stop.asked(), told, Heartbeat::read(heartbeat).filter(|h| Some(h) != old.as_ref())) {
+        if let (true, false, Some(first)) = (stop.asked(), told, Heartbeat::read(heartbeat).filter(is_of_now)) {
             // SAFETY: a signal to a rank of ours; it has just said that it lives.
             unsafe { libc::kill(first.pid as i32, libc::SIGUSR2) };
             told = true;

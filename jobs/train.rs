@@ -9,7 +9,7 @@ use atlas::{
     train::{self, Outcome},
 };
 
-use crate::common::{Common, ignore_sigterm, stop_on_signals};
+use crate::common::{Common, stop_on_signals};
 
 /// Train one fold, resuming where it stands
 ///
@@ -48,7 +48,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if world.size() > 1 {
         end(world, &result);
     }
-    let (run, outcome) = result?;
+    let (run, outcome) = match result {
+        // All ranks know; one says it.
+        Err(e @ Error::Stopped(_)) if world.rank() > 0 => return Err(Error::Elsewhere(e.exit_code()).into()),
+        result => result?,
+    };
     let text = format!(
         "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}\nwrote {}\nnext: the other folds, then atlas predict",
         outcome.fold,
@@ -85,7 +89,6 @@ fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'sta
 fn end<T>(world: &World, result: &Result<T>) {
     match result {
         Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {
-            ignore_sigterm();
             watch::leaving();
             world.close();
         }

@@ -25,6 +25,7 @@ pub struct GradientHooks {
 }
 
 impl GradientHooks {
+    /// Puts a hook on each of `leaves`, in the place of one that is there.
     pub fn new(leaves: &[Tensor], ready: impl Fn(usize) + Send + Sync + 'static) -> Self {
         unsafe extern "C" fn call(context: *mut c_void, index: usize) {
             // SAFETY: `context` is the address of the box below, which lives until the hooks are taken off.

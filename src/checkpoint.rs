@@ -26,9 +26,15 @@ const KEPT: usize = 2;
 pub struct Conditions {
     /// Of each rank.
     pub threads: usize,
+    #[serde(default = "one")]
     pub ranks: usize,
     pub channels_last: bool,
     pub processor: String,
+}
+
+/// Of checkpoints that do not say.
+fn one() -> usize {
+    1
 }
 
 /// Where a training stands.

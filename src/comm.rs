@@ -30,7 +30,9 @@ use crate::{
 /// How values of several ranks become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// Their sum.
     Sum,
+    /// The largest of them.
     Max,
 }
 
@@ -159,7 +161,11 @@ static WORLD: std::sync::OnceLock<&'static World> = std::sync::OnceLock::new();
 /// # Errors
 /// Usage, where they cannot find each other.
 pub fn launched() -> Result<usize> {
-    launch::tasks(|name| std::env::var(name).ok())
+    launch::tasks(variable)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The ranks that a launcher started this process among, or this process alone; and where its network shall live. Once per
@@ -177,14 +183,21 @@ pub fn start(keys: &config::Comm) -> Result<&'static World> {
             "comm.backend = \"none\", but a launcher started {tasks} tasks; unset the key or start one task"
         )));
     }
-    watch::start(tasks, keys);
+    watch::start(launch::rank(variable), tasks, keys);
     let world = match tasks {
         1 => World::alone(),
         _ => watch::during("start of MPI", Limit::Start, || mpi::start(tasks))?,
     };
     watch::known(&world);
-    let chosen = world.agree(device::choose(keys.backend, world.local_rank));
-    let world = watch::during("start of NCCL", Limit::Start, || with_device(world, keys.backend, chosen?))?;
+    let device = world.agree(device::choose(keys.backend, world.local_rank))?;
+    world.same(u64::from(device.is_cuda()), || {
+        Error::usage("some ranks have a GPU and others have none (they may have said why above); comm.backend = \"mpi\" trains on the CPUs")
+    })?;
+    // As many threads everywhere: they are part of what makes results equal.
+    let mut fewest = [-(world.cores as f64)];
+    world.all_reduce(&mut fewest, Op::Max)?;
+    let world = World { cores: -fewest[0] as usize, ..world };
+    let world = watch::during("start of NCCL", Limit::Start, || with_device(world, keys.backend, device))?;
     let world = &*Box::leak(Box::new(world));
     watch::joined(world);
     let _ = WORLD.set(world);

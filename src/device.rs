@@ -71,6 +71,13 @@ fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<(), String> {
     Err(if error.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned() })
 }
 
+/// Until a GPU has done what it was asked to: its work is then counted where it belongs. Nothing on the CPU.
+pub fn wait(device: Device) {
+    if let Device::Cuda(i) = device {
+        Cuda::synchronize(i as i64);
+    }
+}
+
 /// Memory in use on a GPU, by all processes, in MiB; `None` for the CPU.
 pub fn memory_mib(device: Device) -> Option<u64> {
     let Device::Cuda(_) = device else { return None };

@@ -54,6 +54,7 @@ struct Bucket {
 }
 
 impl Exchange {
+    /// Hooks into the backward passes of `network`, until it is dropped. `wire` is the kind of number that travels.
     pub fn new(network: &Network, world: &'static World, wire: Wire) -> Self {
         let flat = network.flat_gradients();
         let buckets: Vec<Bucket> = network

@@ -20,7 +20,7 @@ use crate::{
 pub struct Row {
     /// From 1.
     pub epoch: usize,
-    /// Mean of the weighted loss sum over the epoch's steps; those that were not finite (and skipped) do not count.
+    /// Mean of the weighted loss sum over the epoch's steps, skipped ones included.
     pub train_loss: Option<f64>,
     /// Macro F1 at 0.5 of the training samples as they were seen (augmented, with dropout).
     pub train_macro_f1: f64,

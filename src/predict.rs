@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use crate::{
     artefact,
-    config::{Backend, Config},
+    config::Config,
     device,
     error::Result,
     infer::{self, Predictor, sigmoid},
@@ -67,7 +67,7 @@ fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// [`Error::Stopped`](crate::Error::Stopped) after `stop`; the files made until then stay.
 pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &Stop) -> Result<(usize, usize)> {
-    let device = device::choose(Backend::Auto, 0)?;
+    let device = device::choose(config.comm.backend, 0)?;
     device::set_up_cpu(config.threads());
     let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
     let mine: Vec<File> = files(config, run, &store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();

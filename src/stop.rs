@@ -10,6 +10,7 @@ const ASKED: u8 = 1;
 const URGENTLY: u8 = 2;
 
 impl Stop {
+    /// Nobody has asked yet.
     pub const fn new() -> Self {
         Self(AtomicU8::new(0))
     }
@@ -24,10 +25,12 @@ impl Stop {
         self.0.fetch_max(URGENTLY, Relaxed);
     }
 
+    /// Whether anybody has asked.
     pub fn asked(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 
+    /// Whether it is urgent.
     pub fn urgent(&self) -> bool {
         self.0.load(Relaxed) == URGENTLY
     }

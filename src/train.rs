@@ -120,6 +120,9 @@ pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, sto
     world.same(session.state.step, || {
         Error::data(&session.folder.0, "the ranks see different checkpoints; paths.results must be one shared folder")
     })?;
+    world.same(session.fingerprint(), || {
+        Error::data(&config.paths.results, "the ranks begin with different weights; model.weights must be one shared file")
+    })?;
     watch::training(stop, heartbeat);
     let outcome = to_the_end(&mut session, &data, run, start, stop);
     if matches!(outcome, Ok(_) | Err(Error::Stopped(_))) {
@@ -232,12 +235,17 @@ fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: 
     let limit = if config.train.sync_bn { Limit::Usual } else { Limit::None };
     let (logits, loss) = watch::during("forward and backward pass", limit, || passes.backward(&session.network, exchange, norms, input))?;
     session.saw(share, &logits);
+    device::wait(world.device);
     let mut sums = [loss, f64::from(u8::from(stop))];
     timed(&mut meter.communication, || {
-        watch::during("sum of the gradients", Limit::Usual, || world.all_reduce(&mut sums, Op::Sum).and_then(|()| exchange.finish()))
+        watch::during("sum of the gradients", Limit::Usual, || {
+            world.all_reduce(&mut sums, Op::Sum)?;
+            exchange.finish()?;
+            device::wait(world.device);
+            Ok(())
+        })
     })?;
     let rates = session.schedule.at(session.state.step as usize);
-    // On a GPU this is where the host waits for the sums.
     let step = timed(&mut meter.optimizer, || {
         watch::during("optimizer", Limit::Usual, || {
             let step = session.optimizer.step(&session.network, rates);

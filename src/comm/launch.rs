@@ -20,6 +20,12 @@ pub fn tasks(variable: impl Fn(&str) -> Option<String>) -> Result<usize> {
     Ok(step.max(1))
 }
 
+/// The number of this task, as far as the environment says, for messages before MPI says it.
+pub fn rank(variable: impl Fn(&str) -> Option<String>) -> usize {
+    let names = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"];
+    names.iter().find_map(|name| variable(name)?.parse().ok()).unwrap_or(0)
+}
+
 /// What to say when `tasks` were launched that do not form one job.
 pub fn mismatch(tasks: usize, why: &str) -> String {
     format!(

@@ -31,6 +31,9 @@ pub enum Limit {
 /// Seconds that remain after SIGTERM: Slurm kills 30 s after it.
 const AFTER_SIGTERM: Duration = Duration::from_secs(10);
 
+/// How often the watchdog looks.
+const TICK: Duration = Duration::from_millis(50);
+
 /// How often the heartbeat is written.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -42,7 +45,8 @@ struct State {
     /// Steps since the start of the training.
     total: u64,
     operation: &'static str,
-    since: Instant,
+    /// How long the operation lasts, by the watchdog's clock: a process that is suspended does not age.
+    lasts: Duration,
     limit: Limit,
     start: Duration,
     usual: Duration,
@@ -95,7 +99,7 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         step: 0,
         total: 0,
         operation: "start",
-        since: Instant::now(),
+        lasts: Duration::ZERO,
         limit: Limit::None,
         start: Duration::MAX,
         usual: Duration::MAX,
@@ -108,9 +112,9 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
 }
 
 /// Before the other ranks are known: starts the watchdog of a rank among `size`.
-pub(super) fn start(size: usize, keys: &config::Comm) {
+pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) {
     let spawn = with(|s| {
-        s.size = size;
+        (s.rank, s.size, s.limit) = (rank, size, Limit::Start);
         s.start = Duration::from_secs_f64(keys.start_timeout_seconds);
         s.usual = Duration::from_secs_f64(keys.timeout_seconds);
         !std::mem::replace(&mut s.running, true)
@@ -139,7 +143,7 @@ pub(super) fn say(text: &str) {
 /// A signal sets `stop`; `heartbeat` is the file that rank 0 keeps, until [`left`].
 pub fn training(stop: &'static Stop, heartbeat: PathBuf) {
     let leads = with(|s| {
-        (s.stop, s.heartbeat, s.operation) = (Some(stop), Some(heartbeat), "training");
+        (s.stop, s.heartbeat, s.operation, s.limit) = (Some(stop), Some(heartbeat), "training", Limit::None);
         s.rank == 0
     });
     if leads {
@@ -175,13 +179,14 @@ pub fn left() {
     });
     let _held = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     if let (Some(path), 0) = (path, rank) {
+        let _ = fs::remove_file(path.with_extension("tmp"));
         let _ = fs::remove_file(path);
     }
 }
 
 /// The last thing that the ranks do together.
 pub fn leaving() {
-    with(|s| (s.operation, s.limit, s.since) = ("end of the job", Limit::Usual, Instant::now()));
+    with(|s| (s.operation, s.limit, s.lasts) = ("end of the job", Limit::Usual, Duration::ZERO));
 }
 
 /// The ranks agreed to stop: the deadline of the signal is met.
@@ -203,7 +208,7 @@ pub fn warm() {
 pub fn during<T>(operation: &'static str, limit: Limit, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let set = |operation, limit| {
         with(|s| {
-            s.since = Instant::now();
+            s.lasts = Duration::ZERO;
             (std::mem::replace(&mut s.operation, operation), std::mem::replace(&mut s.limit, limit))
         })
     };
@@ -235,13 +240,12 @@ impl State {
     }
 
     /// What the current operation may take, and the key that says so.
-    fn allowed(&self, urgent: bool) -> Option<(Duration, &'static str)> {
-        let (limit, key) = match self.limit {
-            Limit::None => return None,
-            Limit::Usual if self.warm => (self.usual, "comm.timeout_seconds"),
-            _ => (self.start, "comm.start_timeout_seconds"),
-        };
-        Some(if urgent && limit > AFTER_SIGTERM { (AFTER_SIGTERM, "10 s after SIGTERM") } else { (limit, key) })
+    fn allowed(&self) -> Option<(Duration, &'static str)> {
+        match self.limit {
+            Limit::None => None,
+            Limit::Usual if self.warm => Some((self.usual, "comm.timeout_seconds")),
+            _ => Some((self.start, "comm.start_timeout_seconds")),
+        }
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -274,10 +278,16 @@ enum Verdict {
 
 /// The watchdog.
 fn watch() {
-    let mut asked = None;
+    let (mut asked, mut last) = (None, Instant::now());
     loop {
-        thread::sleep(Duration::from_millis(50));
-        let (verdict, world) = with(|s| (s.judge(&mut asked), s.world));
+        thread::sleep(TICK);
+        // A suspended process finds much time gone at once, in which the others were suspended, too.
+        let tick = last.elapsed().min(20 * TICK);
+        last = Instant::now();
+        let (verdict, world) = with(|s| {
+            s.lasts += tick;
+            (s.judge(&mut asked, tick), s.world)
+        });
         let unwell = || world.and_then(|w| w.health().err()).map(|e| Verdict::End(format!("{}: {e}", with(|s| s.place()))));
         match verdict.or_else(unwell) {
             None => {}
@@ -295,37 +305,36 @@ fn watch() {
 }
 
 impl State {
-    /// Whether the job has to end, and why.
-    fn judge(&self, asked: &mut Option<Instant>) -> Option<Verdict> {
+    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to stop, and whether urgently.
+    fn judge(&self, asked: &mut Option<(Duration, bool)>, tick: Duration) -> Option<Verdict> {
         if self.size == 1 {
             return None; // it waits for nobody
         }
-        let urgent = self.stop.is_some_and(Stop::urgent);
-        let waited = self.since.elapsed();
-        if let Some((limit, key)) = self.allowed(urgent)
-            && waited > limit
-        {
+        if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.lasts > *limit) {
             return Some(Verdict::End(format!(
                 "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends here; run it again to go on",
                 self.place(),
-                duration(waited.as_secs_f64())
+                duration(self.lasts.as_secs_f64())
             )));
         }
-        if !self.stop.is_some_and(Stop::asked) {
-            return None;
-        }
-        let limit = if urgent { self.usual.min(AFTER_SIGTERM) } else { self.usual };
+        let stop = self.stop.filter(|stop| stop.asked())?;
+        let limit = if stop.urgent() { self.usual.min(AFTER_SIGTERM) } else { self.usual };
         let seconds = duration(limit.as_secs_f64());
         match asked {
-            None => {
-                *asked = Some(Instant::now());
+            Some((since, urgent)) if *urgent == stop.urgent() => {
+                *since += tick;
+                (*since > limit).then(|| {
+                    Verdict::End(format!(
+                        "{}: asked to stop, and the other ranks did not agree within {seconds}; the job ends here, run it again to go on",
+                        self.place()
+                    ))
+                })
+            }
+            // For the first time, or now urgently.
+            _ => {
+                *asked = Some((Duration::ZERO, stop.urgent()));
                 Some(Verdict::Warn(format!("{}: asked to stop; the ranks have {seconds} to agree", self.place())))
             }
-            Some(since) if since.elapsed() > limit => Some(Verdict::End(format!(
-                "{}: asked to stop, and the other ranks did not agree within {seconds}; the job ends here, run it again to go on",
-                self.place()
-            ))),
-            Some(_) => None,
         }
     }
 }

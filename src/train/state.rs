@@ -135,6 +135,11 @@ impl<'a> Session<'a> {
         self.world.rank() == 0
     }
 
+    /// Tells the network's weights from others; 0 where there is nobody to compare with.
+    pub fn fingerprint(&self) -> u64 {
+        if self.world.size() == 1 { 0 } else { weights::with_bytes(&self.network.flat_parameters(), artefact::checksum) }
+    }
+
     /// Takes in the logits of this rank's share of a step.
     pub fn saw(&mut self, share: &Share, logits: &[f32]) {
         let from = self.seen_logits.len();
@@ -177,8 +182,8 @@ impl<'a> Session<'a> {
     pub fn save(&mut self) -> Result<()> {
         self.gather_seen()?;
         watch::during("agreeing on the weights", Limit::Usual, || {
-            let mine = weights::with_bytes(&self.network.flat_parameters(), artefact::checksum);
-            self.world.same(mine, || Error::failed("the ranks' weights have come apart: this is a bug"))
+            let apart = "the ranks' weights have come apart; are their processors or libraries of different kinds?";
+            self.world.same(self.fingerprint(), || Error::failed(apart))
         })?;
         if self.leads() { watch::during("writing a checkpoint", Limit::Usual, || self.write_checkpoint()) } else { Ok(()) }
     }
@@ -206,7 +211,8 @@ impl<'a> Session<'a> {
         self.with_average(|session| {
             let tensors = [("parameters", session.network.flat_parameters()), ("buffers", session.network.flat_buffers())];
             let tensors = tensors.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
-            Checkpoint { state: session.state.clone(), tensors }.write(path)
+            let checkpoint = Checkpoint { state: session.state.clone(), tensors };
+            watch::during("writing weights", Limit::Usual, || checkpoint.write(path))
         })
     }
 
@@ -252,7 +258,7 @@ impl<'a> Session<'a> {
                 self.folder.0.display()
             )));
         }
-        if theirs.conditions != self.state.conditions {
+        if self.leads() && theirs.conditions != self.state.conditions {
             log::warn!(
                 "resuming under other conditions than before ({:?}, now {:?}): the results will not be equal to the last bit",
                 theirs.conditions,

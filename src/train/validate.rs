@@ -20,6 +20,9 @@ use crate::{
     thresholds,
 };
 
+/// Samples of a rank between two looks at whether the others go on.
+const ROUND: usize = 64;
+
 /// The whole resized images of the validation samples, one view each.
 pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) -> Result<()> {
     let config = session.config;
@@ -81,21 +84,25 @@ fn logits(session: &Session, data: &FoldData, predictor: &Predictor, tta: Tta, w
     let world = session.world;
     let mine = share::part(data.valid.len(), world.rank(), world.size());
     let progress = Progress::new(format!("fold {} {what}", session.fold), "samples", mine.len() as u64);
-    let result = watch::during(what, Limit::None, || predictor.logits(&data.store, &data.valid[mine.clone()], tta, Some(&progress)));
-    // A rank that fails for another reason ends the job, and the others with it.
-    if let Err(e @ (Error::Data { .. } | Error::Io { .. } | Error::Failed(_))) = result {
-        return Err(e);
-    }
-    watch::during("gathering what was predicted", Limit::Usual, || {
-        if world.any(result.is_err())? {
+    let mut all = Array2::zeros((data.valid.len(), CLASSES));
+    // In as many rounds on every rank, after each of which they hear of a stop; alone, the predictor hears of it itself.
+    let rounds = if world.size() > 1 { data.valid.len().div_ceil(world.size() * ROUND) } else { 1 };
+    for round in 0..rounds {
+        let part = share::part(mine.len(), round, rounds);
+        let part = mine.start + part.start..mine.start + part.end;
+        let result = watch::during(what, Limit::None, || predictor.logits(&data.store, &data.valid[part.clone()], tta, Some(&progress)));
+        // A rank that fails for another reason ends the job, and the others with it.
+        let stopped = matches!(result, Err(Error::Stopped(_)));
+        if !stopped {
+            all.slice_mut(ndarray::s![part, ..]).assign(&result?);
+        }
+        if watch::during("agreeing on the next round", Limit::Usual, || world.any(stopped))? {
             watch::agreed();
             return Err(Error::Stopped("stopped while predicting; run the same command again to go on".into()));
         }
-        let mut all = Array2::zeros((data.valid.len(), CLASSES));
-        all.slice_mut(ndarray::s![mine, ..]).assign(&result?);
-        session.gather(&mut all)?;
-        Ok(all)
-    })
+    }
+    watch::during("gathering what was predicted", Limit::Usual, || session.gather(&mut all))?;
+    Ok(all)
 }
 
 /// The log of some samples, by rank 0.
