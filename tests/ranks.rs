@@ -245,6 +245,25 @@ fn a_rank_that_hangs_is_noticed() {
     checkpoint_verifies(&small, "hangs");
 }
 
+/// Launchers deliver signals twice: only a later second SIGINT means that somebody has lost patience.
+#[test]
+fn a_second_sigint_counts_after_two_seconds() {
+    let mut small = prepared();
+    small.set("train.epochs=200");
+    let child = started(ranks(&small, 2, "int"), || intervals(&small, "int") >= 8);
+    let (first, second) = (process_of("int", 0), process_of("int", 1));
+    signal(second, libc::SIGSTOP); // so that the first cannot stop in order
+    let since = Instant::now();
+    for wait in [0, 100, 2200] {
+        thread::sleep(Duration::from_millis(wait));
+        // SAFETY: a signal to a process of this test.
+        assert_eq!(unsafe { libc::kill(first, libc::SIGINT) }, 0, "it ended after {:?}", since.elapsed());
+    }
+    let out = ended(child);
+    assert!(!out.status.success() && !stderr(&out).contains("no end after"), "{}", stderr(&out));
+    assert!(since.elapsed() < Duration::from_secs(10));
+}
+
 /// Every point on a checkpoint's way to the disk: whoever starts next finds a whole one.
 #[test]
 fn killed_at_every_point_of_a_checkpoint_the_next_run_finds_a_whole_one() {
