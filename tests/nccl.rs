@@ -21,6 +21,9 @@ use atlas::{
 };
 use tch::{Device, Kind, Tensor};
 
+#[path = "ranks/launcher.rs"]
+mod launcher;
+
 // ---- The ranks ----
 
 #[test]
@@ -190,14 +193,14 @@ fn run(ranks: usize, task: &str, fail: &str, with_nccl: bool) -> Job {
         fs::write(folder.path().join("libnccl.so"), "").unwrap(); // found first, and no library
     }
     let log = folder.path().join("log");
+    let program = env::current_exe().unwrap();
+    let launched = if ranks > 1 { launcher::mpirun(ranks, program) } else { Command::new(program) };
     let mut command = Command::new("timeout");
-    command.arg("120");
-    if ranks > 1 {
-        command.args(["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", &ranks.to_string()]);
-    }
-    command.arg(env::current_exe().unwrap()).args(["--exact", "worker", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.arg("120").arg(launched.get_program()).args(launched.get_args());
+    command.envs(launched.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(["--exact", "worker", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env("LD_LIBRARY_PATH", folder.path()).env("FAKE_LOG", &log).env("FAKE_NCCL_FAIL", fail).env("NCCL_TASK", task);
-    let out = command.env("OMP_NUM_THREADS", "1").env("OMP_WAIT_POLICY", "PASSIVE").output().unwrap();
+    let out = command.env("OMP_NUM_THREADS", "1").output().unwrap();
     let log = fs::read_to_string(log).unwrap_or_default();
     let line = |l: &str| l.split_once(' ').map(|(rank, call)| (rank.parse().unwrap(), call.to_string())).unwrap();
     let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);

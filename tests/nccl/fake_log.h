@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static const char *rank_here(void) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK"); // MPICH
     return rank ? rank : "0";
 }
 
