@@ -228,8 +228,8 @@ pub struct Train {
     pub epochs: usize,
     /// Global batch size in samples.
     pub batch: usize,
-    /// Samples per forward pass of a rank, about: its part of the batch is done in equal passes whose gradients add up, none with
-    /// one sample alone. 0: in one.
+    /// Samples per forward pass of a rank, at most (below 4: up to 4, so that none is alone): its part of the batch is done in
+    /// equal passes whose gradients add up. 0: in one.
     pub micro_batch: usize,
     /// Largest learning rate.
     pub lr: f64,

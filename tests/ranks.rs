@@ -162,7 +162,7 @@ fn sigusr2_stops_all_ranks_and_the_rest_equals_all_at_once() {
         signal(if to_launcher { child.id() as i32 } else { process_of(run, 1) }, libc::SIGUSR2);
         let out = ended(child);
         assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
-        assert!(stderr(&out).contains("stopped at epoch "), "{}", stderr(&out));
+        assert!((2..=4).any(|epoch| stderr(&out).contains(&format!("stopped at epoch {epoch}, "))), "{}", stderr(&out));
         assert!(!small.result(run, "fold_0/validation.h5").exists());
         train(&small, 2, run);
         assert_equal(&small, "whole", run);

@@ -52,7 +52,6 @@ struct State {
     usual: Duration,
     /// The first step is done.
     warm: bool,
-    running: bool,
     world: Option<&'static World>,
     stop: Option<&'static Stop>,
     heartbeat: Option<PathBuf>,
@@ -67,12 +66,15 @@ pub struct Heartbeat {
     pub epoch: usize,
     /// Steps completed in the epoch.
     pub step: usize,
+    /// What rank 0 was doing.
     pub operation: String,
+    /// How many there were.
     pub ranks: usize,
-    /// Of rank 0.
+    /// Rank 0's machine.
     pub host: String,
+    /// Rank 0's process there.
     pub pid: u32,
-    /// UTC.
+    /// Of writing, UTC.
     pub time: String,
 }
 
@@ -104,7 +106,6 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         start: Duration::MAX,
         usual: Duration::MAX,
         warm: false,
-        running: false,
         world: None,
         stop: None,
         heartbeat: None,
@@ -113,15 +114,12 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
 
 /// Before the other ranks are known: starts the watchdog of a rank among `size`.
 pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) {
-    let spawn = with(|s| {
+    with(|s| {
         (s.rank, s.size, s.limit) = (rank, size, Limit::Start);
         s.start = Duration::from_secs_f64(keys.start_timeout_seconds);
         s.usual = Duration::from_secs_f64(keys.timeout_seconds);
-        !std::mem::replace(&mut s.running, true)
     });
-    if spawn {
-        thread::Builder::new().name("watch".into()).spawn(watch).expect("a thread more than the machine allows is a bug");
-    }
+    thread::Builder::new().name("watch".into()).spawn(watch).expect("a thread more than the machine allows is a bug");
 }
 
 /// From now on messages name this rank.
@@ -248,6 +246,39 @@ impl State {
         }
     }
 
+    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to stop, and whether urgently.
+    fn judge(&self, asked: &mut Option<(Duration, bool)>, tick: Duration) -> Option<Verdict> {
+        if self.size == 1 {
+            return None; // it waits for nobody
+        }
+        if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.lasts > *limit) {
+            return Some(Verdict::End(format!(
+                "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends here; run it again to go on",
+                self.place(),
+                duration(self.lasts.as_secs_f64())
+            )));
+        }
+        let stop = self.stop.filter(|stop| stop.asked())?;
+        let limit = if stop.urgent() { self.usual.min(AFTER_SIGTERM) } else { self.usual };
+        let seconds = duration(limit.as_secs_f64());
+        match asked {
+            Some((since, urgent)) if *urgent == stop.urgent() => {
+                *since += tick;
+                (*since > limit).then(|| {
+                    Verdict::End(format!(
+                        "{}: asked to stop, and the other ranks did not agree within {seconds}; the job ends here, run it again to go on",
+                        self.place()
+                    ))
+                })
+            }
+            // For the first time, or now urgently.
+            _ => {
+                *asked = Some((Duration::ZERO, stop.urgent()));
+                Some(Verdict::Warn(format!("{}: asked to stop; the ranks have {seconds} to agree", self.place())))
+            }
+        }
+    }
+
     fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
             epoch: self.epoch,
@@ -299,41 +330,6 @@ fn watch() {
                     // SAFETY: ends the process without running anything more; MPI_Init hangs and cannot be left otherwise.
                     None => unsafe { libc::_exit(1) },
                 }
-            }
-        }
-    }
-}
-
-impl State {
-    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to stop, and whether urgently.
-    fn judge(&self, asked: &mut Option<(Duration, bool)>, tick: Duration) -> Option<Verdict> {
-        if self.size == 1 {
-            return None; // it waits for nobody
-        }
-        if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.lasts > *limit) {
-            return Some(Verdict::End(format!(
-                "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends here; run it again to go on",
-                self.place(),
-                duration(self.lasts.as_secs_f64())
-            )));
-        }
-        let stop = self.stop.filter(|stop| stop.asked())?;
-        let limit = if stop.urgent() { self.usual.min(AFTER_SIGTERM) } else { self.usual };
-        let seconds = duration(limit.as_secs_f64());
-        match asked {
-            Some((since, urgent)) if *urgent == stop.urgent() => {
-                *since += tick;
-                (*since > limit).then(|| {
-                    Verdict::End(format!(
-                        "{}: asked to stop, and the other ranks did not agree within {seconds}; the job ends here, run it again to go on",
-                        self.place()
-                    ))
-                })
-            }
-            // For the first time, or now urgently.
-            _ => {
-                *asked = Some((Duration::ZERO, stop.urgent()));
-                Some(Verdict::Warn(format!("{}: asked to stop; the ranks have {seconds} to agree", self.place())))
             }
         }
     }
