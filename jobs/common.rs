@@ -12,6 +12,7 @@ use atlas::{
     config::Config,
     manifest::{Manifest, Plan},
     stop::Stop,
+    tasks,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR2},
@@ -75,24 +76,50 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// (task, tasks), where task does the shards task, task + tasks, ...
-    pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
+    /// (task, tasks), where task does the shards task, task + tasks, ...; `None` outside an array and without --task: all is
+    /// to be done. An array may be larger than the plan: its last tasks then have nothing to do.
+    pub fn resolve(&self, work: &std::path::Path) -> Result<Option<(usize, usize)>> {
         let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
+            _ if NESTED.load(Relaxed) => return Ok(None),
             (Some(task), _) => task,
             (None, Ok(text)) => {
                 text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?
             }
             (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
-            (None, Err(_)) => return Ok((0, 1)),
+            (None, Err(_)) => return Ok(None),
         };
-        let tasks = match self.tasks {
-            Some(tasks) => tasks,
-            None => Plan::read(work, &Manifest::read(work)?)?.tasks,
-        };
-        if task >= tasks {
+        let tasks = self.planned(work)?;
+        if task >= tasks && self.task.is_some() {
             return Err(Error::usage(format!("--task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1))));
         }
-        Ok((task, tasks))
+        Ok(Some((task, tasks)))
+    }
+
+    /// The number of tasks.
+    pub fn planned(&self, work: &std::path::Path) -> Result<usize> {
+        match self.tasks {
+            Some(tasks) => Ok(tasks),
+            None => Ok(Plan::read(work, &Manifest::read(work)?)?.tasks),
+        }
+    }
+}
+
+/// Does the work of a task, and keeps that it began and how it ended, for `status`.
+pub fn recorded<T>(log: &tasks::Log, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    log.begin();
+    let result = work();
+    let (code, text) = result.as_ref().err().map_or((0, None), told);
+    log.end(code, text);
+    result
+}
+
+/// The exit code of an error, and its message unless another rank gives it.
+pub fn told(e: &anyhow::Error) -> (u8, Option<String>) {
+    match e.downcast_ref::<Error>() {
+        Some(Error::Elsewhere(code)) => (*code, None),
+        // Our own messages already say what the system said.
+        Some(error) => (error.exit_code(), Some(error.to_string())),
+        None => (1, Some(format!("{e:#}"))),
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use atlas::{
     Error,
     dedup::{report, search, table},
+    tasks::Log,
 };
 
-use crate::common::{Common, must_exist};
+use crate::common::{Common, Tasks, must_exist, recorded};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
@@ -18,6 +19,9 @@ use crate::common::{Common, must_exist};
 /// samples that are also in the test set; they are reported, not removed). Done before from the same shards with the same
 /// settings, it does nothing.
 ///
+/// As an array job: task i of N finds its share of the pairs and leaves it in dedup/pairs-*.json; `--merge` then decides on
+/// all of them and writes the tables, the same as without an array.
+///
 /// With --hashes and --out it needs no pictures: a table id,red,green,blue,yellow in hex becomes a table id,group, by
 /// hashes alone.
 #[derive(clap::Args)]
@@ -26,6 +30,11 @@ use crate::common::{Common, must_exist};
 pub struct Args {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    tasks: Tasks,
+    /// After all tasks of an array: decide on what they found
+    #[arg(long, conflicts_with_all = ["task", "hashes"])]
+    merge: bool,
     /// A bare table id,red,green,blue,yellow in hex, instead of shards
     #[arg(long, value_name = "FILE", requires = "out")]
     hashes: Option<PathBuf>,
@@ -55,7 +64,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let work = &config.paths.work;
-    let (found, before) = threads.install(|| report::run(work, &config.dedup))?;
+    if !args.merge
+        && let Some((task, tasks)) = args.tasks.resolve(work)?
+    {
+        let search = || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks))?);
+        let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
+        let text = format!("{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then atlas dedup --merge", work.join("dedup").display());
+        args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));
+        return Ok(());
+    }
+    let decide = || {
+        Ok(threads.install(|| match args.merge {
+            true => report::merge(work, &config.dedup, args.tasks.planned(work)?),
+            false => report::run(work, &config.dedup),
+        })?)
+    };
+    let (found, before) = recorded(&Log::of(work, "merge", 0), decide)?;
     let text = format!(
         "{} of {} training samples go, {} groups of near-duplicates have one left each ({} candidate pairs)\n\
          {} groups have different labels; {} matches with the {} test samples\n\

@@ -59,13 +59,11 @@ fn main() -> ExitCode {
     match dispatch(Cli::parse().job) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // Our own messages already say what the system said.
-            match e.downcast_ref::<atlas::Error>() {
-                Some(atlas::Error::Elsewhere(_)) => {}
-                Some(error) => eprintln!("atlas: {error}"),
-                None => eprintln!("atlas: {e:#}"),
+            let (code, text) = common::told(&e);
+            if let Some(text) = text {
+                eprintln!("atlas: {text}");
             }
-            ExitCode::from(e.downcast_ref::<atlas::Error>().map_or(1, atlas::Error::exit_code))
+            ExitCode::from(code)
         }
     }
 }

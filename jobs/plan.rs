@@ -1,8 +1,12 @@
 //! `atlas plan`
-use atlas::manifest::{Manifest, Part, Plan, Source, estimate, scan};
+use atlas::{
+    config::Config,
+    manifest::{Manifest, Part, Plan, Source, estimate, scan},
+    tasks::Log,
+};
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, recorded};
 
 /// List every sample with its files, labels and shard, and everything that is wrong with the data
 ///
@@ -19,6 +23,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
+    recorded(&Log::of(&config.paths.work, "plan", 0), || plan(&args, &config))
+}
+
+fn plan(args: &Args, config: &Config) -> anyhow::Result<()> {
     let work = &config.paths.work;
     let mut scan = scan(&config.data)?;
     for warning in &scan.warnings {

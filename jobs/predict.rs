@@ -1,9 +1,9 @@
 //! `atlas predict`
 
-use atlas::{predict, results::Run};
+use atlas::{predict, results::Run, tasks::Log};
 use serde_json::json;
 
-use crate::common::{Common, Tasks, stop_on_signals};
+use crate::common::{Common, Tasks, recorded, stop_on_signals};
 
 /// Predict the test shards with all finished folds
 ///
@@ -25,10 +25,11 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let (task, tasks) = args.tasks.resolve(&config.paths.work)?;
+    let (task, tasks) = args.tasks.resolve(&config.paths.work)?.unwrap_or((0, 1));
     run.begin(&config)?;
     let stop = stop_on_signals()?;
-    let (made, left) = predict::predict(&config, &run, task, tasks, stop)?;
+    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name());
+    let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the thresholds)".into(),

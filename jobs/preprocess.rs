@@ -3,13 +3,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 use atlas::{
+    config::Config,
     manifest::Manifest,
     progress::{Progress, duration},
     shard::{self, Builder, Settings},
+    tasks::Log,
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks};
+use crate::common::{Common, Tasks, recorded};
 
 /// Decode, resize and hash the pictures and pack them into shards
 ///
@@ -31,8 +33,13 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let work = &config.paths.work;
+    let (task, tasks) = args.tasks.resolve(work)?.unwrap_or((0, 1));
+    recorded(&Log::of(work, "preprocess", task), || preprocess(&args, &config, task, tasks))
+}
+
+fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow::Result<()> {
+    let work = &config.paths.work;
     let manifest = Manifest::read(work)?;
-    let (task, tasks) = args.tasks.resolve(work)?;
     let units: Vec<_> = manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
     let allowed = (config.preprocess.max_bad_fraction * total as f64).floor() as usize;

@@ -3,15 +3,16 @@ use std::path::{Path, PathBuf};
 
 use atlas::{
     Error,
-    config::{Groups, Split, SplitMethod},
+    config::{Config, Groups, Split, SplitMethod},
     dedup::report::{self, Duplicates},
     folds::{self, FoldRow, table},
     labels::{self, Labels, NAMES},
     manifest::{self, Manifest, Part},
     shard::Store,
+    tasks::Log,
 };
 
-use crate::common::{Common, must_exist};
+use crate::common::{Common, must_exist, recorded};
 
 /// Split the training samples into stratified folds, groups kept whole
 ///
@@ -38,6 +39,13 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
+    match args.labels.is_some() {
+        true => split(args, &config),
+        false => recorded(&Log::of(&config.paths.work, "split", 0), || split(args, &config)),
+    }
+}
+
+fn split(args: Args, config: &Config) -> anyhow::Result<()> {
     let work = &config.paths.work;
     let bare = args.labels.zip(args.out);
     let is_bare = bare.is_some();

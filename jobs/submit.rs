@@ -1,9 +1,9 @@
 //! `atlas submit`
 
-use atlas::{results::Run, submit};
+use atlas::{results::Run, submit, tasks::Log};
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, recorded};
 
 /// Fit thresholds out of fold and write the submissions
 ///
@@ -26,7 +26,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
     run.begin(&config)?;
-    let submit::Outcome { fits, used, map, written } = submit::submit(&config, &run)?;
+    let log = Log::of(&config.paths.work, "submit", 0).in_run(&run.name());
+    let submit::Outcome { fits, used, map, written } = recorded(&log, || Ok(submit::submit(&config, &run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     for (i, f) in fits.iter().enumerate() {
         text += &format!("  {:<22}{:>10.4} {:>10.4}{}\n", f.name, f.cross_fitted, f.in_sample, if i == used { "  <- used" } else { "" });

@@ -6,6 +6,7 @@ use atlas::{
     config::Config,
     results::Run,
     stop::Stop,
+    tasks::Log,
     train::{self, Outcome},
 };
 
@@ -76,13 +77,17 @@ fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'sta
     }
     // Which run it is depends on the clock and on the file system: the first rank decides.
     let found = match world.rank() {
-        0 => Run::to_train(&config, args.run.as_deref(), |run| train::has_predictions(&config, run, args.fold)).map(Some),
+        0 => Run::to_train(&config, args.run.as_deref(), args.fold, |run, k| train::has_predictions(&config, run, k)).map(Some),
         _ => Ok(None),
     };
     let name = world.agree(found)?.map(|run| run.name()).unwrap_or_default();
     let run = Run { folder: config.paths.results.join(world.broadcast_text(&name)?) };
-    let outcome = train::train(&config, &run, args.fold, world, stop)?;
-    Ok((run, outcome))
+    let log = (world.rank() == 0).then(|| Log::of(&config.paths.work, "train", args.fold).in_run(&run.name()));
+    log.iter().for_each(Log::begin);
+    let outcome = train::train(&config, &run, args.fold, world, stop);
+    let (code, text) = outcome.as_ref().err().map_or((0, None), |e| (e.exit_code(), Some(e.to_string())));
+    log.iter().for_each(|log| log.end(code, text.clone()));
+    Ok((run, outcome?))
 }
 
 /// Leaves the other ranks in order after what all know of, and ends them after what only this one knows.

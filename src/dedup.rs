@@ -2,6 +2,7 @@
 //! each group kept ([`decide`]), written down with everything that a person should look at ([`report`]).
 
 pub mod decide;
+mod parts;
 pub mod report;
 pub mod search;
 pub mod table;

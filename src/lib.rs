@@ -17,7 +17,7 @@
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
-//! [`stop`] (signals), [`fault`] (faults on purpose, for tests).
+//! [`stop`] (signals), [`tasks`] (what became of each task), [`fault`] (faults on purpose, for tests).
 //!
 //! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
 //! exit codes.
@@ -59,6 +59,7 @@ pub mod stop;
 pub mod submission;
 pub mod submit;
 pub mod synth;
+pub mod tasks;
 pub mod thresholds;
 pub mod train;
 pub mod weights;

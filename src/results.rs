@@ -47,13 +47,30 @@ impl Run {
     }
 
     /// The run that a fold's training belongs to: the one named, else the newest of the same configuration in which this
-    /// fold is not `finished`, else a new one. Writes nothing; see [`begin`](Self::begin).
-    pub fn to_train(config: &Config, name: Option<&str>, finished: impl Fn(&Self) -> bool) -> Result<Self> {
+    /// fold is not `finished`, else a new one. The tasks of a Slurm array agree on one run: the newest in which any fold is
+    /// not finished, else a new one. Makes no run; see [`begin`](Self::begin).
+    pub fn to_train(config: &Config, name: Option<&str>, fold: usize, finished: impl Fn(&Self, usize) -> bool) -> Result<Self> {
         if let Some(run) = Self::named(config, name)? {
             return Ok(run);
         }
-        let unfinished = all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty() && !finished(r));
-        Ok(unfinished.unwrap_or_else(|| Self::new(config)))
+        let unfinished = |folds: std::ops::Range<usize>| -> Result<Self> {
+            let fits = |r: &Self| r.differences(config).is_empty() && folds.clone().any(|k| !finished(r, k));
+            Ok(all(&config.paths.results)?.into_iter().find(fits).unwrap_or_else(|| Self::new(config)))
+        };
+        let Ok(array) = std::env::var("SLURM_ARRAY_JOB_ID") else { return unfinished(fold..fold + 1) };
+        // A link is made whole or not at all, so that the first task decides and the others read. It may be of another
+        // cluster's array with the same number; then its configuration tells.
+        let marker = config.paths.results.join(format!(".array-{array}-{:08x}", artefact::checksum(config.to_toml().as_bytes()) as u32));
+        fs::create_dir_all(&config.paths.results).map_err(Error::io("create the folder", &config.paths.results))?;
+        let run = unfinished(0..config.split.folds)?;
+        match std::os::unix::fs::symlink(run.name(), &marker) {
+            Ok(()) => Ok(run),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                let name = fs::read_link(&marker).map_err(Error::io("read the link", &marker))?;
+                Ok(Self { folder: config.paths.results.join(name) })
+            }
+            Err(e) => Err(Error::io("link", &marker)(e)),
+        }
     }
 
     /// The newest run of this configuration, finished or not.
@@ -302,11 +319,11 @@ mod tests {
     fn an_unfinished_run_of_the_same_configuration_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
-        let first = Run::to_train(&config, None, |r| r.is_finished(0)).unwrap();
+        let first = Run::to_train(&config, None, 0, Run::is_finished).unwrap();
         assert!(!first.folder.exists(), "nothing is written before training can begin");
         first.begin(&config).unwrap();
         config.threads = Some(3);
-        assert_eq!(Run::to_train(&config, None, |r| r.is_finished(0)).unwrap().folder, first.folder);
+        assert_eq!(Run::to_train(&config, None, 0, Run::is_finished).unwrap().folder, first.folder);
         assert_eq!(Run::existing(&config, None).unwrap().folder, first.folder);
         assert_eq!(fs::read_link(config.paths.results.join("latest")).unwrap().to_str(), Some(first.name().as_str()));
         assert!(Run::existing(&config, Some("../x")).is_err());

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
 use rayon::prelude::*;
@@ -39,8 +39,37 @@ pub struct Leak {
     pub correlation: f32,
 }
 
-/// Confirms candidate `pairs` (a < b, ascending) on thumbnails, joins them transitively and decides what stays: official
-/// before external, then more labels, then the first. Pairs within the test set are nobody's business.
+/// A pair of samples (the first before the second) that are copies by their pictures, too, and how alike these are.
+pub type Confirmed = (u32, u32, f32);
+
+/// Of the candidate `pairs` (a < b, ascending) those whose thumbnails correlate. Pairs within the test set are nobody's
+/// business. Of the pairs of training samples it looks at as many as it takes to know which are tied together, directly or
+/// by way of others.
+///
+/// # Errors
+/// Those of `thumb`, which reads a sample's picture.
+pub fn confirm(
+    samples: &[Candidate],
+    pairs: &[(u32, u32)],
+    min_correlation: f32,
+    thumb: impl Fn(usize) -> Result<Thumb> + Sync,
+) -> Result<Vec<Confirmed>> {
+    let progress = Progress::new("dedup", "pairs", pairs.len() as u64);
+    let pairs = pairs.iter().copied().filter(|&(a, _)| !samples[a as usize].test);
+    let parts: Vec<Vec<Confirmed>> = components(samples.len(), pairs, |pair| pair)
+        .into_par_iter()
+        .map(|pairs| {
+            let confirmed = confirm_component(samples, &pairs, min_correlation, &thumb);
+            progress.add(pairs.len() as u64);
+            confirmed
+        })
+        .collect::<Result<_>>()?;
+    let mut confirmed = parts.concat();
+    confirmed.sort_unstable_by_key(|&(a, b, _)| (a, b));
+    Ok(confirmed)
+}
+
+/// Joins confirmed pairs transitively and decides what stays: official before external, then more labels, then the first.
 ///
 /// A group is joined over training samples alone: two of them that only match the same test sample stay apart.
 ///
@@ -48,81 +77,71 @@ pub struct Leak {
 /// Those of `thumb`, which reads a sample's picture.
 pub fn decide(
     samples: &[Candidate],
-    pairs: &[(u32, u32)],
-    min_correlation: f32,
+    confirmed: Vec<Confirmed>,
     thumb: impl Fn(usize) -> Result<Thumb> + Sync,
 ) -> Result<(Vec<Group>, Vec<Leak>)> {
-    let progress = Progress::new("dedup", "pairs", pairs.len() as u64);
-    let parts: Vec<_> = components(samples, pairs)
-        .into_par_iter()
-        .map(|pairs| {
-            let decided = decide_component(samples, &pairs, min_correlation, &thumb);
-            progress.add(pairs.len() as u64);
-            decided
-        })
-        .collect::<Result<_>>()?;
-    let (groups, leaks): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let (mut groups, mut leaks) = (groups.concat(), leaks.concat());
-    groups.sort_by_key(|g| g.members[0].0);
+    let (leaking, joining): (Vec<_>, Vec<_>) = confirmed.into_iter().partition(|&(_, b, _)| samples[b as usize].test);
+    let mut leaks: Vec<Leak> =
+        leaking.into_iter().map(|(a, b, correlation)| Leak { train: a as usize, test: b as usize, correlation }).collect();
     leaks.sort_by_key(|l| (l.train, l.test));
+    let group = |pairs: Vec<Confirmed>| {
+        let members: BTreeSet<usize> = pairs.iter().flat_map(|&(a, b, _)| [a as usize, b as usize]).collect();
+        let rank = |i: &usize| (Reverse(samples[*i].official), Reverse(samples[*i].labels.len()), *i);
+        let kept = members.iter().copied().min_by_key(rank).expect("a pair has members");
+        let standard = thumb(kept)?;
+        let with = |i: usize| Ok((i, if i == kept { Some(1.0) } else { thumb(i)?.correlation(&standard) }));
+        Ok(Group { kept, members: members.into_iter().map(with).collect::<Result<_>>()? })
+    };
+    let mut groups: Vec<Group> =
+        components(samples.len(), joining.into_iter(), |(a, b, _)| (a, b)).into_par_iter().map(group).collect::<Result<_>>()?;
+    groups.sort_by_key(|g| g.members[0].0);
     Ok((groups, leaks))
 }
 
-/// The pairs, parted into sets that share no sample: what has to be in memory at once.
-fn components(samples: &[Candidate], pairs: &[(u32, u32)]) -> Vec<Vec<(usize, usize)>> {
-    let pairs: Vec<(usize, usize)> = pairs.iter().map(|&(a, b)| (a as usize, b as usize)).filter(|&(a, _)| !samples[a].test).collect();
-    let mut sets = UnionFind::new(samples.len());
-    pairs.iter().for_each(|&(a, b)| {
-        sets.join(a, b);
-    });
-    let mut components: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+/// The pairs, parted into sets that share no sample.
+fn components<T: Copy>(samples: usize, pairs: impl Iterator<Item = T>, of: impl Fn(T) -> (u32, u32)) -> Vec<Vec<T>> {
+    let pairs: Vec<T> = pairs.collect();
+    let mut sets = UnionFind::new(samples);
+    for (a, b) in pairs.iter().map(|&pair| of(pair)) {
+        sets.join(a as usize, b as usize);
+    }
+    let mut components: BTreeMap<usize, Vec<T>> = BTreeMap::new();
     for pair in pairs {
-        components.entry(sets.root(pair.0)).or_default().push(pair);
+        components.entry(sets.root(of(pair).0 as usize)).or_default().push(pair);
     }
     components.into_values().collect()
 }
 
-fn decide_component(
+fn confirm_component(
     samples: &[Candidate],
-    pairs: &[(usize, usize)],
+    pairs: &[(u32, u32)],
     min_correlation: f32,
     thumb: impl Fn(usize) -> Result<Thumb>,
-) -> Result<(Vec<Group>, Vec<Leak>)> {
+) -> Result<Vec<Confirmed>> {
     let mut thumbs = BTreeMap::new();
     for &sample in pairs.iter().flat_map(|(a, b)| [a, b]) {
         if let Entry::Vacant(place) = thumbs.entry(sample) {
-            place.insert(thumb(sample)?);
+            place.insert(thumb(sample as usize)?);
         }
     }
-    let members: Vec<usize> = thumbs.keys().copied().collect();
-    let place = |sample: usize| members.binary_search(&sample).expect("every sample of a pair is a member");
+    let members: Vec<u32> = thumbs.keys().copied().collect();
+    let place = |sample: u32| members.binary_search(&sample).expect("every sample of a pair is a member");
     let mut sets = UnionFind::new(members.len());
-    let mut leaks = Vec::new();
+    let mut confirmed = Vec::new();
     for &(a, b) in pairs {
         let (at, bt) = (place(a), place(b));
-        let leak = samples[b].test;
+        let leak = samples[b as usize].test;
         if !leak && sets.root(at) == sets.root(bt) {
             continue; // joined already, by way of others
         }
         if let Some(correlation) = thumbs[&a].correlation(&thumbs[&b]).filter(|&r| r >= min_correlation) {
-            if leak {
-                leaks.push(Leak { train: a, test: b, correlation });
-            } else {
+            confirmed.push((a, b, correlation));
+            if !leak {
                 sets.join(at, bt);
             }
         }
     }
-    let mut joined: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (i, &sample) in members.iter().enumerate() {
-        joined.entry(sets.root(i)).or_default().push(sample);
-    }
-    let groups = joined.into_values().filter(|g| g.len() > 1).map(|members| {
-        let rank = |i: &usize| (Reverse(samples[*i].official), Reverse(samples[*i].labels.len()), *i);
-        let kept = members.iter().copied().min_by_key(rank).expect("a group has members");
-        let correlation = |i: usize| if i == kept { Some(1.0) } else { thumbs[&i].correlation(&thumbs[&kept]) };
-        Group { kept, members: members.iter().map(|&i| (i, correlation(i))).collect() }
-    });
-    Ok((groups.collect(), leaks))
+    Ok(confirmed)
 }
 
 #[cfg(test)]
@@ -148,7 +167,8 @@ mod tests {
             samples.iter().map(|s| Candidate { test: s.0, official: s.1, labels: Labels::parse(s.2).unwrap() }).collect();
         let n = samples.len() as u32;
         let pairs: Vec<(u32, u32)> = (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect();
-        decide(&candidates, &pairs, 0.9, |i| Ok(thumb_of(samples[i].3))).unwrap()
+        let thumb = |i: usize| Ok(thumb_of(samples[i].3));
+        decide(&candidates, confirm(&candidates, &pairs, 0.9, thumb).unwrap(), thumb).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Write,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -12,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artefact, config,
     dedup::{
-        decide::{Candidate, Group, Leak, decide},
-        search,
+        decide::{self, Candidate, Confirmed, Group, Leak},
+        parts, search,
         thumb::Thumb,
     },
     error::{Error, Result},
@@ -67,46 +68,138 @@ struct State {
 /// Those of the manifest and the shards; a radius that finds nearly every pair.
 pub fn run(work: &Path, settings: &config::Dedup) -> Result<(Summary, bool)> {
     let manifest = Manifest::read(work)?;
-    let stores = [Store::open(work, Part::Train)?, Store::open(work, Part::Test)?];
-    let samples = stored_samples(&manifest, &stores)?;
-    let hashes: Vec<[u64; 4]> = samples.iter().map(|s| s.hashes).collect();
-    let inputs = inputs(&samples, settings);
-    if let Some(state) = state(work)
-        && state.inputs == inputs
-        && tables_sum(work).is_some_and(|sum| sum == state.tables)
-    {
-        return Ok((state.summary, true));
+    let stores = open(work)?;
+    let input = Input::new(&manifest, &stores, settings)?;
+    match input.before(work) {
+        Some(summary) => Ok((summary, true)),
+        None => {
+            let all = || 0..input.samples.len();
+            let found = input.search([all(), all()])?;
+            log::info!("dedup: {} pairs of {} samples lie within {} bits", found.candidates, all().end, settings.radius);
+            Ok((input.finish(work, found)?, false))
+        }
+    }
+}
+
+/// Task `task` of an array of `tasks`: finds what it has to and leaves it in the work folder, for [`merge`]. Returns the
+/// numbers of parts that are its own and of those made now; a part that is there and fresh is left as it is.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_task(work: &Path, settings: &config::Dedup, task: usize, tasks: usize) -> Result<(usize, usize)> {
+    let manifest = Manifest::read(work)?;
+    let stores = open(work)?;
+    let input = Input::new(&manifest, &stores, settings)?;
+    let mut counts = (0, 0);
+    for (number, ranges) in parts::ranges(input.samples.len(), tasks).into_iter().enumerate().skip(task).step_by(tasks) {
+        let source = parts::source(&input.fingerprint, &ranges);
+        let made = parts::read(work, number, &source).is_err();
+        if made {
+            parts::write(work, number, source, input.search(ranges)?)?;
+        }
+        counts = (counts.0 + 1, counts.1 + usize::from(made));
+    }
+    Ok(counts)
+}
+
+/// Decides on what the tasks of an array found, and writes the tables, equal to those of [`run`].
+///
+/// # Errors
+/// [`Error::Data`] names the part that is missing or outdated.
+pub fn merge(work: &Path, settings: &config::Dedup, tasks: usize) -> Result<(Summary, bool)> {
+    let manifest = Manifest::read(work)?;
+    let stores = open(work)?;
+    let input = Input::new(&manifest, &stores, settings)?;
+    if let Some(summary) = input.before(work) {
+        return Ok((summary, true));
+    }
+    let mut all = Found::default();
+    for (number, ranges) in parts::ranges(input.samples.len(), tasks).into_iter().enumerate() {
+        let part = parts::read(work, number, &parts::source(&input.fingerprint, &ranges)).map_err(|what| {
+            Error::data(parts::path(work, number), format!("{what}; run `atlas dedup --task {}`, then this again", number % tasks))
+        })?;
+        all.candidates += part.candidates;
+        all.confirmed.extend(part.confirmed);
+    }
+    Ok((input.finish(work, all)?, false))
+}
+
+fn open(work: &Path) -> Result<[Store; 2]> {
+    Ok([Store::open(work, Part::Train)?, Store::open(work, Part::Test)?])
+}
+
+/// Near pairs of samples.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Found {
+    /// Pairs within the radius.
+    candidates: usize,
+    confirmed: Vec<Confirmed>,
+}
+
+/// What is searched, and how.
+struct Input<'a> {
+    manifest: &'a Manifest,
+    stores: &'a [Store; 2],
+    settings: &'a config::Dedup,
+    samples: Vec<Stored<'a>>,
+    candidates: Vec<Candidate>,
+    fingerprint: String,
+}
+
+impl<'a> Input<'a> {
+    fn new(manifest: &'a Manifest, stores: &'a [Store; 2], settings: &'a config::Dedup) -> Result<Self> {
+        let samples = stored_samples(manifest, stores)?;
+        let candidate = |s: &Stored| Candidate {
+            test: s.sample.part == Part::Test,
+            official: s.sample.source == Source::Official,
+            labels: s.sample.labels,
+        };
+        let (candidates, fingerprint) = (samples.iter().map(candidate).collect(), inputs(&samples, settings));
+        Ok(Self { manifest, stores, settings, samples, candidates, fingerprint })
     }
 
-    let pairs = search::pairs(&hashes, settings.radius)?;
-    log::info!("dedup: {} pairs of {} samples lie within {} bits", pairs.len(), samples.len(), settings.radius);
-    let candidates: Vec<Candidate> = samples
-        .iter()
-        .map(|s| Candidate { test: s.sample.part == Part::Test, official: s.sample.source == Source::Official, labels: s.sample.labels })
-        .collect();
-    let thumb = |i: usize| {
-        let store = &stores[usize::from(candidates[i].test)];
-        let mut image = vec![0; store.size() * store.size() * 4];
-        store.read(samples[i].place, &mut image)?;
-        Ok(Thumb::new(&image, store.size()))
-    };
-    let (groups, leaks) = decide(&candidates, &pairs, settings.min_correlation, thumb)?;
+    /// What was found before, if the tables are still there and nothing else has changed.
+    fn before(&self, work: &Path) -> Option<Summary> {
+        let state = state(work)?;
+        let same = state.inputs == self.fingerprint && tables_sum(work).is_some_and(|sum| sum == state.tables);
+        same.then_some(state.summary)
+    }
 
-    let summary = Summary {
-        train: stores[0].len(),
-        test: stores[1].len(),
-        candidates: pairs.len(),
-        groups: groups.len(),
-        removed: groups.iter().map(|g| g.members.len() - 1).sum(),
-        conflicts: groups.iter().filter(|g| differ(g, &samples)).count(),
-        leaks: leaks.len(),
-    };
-    write_tables(work, &samples, &groups, &leaks)?;
-    let tables = tables_sum(work).ok_or_else(|| Error::data(work, "the tables of `dedup` vanished while they were written"))?;
-    let state = State { manifest: format!("{:016x}", manifest.hash()), inputs, tables, summary: summary.clone() };
-    let text = serde_json::to_string_pretty(&state).map_err(Error::failed)?;
-    artefact::write(work.join(STATE), text + "\n")?;
-    Ok((summary, false))
+    /// The near pairs with one sample in each of `ranges`.
+    fn search(&self, ranges: [Range<usize>; 2]) -> Result<Found> {
+        let hashes: Vec<[u64; 4]> = self.samples.iter().map(|s| s.hashes).collect();
+        let pairs = search::pairs(&hashes, ranges, self.settings.radius)?;
+        let confirmed = decide::confirm(&self.candidates, &pairs, self.settings.min_correlation, |i| self.thumb(i))?;
+        Ok(Found { candidates: pairs.len(), confirmed })
+    }
+
+    fn thumb(&self, i: usize) -> Result<Thumb> {
+        let store = &self.stores[usize::from(self.candidates[i].test)];
+        let mut image = vec![0; store.size() * store.size() * 4];
+        store.read(self.samples[i].place, &mut image)?;
+        Ok(Thumb::new(&image, store.size()))
+    }
+
+    /// Decides and writes the tables.
+    fn finish(&self, work: &Path, found: Found) -> Result<Summary> {
+        let (groups, leaks) = decide::decide(&self.candidates, found.confirmed, |i| self.thumb(i))?;
+        let summary = Summary {
+            train: self.stores[0].len(),
+            test: self.stores[1].len(),
+            candidates: found.candidates,
+            groups: groups.len(),
+            removed: groups.iter().map(|g| g.members.len() - 1).sum(),
+            conflicts: groups.iter().filter(|g| differ(g, &self.samples)).count(),
+            leaks: leaks.len(),
+        };
+        write_tables(work, &self.samples, &groups, &leaks)?;
+        let tables = tables_sum(work).ok_or_else(|| Error::data(work, "the tables of `dedup` vanished while they were written"))?;
+        let manifest = format!("{:016x}", self.manifest.hash());
+        let state = State { manifest, inputs: self.fingerprint.clone(), tables, summary: summary.clone() };
+        let text = serde_json::to_string_pretty(&state).map_err(Error::failed)?;
+        artefact::write(work.join(STATE), text + "\n")?;
+        Ok(summary)
+    }
 }
 
 /// A sample of the manifest that is in the shards (quarantined ones are not).

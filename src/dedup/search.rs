@@ -1,9 +1,12 @@
 //! All pairs of samples whose red, green and blue hashes each lie within a Hamming radius: brute force, but bit-parallel,
 //! block by block so that both sides stay in the cache, and over before green is looked at wherever red is too far.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -23,7 +26,7 @@ const MOST_PAIRS: usize = 50_000_000;
 /// For each sample the smallest index of its group. Hashes are red, green, blue, yellow; yellow is not looked at.
 pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     let sets = Mutex::new(UnionFind::new(hashes.len()));
-    each_block(hashes, radius, |pairs| {
+    each_block(hashes, [0..hashes.len(), 0..hashes.len()], radius, |pairs| {
         let mut sets = sets.lock().unwrap_or_else(|e| e.into_inner());
         pairs.iter().for_each(|&(a, b)| {
             sets.join(a as usize, b as usize);
@@ -33,13 +36,13 @@ pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     (0..hashes.len()).map(|i| sets.root(i)).collect()
 }
 
-/// All pairs (a, b), a < b, in ascending order.
+/// All pairs (a, b), a < b, with a in the first of `ranges` and b in the second, in ascending order.
 ///
 /// # Errors
 /// [`Error::Usage`] where the radius is so large that nearly everything is near.
-pub fn pairs(hashes: &[[u64; 4]], radius: u32) -> Result<Vec<(u32, u32)>> {
+pub fn pairs(hashes: &[[u64; 4]], ranges: [Range<usize>; 2], radius: u32) -> Result<Vec<(u32, u32)>> {
     let (all, count) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    each_block(hashes, radius, |pairs| {
+    each_block(hashes, ranges, radius, |pairs| {
         if count.fetch_add(pairs.len(), Ordering::Relaxed) < MOST_PAIRS {
             all.lock().unwrap_or_else(|e| e.into_inner()).extend_from_slice(pairs);
         }
@@ -59,35 +62,38 @@ struct Columns {
     blue: Vec<u64>,
 }
 
-/// Calls `found` with the pairs of every two blocks, in any order, from several threads.
-fn each_block(hashes: &[[u64; 4]], radius: u32, found: impl Fn(&[(u32, u32)]) + Sync) {
+/// Calls `found` with the pairs of every two blocks, one of each range, in any order, from several threads.
+fn each_block(hashes: &[[u64; 4]], [first, second]: [Range<usize>; 2], radius: u32, found: impl Fn(&[(u32, u32)]) + Sync) {
     assert!(u32::try_from(hashes.len()).is_ok(), "sample numbers fit 32 bits");
     let column = |c: usize| hashes.iter().map(|h| h[c]).collect();
     let columns = Columns { red: column(0), green: column(1), blue: column(2) };
-    let blocks = hashes.len().div_ceil(BLOCK);
-    let jobs: Vec<(usize, usize)> = (0..blocks).flat_map(|a| (a..blocks).map(move |b| (a, b))).collect();
+    let blocks = |range: &Range<usize>| {
+        let end = range.end;
+        range.clone().step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
+    };
+    let jobs: Vec<_> = blocks(&first).flat_map(|a| blocks(&second).map(move |b| (a.clone(), b))).filter(|(a, b)| b.end > a.start).collect();
     let compare = best_compare();
     jobs.into_par_iter().for_each_init(Vec::new, |pairs, (a, b)| {
         pairs.clear();
-        compare(&columns, a * BLOCK, b * BLOCK, radius, pairs);
+        compare(&columns, a, b, radius, pairs);
         if !pairs.is_empty() {
             found(pairs);
         }
     });
 }
 
-type Compare = fn(&Columns, usize, usize, u32, &mut Vec<(u32, u32)>);
+type Compare = fn(&Columns, Range<usize>, Range<usize>, u32, &mut Vec<(u32, u32)>);
 
 /// The same code, compiled for what this processor counts bits with.
 fn best_compare() -> Compare {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq,popcnt")]
-        fn eight_at_once(columns: &Columns, a: usize, b: usize, radius: u32, pairs: &mut Vec<(u32, u32)>) {
+        fn eight_at_once(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
             compare(columns, a, b, radius, pairs);
         }
         #[target_feature(enable = "popcnt")]
-        fn one_by_one(columns: &Columns, a: usize, b: usize, radius: u32, pairs: &mut Vec<(u32, u32)>) {
+        fn one_by_one(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
             compare(columns, a, b, radius, pairs);
         }
         if is_x86_feature_detected!("avx512vpopcntdq") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("popcnt") {
@@ -102,17 +108,16 @@ fn best_compare() -> Compare {
     compare
 }
 
-/// The pairs of one sample from the block at `a` and a later one from the block at `b`.
+/// The pairs of one sample from the block `a` and a later one from the block `b`.
 #[inline(always)]
-fn compare(columns: &Columns, a: usize, b: usize, radius: u32, pairs: &mut Vec<(u32, u32)>) {
-    let end = |start: usize| (start + BLOCK).min(columns.red.len());
+fn compare(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
     let near = |x: u64, y: u64| (x ^ y).count_ones() <= radius;
     let radius = u64::from(radius);
-    for i in a..end(a) {
+    for i in a {
         let query = columns.red[i];
-        let mut start = b.max(i + 1);
-        while start < end(b) {
-            let stop = (start + TILE).min(end(b));
+        let mut start = b.start.max(i + 1);
+        while start < b.end {
+            let stop = (start + TILE).min(b.end);
             let tile = &columns.red[start..stop];
             let hits: u64 = tile.iter().map(|&other| u64::from(u64::from((query ^ other).count_ones()) <= radius)).sum();
             if hits > 0 {
@@ -163,13 +168,17 @@ mod tests {
         pairs
     }
 
+    fn all_pairs(hashes: &[[u64; 4]], radius: u32) -> Vec<(u32, u32)> {
+        pairs(hashes, [0..hashes.len(), 0..hashes.len()], radius).unwrap()
+    }
+
     #[test]
     fn equals_brute_force_on_ten_thousand_with_planted_copies() {
         for radius in [4, 12] {
             let hashes = planted(10_000, radius, u64::from(radius));
             let want = brute(&hashes, radius);
             assert!(want.len() > 200, "{}", want.len());
-            assert_eq!(pairs(&hashes, radius).unwrap(), want, "radius {radius}");
+            assert_eq!(all_pairs(&hashes, radius), want, "radius {radius}");
 
             let mut lowest: Vec<usize> = (0..hashes.len()).collect();
             while want.iter().fold(false, |changed, &(a, b)| {
@@ -187,13 +196,11 @@ mod tests {
         for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22)] {
             let hashes = planted(n, radius.min(20), 9);
             let want = brute(&hashes, radius);
-            assert_eq!(pairs(&hashes, radius).unwrap(), want, "{n} hashes, radius {radius}");
+            assert_eq!(all_pairs(&hashes, radius), want, "{n} hashes, radius {radius}");
             let column = |c: usize| hashes.iter().map(|h| h[c]).collect();
             let columns = Columns { red: column(0), green: column(1), blue: column(2) };
             let mut plain = Vec::new();
-            for a in (0..n).step_by(BLOCK) {
-                (a..n).step_by(BLOCK).for_each(|b| compare(&columns, a, b, radius, &mut plain));
-            }
+            compare(&columns, 0..n, 0..n, radius, &mut plain);
             plain.sort_unstable();
             assert_eq!(plain, want);
         }
@@ -203,7 +210,7 @@ mod tests {
     fn yellow_does_not_count_and_the_radius_does() {
         let base = [1, 2, 3, 4];
         let hashes = [base, [1, 2, 3, !4], [1 ^ 0xf, 2, 3, 4], [1, 2 ^ 0x1f, 3, 4], [1, 2, 3 ^ 0x1f, 4]];
-        assert_eq!(pairs(&hashes, 4).unwrap(), [(0, 1), (0, 2), (1, 2)]);
+        assert_eq!(all_pairs(&hashes, 4), [(0, 1), (0, 2), (1, 2)]);
         assert_eq!(groups(&hashes, 4), [0, 0, 0, 3, 4]);
     }
 }
