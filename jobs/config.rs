@@ -1,4 +1,6 @@
 //! `atlas config`
+use atlas::Error;
+
 use crate::common::{Common, end_with_the_reader};
 
 /// Print the effective configuration, complete, as TOML
@@ -7,11 +9,20 @@ use crate::common::{Common, end_with_the_reader};
 pub struct Args {
     #[command(flatten)]
     common: Common,
+    /// Print the value of one key alone, as a script needs it
+    #[arg(long, value_name = "KEY", conflicts_with = "json")]
+    get: Option<String>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     end_with_the_reader();
     let config = args.common.config()?;
+    if let Some(key) = args.get {
+        let value = config.leaves().remove(&key);
+        let value = value.ok_or_else(|| Error::usage(format!("--get {key}: no such key, or it has no value; `atlas config` lists all")))?;
+        println!("{}", value.as_str().map_or_else(|| value.to_string(), str::to_string));
+        return Ok(());
+    }
     args.common.print(config.to_toml().trim_end(), serde_json::to_value(&config)?);
     Ok(())
 }

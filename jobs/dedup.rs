@@ -7,7 +7,7 @@ use atlas::{
     tasks::Log,
 };
 
-use crate::common::{Common, Tasks, must_exist, recorded};
+use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
@@ -67,7 +67,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if !args.merge
         && let Some((task, tasks)) = args.tasks.resolve(work)?
     {
-        let search = || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks))?);
+        let stop = stop_on_signals()?;
+        let search = || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
         let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
         let text = format!("{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then atlas dedup --merge", work.join("dedup").display());
         args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));

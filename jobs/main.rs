@@ -45,6 +45,7 @@ jobs! {
     predict,
     submit,
     run,
+    status,
     evaluate,
     hash,
     verify,

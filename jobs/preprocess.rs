@@ -11,7 +11,7 @@ use atlas::{
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, recorded};
+use crate::common::{Common, Tasks, recorded, stop_on_signals};
 
 /// Decode, resize and hash the pictures and pack them into shards
 ///
@@ -20,7 +20,8 @@ use crate::common::{Common, Tasks, recorded};
 /// Writes shards/{train,test}-NNNNN.h5, and for each of them shards/quarantine-NNNNN.csv (id,file,reason), the files that
 /// could not be used; these count through the train shards first, then the test shards. Task i of N does shards i, i+N,
 /// and so on; a shard that is there and verifies is left alone, unless a sample that it lacks can be used now. Where more
-/// than preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65.
+/// than preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65. A signal makes it stop
+/// with exit code 75; finished shards stay.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas preprocess --set preprocess.size=512 --task 3 --tasks 16")]
 pub struct Args {
@@ -44,7 +45,7 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
     let allowed = (config.preprocess.max_bad_fraction * total as f64).floor() as usize;
     let settings = Settings { size: config.preprocess.size as usize, max_side: config.preprocess.max_pixels_side };
-    let builder = Builder::new(work, &manifest, settings);
+    let builder = Builder::new(work, &manifest, settings, stop_on_signals()?);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build().context("cannot start worker threads")?;
 
     let (start, progress) = (Instant::now(), Progress::new("preprocess", "samples", total as u64));

@@ -27,9 +27,10 @@ use crate::common::{Common, stop_on_signals};
 #[command(after_help = "Examples: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2
           mpirun -n 2 --bind-to none atlas train --config configs/atlas.toml --fold 0")]
 pub struct Args {
-    /// Fold that validates, from 0 to split.folds - 1
+    /// Fold that validates, from 0 to split.folds - 1 (default: SLURM_ARRAY_TASK_ID, of which those from split.folds on have
+    /// nothing to do)
     #[arg(long, value_name = "K")]
-    fold: usize,
+    fold: Option<usize>,
     /// Name of the run (default: the newest unfinished one of the same configuration, else the time, UTC)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
@@ -52,7 +53,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (run, outcome) = match result {
         // All ranks know; one says it.
         Err(e @ Error::Stopped(_)) if world.rank() > 0 => return Err(Error::Elsewhere(e.exit_code()).into()),
-        result => result?,
+        Ok(None) => {
+            log::info!("there is no such fold: nothing to do");
+            return Ok(());
+        }
+        result => result?.expect("told apart above"),
     };
     let text = format!(
         "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}\nwrote {}\nnext: the other folds, then atlas predict",
@@ -60,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         outcome.macro_f1,
         outcome.map,
         outcome.epoch_used,
-        run.fold(args.fold).display()
+        run.fold(outcome.fold).display()
     );
     if world.rank() == 0 {
         args.common.print(text, serde_json::to_value(&outcome)?);
@@ -68,26 +73,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'static Stop) -> Result<(Run, Outcome)> {
+fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'static Stop) -> Result<Option<(Run, Outcome)>> {
     let config = config?;
     let folds = config.split.folds;
-    if args.fold >= folds {
-        let wrong = Error::usage(format!("--fold {}: split.folds = {folds}, so a fold is 0 to {}", args.fold, folds - 1));
-        return world.agree(Err(wrong));
+    let fold = match (args.fold, std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|id| id.parse().ok())) {
+        (Some(fold), _) if fold >= folds => {
+            Err(Error::usage(format!("--fold {fold}: split.folds = {folds}, so a fold is 0 to {}", folds - 1)))
+        }
+        (None, None) => Err(Error::usage("which fold? pass --fold K")),
+        (Some(fold), _) | (None, Some(fold)) => Ok(fold),
+    };
+    let fold = world.agree(fold)?;
+    if fold >= folds {
+        return Ok(None); // an array with more tasks than there are folds
     }
     // Which run it is depends on the clock and on the file system: the first rank decides.
     let found = match world.rank() {
-        0 => Run::to_train(&config, args.run.as_deref(), args.fold, |run, k| train::has_predictions(&config, run, k)).map(Some),
+        0 => Run::to_train(&config, args.run.as_deref(), fold, |run, k| train::has_predictions(&config, run, k)).map(Some),
         _ => Ok(None),
     };
     let name = world.agree(found)?.map(|run| run.name()).unwrap_or_default();
     let run = Run { folder: config.paths.results.join(world.broadcast_text(&name)?) };
-    let log = (world.rank() == 0).then(|| Log::of(&config.paths.work, "train", args.fold).in_run(&run.name()));
+    let log = (world.rank() == 0).then(|| Log::of(&config.paths.work, "train", fold).in_run(&run.name()));
     log.iter().for_each(Log::begin);
-    let outcome = train::train(&config, &run, args.fold, world, stop);
+    let outcome = train::train(&config, &run, fold, world, stop);
     let (code, text) = outcome.as_ref().err().map_or((0, None), |e| (e.exit_code(), Some(e.to_string())));
     log.iter().for_each(|log| log.end(code, text.clone()));
-    Ok((run, outcome?))
+    Ok(Some((run, outcome?)))
 }
 
 /// Leaves the other ranks in order after what all know of, and ends them after what only this one knows.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A real Slurm (munged, slurmctld and N slurmd) on this one machine, for tests. Debian 12, as root, no systemd.
-#   slurm/local_cluster.sh start [N] [FOLDER]   starts N nodes (2), state and logs in FOLDER (/tmp/atlas-slurm); prints `export SLURM_CONF=...`
-#   slurm/local_cluster.sh stop [FOLDER]        cancels all jobs, ends all processes
+# A real Slurm (munged, slurmctld and N slurmd) on this one machine, to try things out and for tests. Debian 12, as root, no systemd.
+#   eval "$(slurm/local_cluster.sh up [N] [FOLDER])"   starts N nodes (2), state and logs in FOLDER (/tmp/atlas-slurm); tells SLURM_CONF
+#   slurm/local_cluster.sh down [FOLDER]               cancels all jobs, ends all processes
 #   slurm/local_cluster.sh status [FOLDER]
-# Every node claims at least 4 CPUs, so that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
+# Every node claims at least 4 CPUs and 16 GB, so that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
 set -euo pipefail
 export LC_ALL=C PATH="/usr/sbin:/sbin:$PATH"
 
@@ -119,33 +119,37 @@ SlurmctldLogFile="$folder/slurmctld.log"
 SlurmdLogFile="$folder/%n.log"
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+# nothing else here ends a task that takes more memory than it asked for
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=5,bf_interval=5
-MpiDefault=none
+MpiDefault=pmix
+SlurmdTimeout=20
 JobRequeue=1
 ReturnToService=2
 KillWait=30
 END
     for ((i = 1; i <= nodes; i++)); do
-        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d RealMemory=8000 State=UNKNOWN\n' \
+        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d RealMemory=16000 State=UNKNOWN\n' \
             "$i" "$host" "$((controller_port + i))" "$cpus"
     done
     printf 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n'
 }
 
-start() {
+up() {
     local i
-    [ "$(id -u)" -eq 0 ] || die "" "start needs root"
+    [ "$(id -u)" -eq 0 ] || die "" "up needs root"
     install_packages
     mkdir -p -- "$folder/munge" "$folder/state"
     chmod 755 -- "$folder" "$folder/munge"
     if [ "$(write_conf)" != "$(cat -- "$conf" 2>/dev/null)" ] || ! all_running; then
-        stop
-        trap stop EXIT # unless all of it starts
+        down
+        trap down EXIT # unless all of it starts
         write_conf >"$conf"
         printf 'CgroupAutomount=no\n' >"$folder/cgroup.conf" # nothing here uses cgroups
         # OpenMPI names its shared memory after the hostname and the rank within the node, which two of our nodes have in
@@ -187,7 +191,7 @@ END
     printf 'export SLURM_CONF=%q\n' "$conf"
 }
 
-stop() {
+down() {
     local name pids
     if [ -f "$conf" ] && ! none_of slurmctld; then
         timeout 10 squeue --noheader --format=%A | xargs -r timeout 10 scancel >/dev/null 2>&1 || true
@@ -232,7 +236,7 @@ status() {
 action="${1:-}"
 [ "$#" -eq 0 ] || shift
 nodes=2
-if [ "$action" = start ] && [[ "${1:-}" =~ ^[0-9]+$ ]]; then
+if [ "$action" = up ] && [[ "${1:-}" =~ ^[0-9]+$ ]]; then
     [[ "$1" =~ ^[1-9][0-9]?$ ]] || usage
     nodes="$1"
     shift
@@ -243,6 +247,6 @@ conf="$folder/slurm.conf"
 export SLURM_CONF="$conf"
 
 case "$action" in
-    start | stop | status) "$action" ;;
+    up | down | status) "$action" ;;
     *) usage ;;
 esac

@@ -13,7 +13,7 @@
 //! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predict`] [`submission`] [`plot`] [`submit`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | answer | [`predict`] [`submission`] [`plot`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
@@ -55,6 +55,7 @@ pub mod results;
 pub mod rng;
 pub mod sampler;
 pub mod shard;
+pub mod status;
 pub mod stop;
 pub mod submission;
 pub mod submit;

@@ -14,6 +14,7 @@ use crate::{
     artefact,
     config::Config,
     error::{Error, Result},
+    stop::Stop,
 };
 
 /// One run: `results/<name>/`.
@@ -131,19 +132,33 @@ impl Run {
         self.point_latest()
     }
 
-    /// Holds a fold for this process until the file is dropped.
+    /// Holds a fold for this process until the file is dropped. A job that Slurm restarted waits for it: where Slurm lost a
+    /// node, its processes may live on for a while.
     ///
     /// # Errors
-    /// Usage where another process trains it.
-    pub fn lock(&self, fold: usize) -> Result<fs::File> {
+    /// Usage where another process trains it; Stopped after `stop`.
+    pub fn lock(&self, fold: usize, stop: &Stop) -> Result<fs::File> {
         let folder = self.fold(fold);
         fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         let path = folder.join(".lock");
         let file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
-        match file.try_lock() {
+        let restarted = std::env::var("SLURM_RESTART_COUNT").is_ok_and(|n| n != "0");
+        let what = format!("fold {fold} of the run {} is being trained by another process", self.name());
+        let mut told = false;
+        match loop {
+            match file.try_lock() {
+                Err(fs::TryLockError::WouldBlock) if restarted && !stop.asked() => {
+                    if !std::mem::replace(&mut told, true) {
+                        log::warn!("{what}, as may happen after a restart; waiting for its end");
+                    }
+                    thread::sleep(Duration::from_secs(1));
+                }
+                result => break result,
+            }
+        } {
             Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) if restarted => return Err(Error::Stopped(format!("{what}; run this again to go on"))),
             Err(fs::TryLockError::WouldBlock) => {
-                let what = format!("fold {fold} of the run {} is being trained by another process", self.name());
                 return Err(Error::usage(format!("{what}; wait for it, or train into another run with --run NAME")));
             }
             Err(fs::TryLockError::Error(e)) => {
@@ -355,10 +370,11 @@ mod tests {
     fn a_fold_is_trained_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::new(&config(dir.path()));
-        let held = run.lock(0).unwrap();
-        assert_eq!(run.lock(0).unwrap_err().exit_code(), 2);
-        run.lock(1).unwrap();
+        let stop = Stop::new();
+        let held = run.lock(0, &stop).unwrap();
+        assert_eq!(run.lock(0, &stop).unwrap_err().exit_code(), 2);
+        run.lock(1, &stop).unwrap();
         drop(held);
-        run.lock(0).unwrap();
+        run.lock(0, &stop).unwrap();
     }
 }

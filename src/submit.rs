@@ -43,6 +43,10 @@ pub struct Outcome {
     pub written: bool,
 }
 
+/// Names of files in the run's folder that are written last: without and with a test set.
+pub const SCORES: &str = "scores.csv";
+pub const FITTED: &str = "submission_optimal_threshold.csv";
+
 /// Inner folds of the cross-fitted scores.
 const INNER_FOLDS: usize = 5;
 
@@ -115,7 +119,7 @@ fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {
         table.push('\n');
     }
     artefact::write(run.folder.join("thresholds.csv"), table)?;
-    artefact::write(run.folder.join("scores.csv"), scores)
+    artefact::write(run.folder.join(SCORES), scores)
 }
 
 /// One number per sample, so that its several predictions fall into the same inner fold.
@@ -168,7 +172,7 @@ fn write_submissions(config: &Config, run: &Run, fitted: &[f32; CLASSES], common
         let name = NAMES[commonest];
         log::warn!("{} ids have no readable images, such as {few}; they get the commonest class, {commonest} ({name})", missing.len());
     }
-    for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), ("submission_optimal_threshold.csv", fitted)] {
+    for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), (FITTED, fitted)] {
         let mut fallback = Labels::default();
         fallback.insert(commonest);
         let answer = |id: &String| rows.get(id).map_or(fallback, |row| submission::labels_of(row.view(), thresholds));

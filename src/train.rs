@@ -112,7 +112,7 @@ pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, sto
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
     let begun = watch::during("start of the training", Limit::Start, || {
         let mut session = world.agree(Session::new(effective, run, fold, &data, world))?;
-        let lock = world.agree(session.leads().then(|| begin(config, run, fold)).transpose())?;
+        let lock = world.agree(session.leads().then(|| begin(config, run, fold, stop)).transpose())?;
         world.agree(session.resume())?;
         Ok::<_, Error>((session, lock))
     });
@@ -133,9 +133,9 @@ pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, sto
 }
 
 /// What only the first rank does before the first step.
-fn begin(config: &Config, run: &Run, fold: usize) -> Result<std::fs::File> {
+fn begin(config: &Config, run: &Run, fold: usize, stop: &Stop) -> Result<std::fs::File> {
     run.begin(config)?;
-    let lock = run.lock(fold)?;
+    let lock = run.lock(fold, stop)?;
     if let Some(last) = Heartbeat::read(&run.heartbeat(fold)) {
         log::warn!("the last training of fold {fold} did not end in order ({last}); going on from its newest checkpoint");
     }
@@ -169,10 +169,12 @@ fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, star
     let name = format!("fold {} epoch {}/{}", session.fold, epoch + 1, config.train.epochs);
     let progress = Progress::going_on(name, "steps", session.state.step_in_epoch as u64, batches.len() as u64);
     let make = Make::Train { augment: config.augment.clone(), seed: session.train.seed, epoch: epoch as u64 };
+    let (epochs, steps) = (config.train.epochs as f64, batches.len() as f64);
+    let share_done = |step: usize| (epoch as f64 + step as f64 / steps) / epochs;
     let mut meter = Meter::new(batches.len());
     let mut loader = Loader::new(data.store.clone(), mine, make, config.threads(), 4);
     for share in &shares {
-        watch::at(epoch + 1, session.state.step_in_epoch, session.state.step);
+        watch::at(epoch + 1, session.state.step_in_epoch, session.state.step, share_done(session.state.step_in_epoch));
         let batch = watch::during("waiting for data", Limit::None, || loader.next().expect("as many batches as shares"))?;
         meter.data += batch.waited.as_secs_f64();
         let over = config.train.max_minutes > 0.0 && start.elapsed() > Duration::from_secs_f64(60.0 * config.train.max_minutes);
@@ -184,7 +186,7 @@ fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, star
         let s = &mut session.state;
         s.step_in_epoch += 1;
         s.step += 1;
-        watch::at(epoch + 1, s.step_in_epoch, s.step);
+        watch::at(epoch + 1, s.step_in_epoch, s.step, share_done(s.step_in_epoch));
         let at = session.state.step_in_epoch;
         if session.leads() && (at.is_multiple_of(meter.interval) || at == batches.len()) {
             session.logs.metrics(&meter.line(session, step.lr))?;

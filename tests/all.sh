@@ -7,8 +7,8 @@ export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would 
 
 slurm=$(mktemp -d)
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    eval "$(slurm/local_cluster.sh start 2 "$slurm")"
-    trap 'slurm/local_cluster.sh stop "$slurm"' EXIT
+    eval "$(slurm/local_cluster.sh up 2 "$slurm")"
+    trap 'slurm/local_cluster.sh down "$slurm"' EXIT
     command -v mpicc.mpich >/dev/null ||
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
 fi

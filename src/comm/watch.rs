@@ -44,6 +44,10 @@ struct State {
     step: usize,
     /// Steps since the start of the training.
     total: u64,
+    /// Share of the training that is done.
+    share: f64,
+    /// When this process began with steps, and the share that was done then.
+    first: Option<(Instant, f64)>,
     operation: &'static str,
     /// How long the operation lasts, by the watchdog's clock: a process that is suspended does not age.
     lasts: Duration,
@@ -76,6 +80,9 @@ pub struct Heartbeat {
     pub pid: u32,
     /// Of writing, UTC.
     pub time: String,
+    /// Seconds until the end of the training at the pace of this process.
+    #[serde(default)]
+    pub left: Option<f64>,
 }
 
 impl Heartbeat {
@@ -87,7 +94,7 @@ impl Heartbeat {
 
 impl std::fmt::Display for Heartbeat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { epoch, step, operation, ranks, host, pid, time } = self;
+        let Self { epoch, step, operation, ranks, host, pid, time, .. } = self;
         write!(f, "epoch {epoch}, step {step}, {operation}, {ranks} ranks, rank 0 was process {pid} on {host}, at {time}")
     }
 }
@@ -100,6 +107,8 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         epoch: 0,
         step: 0,
         total: 0,
+        share: 0.0,
+        first: None,
         operation: "start",
         lasts: Duration::ZERO,
         limit: Limit::None,
@@ -192,9 +201,12 @@ pub fn agreed() {
     with(|s| s.stop = None);
 }
 
-/// Where in the training this rank is: epoch from 1, steps completed in it and since the start.
-pub fn at(epoch: usize, step: usize, total: u64) {
-    with(|s| (s.epoch, s.step, s.total) = (epoch, step, total));
+/// Where in the training this rank is: epoch from 1, steps completed in it and since the start, share of all that is done.
+pub fn at(epoch: usize, step: usize, total: u64, share: f64) {
+    with(|s| {
+        (s.epoch, s.step, s.total, s.share) = (epoch, step, total, share);
+        s.first.get_or_insert_with(|| (Instant::now(), share));
+    });
 }
 
 /// The first step is done: from now on all is quick.
@@ -280,6 +292,7 @@ impl State {
     }
 
     fn heartbeat(&self) -> Heartbeat {
+        let pace = |(since, share): (Instant, f64)| since.elapsed().as_secs_f64() / (self.share - share);
         Heartbeat {
             epoch: self.epoch,
             step: self.step,
@@ -288,6 +301,7 @@ impl State {
             host: artefact::host(),
             pid: std::process::id(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            left: self.first.map(|first| pace(first) * (1.0 - self.share)).filter(|s| s.is_finite()),
         }
     }
 }

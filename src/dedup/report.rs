@@ -21,6 +21,7 @@ use crate::{
     labels::Labels,
     manifest::{Manifest, Part, Sample, Source},
     shard::Store,
+    stop::Stop,
 };
 
 /// One row per member of a group of at least two: `id,group,kept,of,red,green,blue,correlation`. `group` is the id of the
@@ -85,8 +86,8 @@ pub fn run(work: &Path, settings: &config::Dedup) -> Result<(Summary, bool)> {
 /// numbers of parts that are its own and of those made now; a part that is there and fresh is left as it is.
 ///
 /// # Errors
-/// As [`run`].
-pub fn run_task(work: &Path, settings: &config::Dedup, task: usize, tasks: usize) -> Result<(usize, usize)> {
+/// As [`run`]; Stopped after `stop`, between two parts.
+pub fn run_task(work: &Path, settings: &config::Dedup, task: usize, tasks: usize, stop: &Stop) -> Result<(usize, usize)> {
     let manifest = Manifest::read(work)?;
     let stores = open(work)?;
     let input = Input::new(&manifest, &stores, settings)?;
@@ -94,6 +95,9 @@ pub fn run_task(work: &Path, settings: &config::Dedup, task: usize, tasks: usize
     for (number, ranges) in parts::ranges(input.samples.len(), tasks).into_iter().enumerate().skip(task).step_by(tasks) {
         let source = parts::source(&input.fingerprint, &ranges);
         let made = parts::read(work, number, &source).is_err();
+        if made && stop.asked() {
+            return Err(Error::Stopped("stopped; the finished parts stay, run it again to go on".into()));
+        }
         if made {
             parts::write(work, number, source, input.search(ranges)?)?;
         }
@@ -122,6 +126,25 @@ pub fn merge(work: &Path, settings: &config::Dedup, tasks: usize) -> Result<(Sum
         all.confirmed.extend(part.confirmed);
     }
     Ok((input.finish(work, all)?, false))
+}
+
+/// Whether there are tables, of whatever data.
+pub fn exists(work: &Path) -> bool {
+    work.join(STATE).exists()
+}
+
+/// Whether nothing is left to decide, and for each task of an array whether its parts are there.
+///
+/// # Errors
+/// Those of the manifest and the shards.
+pub fn standing(work: &Path, settings: &config::Dedup, tasks: usize) -> Result<(bool, Vec<bool>)> {
+    let manifest = Manifest::read(work)?;
+    let stores = open(work)?;
+    let input = Input::new(&manifest, &stores, settings)?;
+    let done = input.before(work).is_some();
+    let ranges = parts::ranges(input.samples.len(), tasks);
+    let fresh = |i: usize| parts::read(work, i, &parts::source(&input.fingerprint, &ranges[i])).is_ok();
+    Ok((done, (0..tasks).map(|task| done || (task..ranges.len()).step_by(tasks).all(fresh)).collect()))
 }
 
 fn open(work: &Path) -> Result<[Store; 2]> {

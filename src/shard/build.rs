@@ -16,6 +16,7 @@ use crate::{
     manifest::{CHANNELS, Manifest, Sample, ShardPlan},
     phash::phash,
     progress::Progress,
+    stop::Stop,
 };
 
 /// Images held at a time, in bytes; at least one per thread.
@@ -83,11 +84,13 @@ pub struct Builder<'a> {
     manifest: &'a Manifest,
     hash: u64,
     settings: Settings,
+    stop: &'a Stop,
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(work: &'a Path, manifest: &'a Manifest, settings: Settings) -> Self {
-        Self { work, manifest, hash: manifest.hash(), settings }
+    /// `stop` ends a shard under way.
+    pub fn new(work: &'a Path, manifest: &'a Manifest, settings: Settings, stop: &'a Stop) -> Self {
+        Self { work, manifest, hash: manifest.hash(), settings, stop }
     }
 
     /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool, with the memory of
@@ -97,7 +100,7 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not. Else where files cannot
-    /// be written.
+    /// be written; Stopped after a signal.
     pub fn build(&self, unit: usize, plan: &ShardPlan, allowed: usize, progress: &Progress) -> Result<Outcome> {
         let samples = &self.manifest.samples[plan.samples.clone()];
         let size = self.settings.size;
@@ -112,6 +115,9 @@ impl<'a> Builder<'a> {
         let batch = (BATCH / (size * size * 4)).max(rayon::current_num_threads());
         let (mut bad, mut good) = (Vec::new(), 0);
         for batch in samples.chunks(batch) {
+            if self.stop.asked() {
+                return Err(Error::Stopped("stopped; the finished shards stay, run it again to go on".into()));
+            }
             let load = |sample| {
                 let entry = load(sample, self.settings, &memory);
                 progress.add(1);

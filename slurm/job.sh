@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# What the job scripts beside this file share. Sourced by them, with `root` the project's folder if Slurm knows it.
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+say() { printf '%s\n' "${SLURM_JOB_NAME:-atlas}: $*" >&2; }
+
+refuse() {
+    say "$*"
+    exit 2
+}
+
+[ -n "${SLURM_JOB_ID:-}" ] || refuse "this is a job for Slurm: sbatch slurm/$(basename -- "$0"); on one machine, atlas run does everything"
+job=$SLURM_JOB_ID # how scontrol knows this task alone
+[ -z "${SLURM_ARRAY_JOB_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+
+# shellcheck source=slurm/site.env
+. "${ATLAS_SITE:-$root/slurm/site.env}"
+# shellcheck source=slurm/program.sh
+. "$root/slurm/program.sh"
+
+# For `atlas status`: the file that this script's messages go to.
+log=$(readlink "/proc/$$/fd/2") || log=''
+[ ! -f "$log" ] || export ATLAS_LOG=$log
+
+# needs STEP...: nothing can be done before all of these
+needs() {
+    local missing step tasks need script
+    missing=$("${atlas[@]}" status --missing --config "$config") || exit
+    while read -r step tasks; do
+        for need; do
+            [ "$need" = "$step" ] || continue
+            script=slurm/$step.sh
+            [ "$step" != merge ] || script='--array=0 slurm/dedup.sh --merge'
+            refuse "run this first: sbatch $script ($step is missing: $tasks)"
+        done
+    done <<<"$missing"
+}
+
+# step JOB [OPTION...]: the job as one process
+step() { run --ntasks=1 --nodes=1 --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" -- "$@"; }
+
+# ranks JOB [OPTION...]: the job as ranks on all nodes, one per GPU
+ranks() {
+    local per_node=${ATLAS_RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}} nodes=${SLURM_JOB_NUM_NODES:-1}
+    run --mpi=pmix --nodes="$nodes" --ntasks="$((nodes * per_node))" --ntasks-per-node="$per_node" \
+        --cpus-per-task="$((${SLURM_CPUS_PER_TASK:-1} / per_node > 0 ? ${SLURM_CPUS_PER_TASK:-1} / per_node : 1))" -- "$@"
+}
+
+# run SRUN_OPTION... -- JOB [OPTION...]
+run() {
+    local options=() code=0
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    trap : TERM USR2 # this script outlives them, to see how the program ends
+    srun --kill-on-bad-exit=1 "${options[@]}" "${atlas[@]}" "$1" --config "$config" "${@:2}" || code=$?
+    # 75 alone says that running again goes on; a program that was killed (137, 143) has not said so.
+    [ "$code" -ne 75 ] || again
+    exit "$code"
+}
+
+# again: this task goes back into the queue, unless somebody cancelled it or it has been there too often
+again() {
+    local most=${ATLAS_MAX_REQUEUES:-20} state
+    state=$(scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
+    if [ "$state" != RUNNING ]; then
+        say "stopped at a checkpoint (the job is $state); submit it again to go on"
+    elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$most" ]; then
+        say "stopped at a checkpoint after $most restarts (ATLAS_MAX_REQUEUES); submit it again to go on"
+    elif scontrol requeue "$job"; then
+        say "stopped at a checkpoint; task $job goes back into the queue (restart $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $most)"
+        sleep 120 # Slurm ends this script
+    else
+        say "stopped at a checkpoint, and scontrol cannot requeue $job; submit it again to go on"
+    fi
+    exit 75
+}

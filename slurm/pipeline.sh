@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The whole pipeline as jobs that wait for each other, from images to submissions.
+#   slurm/pipeline.sh [--run NAME] [--fetch] [--set KEY=VALUE]...   submits all of it; what is done already ends at once
+#   slurm/pipeline.sh --resume RUN                                  submits only what is missing, with the same keys
+#   slurm/pipeline.sh --cancel RUN                                  ends its jobs; finished work stays
+# The experiment is ATLAS_CONFIG (configs/atlas.toml), the site slurm/site.env (ATLAS_SITE). --fetch begins with the download.
+# Job ids, keys and logs lie in paths.work/pipeline/RUN/; `atlas status --run RUN` tells how it goes.
+set -euo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+refuse() {
+    printf '%s\n' "pipeline: $*" >&2
+    exit 2
+}
+
+usage() { refuse "$(sed -n '3,5s/^# *//p' "$0")"; }
+
+# shellcheck source=slurm/site.env
+. "${ATLAS_SITE:-$root/slurm/site.env}"
+# shellcheck source=slurm/program.sh
+. "$root/slurm/program.sh"
+
+run='' mode=new fetch='' sets=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --run | --resume | --cancel)
+            [ $# -ge 2 ] || usage
+            run=$2
+            [ "$1" = --run ] || mode=${1#--}
+            shift
+            ;;
+        --fetch) fetch=yes ;;
+        --set)
+            [ $# -ge 2 ] || usage
+            sets+=("--set=$2")
+            shift
+            ;;
+        --set=*) sets+=("$1") ;;
+        *) usage ;;
+    esac
+    shift
+done
+command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine, atlas run does everything, and slurm/local_cluster.sh starts a Slurm to try"
+
+# 1. Which run, and where its jobs are written down.
+key() { "${atlas[@]}" config --config "$config" ${sets[@]+"${sets[@]}"} --get "$1"; }
+work=$(key paths.work)
+[ -n "$run" ] || run=$(date -u +%Y%m%d-%H%M%S)
+[[ $run != */* && $run != .* && $run != latest ]] || refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
+folder=$work/pipeline/$run
+jobs=$folder/jobs.csv
+case $mode in
+    new)
+        [ ! -e "$folder" ] || refuse "there is a pipeline $run already; slurm/pipeline.sh --resume $run goes on with it"
+        mkdir -p -- "$folder/logs"
+        : >"$folder/sets"
+        [ ${#sets[@]} -eq 0 ] || printf '%s\0' "${sets[@]}" >"$folder/sets"
+        echo step,job,tasks,after >"$jobs"
+        ;;
+    *)
+        [ -f "$jobs" ] || refuse "there is no pipeline $run in $work/pipeline (ATLAS_CONFIG names another experiment)"
+        [ ${#sets[@]} -eq 0 ] || refuse "--$mode takes the keys that the pipeline began with; no --set"
+        mapfile -d '' -t sets <"$folder/sets"
+        ;;
+esac
+mapfile -t ids < <(tail -n +2 -- "$jobs" | cut -d, -f2)
+active=''
+[ ${#ids[@]} -eq 0 ] || active=$(squeue --noheader --format=%F --jobs="$(IFS=, && echo "${ids[*]}")" 2>/dev/null | sort -u | xargs) || true
+
+if [ "$mode" = cancel ]; then
+    [ -n "$active" ] || refuse "the pipeline $run has no jobs in the queue"
+    # shellcheck disable=SC2086 # words
+    scancel $active
+    echo "cancelled: $active; slurm/pipeline.sh --resume $run goes on"
+    exit
+fi
+[ -z "$active" ] || refuse "the pipeline $run still has jobs in the queue ($active); wait for them, or end them with --cancel $run"
+
+# 2. What there is to do: a line `step tasks` each. A new pipeline does not trust what lies there: the data may have changed.
+all() {
+    local tasks folds
+    tasks=0-$(($(key preprocess.tasks) - 1)) folds=0-$(($(key split.folds) - 1))
+    printf '%s\n' "plan 0" "preprocess $tasks" "dedup $tasks" "merge 0" "split 0" "train $folds" "predict $tasks" "submit 0"
+}
+if [ "$mode" = new ]; then
+    steps=$(all)
+    [ -z "$fetch" ] || steps=$(for what in kaggle external; do echo "fetch_$what 0-$(($(key fetch.tasks) - 1))"; done && echo "$steps")
+else
+    steps=$("${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"})
+    [ -n "$steps" ] || { echo "the pipeline $run is done: nothing is missing" && exit; }
+fi
+
+# 3. Submit. Each step waits until all of the one before has ended well; where that cannot happen any more, it is dropped.
+export ATLAS_CONFIG=$config ATLAS_RUN=$run
+[[ $config = /* ]] || ATLAS_CONFIG=$PWD/$config
+trap 'echo "pipeline: not all of it was submitted; slurm/pipeline.sh --cancel $run ends what was" >&2' ERR
+after=''
+printf '%-16s %10s  %-12s %s\n' step job tasks after
+while read -r step tasks; do
+    script=$step words=() options=()
+    case $step in
+        fetch_*) script=fetch words=("${step#fetch_}") ;;
+        merge) script=dedup words=(--merge) ;;
+        train) script=train_folds ;;
+    esac
+    name=${script^^}
+    name=ATLAS_${name%_FOLDS}_OPTIONS
+    read -r -a options <<<"${!name:-}"
+    case $step in
+        plan | split | submit) name=%x-%j.log ;;
+        *) name=%x-%A_%a.log options+=(--array="$tasks") ;;
+    esac
+    gpus=()
+    [[ $step = train || $step = predict ]] || gpus=(-u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_GRES)
+    logs=$folder/logs
+    id=$(env ${gpus[@]+"${gpus[@]}"} sbatch --parsable --kill-on-invalid-dep=yes ${after:+--dependency=afterok:$after} \
+        --job-name="atlas-$step" --output="${logs//%/%%}/$name" ${options[@]+"${options[@]}"} \
+        "$root/slurm/$script.sh" ${words[@]+"${words[@]}"} ${sets[@]+"${sets[@]}"})
+    id=${id%%;*}
+    echo "$step,$id,\"$tasks\",$after" >>"$jobs"
+    printf '%-16s %10s  %-12s %s\n' "$step" "$id" "$tasks" "${after:--}"
+    after=$id
+done <<<"$steps"
+trap - ERR
+echo "run $run; how it goes: atlas status --run $run --config '$ATLAS_CONFIG'; logs: $folder/logs"

@@ -1,0 +1,11 @@
+# shellcheck shell=bash
+# Sets `config`, the experiment, and `atlas`, the words that start the program: as built in the project, or in a container.
+
+# shellcheck disable=SC2034 # for whoever sources this
+config=${ATLAS_CONFIG:-$root/configs/atlas.toml}
+if [ -n "${ATLAS_IMAGE:-}" ]; then
+    atlas=(apptainer exec ${ATLAS_NV:+--nv} --bind "$root${ATLAS_BIND:+,$ATLAS_BIND}" "$ATLAS_IMAGE" atlas)
+else
+    atlas=("$root/target/release/atlas")
+    [ -x "${atlas[0]}" ] || refuse "the program is not built: run make build in $root, or name an image in ATLAS_IMAGE"
+fi
