@@ -22,10 +22,19 @@ job=$SLURM_JOB_ID # how scontrol knows this task alone
 log=$(readlink "/proc/$$/fd/2") || log=''
 [ ! -f "$log" ] || export ATLAS_LOG=$log
 
+# The keys that the script was called with.
+keys=()
+for ((i = 1; i <= $#; i++)); do
+    case "${!i}" in
+        --set=*) keys+=("${!i}") ;;
+        --set) ((i++ < $#)) && keys+=("--set=${!i}") ;;
+    esac
+done
+
 # needs STEP...: nothing can be done before all of these
 needs() {
     local missing step tasks need script
-    missing=$("${atlas[@]}" status --missing --config "$config") || exit
+    missing=$("${atlas[@]}" status --missing --config "$config" ${keys[@]+"${keys[@]}"}) || exit
     while read -r step tasks; do
         for need; do
             [ "$need" = "$step" ] || continue
