@@ -64,7 +64,7 @@ run() {
     done
     shift
     trap : TERM USR2 # this script outlives them, to see how the program ends
-    srun --kill-on-bad-exit=1 "${options[@]}" "${atlas[@]}" "$1" --config "$config" "${@:2}" || code=$?
+    srun --kill-on-bad-exit=1 "${options[@]}" "${atlas[@]}" "$@" --config "$config" || code=$?
     # 75 alone says that running again goes on; a program that was killed (137, 143) has not said so.
     [ "$code" -ne 75 ] || again
     exit "$code"

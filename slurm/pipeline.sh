@@ -6,6 +6,7 @@
 # The experiment is ATLAS_CONFIG (configs/atlas.toml), the site slurm/site.env (ATLAS_SITE). --fetch begins with the download.
 # Job ids, keys and logs lie in paths.work/pipeline/RUN/; `atlas status --run RUN` tells how it goes.
 set -euo pipefail
+shopt -s inherit_errexit
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 refuse() {
@@ -78,13 +79,17 @@ fi
 
 # 2. What there is to do: a line `step tasks` each. A new pipeline does not trust what lies there: the data may have changed.
 all() {
-    local tasks folds
-    tasks=0-$(($(key preprocess.tasks) - 1)) folds=0-$(($(key split.folds) - 1))
+    local tasks folds fetching
+    tasks=$(key preprocess.tasks) folds=$(key split.folds)
+    tasks=0-$((tasks - 1)) folds=0-$((folds - 1))
+    if [ -n "$fetch" ]; then
+        fetching=$(key fetch.tasks)
+        printf '%s\n' "fetch_kaggle 0-$((fetching - 1))" "fetch_external 0-$((fetching - 1))"
+    fi
     printf '%s\n' "plan 0" "preprocess $tasks" "dedup $tasks" "merge 0" "split 0" "train $folds" "predict $tasks" "submit 0"
 }
 if [ "$mode" = new ]; then
     steps=$(all)
-    [ -z "$fetch" ] || steps=$(for what in kaggle external; do echo "fetch_$what 0-$(($(key fetch.tasks) - 1))"; done && echo "$steps")
 else
     steps=$("${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"})
     [ -n "$steps" ] || { echo "the pipeline $run is done: nothing is missing" && exit; }

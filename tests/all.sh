@@ -5,14 +5,10 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would only hinder each other
 
-slurm=$(mktemp -d)
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    eval "$(slurm/local_cluster.sh up 2 "$slurm")"
-    trap 'slurm/local_cluster.sh down "$slurm"' EXIT
-    command -v mpicc.mpich >/dev/null ||
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v mpicc.mpich >/dev/null; then
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
 fi
-cargo test --release --locked -- --ignored --nocapture --test-threads=1
+tests/with_slurm.sh 4 cargo test --release --locked -- --ignored --nocapture --test-threads=1
 
 # The tests of ranks once more, built against MPICH in a folder of its own.
 if command -v mpicc.mpich >/dev/null; then

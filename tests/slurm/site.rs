@@ -30,12 +30,18 @@ pub fn slurm() -> bool {
 impl Site {
     /// With `samples` training, `test` and `external` samples of `size` pixels.
     pub fn new(samples: usize, test: usize, external: usize, size: usize) -> Self {
-        let mut small = Small::empty();
-        let out = small.path("data");
+        let site = Self::bare();
+        let out = site.small.path("data");
         let numbers = [samples, test, external, size].map(|n| n.to_string());
         let [samples, test, external, size] = numbers.each_ref().map(String::as_str);
         let made = ["synth", "--samples", samples, "--test", test, "--external", external, "--size", size, "--out", &out];
-        succeeds(&small.atlas(&made).output().unwrap());
+        succeeds(&site.small.atlas(&made).output().unwrap());
+        site
+    }
+
+    /// Without data.
+    pub fn bare() -> Self {
+        let mut small = Small::empty();
         small.set("threads=1").set("preprocess.tasks=4");
         let clone = small.folder.path().join("a clone");
         for folder in ["slurm", "configs"] {
