@@ -75,24 +75,30 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// (task, tasks), where task does the shards task, task + tasks, ...
+    /// (task, tasks) of a job over shards, whose number of tasks `plan` fixed: task does the shards task, task + tasks, ...
     pub fn resolve(&self, work: &std::path::Path) -> Result<(usize, usize)> {
+        let share = self.share(|| Ok(Plan::read(work, &Manifest::read(work)?)?.tasks))?;
+        share.map_err(|beyond| Error::usage(format!("SLURM_ARRAY_TASK_ID: {beyond}")))
+    }
+
+    /// (task, tasks), with `number` of tasks where the command line has none. `Err` in it, which is no error: the array has
+    /// more tasks than there are, and this one is too many; the text says so.
+    pub fn share(&self, number: impl FnOnce() -> Result<usize>) -> Result<Result<(usize, usize), String>> {
         let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
             (Some(task), _) => task,
             (None, Ok(text)) => {
                 text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?
             }
             (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
-            (None, Err(_)) => return Ok((0, 1)),
+            (None, Err(_)) => return Ok(Ok((0, 1))),
         };
-        let tasks = match self.tasks {
-            Some(tasks) => tasks,
-            None => Plan::read(work, &Manifest::read(work)?)?.tasks,
-        };
-        if task >= tasks {
-            return Err(Error::usage(format!("--task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1))));
+        let tasks = self.tasks.map_or_else(number, Ok)?;
+        let beyond = || format!("task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1));
+        match task < tasks {
+            true => Ok(Ok((task, tasks))),
+            false if self.task.is_some() => Err(Error::usage(format!("--{}", beyond()))),
+            false => Ok(Err(beyond())),
         }
-        Ok((task, tasks))
     }
 }
 

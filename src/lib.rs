@@ -33,6 +33,7 @@ pub mod device;
 pub mod error;
 pub mod exchange;
 pub mod fault;
+pub mod fetch;
 pub mod folds;
 pub mod history;
 pub mod image;
