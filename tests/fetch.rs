@@ -18,13 +18,18 @@ mod made;
 #[path = "fetch/server.rs"]
 mod server;
 
-use made::{Entry, Place, ends, jpeg, path, samples, zip};
+use atlas::{
+    fetch::{Ledger, Target, read_atlas, unpack},
+    progress::Progress,
+    stop::Stop,
+};
+use made::{Entry, Pictures, Place, ends, jpeg, path, samples, zip};
 use server::{Answer, Request, Server};
 
 const JPEG: &str = "image/jpeg";
 
 /// Serves `pictures` in the Atlas's layout; the rest is 404.
-fn atlas_of(pictures: BTreeMap<String, Vec<u8>>) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
+fn atlas_of(pictures: Pictures) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     move |r| match pictures.get(&r.path) {
         Some(bytes) => Answer::file(r, JPEG, &r.path, bytes),
         None => Answer::status(404),
@@ -106,7 +111,7 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     place.table(&ids);
     let out = place.fetch(&["external"]);
     // The path with ?moved is none of the server's pictures, and 5_green has no file where it leads.
-    let bad: HashSet<String> = [
+    let mut bad: HashSet<String> = [
         (1, "red"),
         (2, "red"),
         (3, "red"),
@@ -121,8 +126,10 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     ]
     .map(|(i, channel)| file(i, channel))
     .into();
+    let all = ids.iter().flat_map(|id| made::CHANNELS.map(|c| path(&format!("{id}_{c}.jpg"))));
+    bad.extend(all.filter(|path| !good.contains_key(path)));
     ends(&out, 1, &["2 of", "could not be fetched", "run it again"]);
-    let want: BTreeMap<_, _> = good.iter().filter(|(path, _)| !bad.contains(*path)).map(|(p, b)| (p.clone(), b.clone())).collect();
+    let want: Pictures = good.iter().filter(|(path, _)| !bad.contains(*path)).map(|(p, b)| (p.clone(), b.clone())).collect();
     let got = place.images();
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "no file too many, no half file, none missing");
     assert!(got == want, "byte by byte");
@@ -133,13 +140,13 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     for (name, reason, attempts) in [
         ("1_red", "404", "1"),
         ("2_red", "text/html", "4"),
-        ("3_red", "0 of", "4"),
+        ("3_red", "after 0 of", "4"),
         ("3_green", "cut short", "4"),
-        ("3_blue", "neither JPEG nor PNG; it begins with `<!DOCTYPE html>`", "4"),
+        ("3_blue", "neither JPEG nor PNG; it begins with `<!DOCTYPE html>", "4"),
         ("4_green", "403", "1"),
         ("5_yellow", "gzip", "4"),
     ] {
-        let row = failed.iter().find(|r| r[0].ends_with(&format!("A1_{name}.jpg"))).unwrap();
+        let row = failed.iter().find(|r| r[0] == format!("images/1_1_A1_{name}.jpg")).unwrap();
         assert!(row[2].contains(reason) && row[3] == attempts && row[1].starts_with(&server.url), "{row:?}");
     }
     assert!(server.peak() <= 3, "{} connections", server.peak());
@@ -176,7 +183,7 @@ fn killed_it_goes_on_with_what_is_missing() {
     place.table(&ids);
     let mut child = place.command(&["external"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     // Three connections, each of which ends in a yellow file.
-    let parts = || place.images().iter().filter(|(p, b)| p.ends_with(".part") && !b.is_empty()).count();
+    let parts = || place.images().iter().filter(|(p, b)| p.ends_with("_yellow.jpg.part") && !b.is_empty()).count();
     until("three connections hang", || parts() == 3);
     signal(&child, libc::SIGKILL);
     child.wait().unwrap();
@@ -428,16 +435,23 @@ fn the_table_comes_from_the_atlas_xml() {
     ends(&place.fetch(&["external"]), 65, &["8 of 8 files are not to be had"]);
     assert!(server.take_paths().contains(&"/10580/1610_C1_2_yellow.jpg".into()));
 
+    let broken = |bytes: &[u8]| {
+        fs::write(&xml, bytes).unwrap();
+        let error = read_atlas(&xml, &Progress::new("read XML", "bytes", 0), &Stop::new()).unwrap_err();
+        assert_eq!(error.exit_code(), 65);
+        error.to_string()
+    };
     for (bytes, what) in [
         (XML.as_bytes()[..900].to_vec(), "it ends within an element"),
         (gz(XML.as_bytes())[..300].to_vec(), "no whole XML"),
         (b"<?xml version=\"1.0\"?><a></b>".to_vec(), "no whole XML"),
         (b"<?xml version=\"1.0\"?><a></a>".to_vec(), "names no immunofluorescence image"),
     ] {
-        fs::write(&xml, bytes).unwrap();
-        ends(&place.fetch(&["external", "--xml", xml.to_str().unwrap()]), 65, &["atlas.xml", what]);
-        assert_eq!(table(), want, "the old table stays");
+        let error = broken(&bytes);
+        assert!(error.contains("atlas.xml") && error.contains(what), "{error}");
     }
+    ends(&place.fetch(&["external", "--xml", xml.to_str().unwrap()]), 65, &["atlas.xml"]);
+    assert_eq!(table(), want, "the old table stays");
     fs::rename(place.data("labels.csv"), place.data("mine.csv")).unwrap();
     ends(&place.fetch(&["external", "--xml"]), 2, &["mine.csv is there already"]);
 }
@@ -580,6 +594,16 @@ fn kaggle_credentials_in_their_order() {
     ends(&run(&Server::start(|r| Answer::file(r, "text/csv", "e", b"<html>")), &user), 65, &["no CSV with a column Id"]);
 }
 
+/// Unpacks a zip without a server.
+fn unpacked(zip: &[u8]) -> (Place, atlas::Result<usize>) {
+    let place = Place::new("http://localhost");
+    let path = place.data("train.zip");
+    fs::write(&path, zip).unwrap();
+    let ledger = Ledger::open(&place.data(""), 0).unwrap();
+    let result = unpack(&ledger, &path, Target::Folder("train"), "url", &Stop::new());
+    (place, result)
+}
+
 #[test]
 fn evil_zips_write_nothing() {
     let good = || Entry::new("good_red.png", made::png(1));
@@ -605,17 +629,14 @@ fn evil_zips_write_nothing() {
         (short, "the entry short_red.png"),
     ];
     for (entry, what) in cases {
-        let (name, late) = (entry.name.clone(), what.starts_with("the entry"));
-        let files = BTreeMap::from([("train.zip", zip(&[good(), entry]))]);
-        let storage = storage(files, false);
-        let kaggle = kaggle("Bearer t", storage.url.clone());
-        let place = Place::new(&kaggle.url);
-        let mut command = place.command(&["kaggle", "--task", "0", "--tasks", "4"]);
-        let out = command.env("KAGGLE_API_TOKEN", "t").output().unwrap();
-        ends(&out, 65, &["train.zip", what]);
+        let name = entry.name.clone();
+        let (place, error) = unpacked(&zip(&[good(), entry]));
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains(what) && error.to_string().contains("train.zip"), "{name}: {error}");
+        assert_eq!(error.exit_code(), 65);
         let train: Vec<String> = place.list("train").into_keys().collect();
         // What breaks while it is unpacked leaves the whole files before it.
-        assert_eq!(train, if late { vec!["good_red.png"] } else { vec![] }, "{name}");
+        assert_eq!(train, if what.starts_with("the entry") { vec!["good_red.png"] } else { vec![] }, "{name}");
         for outside in [place.data("evil_red.png"), place.folder.path().join("evil_red.png"), Path::new("/tmp/evil_red.png").into()] {
             assert!(!outside.exists(), "{name}");
         }

@@ -131,6 +131,7 @@ impl Transfer<'_> {
                 (Some(total), _) if have == total => {}
                 (Some(total), None) => return Err(Failure::Again(format!("the connection ended after {have} of {total} bytes"))),
                 (None, None) => {}
+                (Some(total), Some(Failure::Again(what))) => return Err(Failure::Again(format!("{what} after {have} of {total} bytes"))),
                 (_, Some(failure)) => return Err(failure),
             }
         }

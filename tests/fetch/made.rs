@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
+/// Files by their path on the server.
+pub type Pictures = BTreeMap<String, Vec<u8>>;
+
 /// A coloured JPEG that differs by `seed`, some 10 kB.
 pub fn jpeg(seed: usize) -> Vec<u8> {
     let pixels: Vec<u8> = (0..96 * 96 * 3usize).map(|i| ((i * (7 + seed % 50)) ^ (i / 96 * 31) ^ seed) as u8).collect();
@@ -22,13 +25,13 @@ pub fn jpeg(seed: usize) -> Vec<u8> {
 
 pub fn png(seed: usize) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    let pixels: Vec<u8> = (0..32 * 32usize).map(|i| (i * 3 ^ seed) as u8).collect();
+    let pixels: Vec<u8> = (0..32 * 32usize).map(|i| ((i * 3) ^ seed) as u8).collect();
     image::GrayImage::from_raw(32, 32, pixels).unwrap().write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
 /// Ids `1_1_A1_i` and their pictures by path on the server.
-pub fn samples(n: usize) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
+pub fn samples(n: usize) -> (Vec<String>, Pictures) {
     let ids: Vec<String> = (0..n).map(|i| format!("1_1_A1_{i}")).collect();
     let mut pictures = BTreeMap::new();
     for (i, id) in ids.iter().enumerate() {
@@ -44,11 +47,11 @@ pub fn path(name: &str) -> String {
     format!("/{}", name.replacen('_', "/", 1))
 }
 
-/// The real samples, where they are.
-pub fn real() -> Option<(Vec<String>, BTreeMap<String, Vec<u8>>)> {
+/// The real samples, where they are; some lack channels.
+pub fn real() -> Option<(Vec<String>, Pictures)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/hpav18/images");
     let names: Vec<String> = fs::read_dir(&folder).ok()?.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    let ids: Vec<String> = names.iter().filter_map(|n| n.strip_suffix("_yellow.jpg")).map(String::from).collect();
+    let ids: Vec<String> = names.iter().filter_map(|n| n.strip_suffix("_blue.jpg")).map(String::from).collect();
     Some((ids, names.iter().map(|n| (path(n), fs::read(folder.join(n)).unwrap())).collect()))
 }
 
@@ -92,10 +95,11 @@ impl Place {
     /// `atlas fetch SOURCE ...`, without credentials, proxies or an array.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("atlas"));
-        command.arg("fetch").args(args);
+        command.args(["fetch", args[0]]);
         for set in &self.sets {
             command.args(["--set", set]);
         }
+        command.args(&args[1..]);
         for name in ["http_proxy", "https_proxy", "all_proxy", "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }
@@ -115,7 +119,7 @@ impl Place {
     }
 
     /// Names and content of images/, by path on the server.
-    pub fn images(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn images(&self) -> Pictures {
         self.list("images").into_iter().map(|(name, bytes)| (path(&name), bytes)).collect()
     }
 
