@@ -76,9 +76,10 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// (task, tasks), where task does the shards task, task + tasks, ...; `None` outside an array and without --task: all is
-    /// to be done. An array may be larger than the plan: its last tasks then have nothing to do.
-    pub fn resolve(&self, work: &std::path::Path) -> Result<Option<(usize, usize)>> {
+    /// (task, tasks), with `planned` tasks where the command line has no number; task does the shards task, task + tasks, ...
+    /// `None` outside an array and without --task: all is to be done. An array may be larger than the plan: its last tasks
+    /// then have nothing to do.
+    pub fn resolve(&self, planned: impl FnOnce() -> Result<usize>) -> Result<Option<(usize, usize)>> {
         let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
             _ if NESTED.load(Relaxed) => return Ok(None),
             (Some(task), _) => task,
@@ -88,20 +89,17 @@ impl Tasks {
             (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
             (None, Err(_)) => return Ok(None),
         };
-        let tasks = self.planned(work)?;
+        let tasks = self.tasks.map_or_else(planned, Ok)?;
         if task >= tasks && self.task.is_some() {
             return Err(Error::usage(format!("--task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1))));
         }
         Ok(Some((task, tasks)))
     }
+}
 
-    /// The number of tasks.
-    pub fn planned(&self, work: &std::path::Path) -> Result<usize> {
-        match self.tasks {
-            Some(tasks) => Ok(tasks),
-            None => Ok(Plan::read(work, &Manifest::read(work)?)?.tasks),
-        }
-    }
+/// The number of tasks that `plan` fixed.
+pub fn planned(work: &std::path::Path) -> Result<usize> {
+    Ok(Plan::read(work, &Manifest::read(work)?)?.tasks)
 }
 
 /// Does the work of a task, and keeps that it began and how it ended, for `status`.

@@ -7,7 +7,7 @@ use atlas::{
     tasks::Log,
 };
 
-use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
+use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let work = &config.paths.work;
     if !args.merge
-        && let Some((task, tasks)) = args.tasks.resolve(work)?
+        && let Some((task, tasks)) = args.tasks.resolve(|| planned(work))?
     {
         let stop = stop_on_signals()?;
         let search = || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let decide = || {
         Ok(threads.install(|| match args.merge {
-            true => report::merge(work, &config.dedup, args.tasks.planned(work)?),
+            true => report::merge(work, &config.dedup, args.tasks.tasks.map_or_else(|| planned(work), Ok)?),
             false => report::run(work, &config.dedup),
         })?)
     };

@@ -37,6 +37,7 @@ macro_rules! jobs {
 // In the order of the pipeline; then the tools.
 jobs! {
     synth,
+    fetch,
     plan,
     preprocess,
     dedup,

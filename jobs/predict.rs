@@ -3,7 +3,7 @@
 use atlas::{predict, results::Run, tasks::Log};
 use serde_json::json;
 
-use crate::common::{Common, Tasks, recorded, stop_on_signals};
+use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
 
 /// Predict the test shards with all finished folds
 ///
@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let (task, tasks) = args.tasks.resolve(&config.paths.work)?.unwrap_or((0, 1));
+    let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
     run.begin(&config)?;
     let stop = stop_on_signals()?;
     let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name());

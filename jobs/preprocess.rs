@@ -11,7 +11,7 @@ use atlas::{
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, recorded, stop_on_signals};
+use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
 
 /// Decode, resize and hash the pictures and pack them into shards
 ///
@@ -34,7 +34,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let work = &config.paths.work;
-    let (task, tasks) = args.tasks.resolve(work)?.unwrap_or((0, 1));
+    let (task, tasks) = args.tasks.resolve(|| planned(work))?.unwrap_or((0, 1));
     recorded(&Log::of(work, "preprocess", task), || preprocess(&args, &config, task, tasks))
 }
 

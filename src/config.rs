@@ -18,6 +18,7 @@ pub struct Config {
     pub threads: Option<usize>,
     pub paths: Paths,
     pub data: Data,
+    pub fetch: Fetch,
     pub preprocess: Preprocess,
     pub dedup: Dedup,
     pub split: Split,
@@ -49,6 +50,36 @@ pub struct Data {
     /// The external folder: images/ and a CSV with the columns Id,Target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<PathBuf>,
+}
+
+/// How `atlas fetch` downloads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// The competition's name in its address.
+    pub competition: String,
+    /// Kaggle's REST API, up to its version.
+    pub kaggle_url: String,
+    /// Where the Atlas serves its images: `<images_url>/<antibody>/<plate>_<well>_<field>_<channel>.jpg`.
+    pub images_url: String,
+    /// The Atlas as one XML, gzipped or not. Each release has a host of its own; v18 is the one whose names are the 28 classes.
+    pub xml_url: String,
+    /// Connections of a task at a time.
+    pub connections: usize,
+    /// Requests per second of a task to one host, at most.
+    pub requests_per_second: f64,
+    /// Seconds to find a host and to connect to it.
+    pub connect_timeout_seconds: f64,
+    /// Seconds without a byte after which a connection counts as stalled.
+    pub read_timeout_seconds: f64,
+    /// Attempts in a row without progress before a file is given up.
+    pub attempts: u32,
+    /// Seconds before the second attempt; doubled for each further one, up to a minute.
+    pub backoff_seconds: f64,
+    /// Share of a task's files that the server may not have (or have only broken) before the job fails.
+    pub max_missing_fraction: f64,
+    /// Tasks of the array job.
+    pub tasks: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

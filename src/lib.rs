@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | made data | [`synth`] | a made data set in the competition's layout, for tests and the demo |
 //! | data in | [`labels`] [`manifest`] [`image`] [`phash`] [`shard`] | list the samples, decode, resize, hash, pack into HDF5 shards |
+//! | real data | [`fetch`] | downloads from Kaggle and the Atlas |
 //! | order | [`dedup`] [`folds`] | group near-duplicates, keep one of each, split into stratified folds |
 //! | feed | [`sampler`] [`augment`] [`loader`] [`normalize`] | order, augment and batch samples ahead of the training step |
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
@@ -33,6 +34,7 @@ pub mod device;
 pub mod error;
 pub mod exchange;
 pub mod fault;
+pub mod fetch;
 pub mod folds;
 pub mod history;
 pub mod image;

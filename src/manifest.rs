@@ -22,7 +22,7 @@ mod scan;
 
 pub use estimate::{Estimate, estimate};
 pub use plan::Plan;
-pub use scan::{Problem, Scan, scan};
+pub use scan::{Problem, Scan, external_table, scan};
 
 /// The channels of a sample in the order in which they are stored everywhere.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];

@@ -2,7 +2,10 @@
 
 use std::{
     io::IsTerminal,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,6 +20,7 @@ pub struct Progress {
     start: Instant,
     /// Units that were done before.
     before: u64,
+    bytes: AtomicU64,
 }
 
 impl Progress {
@@ -27,7 +31,7 @@ impl Progress {
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left").expect("a fixed template");
         let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what.clone()).with_message(unit);
-        Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now(), before: 0 }
+        Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now(), before: 0, bytes: AtomicU64::new(0) }
     }
 
     /// As [`new`](Self::new), with `done` units done in an earlier life; they do not count as speed.
@@ -42,6 +46,27 @@ impl Progress {
     /// `n` more units are done.
     pub fn add(&self, n: u64) {
         self.bar.inc(n);
+        self.line();
+    }
+
+    /// `n` more bytes have come; the line then also says how many there are and how fast they come.
+    pub fn add_bytes(&self, n: u64) {
+        self.bytes.fetch_add(n, Relaxed);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!("{}{}", self.unit, self.received()));
+        }
+        self.line();
+    }
+
+    /// `, 12.3 MB at 4.5 MB/s`; nothing where bytes are not counted.
+    fn received(&self) -> String {
+        match self.bytes.load(Relaxed) as f64 / 1e6 {
+            0.0 => String::new(),
+            mb => format!(", {mb:.1} MB at {:.1} MB/s", mb / self.start.elapsed().as_secs_f64().max(1e-3)),
+        }
+    }
+
+    fn line(&self) {
         if !self.bar.is_hidden() {
             return;
         }
@@ -51,7 +76,8 @@ impl Progress {
             let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
             let rate = (done - self.before) as f64 / self.start.elapsed().as_secs_f64();
             let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
-            log::info!("{}: {done}/{total} {}, {rate:.1}/s, {} left", self.what, self.unit, duration(left));
+            let left = if rate > 0.0 { format!(", {} left", duration(left)) } else { String::new() };
+            log::info!("{}: {done}/{total} {}{}, {rate:.1}/s{left}", self.what, self.unit, self.received());
         }
     }
 }

@@ -168,12 +168,13 @@ impl Run {
         Ok(file)
     }
 
-    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how often checkpoints are
-    /// written, when to stop or to give up, and all that comes after training.
+    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how data are fetched, how often
+    /// checkpoints are written, when to stop or to give up, and all that comes after training.
     fn differences(&self, config: &Config) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
-            let c = Config { threads: None, predict: config.predict.clone(), submit: config.submit.clone(), ..c.clone() };
+            let Config { fetch, predict, submit, .. } = config.clone();
+            let c = Config { threads: None, fetch, predict, submit, ..c.clone() };
             let mut leaves = c.leaves();
             for key in FREE {
                 leaves.remove(key);
@@ -254,7 +255,7 @@ impl Run {
     }
 }
 
-/// Keys that may change within a run, besides threads and all that comes after training.
+/// Keys that may change within a run, besides threads, [fetch] and all that comes after training.
 const FREE: [&str; 8] = [
     "preprocess.tasks",
     "train.checkpoint_steps",

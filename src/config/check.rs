@@ -18,9 +18,26 @@ impl Config {
         }
         let fail = |key: &str, want| Err(Fault { key: key.into(), want });
         let share = |x: f64| (0.0..=1.0).contains(&x);
+        let url = |text: &str| text.split_once("://").is_some_and(|(s, rest)| ["http", "https"].contains(&s) && !rest.is_empty());
+        let f = &self.fetch;
         let (p, a, t, l) = (&self.preprocess, &self.augment, &self.train, &self.train.loss);
         match () {
             () if self.threads.is_some_and(|n| !(1..=4096).contains(&n)) => fail("threads", "from 1 to 4096"),
+            () if f.competition.is_empty() || !f.competition.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+                fail("fetch.competition", "the name in the competition's address, of letters, digits and -")
+            }
+            () if ![&f.kaggle_url, &f.images_url, &f.xml_url].into_iter().all(|u| url(u)) => {
+                fail("fetch.kaggle_url, fetch.images_url and fetch.xml_url", "an address that begins with https:// (or http://)")
+            }
+            () if !(1..=64).contains(&f.connections) => fail("fetch.connections", "from 1 to 64"),
+            () if !(0.01..=1000.0).contains(&f.requests_per_second) => fail("fetch.requests_per_second", "from 0.01 to 1000"),
+            () if ![f.connect_timeout_seconds, f.read_timeout_seconds].iter().all(|s| (0.1..=3600.0).contains(s)) => {
+                fail("fetch.connect_timeout_seconds and fetch.read_timeout_seconds", "from 0.1 to 3600")
+            }
+            () if !(1..=100).contains(&f.attempts) => fail("fetch.attempts", "from 1 to 100"),
+            () if !(0.0..=60.0).contains(&f.backoff_seconds) => fail("fetch.backoff_seconds", "from 0 to 60"),
+            () if !share(f.max_missing_fraction) => fail("fetch.max_missing_fraction", "from 0 to 1"),
+            () if !(1..=10_000).contains(&f.tasks) => fail("fetch.tasks", "from 1 to 10000"),
             () if !(16..=8192).contains(&p.size) => fail("preprocess.size", "from 16 to 8192 pixels"),
             () if p.shard_samples == 0 => fail("preprocess.shard_samples", "at least 1"),
             () if p.tasks == 0 => fail("preprocess.tasks", "at least 1"),

@@ -8,6 +8,25 @@ impl Default for Paths {
     }
 }
 
+impl Default for Fetch {
+    fn default() -> Self {
+        Self {
+            competition: "human-protein-atlas-image-classification".into(),
+            kaggle_url: "https://www.kaggle.com/api/v1".into(),
+            images_url: "https://images.proteinatlas.org".into(),
+            xml_url: "https://v18.proteinatlas.org/download/proteinatlas.xml.gz".into(),
+            connections: 8,
+            requests_per_second: 5.0,
+            connect_timeout_seconds: 10.0,
+            read_timeout_seconds: 60.0,
+            attempts: 6,
+            backoff_seconds: 1.0,
+            max_missing_fraction: 0.05,
+            tasks: 4,
+        }
+    }
+}
+
 impl Default for Preprocess {
     fn default() -> Self {
         Self { size: 512, shard_samples: 512, max_bad_fraction: 0.01, max_pixels_side: 8192, tasks: 16 }

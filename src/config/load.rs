@@ -230,6 +230,15 @@ mod tests {
             "augment.elastic_sigma=1e12",
             "dedup.min_correlation=2",
             "train.max_samples=1",
+            "fetch.competition=a/b",
+            "fetch.images_url=ftp://x",
+            "fetch.connections=0",
+            "fetch.requests_per_second=0",
+            "fetch.read_timeout_seconds=0",
+            "fetch.attempts=0",
+            "fetch.backoff_seconds=-1",
+            "fetch.max_missing_fraction=2",
+            "fetch.tasks=0",
         ] {
             let key = set.split('=').next().unwrap();
             let said = message("", &[set]);

@@ -89,7 +89,10 @@ fn exists(key: &str, folder: &Path, part: &str) -> Result<()> {
 }
 
 /// The one CSV of the external folder that has the columns Id and Target.
-fn external_table(folder: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// Usage where there is none, or several.
+pub fn external_table(folder: &Path) -> Result<PathBuf> {
     let mut tables = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
         let path = entry.path();

@@ -1,0 +1,109 @@
+//! Whether what came is what was asked for. Public downloaders keep whatever came, an error page or half a file, and skip
+//! it ever after because it is there.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::Kind;
+use crate::{
+    error::{Error, Result},
+    image::Encoded,
+};
+
+const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+const PNG_END: [u8; 8] = *b"IEND\xae\x42\x60\x82";
+
+/// Whether a server that says this of a file sends it, and not a page about it.
+pub(super) fn content_type(kind: Kind, content_type: &str) -> bool {
+    let name = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match kind {
+        Kind::Picture => name.is_empty() || name.starts_with("image/") || name.ends_with("/octet-stream"),
+        _ => name != "text/html",
+    }
+}
+
+/// Looks at a whole file.
+///
+/// # Errors
+/// [`Error::Data`] says what is wrong with it.
+pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
+    let (head, tail) = ends(path).map_err(Error::io("read", path))?;
+    let wrong = |what: &str| Err(Error::data(path, what));
+    match kind {
+        Kind::Picture if head.starts_with(&[0xff, 0xd8, 0xff]) => {
+            // Some writers pad the end with zeros.
+            let end = tail.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
+            if !tail[..end].ends_with(&[0xff, 0xd9]) {
+                return wrong("a JPEG that is cut short (no end marker)");
+            }
+            decodes(path, max_side)
+        }
+        Kind::Picture if head.starts_with(&PNG) => match tail.ends_with(&PNG_END) {
+            true => decodes(path, max_side),
+            false => wrong("a PNG that is cut short (no IEND)"),
+        },
+        Kind::Picture => wrong(&format!("neither JPEG nor PNG; it begins with {}", beginning(&head))),
+        Kind::Table if head.starts_with(b"PK") => content(Kind::Archive, path, max_side),
+        Kind::Table => {
+            let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            match line.trim_start_matches('\u{feff}').split(',').any(|c| c.trim() == "Id") {
+                true => Ok(()),
+                false => wrong(&format!("no CSV with a column Id; it begins with {}", beginning(&head))),
+            }
+        }
+        Kind::Archive => {
+            let file = File::open(path).map_err(Error::io("open", path))?;
+            zip::ZipArchive::new(file).map(|_| ()).map_err(|e| Error::data(path, format!("no whole zip: {e}")))
+        }
+        // Whether it is whole shows when it is read.
+        Kind::Xml if head.starts_with(&[0x1f, 0x8b]) || head.trim_ascii_start().starts_with(b"<?xml") => Ok(()),
+        Kind::Xml => wrong(&format!("neither XML nor gzip; it begins with {}", beginning(&head))),
+    }
+}
+
+fn decodes(path: &Path, max_side: u32) -> Result<()> {
+    Encoded::read(path, max_side)?.channel(0).map(|_| ())
+}
+
+/// Up to 64 bytes of each end.
+fn ends(path: &Path) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let (mut head, mut tail) = (Vec::new(), Vec::new());
+    file.by_ref().take(64).read_to_end(&mut head)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(64)))?;
+    file.read_to_end(&mut tail)?;
+    Ok((head, tail))
+}
+
+/// The first bytes, to be read by a person.
+fn beginning(head: &[u8]) -> String {
+    format!("`{}`", head[..head.len().min(16)].escape_ascii())
+}
+
+/// SHA-256 of a file, in hex.
+pub(super) fn sha256(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut buffer).map_err(Error::io("read", path))? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Whether a file begins as a zip does.
+pub fn is_zip(path: &Path) -> Result<bool> {
+    Ok(ends(path).map_err(Error::io("read", path))?.0.starts_with(b"PK"))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,141 @@
+//! What was fetched: `fetched-NNNNN.csv` of each task in the data folder. It grows by whole lines, so that a killed job
+//! loses nothing; files that are there and not in it are looked at and taken in.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::check;
+use crate::error::{Error, Result};
+
+/// One file that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its path within the data folder.
+    pub file: String,
+    pub bytes: u64,
+    /// In hex.
+    pub sha256: String,
+    pub url: String,
+    /// The server's ETag, else its Last-Modified; empty where it gave none.
+    pub validator: String,
+}
+
+/// The rows of all tasks; this task's own file is open for more.
+pub struct Ledger {
+    folder: PathBuf,
+    path: PathBuf,
+    file: Mutex<File>,
+    rows: Mutex<HashMap<String, Row>>,
+}
+
+impl Ledger {
+    /// Reads what all tasks have fetched into `folder`, which is made if need be.
+    ///
+    /// # Errors
+    /// Usage, where another process works as this task.
+    pub fn open(folder: &Path, task: usize) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        let path = folder.join(format!("fetched-{task:05}.csv"));
+        let file = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::usage(format!("{}: another process fetches as task {task}; wait for it", path.display())));
+            }
+            Err(TryLockError::Error(e)) => log::warn!("{} cannot be locked ({e}): do not run this task twice at once", path.display()),
+        }
+        // A line that a killed job did not finish.
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+        file.set_len(whole as u64).map_err(Error::io("write", &path))?;
+        if whole == 0 {
+            (&file).write_all(b"file,bytes,sha256,url,validator\n").map_err(Error::io("write", &path))?;
+        }
+        let mut rows = HashMap::new();
+        for path in tables(folder, "fetched-")? {
+            let mut reader = csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
+            // The last line of another task may be half written at this moment.
+            rows.extend(reader.deserialize().map_while(|row: csv::Result<Row>| row.ok()).map(|row| (row.file.clone(), row)));
+        }
+        Ok(Self { folder: folder.into(), path, file: Mutex::new(file), rows: Mutex::new(rows) })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `file` is in the ledger, and is there as that says: its size, with `verify` also its hash.
+    pub fn holds(&self, file: &str, verify: bool) -> Result<bool> {
+        let Some(row) = self.row(file) else { return Ok(false) };
+        let path = self.folder.join(file);
+        let same_size = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == row.bytes);
+        Ok(same_size && (!verify || check::sha256(&path)? == row.sha256))
+    }
+
+    pub fn row(&self, file: &str) -> Option<Row> {
+        self.rows.lock().unwrap_or_else(|e| e.into_inner()).get(file).cloned()
+    }
+
+    /// The files whose path begins with `prefix`.
+    pub fn files(&self, prefix: &str) -> Vec<String> {
+        self.rows.lock().unwrap_or_else(|e| e.into_inner()).keys().filter(|f| f.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Adds a row, on disk before it counts.
+    pub fn add(&self, row: Row) -> Result<()> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        writer.serialize(&row).map_err(Error::failed)?;
+        let line = writer.into_inner().map_err(Error::failed)?;
+        // One write, so that a reader sees whole lines.
+        self.file.lock().unwrap_or_else(|e| e.into_inner()).write_all(&line).map_err(Error::io("write", &self.path))?;
+        self.rows.lock().unwrap_or_else(|e| e.into_inner()).insert(row.file.clone(), row);
+        Ok(())
+    }
+}
+
+/// The tables `PREFIXNNNNN.csv` of a folder, in order.
+pub(super) fn tables(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+    let mut tables: Vec<PathBuf> = fs::read_dir(folder)
+        .map_err(Error::io("list", folder))?
+        .flatten()
+        .filter(|e| e.file_name().to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(".csv")?.parse::<u32>().ok()).is_some())
+        .map(|e| e.path())
+        .collect();
+    tables.sort();
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_line_of_a_killed_job_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |file: &str| Row { file: file.into(), bytes: 3, sha256: "x".into(), url: "u,\"v".into(), validator: "\"e\"".into() };
+        Ledger::open(dir.path(), 1).unwrap().add(row("a")).unwrap();
+        let path = dir.path().join("fetched-00001.csv");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text + "b,12,half").unwrap();
+        let ledger = Ledger::open(dir.path(), 1).unwrap();
+        assert_eq!((ledger.row("a"), ledger.row("b")), (Some(row("a")), None));
+        ledger.add(row("c")).unwrap();
+        assert!(Ledger::open(dir.path(), 1).is_err(), "locked");
+        let other = Ledger::open(dir.path(), 0).unwrap();
+        assert_eq!(other.row("c"), Some(row("c")), "tasks see each other's files");
+        assert!(!other.holds("c", false).unwrap());
+        fs::write(dir.path().join("c"), "abc").unwrap();
+        assert!(other.holds("c", false).unwrap() && !other.holds("c", true).unwrap());
+    }
+}

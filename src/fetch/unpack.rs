@@ -1,0 +1,150 @@
+//! Kaggle's zips into folders, without trust: an entry is a plain file with a plain name and the size that it declares.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::fd::AsRawFd,
+    path::Path,
+};
+
+use sha2::{Digest, Sha256};
+use zip::{ZipArchive, read::ZipFile};
+
+use super::{Ledger, Row, beside, check::hex};
+use crate::{
+    error::{Error, Result},
+    progress::Progress,
+    stop::Stop,
+};
+
+/// Largest entry: no picture of the competition, full size or table comes near it.
+const LARGEST_ENTRY: u64 = 256 << 20;
+
+/// How much larger than packed the whole may be. PNGs and TIFFs hardly shrink, tables some tenfold.
+const LARGEST_RATIO: u64 = 200;
+
+/// What a zip is unpacked to, within the ledger's folder.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// All its files, into this folder.
+    Folder(&'a str),
+    /// The one file that it holds.
+    File(&'a str),
+}
+
+/// Unpacks `zip`, which came from `url`: what is not yet there as the ledger says, each file under a temporary name, its
+/// CRC verified, then renamed and added to the ledger. Returns the number of files unpacked now.
+///
+/// # Errors
+/// Data, where the zip is broken or holds anything but plain files; then nothing of it is unpacked.
+pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, stop: &Stop) -> Result<usize> {
+    let broken = |e: zip::result::ZipError| Error::data(zip, format!("a broken zip: {e}; remove it and run again"));
+    let file = File::open(zip).map_err(Error::io("open", zip))?;
+    let packed = file.metadata().map_err(Error::io("look at", zip))?.len();
+    let mut archive = ZipArchive::new(file).map_err(broken)?;
+    let (mut entries, mut total) = (Vec::new(), 0u64);
+    for i in 0..archive.len() {
+        let entry = archive.by_index_raw(i).map_err(broken)?;
+        if let Some(name) = plain(&entry, target).map_err(|what| Error::data(zip, what))? {
+            total = total.saturating_add(entry.size());
+            entries.push((i, name));
+        }
+    }
+    if total > packed.saturating_mul(LARGEST_RATIO) {
+        return Err(Error::data(
+            zip,
+            format!("claims to hold {total} bytes in {packed}, more than any zip of images; nothing was unpacked"),
+        ));
+    }
+    let (folder, prefix) = match target {
+        Target::Folder(into) => (ledger.folder().join(into), format!("{into}/")),
+        Target::File(_) => (ledger.folder().to_path_buf(), String::new()),
+    };
+    fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+    let progress = Progress::new(format!("unpack {}", zip.display()), "files", entries.len() as u64);
+    let mut unpacked = 0;
+    for (i, name) in entries {
+        if stop.asked() {
+            return Err(Error::Stopped(format!("stopped while unpacking {}; run it again to go on", zip.display())));
+        }
+        let file = format!("{prefix}{name}");
+        if !ledger.holds(&file, false)? {
+            let mut entry = archive.by_index(i).map_err(broken)?;
+            let (bytes, sha256) = extract(&mut entry, &folder.join(&name), zip)?;
+            ledger.add(Row { file, bytes, sha256, url: url.into(), validator: String::new() })?;
+            progress.add_bytes(bytes);
+            unpacked += 1;
+        }
+        progress.add(1);
+    }
+    // Once for all files; each one by itself would take hours on a parallel file system.
+    let at = File::open(&folder).map_err(Error::io("open", &folder))?;
+    // SAFETY: a call with a file descriptor that is open.
+    if unsafe { libc::syncfs(at.as_raw_fd()) } != 0 {
+        return Err(Error::io("sync", &folder)(std::io::Error::last_os_error()));
+    }
+    Ok(unpacked)
+}
+
+/// The file's name of an entry; none for the folder itself. The error says why the zip is refused.
+fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, String> {
+    let shown = String::from_utf8_lossy(entry.name_raw()).escape_debug().to_string();
+    let refused = |why: &str| Err(format!("the entry `{shown}` {why}; nothing was unpacked"));
+    let Ok(name) = std::str::from_utf8(entry.name_raw()) else { return refused("has a name that is not UTF-8") };
+    let name = match target {
+        Target::Folder(into) => name.strip_prefix(into).and_then(|n| n.strip_prefix('/')).unwrap_or(name),
+        Target::File(only) if name == only => name,
+        Target::File(only) => return refused(&format!("is not {only}")),
+    };
+    if entry.is_symlink() || entry.unix_mode().is_some_and(|m| ![0, 0o100_000, 0o040_000].contains(&(m & 0o170_000))) {
+        return refused("is a link or a device");
+    }
+    if entry.encrypted() {
+        return refused("is encrypted");
+    }
+    if name.is_empty() && entry.is_dir() {
+        return Ok(None);
+    }
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+        return refused("is no plain file name");
+    }
+    if entry.size() > LARGEST_ENTRY {
+        return refused(&format!("claims {} bytes, more than any file of the competition", entry.size()));
+    }
+    Ok(Some(name.into()))
+}
+
+/// Size and SHA-256 of what was written to `path`.
+fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(u64, String)> {
+    let wrong = |what: String| {
+        Error::data(zip, format!("the entry {}: {what}; remove the zip and run again", path.file_name().unwrap_or_default().display()))
+    };
+    let part = beside(path, ".part");
+    let result = (|| {
+        let mut file = File::create(&part).map_err(Error::io("create", &part))?;
+        let (mut hash, mut bytes, declared) = (Sha256::new(), 0, entry.size());
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            // The end of the entry is where its CRC is compared.
+            let n = entry.read(&mut buffer).map_err(|e| wrong(e.to_string()))?;
+            if n == 0 {
+                break;
+            }
+            bytes += n as u64;
+            if bytes > declared {
+                return Err(wrong(format!("holds more than the {declared} bytes that it declares")));
+            }
+            hash.update(&buffer[..n]);
+            file.write_all(&buffer[..n]).map_err(Error::io("write", &part))?;
+        }
+        if bytes != declared {
+            return Err(wrong(format!("holds {bytes} of the {declared} bytes that it declares")));
+        }
+        fs::rename(&part, path).map_err(Error::io("rename into place", path))?;
+        Ok((bytes, hex(&hash.finalize())))
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    result
+}

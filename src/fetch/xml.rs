@@ -1,0 +1,218 @@
+//! The Atlas as XML: which field of which well shows a protein where. Read as a stream; it is tens of gigabytes.
+//!
+//! Of `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, its `location`s are the labels of the images whose
+//! `assayImage/image[@imageType='sampleImage']/imageUrl` it names.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use flate2::read::MultiGzDecoder;
+use quick_xml::{
+    Reader,
+    escape::resolve_predefined_entity,
+    events::{BytesStart, Event},
+};
+
+use crate::{
+    error::{Error, Result},
+    labels::{Labels, NAMES, Rows},
+    progress::Progress,
+    stop::Stop,
+};
+
+/// What the XML says of images.
+#[derive(Debug, Default)]
+pub struct Atlas {
+    /// Id and labels of each image with a known location, in the order of the file.
+    pub rows: Rows,
+    /// Locations that are none of the 28 classes, and how many images name them.
+    pub unknown: BTreeMap<String, usize>,
+    /// Images without a location of the 28 classes; they are not in `rows`.
+    pub unlabelled: usize,
+    /// Addresses that are no image of the Atlas.
+    pub foreign: usize,
+}
+
+/// Reads a file, gzipped or not. `progress` counts the bytes of the file.
+///
+/// # Errors
+/// [`Error::Data`], where it is no XML, cut short, or names no image.
+pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = BufReader::with_capacity(1 << 16, Counted(file, progress));
+    let gzipped = file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]);
+    let text: Box<dyn BufRead> =
+        if gzipped { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))) } else { Box::new(file) };
+    let mut reader = Reader::from_reader(text);
+    let (mut buffer, mut state) = (Vec::new(), State::default());
+    loop {
+        let broken =
+            |position: u64, e: &dyn std::fmt::Display| Error::data(path, format!("no whole XML: {e}, at byte {position} of the text"));
+        match reader.read_event_into(&mut buffer) {
+            Ok(Event::Eof) if state.open.is_empty() => break,
+            Ok(Event::Eof) => return Err(broken(reader.buffer_position(), &"it ends within an element")),
+            Ok(Event::Start(e)) => state.start(&e),
+            Ok(Event::End(_)) => state.end(),
+            Ok(Event::Text(e)) => state.text.push_str(&e),
+            Ok(Event::CData(e)) => state.text.push_str(&e),
+            Ok(Event::GeneralRef(e)) => match (e.resolve_char_ref(), resolve_predefined_entity(&e)) {
+                (Ok(Some(c)), _) => state.text.push(c),
+                (_, Some(text)) => state.text.push_str(text),
+                _ => {}
+            },
+            Ok(_) => {}
+            Err(e) => return Err(broken(reader.error_position(), &e)),
+        }
+        buffer.clear();
+        if stop.asked() {
+            return Err(Error::Stopped(format!("stopped while reading {}; run it again", path.display())));
+        }
+    }
+    if state.atlas.rows.is_empty() {
+        return Err(Error::data(path, "names no immunofluorescence image with a known location; expected the Atlas's proteinatlas.xml"));
+    }
+    Ok(state.atlas)
+}
+
+/// Counts what is read.
+struct Counted<'a>(File, &'a Progress);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.add(n as u64);
+        Ok(n)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// The elements around, outermost first; whether each is of the kind and with the attribute that we look into.
+    open: Vec<(String, bool)>,
+    text: String,
+    locations: Vec<String>,
+    urls: Vec<String>,
+    places: HashMap<String, usize>,
+    atlas: Atlas,
+}
+
+impl State {
+    fn start(&mut self, element: &BytesStart) {
+        let name = element.local_name();
+        let name: &str = name.as_ref();
+        let is = |attribute: &str, value: &str| element.try_get_attribute(attribute).is_ok_and(|a| a.is_some_and(|a| *a.value == *value));
+        let ours = match name {
+            "cellExpression" => is("technology", "ICC/IF"),
+            "image" => is("imageType", "sampleImage"),
+            _ => true,
+        };
+        if name == "data" {
+            self.locations.clear();
+            self.urls.clear();
+        }
+        self.open.push((name.into(), ours));
+        self.text.clear();
+    }
+
+    fn end(&mut self) {
+        let within = |path: &[&str]| {
+            let tail = &self.open[self.open.len().saturating_sub(path.len())..];
+            self.open.iter().all(|e| e.1) && tail.len() == path.len() && tail.iter().zip(path).all(|(e, name)| e.0 == *name)
+        };
+        if within(&["cellExpression", "subAssay", "data", "location"]) {
+            self.locations.push(self.text.trim().into());
+        } else if within(&["cellExpression", "subAssay", "data", "assayImage", "image", "imageUrl"]) {
+            self.urls.push(self.text.trim().into());
+        } else if within(&["cellExpression", "subAssay", "data"]) {
+            self.images();
+        }
+        self.open.pop();
+        self.text.clear();
+    }
+
+    /// The images of one `data` element.
+    fn images(&mut self) {
+        let mut labels = Labels::default();
+        for location in &self.locations {
+            match class(location) {
+                Some(class) => labels.insert(class),
+                None => *self.atlas.unknown.entry(location.clone()).or_default() += self.urls.len(),
+            }
+        }
+        for url in &self.urls {
+            match id(url) {
+                None => self.atlas.foreign += 1,
+                Some(_) if labels.is_empty() => self.atlas.unlabelled += 1,
+                // An antibody stands under each gene that it may bind.
+                Some(id) => match self.places.get(&id) {
+                    Some(&row) => labels.iter().for_each(|class| self.atlas.rows[row].1.insert(class)),
+                    None => {
+                        self.places.insert(id.clone(), self.atlas.rows.len());
+                        self.atlas.rows.push((id, labels));
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The class of a location: its name, whatever the case, plurals, "and" or "&", "centre" or "center".
+fn class(location: &str) -> Option<usize> {
+    let key = |name: &str| {
+        let name = name.to_lowercase().replace('&', " and ").replace("centre", "center");
+        let words = name.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+        words.map(|w| w.strip_suffix('s').unwrap_or(w)).collect::<Vec<_>>().join(" ")
+    };
+    let location = key(location);
+    NAMES.iter().position(|name| key(name) == location)
+}
+
+/// `10580_1610_C1_1` of `http://v18.proteinatlas.org/images/10580/1610_C1_1_blue_red_green.jpg`.
+fn id(url: &str) -> Option<String> {
+    let (folder, file) = url.rsplit_once('/')?;
+    let antibody = folder.rsplit('/').next()?;
+    let mut parts: Vec<&str> = file.split_once('.')?.0.split('_').collect();
+    while parts.last().is_some_and(|p| ["blue", "red", "green", "yellow", "thumb", "medium", "selected"].contains(p)) {
+        parts.pop();
+    }
+    let plain = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric());
+    let good = parts.len() >= 3 && parts.iter().all(|p| plain(p)) && antibody.bytes().all(|b| b.is_ascii_digit()) && !antibody.is_empty();
+    good.then(|| format!("{antibody}_{}", parts.join("_")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spelling_variants_of_locations() {
+        for (name, want) in [
+            ("Nucleoplasm", 0),
+            ("Nucleoli fibrillar centre", 3),
+            ("Nucleoli (fibrillar center)", 3),
+            ("Golgi Apparatus", 7),
+            ("Focal adhesion site", 13),
+            ("Microtubule end", 15),
+            ("Cell Junctions", 22),
+            ("Aggresomes", 24),
+            ("Rods and Rings", 27),
+        ] {
+            assert_eq!(class(name), Some(want), "{name}");
+        }
+        assert_eq!((class("Vesicles"), class("")), (None, None));
+        assert!((0..NAMES.len()).all(|c| class(NAMES[c]) == Some(c)), "no two names are one");
+    }
+
+    #[test]
+    fn ids_of_addresses() {
+        let of = |file: &str| id(&format!("http://v18.proteinatlas.org/images/10580/{file}"));
+        let want = Some("10580_1610_C1_1".to_string());
+        assert_eq!((of("1610_C1_1_blue_red_green.jpg"), of("1610_C1_1_red_green_yellow_thumb.jpg")), (want.clone(), want));
+        assert_eq!(of("1852_D3_20_cr5afd_blue_red_green.jpg").as_deref(), Some("10580_1852_D3_20_cr5afd"));
+        assert_eq!((of("x.jpg"), id("http://host/images/a/1_C1_1_blue.jpg"), id("")), (None, None, None));
+    }
+}
