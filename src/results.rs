@@ -352,6 +352,7 @@ mod tests {
         let mut config = config(dir.path());
         let run = Run::new(&config);
         run.begin(&config).unwrap();
+        config.fetch.connections = 3;
         config.predict.batch = 7;
         config.submit.thresholds = Some(crate::config::Method::Half);
         assert_eq!(Run::existing(&config, None).unwrap().folder, run.folder);

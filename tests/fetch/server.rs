@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A request as it came.
@@ -21,6 +21,7 @@ pub struct Request {
     pub headers: HashMap<String, String>,
     /// Earlier requests for this path.
     pub earlier: usize,
+    pub at: Instant,
 }
 
 impl Request {
@@ -172,7 +173,7 @@ fn converse(mut stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>
         let request = {
             let mut log = log.lock().unwrap();
             let earlier = log.iter().filter(|r| r.path == path).count();
-            log.push(Request { path, headers, earlier });
+            log.push(Request { path, headers, earlier, at: Instant::now() });
             log.last().unwrap().clone()
         };
         let answer = handler(&request);
