@@ -51,6 +51,7 @@ jobs! {
     weights,
     forward,
     config,
+    doctor,
 }
 
 fn main() -> ExitCode {

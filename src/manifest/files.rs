@@ -71,6 +71,9 @@ mod tests {
         let mut text = String::new();
         (0..4).for_each(|c| other.push_path("b", c, &mut text));
         assert_eq!(text, "/e/b.tifx/d/a/b_blue.pngb");
-        assert_eq!((0..4).map(|c| other.path("b", c)).collect::<PathBuf>(), ["/e/b.tif", "x", "/d/a/b_blue.png", "b"].iter().collect::<PathBuf>());
+        assert_eq!(
+            (0..4).map(|c| other.path("b", c)).collect::<PathBuf>(),
+            ["/e/b.tif", "x", "/d/a/b_blue.png", "b"].iter().collect::<PathBuf>()
+        );
     }
 }

@@ -131,7 +131,9 @@ mod tests {
         assert_eq!(parse("030822be-bb9b_red.png"), Some(("030822be-bb9b", 0, "png")));
         assert_eq!(parse("a_yellow.TIF.gz"), Some(("a", 3, "TIF.gz")));
         assert_eq!(parse("a_green.tiff"), Some(("a", 1, "tiff")));
-        for foreign in [".DS_Store", "_red.png", "a_pink.png", "a_red", "a_red.", "a_red.gz", "a_red.é", "a_red.txt", "a_red.png.part", "a.red.png"] {
+        for foreign in
+            [".DS_Store", "_red.png", "a_pink.png", "a_red", "a_red.", "a_red.gz", "a_red.é", "a_red.txt", "a_red.png.part", "a.red.png"]
+        {
             assert_eq!(parse(foreign), None, "{foreign}");
         }
     }
@@ -139,7 +141,9 @@ mod tests {
     #[test]
     fn a_doubled_channel_is_settled_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a_red.tif.gz", "a_red.png", "a_red.jpg", "a_blue.png", "notes.txt", "b_red.png", "b_green.png", "b_blue.TIF", "b_yellow.png"] {
+        for name in
+            ["a_red.tif.gz", "a_red.png", "a_red.jpg", "a_blue.png", "notes.txt", "b_red.png", "b_green.png", "b_blue.TIF", "b_yellow.png"]
+        {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let mut listing = list(dir.path()).unwrap();

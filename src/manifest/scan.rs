@@ -153,7 +153,9 @@ impl Scan {
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
                 (Ok(_), None) => self.problem("images without labels", place, id, ""),
                 (Ok(_), Some(l)) if l.is_empty() => self.problem("images without labels", place, id, "its row has no class"),
-                (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => self.problem("repeated ids", place, id, "the official sample counts"),
+                (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => {
+                    self.problem("repeated ids", place, id, "the official sample counts")
+                }
                 (Ok(files), Some(labels)) => self.manifest.samples.push(Sample { id, source, part: Part::Train, labels, files, shard: 0 }),
             }
         }
@@ -200,7 +202,9 @@ impl Scan {
             match files {
                 None => self.problem("ids without images", "test", id, "in sample_submission.csv"),
                 Some(Err(missing)) => self.problem("missing channels", "test", id, missing),
-                Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => self.problem("repeated ids", "test", id, "in the train part too"),
+                Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
+                    self.problem("repeated ids", "test", id, "in the train part too")
+                }
                 Some(Ok(files)) => {
                     let labels = Labels::default();
                     self.manifest.samples.push(Sample { id, source: Source::Official, part: Part::Test, labels, files, shard: 0 });
