@@ -91,7 +91,7 @@ fn promised() -> Option<String> {
 fn gpus(found: &Found, promise: Option<&str>) -> Check {
     let but = promise.map_or(String::new(), |promise| format!(", but {promise}"));
     let what = match &found.driver {
-        None => "no CUDA driver (libcuda.so.1)".to_string(),
+        None => "no CUDA driver".to_string(),
         Some(Err(why)) => format!("the CUDA driver fails: {why}"),
         Some(Ok(Driver { version, gpus })) if gpus.is_empty() => format!("CUDA {version}, no GPU"),
         Some(Ok(Driver { version, gpus })) => {
