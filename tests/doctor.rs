@@ -245,7 +245,7 @@ fn gpus_that_were_promised_and_are_not_seen_are_a_failure() {
     }
     let json = report(place.doctor(&[]).env("SLURM_GPUS_ON_NODE", "1").env("APPTAINER_CONTAINER", "/x/atlas.sif"));
     json.says("GPUs", "FAIL", &["| start the container with --nv"]);
-    json.says("container", "ok", &["Apptainer, /x/atlas.sif"]);
+    json.says("container", "ok", &["Apptainer, /x/atlas.sif, without libcuda in it"]);
     report(&mut place.doctor(&["--set=comm.backend=nccl"])).says("GPUs", "FAIL", &["but comm.backend = \"nccl\""]);
     for (name, value) in [("SLURM_GPUS_ON_NODE", "0"), ("CUDA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "NoDevFiles")] {
         report(place.doctor(&[]).env(name, value)).says("GPUs", "ok", &["none: training on CPU"]);

@@ -44,6 +44,11 @@ pub(super) fn are_used(backend: Backend) -> bool {
     backend != Backend::Mpi && matches!(found(), Some(Found { libtorch: Cuda::Gpus(1..), .. }))
 }
 
+/// Whether libcuda can be opened.
+pub(super) fn have_driver() -> bool {
+    found().is_some_and(|found| found.driver.is_some())
+}
+
 /// The GPU of the rank with this number on its machine.
 pub(super) fn of_rank(backend: Backend, local_rank: usize) -> Option<String> {
     if !are_used(backend) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Check, variable};
+use super::{Check, gpus, variable};
 use crate::progress::duration;
 
 /// The container's image, or its kind.
@@ -15,7 +15,8 @@ pub(super) fn image() -> Option<String> {
 }
 
 pub(super) fn container() -> Check {
-    Check::ok("container", image().unwrap_or_else(|| "none".into()))
+    let driver = if gpus::have_driver() { "with" } else { "without" };
+    Check::ok("container", image().map_or("none".into(), |image| format!("{image}, {driver} libcuda in it")))
 }
 
 pub(super) fn job() -> Check {
