@@ -58,7 +58,9 @@ fn an_id_that_is_in_several_places_counts_once() {
     let set = Set::new(3, 2, 16);
     fs::create_dir_all(set.path("external/images")).unwrap();
     let copy = |from: &str, to: &str| {
-        CHANNELS.iter().for_each(|c| drop(fs::copy(set.path(&format!("{from}_{c}.png")), set.path(&format!("{to}_{c}.png"))).unwrap()));
+        for c in CHANNELS {
+            fs::copy(set.path(&format!("{from}_{c}.png")), set.path(&format!("{to}_{c}.png"))).unwrap();
+        }
     };
     for id in ["train-001", "1_1_A1_1", "x_2"] {
         copy("train/train-000", &format!("external/images/{id}"));
