@@ -36,11 +36,13 @@ impl Pool {
     pub fn files(&mut self, id: &str, paths: [&str; 4]) -> Files {
         for (next, path) in self.next.iter_mut().zip(paths) {
             next.clear();
-            match path.rfind(id) {
-                Some(at) => {
-                    next.push_str(&path[..at]);
+            // The name begins with the id, unless someone else than `plan` wrote it.
+            let name = path.rfind('/').map_or(0, |at| at + 1);
+            match path[name..].strip_prefix(id) {
+                Some(rest) => {
+                    next.push_str(&path[..name]);
                     next.push(ID);
-                    next.push_str(&path[at + id.len()..]);
+                    next.push_str(rest);
                 }
                 None => next.push_str(path),
             }
