@@ -86,7 +86,7 @@ impl Report {
     }
 }
 
-/// A table of [`WIDTH`] columns.
+/// A table of 100 columns.
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let widest = self.checks.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 /// Stands for the id; no path has this character.
 pub(super) const ID: char = '\0';
 
-/// The paths of a sample's red, green, blue and yellow file, with [`ID`] in the place of its id.
+/// The paths of a sample's red, green, blue and yellow file, with NUL in the place of its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files(pub(super) Arc<[String; 4]>);
 
