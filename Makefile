@@ -21,11 +21,12 @@ test: setup
 test-all: test
 	tests/all.sh
 
-# What the README quotes; about 25 minutes.
+# What the README quotes, but for benches/preprocess.sh, which needs real pictures; about 35 minutes.
 bench: build
 	benches/recipes.sh work/recipes.csv
 	benches/scaling.sh work/scaling.csv
 	cargo bench --locked --bench overlap
+	benches/plan.sh work/plan.csv
 
 check: setup
 	cargo fmt --check

@@ -53,6 +53,7 @@ jobs! {
     weights,
     forward,
     config,
+    doctor,
 }
 
 fn main() -> ExitCode {

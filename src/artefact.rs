@@ -67,6 +67,11 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     writer.finish()
 }
 
+/// Makes a CSV file that was written row by row appear at `path`.
+pub fn finish_csv(writer: csv::Writer<Writer>, path: &Path) -> Result<()> {
+    writer.into_inner().map_err(|e| Error::failed(format!("cannot write {}: {}", path.display(), e.error())))?.finish()
+}
+
 /// A name in the same folder as `path` that no other process on any machine uses: `.NAME.tmp.HOST.PID`. Creates the
 /// folder; removes what dead processes of this machine left there for the same file.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {

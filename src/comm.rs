@@ -152,6 +152,20 @@ impl World {
         self.broadcast(&mut bytes)?;
         String::from_utf8(bytes).map_err(Error::failed)
     }
+
+    /// The texts of all ranks, on all of them.
+    pub fn gather_text(&self, text: &str) -> Result<Vec<String>> {
+        let mut longest = [text.len() as f64];
+        self.all_reduce(&mut longest, Op::Max)?;
+        // Each rank's place is 0 on the others; a number that is no byte of the text marks its end.
+        let place = longest[0] as usize + 1;
+        let mut bytes = vec![0.0; place * self.size()];
+        let mine = bytes[place * self.rank()..].iter_mut();
+        mine.zip(text.bytes().map(f64::from).chain([-1.0])).for_each(|(to, byte)| *to = byte);
+        self.all_reduce(&mut bytes, Op::Sum)?;
+        let text = |place: &[f64]| String::from_utf8(place.iter().take_while(|b| **b >= 0.0).map(|b| *b as u8).collect());
+        bytes.chunks_exact(place).map(text).collect::<Result<_, _>>().map_err(Error::failed)
+    }
 }
 
 static WORLD: std::sync::OnceLock<&'static World> = std::sync::OnceLock::new();
@@ -162,6 +176,16 @@ static WORLD: std::sync::OnceLock<&'static World> = std::sync::OnceLock::new();
 /// Usage, where they cannot find each other.
 pub fn launched() -> Result<usize> {
     launch::tasks(variable)
+}
+
+/// The number of this task, as its environment says, also where the tasks cannot find each other.
+pub fn launched_rank() -> usize {
+    launch::rank(variable)
+}
+
+/// Name and version of the MPI library.
+pub fn library() -> String {
+    mpi::library()
 }
 
 fn variable(name: &str) -> Option<String> {

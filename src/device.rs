@@ -2,12 +2,15 @@
 
 use std::{ffi::CStr, sync::OnceLock};
 
-use tch::{Cuda, Device};
+use tch::Device;
 
 use crate::{
     config::Backend,
     error::{Error, Result},
 };
+
+/// The version that `containers/setup.sh` fetches and this program is built with.
+pub const LIBTORCH: &str = "2.11.0";
 
 /// The device of a rank whose number on its machine is `local_rank`: its GPU, if there are any and gradients are not to be
 /// summed on the host.
@@ -41,25 +44,48 @@ pub fn set_up_cpu(threads: usize) {
     }
 }
 
-/// Number of GPUs that libtorch can use. The first call opens its CUDA library and has to come before any other call to
-/// libtorch, which remembers the answer for good.
-fn gpus() -> usize {
-    static GPUS: OnceLock<usize> = OnceLock::new();
-    *GPUS.get_or_init(|| {
+/// What libtorch can do with the GPUs of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cuda {
+    /// No driver: nothing to say on a machine without a GPU.
+    NoDriver,
+    /// There is a driver, but libtorch's part for it cannot be opened.
+    Unusable(String),
+    /// So many that it can use.
+    Gpus(usize),
+}
+
+/// The first call opens libtorch's CUDA library and has to come before any other call to libtorch, which remembers the answer
+/// for good.
+pub fn cuda() -> &'static Cuda {
+    static CUDA: OnceLock<Cuda> = OnceLock::new();
+    CUDA.get_or_init(|| {
         if open(c"libcuda.so.1", libc::RTLD_LAZY | libc::RTLD_GLOBAL).is_err() {
-            return 0; // no driver: nothing to say on a machine without a GPU
+            return Cuda::NoDriver;
         }
         match open(c"libtorch_cuda.so", libc::RTLD_NOW | libc::RTLD_GLOBAL) {
-            Ok(()) => Cuda::device_count().max(0) as usize,
-            Err(why) => {
-                log::warn!("there is a CUDA driver, but libtorch cannot use it ({why}); `containers/setup.sh --cuda` fetches what is missing. Going on with the CPU");
-                0
-            }
+            Ok(()) => Cuda::Gpus(tch::Cuda::device_count().max(0) as usize),
+            Err(why) => Cuda::Unusable(why),
         }
     })
 }
 
-fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<(), String> {
+/// Number of GPUs that libtorch can use.
+fn gpus() -> usize {
+    match cuda() {
+        Cuda::NoDriver => 0,
+        Cuda::Unusable(why) => {
+            log::warn!(
+                "there is a CUDA driver, but libtorch cannot use it ({why}); `containers/setup.sh --cuda` fetches what is missing. Going on with the CPU"
+            );
+            0
+        }
+        Cuda::Gpus(n) => *n,
+    }
+}
+
+/// Opens a library of NVIDIA's or libtorch's, for good.
+pub(crate) fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<(), String> {
     // SAFETY: a constant name; these libraries may be opened at any time, and stay open.
     let handle = unsafe { libc::dlopen(library.as_ptr(), flags) };
     if !handle.is_null() {
@@ -74,20 +100,37 @@ fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<(), String> {
 /// Until a GPU has done what it was asked to: its work is then counted where it belongs. Nothing on the CPU.
 pub fn wait(device: Device) {
     if let Device::Cuda(i) = device {
-        Cuda::synchronize(i as i64);
+        tch::Cuda::synchronize(i as i64);
     }
 }
 
 /// Memory in use on a GPU, by all processes, in MiB; `None` for the CPU.
 pub fn memory_mib(device: Device) -> Option<u64> {
     let Device::Cuda(_) = device else { return None };
-    // SAFETY: looks up a function in the driver, which `gpus` has opened.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"cuMemGetInfo_v2".as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: the driver documents this signature.
-    let info = unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn(*mut usize, *mut usize) -> libc::c_int>(address) };
+    // SAFETY: the driver, which `cuda` has opened, documents this signature.
+    let info: extern "C" fn(*mut usize, *mut usize) -> libc::c_int = unsafe { function(c"cuMemGetInfo_v2") }?;
     let (mut free, mut total) = (0usize, 0usize);
     (info(&raw mut free, &raw mut total) == 0).then(|| (total.saturating_sub(free) as u64) >> 20)
+}
+
+/// A function of a library that [`open`] opened with `RTLD_GLOBAL`.
+///
+/// # Safety
+/// `F` is a pointer to a function of its signature.
+pub(crate) unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<*mut libc::c_void>()) };
+    // SAFETY: a constant name.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    // SAFETY: of the same size; the caller vouches for the signature.
+    (!address.is_null()).then(|| unsafe { std::mem::transmute_copy(&address) })
+}
+
+/// The numbers of the processors that this process may run on.
+pub fn affinity() -> Vec<usize> {
+    // SAFETY: `set` is a plain bit set that the call fills.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let unknown = libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0;
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unknown || libc::CPU_ISSET(cpu, &set)).collect()
+    }
 }

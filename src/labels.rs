@@ -105,8 +105,8 @@ pub type Rows = Vec<(String, Labels)>;
 /// Rows of an `Id,Target` table in file order, and every problem found in it (line, id, what), so that a caller can
 /// report them in one go. A repeated id and a row with an unknown class are left out of the rows.
 pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let file = fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| Error::data(path, e))?.clone();
     let column = |names: &[&str]| header.iter().position(|h| names.contains(&h.trim().trim_start_matches('\u{feff}')));
     let (Some(id), Some(target)) = (column(&["Id"]), column(&["Target", "Predicted"])) else {
@@ -141,8 +141,8 @@ pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
 /// # Errors
 /// [`Error::Data`] names the file where there is no column `Id`.
 pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let file = fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| Error::data(path, e))?;
     let column = header.iter().position(|h| h.trim().trim_start_matches('\u{feff}') == "Id").ok_or_else(|| {
         Error::data(path, format!("expected the columns Id,Predicted; the header is `{}`", header.iter().collect::<Vec<_>>().join(",")))

@@ -16,7 +16,7 @@
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`plot`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
-//! Beside them: [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
+//! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
 //! [`stop`] (signals), [`tasks`] (what became of each task), [`fault`] (faults on purpose, for tests).
 //!
@@ -31,6 +31,7 @@ pub mod comm;
 pub mod config;
 pub mod dedup;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod exchange;
 pub mod fault;

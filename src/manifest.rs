@@ -2,7 +2,7 @@
 //! later step reads it, so that all tasks on all machines agree on what there is and in which order.
 
 use std::{
-    io::Write,
+    fmt::{Display, Write},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -16,11 +16,13 @@ use crate::{
 };
 
 mod estimate;
+mod files;
 mod listing;
 mod plan;
 mod scan;
 
 pub use estimate::{Estimate, estimate};
+pub use files::{Files, Pool};
 pub use plan::Plan;
 pub use scan::{Problem, Scan, external_table, scan};
 
@@ -72,10 +74,16 @@ pub struct Sample {
     pub part: Part,
     /// Empty for the test part.
     pub labels: Labels,
-    /// Red, green, blue, yellow.
-    pub files: [PathBuf; 4],
+    pub files: Files,
     /// Number of the shard within its part.
     pub shard: usize,
+}
+
+impl Sample {
+    /// The file of `channel`: 0 red, 1 green, 2 blue, 3 yellow.
+    pub fn file(&self, channel: usize) -> PathBuf {
+        self.files.path(&self.id, channel)
+    }
 }
 
 /// All samples: the train part first (official before external, each by id), then the test part in the order of
@@ -114,7 +122,7 @@ impl Manifest {
         if reader.headers().map_err(|e| Error::data(&path, e))?.iter().ne(HEADER) {
             return Err(bad(1, &format!("expected the columns {}", HEADER.join(","))));
         }
-        let mut samples = Vec::new();
+        let (mut samples, mut pool) = (Vec::new(), Pool::default());
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record).map_err(|e| Error::data(&path, format!("{e}; run `atlas plan` again")))? {
             let line = record.position().map_or(0, csv::Position::line);
@@ -133,7 +141,7 @@ impl Manifest {
                 source,
                 part,
                 labels: Labels::parse(&record[4]).map_err(|what| bad(line, &what))?,
-                files: std::array::from_fn(|c| PathBuf::from(&record[5 + c])),
+                files: pool.files(&record[0], std::array::from_fn(|c| &record[5 + c])),
                 shard: record[3].parse().map_err(|_| bad(line, "the shard is no number"))?,
             });
         }
@@ -149,23 +157,34 @@ impl Manifest {
         let mut writer = csv::Writer::from_writer(artefact::Writer::create(&path)?);
         let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
         writer.write_record(HEADER).map_err(failed)?;
+        let mut text = String::new();
         for s in &self.samples {
-            let (shard, target) = (s.shard.to_string(), s.labels.to_string());
-            let files: Vec<_> = s.files.iter().map(|f| f.to_string_lossy()).collect();
-            let fields = [&s.id, s.source.name(), s.part.name(), &shard, &target, &files[0], &files[1], &files[2], &files[3]];
-            writer.write_record(fields).map_err(failed)?;
+            for name in [&s.id, s.source.name(), s.part.name()] {
+                writer.write_field(name).map_err(failed)?;
+            }
+            for value in [&s.shard as &dyn Display, &s.labels] {
+                text.clear();
+                let _ = write!(text, "{value}"); // a String takes anything
+                writer.write_field(&text).map_err(failed)?;
+            }
+            for channel in 0..CHANNELS.len() {
+                text.clear();
+                s.files.push_path(&s.id, channel, &mut text);
+                writer.write_field(&text).map_err(failed)?;
+            }
+            writer.write_record(None::<&str>).map_err(failed)?;
         }
-        let mut inner = writer.into_inner().map_err(|e| Error::failed(format!("cannot write {}: {}", path.display(), e.error())))?;
-        inner.flush().map_err(Error::io("write", &path))?;
-        inner.finish()
+        artefact::finish_csv(writer, &path)
     }
 
     /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are left out, so that the
     /// same pictures at another place or in another file format give the same shards.
     pub fn hash(&self) -> u64 {
-        let mut hash = Xxh3::new();
+        let (mut hash, mut line) = (Xxh3::new(), String::new());
         for s in &self.samples {
-            hash.update(format!("{},{},{},{},{}\n", s.id, s.source.name(), s.part.name(), s.shard, s.labels).as_bytes());
+            line.clear();
+            let _ = writeln!(line, "{},{},{},{},{}", s.id, s.source.name(), s.part.name(), s.shard, s.labels);
+            hash.update(line.as_bytes());
         }
         hash.digest()
     }
@@ -207,7 +226,8 @@ mod tests {
     use super::*;
 
     pub(crate) fn sample(id: &str, part: Part, shard: usize) -> Sample {
-        let files = CHANNELS.map(|c| PathBuf::from(format!("/d, e/{id}_{c}.png")));
+        let paths = CHANNELS.map(|c| format!("/d, e/{id}_{c}.png"));
+        let files = Pool::default().files(id, paths.each_ref().map(String::as_str));
         let labels = if part == Part::Train { Labels::from_classes([2, 16]).unwrap() } else { Labels::default() };
         Sample { id: id.into(), source: Source::Official, part, labels, files, shard }
     }
@@ -236,7 +256,7 @@ mod tests {
         assert!(changed(|m| m.samples[1].shard = 1));
         assert!(changed(|m| m.samples[0].id.push('x')));
         assert!(changed(|m| m.samples[0].source = Source::External));
-        assert!(!changed(|m| m.samples[0].files[0] = "/elsewhere/a_red.tif.gz".into()));
+        assert!(!changed(|m| m.samples[0].files = Pool::default().files("a", ["/elsewhere/a_red.tif.gz"; 4])));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     artefact,
     config::Config,
+    device,
     error::{Error, Result},
     stop::Stop,
 };
@@ -302,7 +303,7 @@ fn provenance(config: &Config) -> String {
     let provenance = Provenance {
         atlas_version: env!("CARGO_PKG_VERSION"),
         git_commit: env!("ATLAS_GIT_COMMIT"),
-        libtorch: "2.11.0",
+        libtorch: device::LIBTORCH,
         hdf5: format!("{a}.{b}.{c}"),
         host: artefact::host(),
         processor: processor(),

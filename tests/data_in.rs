@@ -54,6 +54,42 @@ fn plan_reports_every_fault_in_one_go() {
 }
 
 #[test]
+fn an_id_that_is_in_several_places_counts_once() {
+    let set = Set::new(3, 2, 16);
+    fs::create_dir_all(set.path("external/images")).unwrap();
+    let copy = |from: &str, to: &str| {
+        for c in CHANNELS {
+            fs::copy(set.path(&format!("{from}_{c}.png")), set.path(&format!("{to}_{c}.png"))).unwrap();
+        }
+    };
+    for id in ["train-001", "1_1_A1_1", "x_2"] {
+        copy("train/train-000", &format!("external/images/{id}"));
+    }
+    fs::write(set.path("external/all.csv"), "Id,Target\nx_2,4\nnot-there,1\ntrain-001,3\n1_1_A1_1,5\nzz,1\n").unwrap();
+    for id in ["train-002", "x_2", "extra"] {
+        copy("test/test-000", &format!("test/{id}"));
+    }
+    let submission = fs::read_to_string(set.path("sample_submission.csv")).unwrap() + "train-002,0\nx_2,0\n";
+    fs::write(set.path("sample_submission.csv"), submission).unwrap();
+    succeeds(&set.run("plan", &["--set", &format!("data.external={}", set.path("external").display())]));
+    let problems = fs::read_to_string(set.work().join("problems.csv")).unwrap();
+    let want = "kind,place,id,detail\n\
+                images not in sample_submission.csv,test,extra,left out\n\
+                labels without images,external,not-there,\n\
+                labels without images,external,zz,\n\
+                repeated ids,external,train-001,the official sample counts\n\
+                repeated ids,test,train-002,in the train part too\n\
+                repeated ids,test,x_2,in the train part too\n";
+    assert_eq!(problems, want);
+    let manifest = Manifest::read(&set.work()).unwrap();
+    let ids: Vec<_> = manifest.samples.iter().map(|s| (s.id.as_str(), s.labels.to_string())).collect();
+    assert_eq!(ids[..3].iter().map(|s| s.0).collect::<Vec<_>>(), ["train-000", "train-001", "train-002"]);
+    assert_eq!(ids[3..5], [("1_1_A1_1", "5".to_string()), ("x_2", "4".to_string())]);
+    assert_eq!(manifest.samples[4].file(3), set.path("external/images/x_2_yellow.png"));
+    assert_eq!(manifest.count(Part::Test), 2);
+}
+
+#[test]
 fn plan_says_what_is_missing() {
     fails(&atlas(&["plan"]), 2, &["set data.kaggle"]);
     fails(&atlas(&["plan", "--set", "data.kaggle=/nowhere"]), 2, &["/nowhere does not exist", "data.kaggle"]);
@@ -278,11 +314,21 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     fs::write(set.path("train.csv"), table).unwrap();
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
+    let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
+    assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
+    eprintln!("{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak");
+    peak
+}
+
+/// The most anonymous memory that the program has with `words`, in MiB.
+fn peak_of(set: &Set, words: &[&str], code: i32) -> f64 {
     let (kaggle, work) = (format!("data.kaggle={}", set.folder.path().display()), format!("paths.work={}", set.work().display()));
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"))
-        .args(["preprocess", "--set", &kaggle, "--set", &work, "--set", "threads=2"])
+        .args(words)
+        .args(["--set", &kaggle, "--set", &work])
         .env_remove("SLURM_ARRAY_TASK_ID")
         .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let mut peak = 0.0f64;
@@ -292,9 +338,7 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
         peak = peak.max(anonymous.unwrap_or(0.0) / 1024.0);
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    assert!(child.wait().unwrap().success());
-    assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
-    eprintln!("{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak");
+    assert_eq!(child.wait().unwrap().code(), Some(code));
     peak
 }
 
@@ -311,4 +355,37 @@ fn memory_does_not_grow_with_the_shard() {
 fn memory_does_not_grow_with_a_full_shard() {
     let peak = peak_memory(4096, 4096);
     assert!(peak > 10.0 && peak < 250.0, "{peak} MiB");
+}
+
+/// Memory of `plan`, and of reading what it wrote, for so many samples.
+fn peak_of_plan(samples: usize) -> [f64; 2] {
+    let set = Set::new(1, 0, 16);
+    let mut table = "Id,Target\n".to_string();
+    for i in 0..samples {
+        let file = set.path(&format!("empty-{}", i / 10_000)); // a file takes at most 65,000 links
+        if i % 10_000 == 0 {
+            fs::write(&file, "").unwrap();
+        }
+        let id = format!("{:08x}-bb9b-11e8-b2b9-ac1f6b6435d0", (i as u32).wrapping_mul(0x9e37_79b9));
+        for c in CHANNELS {
+            fs::hard_link(&file, set.path(&format!("train/{id}_{c}.png"))).unwrap();
+        }
+        table += &format!("{id},{}\n", i % 28);
+    }
+    fs::write(set.path("train.csv"), table).unwrap();
+    let plan = peak_of(&set, &["plan"], 0);
+    // There is no such task: it ends once the manifest is read.
+    let read = peak_of(&set, &["preprocess", "--task", "1", "--tasks", "1"], 2);
+    assert_eq!(Manifest::read(&set.work()).unwrap().count(Part::Train), samples);
+    [plan, read]
+}
+
+#[test]
+#[ignore = "makes 800,000 links; run by make test-all"]
+fn a_plan_takes_little_memory_per_sample() {
+    let ([plan, read], [plan_of_many, read_of_many]) = (peak_of_plan(2_000), peak_of_plan(200_000));
+    let per_sample = |few: f64, many: f64| (many - few) * 1048576.0 / 198_000.0;
+    let (plan, read) = (per_sample(plan, plan_of_many), per_sample(read, read_of_many));
+    eprintln!("bytes per sample: {plan:.0} for plan, {read:.0} for reading the manifest");
+    assert!(plan > 50.0 && plan < 400.0 && read > 50.0 && read < 200.0, "{plan} and {read} bytes per sample");
 }

@@ -3,14 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use assert_cmd::Command;
 use atlas::{
     image::{Plane, read_channel, resize},
     labels::Labels,
-    manifest::{Manifest, Part, Sample, Source},
+    manifest::{Manifest, Part, Pool, Sample, Source},
     phash::phash,
     rng::{self, Rng, Use},
     shard::{self, Entry, Writer},
@@ -40,7 +40,7 @@ fn write_work(work: &Path, samples: &[Made], size: usize) {
         source: source(&s.id),
         part: s.part,
         labels: Labels::parse(s.labels).unwrap(),
-        files: std::array::from_fn(|_| PathBuf::from("made.png")),
+        files: Pool::default().files(&s.id, ["made.png"; 4]),
         shard: 0,
     });
     let manifest = Manifest { samples: all.collect() };

@@ -20,7 +20,10 @@ use mpi::{
 use tch::Tensor;
 
 use super::{Comm, Op, Ticket, World, launch::mismatch};
-use crate::error::{Error, Result};
+use crate::{
+    device,
+    error::{Error, Result},
+};
 
 mod flight;
 use flight::{Call, Flight};
@@ -67,7 +70,8 @@ pub fn start(tasks: usize) -> Result<World> {
         return Err(Error::usage(format!("this MPI library offers threads only as {threading:?}; atlas needs MPI_THREAD_MULTIPLE")));
     }
     let local = world.split_shared(rank as i32);
-    let mine = affinity();
+    let mut mine = vec![0; libc::CPU_SETSIZE as usize];
+    device::affinity().into_iter().for_each(|cpu| mine[cpu] = 1);
     let mut ranks_on = vec![0u32; mine.len()];
     local.all_reduce_into(&mine[..], &mut ranks_on[..], SystemOperation::sum());
     let cores = cores(&mine, &ranks_on, thread::available_parallelism().map_or(1, usize::from), local.size() as usize);
@@ -85,16 +89,11 @@ pub fn start(tasks: usize) -> Result<World> {
     Ok(World { local_rank, cores, ..World::of(Box::new(mpi)) })
 }
 
-/// 1 for each processor that this process may run on.
-fn affinity() -> Vec<u32> {
-    // SAFETY: `set` is a plain bit set that the call fills.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
-            return vec![1; libc::CPU_SETSIZE as usize];
-        }
-        (0..libc::CPU_SETSIZE as usize).map(|cpu| u32::from(libc::CPU_ISSET(cpu, &set))).collect()
-    }
+/// Name and version of the MPI library, which need not have been started.
+pub fn library() -> String {
+    let text = mpi::environment::library_version().unwrap_or_default();
+    // Open MPI adds where it was built, MPICH how.
+    text.lines().next().and_then(|line| line.split(", ").next()).unwrap_or("unknown MPI library").replace('\t', " ").trim().into()
 }
 
 /// The cores of this rank: those that it may run on, shared evenly with the ranks that may run there too. `available` also

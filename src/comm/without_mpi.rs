@@ -9,6 +9,10 @@ pub fn start(_tasks: usize) -> Result<World> {
     Err(Error::usage(WITHOUT))
 }
 
+pub fn library() -> String {
+    "built without".into()
+}
+
 pub fn over(_control: Box<dyn Comm>, _device: usize) -> Result<Box<dyn Comm>> {
     Err(Error::usage(format!("comm.backend = \"nccl\": {WITHOUT}")))
 }

@@ -1,14 +1,14 @@
 //! Looks through the data folders: which samples are complete and labelled, and everything that is not, in one go.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use super::{
     Manifest, Part, Sample, Source,
-    listing::{Listing, complete, list},
+    listing::{Listing, list},
 };
 use crate::{
     artefact,
@@ -80,6 +80,11 @@ fn id_in(fault: &str) -> &str {
     fault.split_once("id ").map_or("", |(_, rest)| rest.split([':', ' ']).next().unwrap_or(""))
 }
 
+/// Whether one of `samples`, which are in order of id, has this one.
+fn has(samples: &[Sample], id: &str) -> bool {
+    samples.binary_search_by(|s| s.id.as_str().cmp(id)).is_ok()
+}
+
 fn exists(key: &str, folder: &Path, part: &str) -> Result<()> {
     let path = if part.is_empty() { folder.into() } else { folder.join(part) };
     match path.exists() {
@@ -122,7 +127,7 @@ impl Scan {
 
     /// The train part or the external set: pictures with a table of labels.
     fn labelled(&mut self, place: &'static str, source: Source, folder: &Path, table: &Path) -> Result<()> {
-        let (rows, faults) = read_table(table)?;
+        let (mut rows, faults) = read_table(table)?;
         let mut unusable = HashSet::new();
         for fault in faults {
             let id = id_in(&fault);
@@ -136,23 +141,28 @@ impl Scan {
             }
             self.problem(kind, place, id, format!("{}, {fault}", table.display()));
         }
-        let mut labels: BTreeMap<String, Labels> = rows.into_iter().collect();
-        let known: HashSet<String> = match source {
-            Source::Official => HashSet::new(),
-            Source::External => self.manifest.samples.iter().map(|s| s.id.clone()).collect(),
-        };
-        for (id, files) in self.list(place, folder)?.samples {
-            let label = labels.remove(&id);
-            match (complete(folder, files), label) {
+        let Listing { samples, mut names, .. } = self.list(place, folder)?;
+        // Both in order of id: they are walked along side by side.
+        rows.sort_unstable();
+        let mut rows = rows.into_iter().peekable();
+        let official = self.manifest.samples.len();
+        for (id, endings) in samples {
+            while let Some((id, _)) = rows.next_if(|row| row.0 < id) {
+                self.problem("labels without images", place, id, "");
+            }
+            let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
+            match (names.complete(endings), label) {
                 (Err(missing), _) => self.problem("missing channels", place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
                 (Ok(_), None) => self.problem("images without labels", place, id, ""),
                 (Ok(_), Some(l)) if l.is_empty() => self.problem("images without labels", place, id, "its row has no class"),
-                (Ok(_), Some(_)) if known.contains(&id) => self.problem("repeated ids", place, id, "the official sample counts"),
+                (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => {
+                    self.problem("repeated ids", place, id, "the official sample counts")
+                }
                 (Ok(files), Some(labels)) => self.manifest.samples.push(Sample { id, source, part: Part::Train, labels, files, shard: 0 }),
             }
         }
-        for id in labels.into_keys() {
+        for (id, _) in rows {
             self.problem("labels without images", place, id, "");
         }
         Ok(())
@@ -180,21 +190,31 @@ impl Scan {
             self.warnings.push(format!("{} is missing; there will be nothing to predict", pictures.display()));
             return Ok(());
         }
-        let mut found = self.list("test", &pictures)?.samples;
-        let order = order.unwrap_or_else(|| found.keys().cloned().collect());
-        let trained: HashSet<String> = self.manifest.samples.iter().map(|s| s.id.clone()).collect();
+        let Listing { samples: found, mut names, .. } = self.list("test", &pictures)?;
+        let order = order.unwrap_or_else(|| found.iter().map(|sample| sample.0.clone()).collect());
+        let mut ordered = vec![false; found.len()];
+        let trained = self.manifest.samples.len();
+        let official = self.manifest.samples.partition_point(|s| s.source == Source::Official);
         for id in order {
-            match found.remove(&id).map(|files| complete(&pictures, files)) {
+            let at = found.binary_search_by(|sample| sample.0.cmp(&id)).ok();
+            let files = at.map(|at| {
+                ordered[at] = true;
+                names.complete(found[at].1)
+            });
+            let trained = &self.manifest.samples[..trained];
+            match files {
                 None => self.problem("ids without images", "test", id, "in sample_submission.csv"),
                 Some(Err(missing)) => self.problem("missing channels", "test", id, missing),
-                Some(Ok(_)) if trained.contains(&id) => self.problem("repeated ids", "test", id, "in the train part too"),
+                Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
+                    self.problem("repeated ids", "test", id, "in the train part too")
+                }
                 Some(Ok(files)) => {
                     let labels = Labels::default();
                     self.manifest.samples.push(Sample { id, source: Source::Official, part: Part::Test, labels, files, shard: 0 });
                 }
             }
         }
-        for id in found.into_keys() {
+        for (id, _) in found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample) {
             self.problem("images not in sample_submission.csv", "test", id, "left out");
         }
         Ok(())
@@ -230,12 +250,13 @@ impl Scan {
     /// Writes every problem to `work/problems.csv` (`kind,place,id,detail`), also when there is none.
     pub fn write_problems(&self, work: &Path) -> Result<PathBuf> {
         let path = work.join("problems.csv");
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["kind", "place", "id", "detail"]).map_err(Error::failed)?;
+        let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
+        let mut writer = csv::Writer::from_writer(artefact::Writer::create(&path)?);
+        writer.write_record(["kind", "place", "id", "detail"]).map_err(failed)?;
         for p in &self.problems {
-            writer.write_record([p.kind, p.place, &p.id, &p.detail]).map_err(Error::failed)?;
+            writer.write_record([p.kind, p.place, &p.id, &p.detail]).map_err(failed)?;
         }
-        artefact::write(&path, writer.into_inner().map_err(Error::failed)?)?;
+        artefact::finish_csv(writer, &path)?;
         Ok(path)
     }
 }

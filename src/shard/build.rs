@@ -200,9 +200,10 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
     let mut image = vec![0; settings.size * settings.size * 4];
     let (mut hashes, mut faults) = ([0; 4], Vec::new());
     let mut first: Option<(usize, (u32, u32))> = None;
-    for (c, file) in sample.files.iter().enumerate() {
+    for (c, hash) in hashes.iter_mut().enumerate() {
+        let file = sample.file(c);
         let mut fault = |reason: String| faults.push(Bad { id: sample.id.clone(), file: file.to_string_lossy().into(), reason });
-        let encoded = match Encoded::read(file, settings.max_side) {
+        let encoded = match Encoded::read(&file, settings.max_side) {
             Ok(encoded) => encoded,
             Err(e) => {
                 fault(reason(&e));
@@ -218,7 +219,7 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
         let _taken = memory.take(encoded.memory());
         match encoded.channel(c) {
             Ok(plane) => {
-                hashes[c] = phash(&plane);
+                *hash = phash(&plane);
                 interleave(&image::resize(&plane, settings.size), c, &mut image);
             }
             Err(e) => fault(reason(&e)),

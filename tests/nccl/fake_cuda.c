@@ -18,6 +18,12 @@ static int is_event(uintptr_t e) { return e > 200 && e <= events && live[e]; }
 
 int cuInit(unsigned flags) { return say("cuInit"), flags ? INVALID_VALUE : OK; }
 
+int cuDriverGetVersion(int *version) { return *version = 12080, OK; }
+
+int cuDeviceGetCount(int *count) { return *count = GPUS, OK; }
+
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, device < GPUS ? OK : INVALID_DEVICE; }
+
 int cuDeviceGet(int *device, int index) {
     say("cuDeviceGet index=%d", index);
     if (index < 0 || index >= GPUS) return INVALID_DEVICE;

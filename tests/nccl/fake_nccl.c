@@ -147,6 +147,8 @@ int ncclCommDestroy(Comm *comm) {
     return SUCCESS;
 }
 
+int ncclGetVersion(int *version) { return *version = 22809, SUCCESS; }
+
 const char *ncclGetErrorString(int code) {
     switch (code) {
     case 1: return "unhandled cuda error (run with NCCL_DEBUG=INFO for details)";

@@ -1,0 +1,39 @@
+//! `atlas doctor`
+use atlas::{Error, comm::watch, doctor};
+
+use crate::common::Common;
+
+/// Check this machine, allocation and container: what was found, and the fix for what is not well
+///
+/// Looks at MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm, and the folders that the
+/// configuration names; writes nothing that stays. Under srun or mpirun it looks at all ranks, and rank 0 prints.
+///
+/// Exit code 0 also where there are warnings; 2 where a check failed.
+#[derive(clap::Args)]
+#[command(after_help = "Example: srun --mpi=pmix atlas doctor --config configs/atlas.toml")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.common.config()?;
+    let (report, world) = doctor::examine(&config)?;
+    let result = match &report {
+        Some(report) => {
+            args.common.print(report, serde_json::to_value(report)?);
+            match report.failed()[..] {
+                [] => Ok(()),
+                ref failed => Err(Error::usage(format!("not well: {}; the fix is said there", failed.join(", ")))),
+            }
+        }
+        // Rank 0 of tasks that did not find each other says what is wrong.
+        None if world.is_none() => Err(Error::Elsewhere(2)),
+        None => Ok(()),
+    };
+    let Some(world) = world.filter(|world| world.size() > 1) else { return Ok(result?) };
+    let result = world.agree(result);
+    watch::leaving();
+    world.close();
+    Ok(result?)
+}
