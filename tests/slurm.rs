@@ -179,7 +179,7 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     if !slurm() {
         return;
     }
-    let mut site = Site::new(600, 60, 40, 64);
+    let mut site = Site::new(600, 60, 40, 512); // large images: preprocessing takes long enough to be disturbed
     site.small.set("train.epochs=16").set("train.batch=32").set("preprocess.shard_samples=25").set("train.checkpoint_steps=5");
     site.configure();
     fs::write(site.path("site.env"), NODES).unwrap();
