@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds the image of atlas, as an ordinary user, from the commit that is checked out.
 #
-#   containers/build.sh [--cuda] [--from-registry | --offline] [--digest sha256:...] [--rust FOLDER] [OUTPUT.sif]
+#   containers/build.sh [--cuda] [--from-registry | --offline] [--base IMAGE] [--rust FOLDER] [OUTPUT.sif]
 #
 #   --cuda            with CUDA's libraries, for `apptainer exec --nv`; `containers/setup.sh --cuda` before it
-#   --from-registry   Debian 12 from the registry of container images (the default); --digest names the exact image
+#   --from-registry   Debian 12 from a registry of container images (the default)
+#   --base IMAGE      another name of it than debian:12, say the exact debian@sha256:..., or with your own registry before it
 #   --offline         Debian 12 by debootstrap, from the mirror that this machine's apt uses
 #   --rust FOLDER     another toolchain than `rustc --print sysroot`
 #
@@ -20,15 +21,15 @@ fail() {
     exit "${2:-1}"
 }
 
-variant=cpu mode=registry digest='' rust='' out='' gigabytes=8
+variant=cpu mode=registry base='' rust='' out='' gigabytes=8
 while [ $# -gt 0 ]; do
     case "$1" in
     --cuda) variant=cuda gigabytes=30 ;;
     --from-registry) mode=registry ;;
     --offline) mode=offline ;;
-    --digest | --rust)
+    --base | --rust)
         [ $# -gt 1 ] || fail "$1 lacks its value" 2
-        if [ "$1" = --rust ]; then rust=$2; else digest=$2; fi
+        if [ "$1" = --rust ]; then rust=$2; else base=$2; fi
         shift
         ;;
     -*) fail "unknown option '$1'; the head of containers/build.sh says what there is" 2 ;;
@@ -39,7 +40,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$mode" = registry ] || [ -z "$digest" ] || fail "--digest names an image of the registry: not with --offline" 2
+[ "$mode" = registry ] || [ -z "$base" ] || fail "--base names an image of a registry: not with --offline" 2
 default=atlas.sif
 [ "$variant" = cpu ] || default=atlas-cuda.sif
 out=$(realpath -m -- "${out:-$root/$default}")
@@ -151,8 +152,8 @@ END
     image "$stage/base.def" "$stage/base" --sandbox
     source=(--build-arg bootstrap=localimage --build-arg "base=$stage/base")
 else
-    say "3/4 Debian 12 from the registry"
-    source=(--build-arg bootstrap=docker --build-arg "base=debian:12${digest:+@$digest}")
+    say "3/4 Debian 12 from a registry"
+    source=(--build-arg bootstrap=docker --build-arg "base=${base:-debian:12}")
 fi
 
 say "4/4 compiling and packing (about ten minutes on two cores)"

@@ -54,7 +54,7 @@ refuses() {
 
 say "errors say in one line what to do"
 refuses 2 "unknown option" build --nonsense
-refuses 2 "lacks its value" build --digest
+refuses 2 "lacks its value" build --base
 refuses 1 "apptainer is missing" user env PATH=/usr/bin:/bin "$area/clone/containers/build.sh"
 refuses 1 "no toolchain" build --rust "$area/work"
 refuses 1 "setup.sh --cuda" build --cuda
