@@ -10,7 +10,7 @@
 #   --rust FOLDER     another toolchain than `rustc --print sysroot`
 #
 # OUTPUT is atlas.sif (atlas-cuda.sif) in the clone unless named; it appears whole or not at all, and one that was built of this commit is
-# left as it is. Working files, about 8 GB (30 with --cuda), lie in $APPTAINER_TMPDIR, else $TMPDIR, else /tmp, and are removed.
+# left as it is. Working files, about 8 GB (22 with --cuda), lie in $APPTAINER_TMPDIR, else $TMPDIR, else /tmp, and are removed.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname -- "$here")
@@ -24,7 +24,7 @@ fail() {
 variant=cpu mode=registry base='' rust='' out='' gigabytes=8
 while [ $# -gt 0 ]; do
     case "$1" in
-    --cuda) variant=cuda gigabytes=30 ;;
+    --cuda) variant=cuda gigabytes=22 ;;
     --from-registry) mode=registry ;;
     --offline) mode=offline ;;
     --base | --rust)

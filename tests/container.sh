@@ -84,13 +84,13 @@ if [ -z "${ATLAS_IMAGE:-}" ]; then
     build image.sif
     if [ "$SECONDS" -ge 20 ] || [ "$(stat -c %Y.%i "$image")" != "$before" ]; then fail "the same commit was built twice"; fi
 fi
-atlas=(apptainer exec "$image" atlas)
+atlas=(apptainer --quiet exec "$image" atlas)
 
 say "as an ordinary user"
 [[ "$(user "${atlas[@]}" --version)" == "atlas "* ]] || fail "atlas --version"
-user apptainer test "$image" >"$area/log" 2>&1 || fail "%test: $(cat "$area/log")"
-[ -z "$(user apptainer exec "$image" sh -c 'command -v gcc cc c++ rustc cargo; ldconfig -p | grep libcuda')" ] || fail "a compiler or libcuda in the image"
-user apptainer run "$image" config >"$area/log" || fail "apptainer run"
+user apptainer --quiet test "$image" >"$area/log" 2>&1 || fail "%test: $(cat "$area/log")"
+[ -z "$(user apptainer --quiet exec "$image" sh -c 'command -v gcc cc c++ rustc cargo; ldconfig -p | grep libcuda')" ] || fail "a compiler or libcuda in the image"
+user apptainer --quiet run "$image" config >"$area/log" || fail "apptainer run"
 
 say "two ranks inside one container"
 sets=(--set "paths.work=$area/work/w" --set "paths.results=$area/work/r" --set "data.kaggle=$area/work/d" --set threads=1 --set preprocess.size=64
@@ -110,7 +110,7 @@ trains() {
     grep -q '"ranks":2' "$area/work/r/$run/fold_0/metrics.jsonl" || fail "$* did not train as two ranks: $(cat "$area/log")"
     ! grep -iE 'pmix|mca|btl|ucx|WARNING' "$area/log" || fail "$* complains (see above)"
 }
-trains inside apptainer exec "$image" mpirun -n 2 --oversubscribe --bind-to none atlas
+trains inside apptainer --quiet exec "$image" mpirun -n 2 --oversubscribe --bind-to none atlas
 
 if [ -n "${SLURM_CONF:-}" ] && command -v srun >/dev/null; then
     say "a container per rank, on two nodes and on one"
