@@ -24,10 +24,12 @@ fn main() {
         .flag("-Wno-unused-parameter") // in libtorch's headers
         .compile("atlas_shim");
 
-    // Every result names the commit that made it.
+    // Every result names the commit that made it; a source without its history (in a container) is told.
+    println!("cargo:rerun-if-env-changed=ATLAS_GIT_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");
-    let commit = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
-    let commit = commit.map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
+    let described = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
+    let described = described.map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
+    let commit = env::var("ATLAS_GIT_COMMIT").unwrap_or(described);
     println!("cargo:rustc-env=ATLAS_GIT_COMMIT={commit}");
 }

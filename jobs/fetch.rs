@@ -11,10 +11,11 @@ use atlas::{
     labels::{Rows, read_ids},
     manifest::external_table,
     progress::Progress,
+    tasks::Log,
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, must_exist, stop_on_signals};
+use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
 
 /// Download the data: the competition's files from Kaggle, the external images from the Human Protein Atlas
 ///
@@ -81,9 +82,17 @@ struct External {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.source {
-        Source::Kaggle(options) => competition(&options),
+        Source::Kaggle(options) => {
+            let config = options.common.config()?;
+            let Some(share) = share(&options, &config)? else { return Ok(()) };
+            recorded(&Log::of(&config.paths.work, "fetch_kaggle", share.0), || competition(&options, &config, share))
+        }
         Source::External(External { options, xml: Some(xml), .. }) => table(&options, &xml),
-        Source::External(External { options, list, .. }) => images(&options, list.as_deref()),
+        Source::External(External { options, list, .. }) => {
+            let config = options.common.config()?;
+            let Some(share) = share(&options, &config)? else { return Ok(()) };
+            recorded(&Log::of(&config.paths.work, "fetch_external", share.0), || images(&options, &config, share, list.as_deref()))
+        }
     }
 }
 
@@ -104,10 +113,8 @@ fn folder<'a>(key: &str, folder: Option<&'a PathBuf>) -> Result<&'a Path, Error>
     folder.map(PathBuf::as_path).ok_or_else(missing)
 }
 
-fn competition(options: &Options) -> anyhow::Result<()> {
-    let config = options.common.config()?;
+fn competition(options: &Options, config: &Config, (task, tasks): (usize, usize)) -> anyhow::Result<()> {
     let folder = folder("data.kaggle", config.data.kaggle.as_ref())?;
-    let Some((task, tasks)) = share(options, &config)? else { return Ok(()) };
     let stop = stop_on_signals()?;
     let ledger = Ledger::open(folder, task)?;
     let all: Vec<Item> = kaggle::files(&config.fetch).into_iter().skip(task).step_by(tasks).collect();
@@ -182,8 +189,7 @@ fn unpack(ledger: &Ledger, item: &Item, stop: &atlas::stop::Stop) -> Result<usiz
     Ok(unpacked)
 }
 
-fn images(options: &Options, list: Option<&Path>) -> anyhow::Result<()> {
-    let config = options.common.config()?;
+fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), list: Option<&Path>) -> anyhow::Result<()> {
     let folder = folder("data.external", config.data.external.as_ref())?;
     let table = match list {
         Some(list) => must_exist("--list", list).map(|()| list.to_path_buf())?,
@@ -193,7 +199,6 @@ fn images(options: &Options, list: Option<&Path>) -> anyhow::Result<()> {
         }
         None => external_table(folder)?,
     };
-    let Some((task, tasks)) = share(options, &config)? else { return Ok(()) };
     let stop = stop_on_signals()?;
     let (ids, faults) = read_ids(&table)?;
     for fault in faults.iter().take(10) {

@@ -148,7 +148,7 @@ impl View {
     fn text(&self) -> String {
         let run = self.run.as_deref().unwrap_or("none yet");
         let mut text = format!("run {run}, work folder {}\n", self.work);
-        text += "step        tasks   done  running  waiting  failed  missing  left\n";
+        text += "step            tasks   done  running  waiting  failed  missing  left\n";
         for l in &self.lines {
             let n = |state: State| match l.count(state) {
                 0 => "-".to_string(),
@@ -157,7 +157,7 @@ impl View {
             let left = l.left.map_or(String::new(), duration);
             let _ = writeln!(
                 text,
-                "{:<10}{:>7}{:>7}{:>9}{:>9}{:>8}{:>9}  {left}{}",
+                "{:<14}{:>7}{:>7}{:>9}{:>9}{:>8}{:>9}  {left}{}",
                 l.name,
                 l.states.len(),
                 n(State::Done),

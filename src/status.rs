@@ -18,8 +18,10 @@ use crate::{
     train::{self, Standing},
 };
 
-/// The steps in order, by the names of their task logs.
-pub const STEPS: [&str; 8] = ["plan", "preprocess", "dedup", "merge", "split", "train", "predict", "submit"];
+/// The steps that a pipeline may begin with.
+const FETCHING: [&str; 2] = ["fetch_kaggle", "fetch_external"];
+/// The steps after them in order, by the names of their task logs.
+const STEPS: [&str; 8] = ["plan", "preprocess", "dedup", "merge", "split", "train", "predict", "submit"];
 
 /// One task of a step.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub struct Step {
     pub tasks: Vec<Task>,
 }
 
-/// Every step of `run` (of none: nothing is trained yet).
+/// Every step of `run` (of none: nothing is trained yet). The download is one of them once any of it has begun.
 ///
 /// # Errors
 /// None for what is missing or broken: that is what it tells. Only where results cannot be listed.
@@ -87,7 +89,17 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Result<Vec<Step>> {
         };
         Step { name, tasks: standings.into_iter().enumerate().map(task).collect() }
     };
-    Ok(STEPS.into_iter().zip(standings).map(step).collect())
+    let fetching = FETCHING.into_iter().filter_map(|name| {
+        let attempts = |i| Log::of(work, name, i).read();
+        let task = |attempts: Vec<Attempt>| {
+            let done = attempts.last().and_then(|a| a.ended.as_ref()).is_some_and(|e| e.code == 0);
+            Task { done, stale: false, attempts, heartbeat: None }
+        };
+        let tasks: Vec<Task> = (0..config.fetch.tasks).map(|i| task(attempts(i))).collect();
+        tasks.iter().any(|t| !t.attempts.is_empty()).then_some(Step { name, tasks })
+    });
+    let fetching: Vec<Step> = fetching.collect();
+    Ok(fetching.into_iter().chain(STEPS.into_iter().zip(standings).map(step)).collect())
 }
 
 /// By task, whether its shards are there, and whether some are of another manifest or size.

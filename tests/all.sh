@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes long or needs more than the program: Python (ATLAS_PYTHON names one with torch, timm, h5py and opencv; without it
-# those tests skip), a Slurm and MPICH (installed here as root on Debian; otherwise those tests skip).
+# those tests skip), a Slurm, Apptainer and MPICH (installed here as root on Debian; otherwise those tests skip).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would only hinder each other
@@ -9,6 +9,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v mpicc.mpi
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
 fi
 tests/with_slurm.sh 4 cargo test --release --locked -- --ignored --nocapture --test-threads=1
+tests/with_slurm.sh 4 tests/container.sh
 
 # The tests of ranks once more, built against MPICH in a folder of its own.
 if command -v mpicc.mpich >/dev/null; then

@@ -23,7 +23,8 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn what_every_script_asks_for() {
-    let mut scripts: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut scripts: Vec<_> =
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm")).unwrap().map(|e| e.unwrap().path()).collect();
     scripts.sort();
     let mut text = String::new();
     for script in scripts {
@@ -63,7 +64,8 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
 fn only_75_goes_back_into_the_queue_and_only_this_task() {
     let fake = Fake::new();
     let requeue = |code: i32, state: &str, restarts: &str| {
-        let out = fake.job("preprocess.sh", &[], &[("FAKE_CODE", &code.to_string()), ("FAKE_STATE", state), ("SLURM_RESTART_COUNT", restarts)]);
+        let out =
+            fake.job("preprocess.sh", &[], &[("FAKE_CODE", &code.to_string()), ("FAKE_STATE", state), ("SLURM_RESTART_COUNT", restarts)]);
         assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
         let calls = fake.calls();
         (calls.lines().filter(|l| l.starts_with("scontrol requeue")).map(String::from).collect::<Vec<_>>(), stderr(&out))
@@ -99,7 +101,12 @@ fn how_the_program_is_started() {
             &["--set", "train.epochs=2"],
             &[("SLURM_JOB_NUM_NODES", "2"), ("SLURM_GPUS_ON_NODE", "4"), ("SLURM_CPUS_PER_TASK", "64")],
         ),
-        ("in a container", "train_folds.sh", &[], &[("ATLAS_IMAGE", "/images/an atlas.sif"), ("ATLAS_NV", "1"), ("ATLAS_BIND", "/scratch")]),
+        (
+            "in a container",
+            "train_folds.sh",
+            &[],
+            &[("ATLAS_IMAGE", "/images/an atlas.sif"), ("ATLAS_NV", "1"), ("ATLAS_BIND", "/scratch")],
+        ),
         ("the merge", "dedup.sh", &["--merge"], &[]),
         ("the download", "fetch.sh", &["external"], &[]),
     ] {
@@ -117,7 +124,11 @@ fn mistakes_are_told_in_one_line() {
         assert!(said.lines().count() == 1 && said.contains(part), "{said}");
     };
     one_line(fake.job("fetch.sh", &[], &[]), 2, "say what to fetch");
-    one_line(fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "preprocess 3,7")]), 2, "run this first: sbatch slurm/preprocess.sh (preprocess is missing: 3,7)");
+    one_line(
+        fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "preprocess 3,7")]),
+        2,
+        "run this first: sbatch slurm/preprocess.sh (preprocess is missing: 3,7)",
+    );
     one_line(fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "merge 0")]), 2, "run this first: sbatch --array=0 slurm/dedup.sh --merge");
     one_line(fake.site.command(fake.site.path("a clone/slurm/plan.sh"), &[]).output().unwrap(), 2, "sbatch slurm/plan.sh");
     one_line(fake.pipeline(&["--run", "../x"]).output().unwrap(), 2, "not a run's name");

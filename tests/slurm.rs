@@ -52,7 +52,8 @@ fn scripts_run_from_a_clean_clone_in_another_folder() {
         site.sbatch(options, words[0], &words[1..]);
         site.wait(3);
     }
-    let runs: Vec<_> = fs::read_dir(site.path("results")).unwrap().map(|e| e.unwrap()).filter(|e| e.file_type().unwrap().is_dir()).collect();
+    let runs: Vec<_> =
+        fs::read_dir(site.path("results")).unwrap().map(|e| e.unwrap()).filter(|e| e.file_type().unwrap().is_dir()).collect();
     assert_eq!(runs.len(), 1, "the tasks of the array agree on one run: {runs:?}");
     assert!(runs[0].path().join("submission_optimal_threshold.csv").exists(), "{:?}", files(&site.path("elsewhere")));
     assert!(fs::read_to_string(runs[0].path().join("config.toml")).unwrap().contains("epochs = 2"));
@@ -107,7 +108,17 @@ fn a_pipeline_over_four_nodes_equals_one_machine() {
     let set = |key: &str, path: &Path| format!("{key}={}", path.display());
     let out = site
         .small
-        .job(&["run", "--run", "alone", "--set", &set("paths.work", &work), "--set", &set("paths.results", &results), "--set", "train.ranks=2"])
+        .job(&[
+            "run",
+            "--run",
+            "alone",
+            "--set",
+            &set("paths.work", &work),
+            "--set",
+            &set("paths.results", &results),
+            "--set",
+            "train.ranks=2",
+        ])
         .output()
         .unwrap();
     succeeds(&out);
@@ -147,12 +158,14 @@ fn kill_node(node: &str, all: bool) {
     assert_eq!(doomed.len(), 1, "the daemon of {node}");
     if all {
         let of_node = format!("SLURMD_NODENAME={node}");
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environ.split(|b| *b == 0).any(|v| v == of_node.as_bytes()) {
-                doomed.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
+        let environ = |pid: &str| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        let ours: Vec<String> = processes.filter(|pid| environ(pid).split(|b| *b == 0).any(|v| v == of_node.as_bytes())).collect();
+        // Their step daemons first, or these would report how the others end.
+        let parent = |pid: &String| fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(')').next()?.split(' ').nth(2).map(String::from);
+        let is_step = |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.starts_with("slurmstepd"));
+        doomed.extend(ours.iter().filter_map(parent).filter(is_step));
+        doomed.extend(ours);
     }
     Command::new("kill").arg("-9").args(&doomed).output().unwrap();
 }
@@ -209,7 +222,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     succeeds(&site.command("scontrol", &["requeue", &format!("{job}_1")]).output().unwrap());
     began(&site, "train", 0, 2);
     beats(&site, "rough", 0);
-    let node = site.records("train", 0).iter().rev().find(|r| !r["began"].is_null()).unwrap()["began"]["host"].as_str().unwrap().to_string();
+    let node =
+        site.records("train", 0).iter().rev().find(|r| !r["began"].is_null()).unwrap()["began"]["host"].as_str().unwrap().to_string();
     kill_node(&node, false);
     until(120, "node that is down", || {
         let out = site.command("sinfo", &["--noheader", "--Node", "--nodes", &node, "--format=%T"]).output().unwrap();
@@ -224,7 +238,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
         site.wait(15);
     }
     site.is_finished("rough");
-    let what: Vec<String> = site.status("rough")["troubles"].as_array().unwrap().iter().map(|t| format!("{} {} {}", t["step"], t["task"], t["what"])).collect();
+    let what: Vec<String> =
+        site.status("rough")["troubles"].as_array().unwrap().iter().map(|t| format!("{} {} {}", t["step"], t["task"], t["what"])).collect();
     println!("{what:#?}");
     assert!(what.iter().any(|w| w.starts_with("\"preprocess\" 0 \"killed")), "{what:?}");
     assert!(what.iter().any(|w| w.starts_with("\"train\" 0 \"stopped at a checkpoint (75)")), "{what:?}");

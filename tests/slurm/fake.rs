@@ -43,7 +43,10 @@ echo $((100 + $(grep -c ^sbatch "$FAKE_CALLS")))"#;
         tool("scancel", "exit 0");
         tool("sleep", "exit 0"); // a script waits for its end there
         tool("srun", r#"exit "${FAKE_CODE:-0}""#);
-        tool("scontrol", r#"[ "$1" != show ] || printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND""#);
+        tool(
+            "scontrol",
+            r#"[ "$1" != show ] || printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND""#,
+        );
         tool("apptainer", "exit 0");
         Self { site, bin, calls }
     }
