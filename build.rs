@@ -28,7 +28,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=ATLAS_GIT_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");
-    let described = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
+    let described =
+        Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
     let described = described.map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
     let commit = env::var("ATLAS_GIT_COMMIT").unwrap_or(described);
     println!("cargo:rustc-env=ATLAS_GIT_COMMIT={commit}");

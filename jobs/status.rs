@@ -262,7 +262,7 @@ fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mu
         }
         _ => {}
     }
-    if task.stale && state == State::Missing {
+    if task.stale {
         tell("what is there was made from other data or with other keys".into(), None);
     }
     (state, String::new())

@@ -162,7 +162,8 @@ fn kill_node(node: &str, all: bool) {
         let processes = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
         let ours: Vec<String> = processes.filter(|pid| environ(pid).split(|b| *b == 0).any(|v| v == of_node.as_bytes())).collect();
         // Their step daemons first, or these would report how the others end.
-        let parent = |pid: &String| fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(')').next()?.split(' ').nth(2).map(String::from);
+        let parent =
+            |pid: &String| fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(')').next()?.split(' ').nth(2).map(String::from);
         let is_step = |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.starts_with("slurmstepd"));
         doomed.extend(ours.iter().filter_map(parent).filter(is_step));
         doomed.extend(ours);

@@ -50,7 +50,12 @@ impl Small {
     /// The program with `words`.
     pub fn atlas(&self, words: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("atlas"));
-        command.args(words).env_remove("SLURM_ARRAY_TASK_ID").env_remove("ATLAS_RUN").env("OMP_WAIT_POLICY", "PASSIVE");
+        command
+            .args(words)
+            .env_remove("SLURM_ARRAY_TASK_ID")
+            .env_remove("SLURM_ARRAY_JOB_ID")
+            .env_remove("ATLAS_RUN")
+            .env("OMP_WAIT_POLICY", "PASSIVE");
         command
     }
 
