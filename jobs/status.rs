@@ -240,7 +240,7 @@ fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mu
             None if last && !task.done && runs(attempt, known, queue) => state = State::Running,
             None => {
                 let why = known.filter(|s| last && !["RUNNING", "PENDING", "COMPLETED"].contains(s)).map_or(String::new(), |s| format!(" ({s})"));
-                let said = attempt.began.log.as_deref().filter(|_| last).and_then(last_line).map_or(String::new(), |l| format!(": {l}"));
+                let said = attempt.began.log.as_deref().filter(|_| last).and_then(last_words).map_or(String::new(), |l| format!(": {l}"));
                 tell(format!("killed{why}{said}"), Some(attempt));
                 state = State::Failed;
             }
@@ -278,15 +278,17 @@ fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     }
 }
 
-/// The end of a file that may be long.
-fn last_line(path: &Path) -> Option<String> {
+/// Why a process was killed, by the end of its log: the last line that tells of memory or of Slurm's doing, else the last one.
+fn last_words(path: &Path) -> Option<String> {
     let mut file = fs::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(4096))).ok()?;
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    text.lines().rev().find(|l| !l.trim().is_empty()).map(|l| l.trim().to_string())
+    let mut lines = text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
+    let tells = |line: &&str| ["memory limit", "oom", "out of memory", "Out Of Memory", "DUE TO"].iter().any(|w| line.contains(w));
+    lines.clone().find(tells).or_else(|| lines.next()).map(String::from)
 }
 
 /// Seconds until a step under way is done: of a training by its heartbeats, else by the pace of its tasks so far.

@@ -194,7 +194,7 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
         return;
     }
     let mut site = Site::new(600, 60, 40, 512); // large images: preprocessing takes long enough to be disturbed
-    site.small.set("train.epochs=16").set("train.batch=32").set("preprocess.shard_samples=25").set("train.checkpoint_steps=5");
+    site.small.set("train.epochs=48").set("train.batch=32").set("preprocess.shard_samples=25").set("train.checkpoint_steps=5");
     site.configure();
     fs::write(site.path("site.env"), NODES).unwrap();
     site.env("ATLAS_SITE", site.path("site.env").to_str().unwrap());
@@ -243,6 +243,7 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
         site.status("rough")["troubles"].as_array().unwrap().iter().map(|t| format!("{} {} {}", t["step"], t["task"], t["what"])).collect();
     println!("{what:#?}");
     assert!(what.iter().any(|w| w.starts_with("\"preprocess\" 0 \"killed")), "{what:?}");
+    assert!(what.iter().any(|w| w.starts_with("\"train\" 0 \"killed")), "{what:?}");
     assert!(what.iter().any(|w| w.starts_with("\"train\" 0 \"stopped at a checkpoint (75)")), "{what:?}");
 
     // Nothing is lost or done twice: equal to a run that nobody disturbed.
