@@ -63,8 +63,9 @@ for program in bin/apptainer "$lib/apptainer/bin/starter"; do
 done
 # A root that lacks some capabilities (in a container) could not hand all of them on.
 sed -i 's/^root default capabilities = .*/root default capabilities = no/' "$work/tree/usr/etc/apptainer/apptainer.conf"
-[ ! -e "$prefix" ] || [ -e "$prefix/bin/apptainer" ] || fail "$prefix holds something else; choose another PREFIX"
+[ ! -e "$prefix" ] || [ -e "$prefix/.by-atlas" ] || fail "$prefix holds something else; choose another PREFIX"
 rm -rf "$prefix" "$work/tree/usr/share"
+touch "$work/tree/usr/.by-atlas"
 mkdir -p "$(dirname -- "$prefix")" /usr/local/bin
 mv -T "$work/tree/usr" "$prefix"
 chmod 755 "$prefix"

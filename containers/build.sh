@@ -87,6 +87,9 @@ fi
 mkdir -p -- "$(dirname -- "$out")"
 [ -w "$(dirname -- "$out")" ] || fail "$(dirname -- "$out") cannot be written to; name another output"
 tmp=${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}
+if [ "$mode" = offline ] && [[ $tmp = *[[:space:]]* ]]; then
+    fail "debootstrap cannot work in a folder with blanks in its name ($tmp): name another one in APPTAINER_TMPDIR"
+fi
 free=$(($(df --output=avail -k -- "$tmp" | tail -n 1) / 1000000))
 [ "$free" -ge "$gigabytes" ] || fail "$tmp has $free GB free and this takes $gigabytes: name another folder in APPTAINER_TMPDIR"
 

@@ -59,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Some(run) => run.must_be_of(&config).map(|()| Some(run))?,
             None => Run::newest(&config)?,
         };
-        let steps = status::steps(&config, run.as_ref())?;
+        let steps = status::steps(&config, run.as_ref());
         if args.missing {
             for step in &steps {
                 let tasks = status::as_array((0..step.tasks.len()).filter(|&i| !step.tasks[i].done));
@@ -237,7 +237,7 @@ fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mu
                 tell(format!("failed ({}): {}", end.code, end.error.as_deref().unwrap_or("its log says why")), Some(attempt));
                 state = State::Failed;
             }
-            None if last && !task.done && runs(attempt, known, queue) => state = State::Running,
+            None if last && runs(attempt, known, queue) => state = State::Running,
             None => {
                 let why = known.filter(|s| last && !["RUNNING", "PENDING", "COMPLETED"].contains(s)).map_or(String::new(), |s| format!(" ({s})"));
                 let said = attempt.began.log.as_deref().filter(|_| last).and_then(last_words).map_or(String::new(), |l| format!(": {l}"));
@@ -272,7 +272,7 @@ fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mu
 fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     match (known, &attempt.began.slurm) {
         (Some(state), _) => ["RUNNING", "COMPLETING", "SUSPENDED"].contains(&state),
-        (None, Some(_)) if queue.there => false,
+        (None, Some(_)) if queue.there => false, // Slurm has forgotten it: it ended
         _ if attempt.began.host == artefact::host() => Path::new(&format!("/proc/{}", attempt.began.pid)).exists(),
         _ => true,
     }
@@ -287,24 +287,27 @@ fn last_words(path: &Path) -> Option<String> {
     file.take(4096).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
-    let tells = |line: &&str| ["memory limit", "oom", "out of memory", "Out Of Memory", "DUE TO"].iter().any(|w| line.contains(w));
+    let tells = |line: &&str| ["memory limit", "oom-kill", "oom_kill", "out of memory", "Out Of Memory", "DUE TO"].iter().any(|w| line.contains(w));
     lines.clone().find(tells).or_else(|| lines.next()).map(String::from)
 }
 
-/// Seconds until a step under way is done: of a training by its heartbeats, else by the pace of its tasks so far.
+/// Seconds until a step under way is done: of trainings by their heartbeats, else by the pace of its tasks so far.
 fn left(step: &Step, states: &[State]) -> Option<f64> {
     let running = states.iter().filter(|s| **s == State::Running).count();
     if running == 0 {
         return None;
     }
-    let lefts: Vec<f64> = step.tasks.iter().filter_map(|t| t.heartbeat.as_ref()?.left).collect();
-    if let Some(longest) = lefts.iter().copied().reduce(f64::max) {
-        return Some(longest);
-    }
+    let beating = step.tasks.iter().zip(states).filter(|(_, s)| **s == State::Running);
+    let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.left).reduce(f64::max);
     let seconds = |t: &str| t.parse::<Timestamp>().ok().map(|t| t.as_second() as f64);
     let took = |a: &Attempt| Some(seconds(&a.ended.as_ref().filter(|e| e.code == 0)?.time)? - seconds(&a.began.time)?);
     let each: Vec<f64> = step.tasks.iter().filter(|t| t.done).filter_map(|t| took(t.attempts.last()?)).collect();
     let to_do = states.iter().filter(|s| **s != State::Done).count();
     let mean = each.iter().sum::<f64>() / each.len() as f64;
-    Some(mean * to_do as f64 / running as f64).filter(|s| s.is_finite())
+    match longest {
+        // Those under way say it themselves; those after them take as long as those before.
+        Some(longest) if to_do == running => Some(longest),
+        Some(longest) => Some(longest + mean * ((to_do - running) as f64 / running as f64).ceil()).filter(|s| s.is_finite()),
+        None => Some(mean * to_do as f64 / running as f64).filter(|s| s.is_finite()),
+    }
 }

@@ -18,5 +18,11 @@ root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Comm
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 
-needs plan preprocess
+if [[ " $* " != *' --merge '* ]]; then
+    needs plan preprocess
+elif [ "${SLURM_ARRAY_TASK_ID:-0}" != 0 ]; then
+    exit # one of them merges
+else
+    needs plan preprocess dedup
+fi
 step dedup "$@"

@@ -13,8 +13,11 @@ refuse() {
 job=$SLURM_JOB_ID # how scontrol knows this task alone
 [ -z "${SLURM_ARRAY_JOB_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 
+set +eu # what a site loads need not be that strict
 # shellcheck source=slurm/site.env
 . "${ATLAS_SITE:-$root/slurm/site.env}"
+set -eu
+unset SLURM_EXPORT_ENV # srun hands on all of what the site set
 # shellcheck source=slurm/program.sh
 . "$root/slurm/program.sh"
 
@@ -38,8 +41,11 @@ needs() {
     while read -r step tasks; do
         for need; do
             [ "$need" = "$step" ] || continue
-            script=slurm/$step.sh
-            [ "$step" != merge ] || script='--array=0 slurm/dedup.sh --merge'
+            case $step in
+                plan | split) script=slurm/$step.sh ;;
+                merge) script='--array=0 slurm/dedup.sh --merge' ;;
+                *) script="--array=$tasks slurm/$step.sh" ;;
+            esac
             refuse "run this first: sbatch $script ($step is missing: $tasks)"
         done
     done <<<"$missing"
@@ -50,9 +56,11 @@ step() { run --ntasks=1 --nodes=1 --mpi=none --cpus-per-task="${SLURM_CPUS_PER_T
 
 # ranks JOB [OPTION...]: the job as ranks on all nodes, one per GPU
 ranks() {
-    local per_node=${ATLAS_RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}} nodes=${SLURM_JOB_NUM_NODES:-1}
+    local per_node=${ATLAS_RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}} nodes=${SLURM_JOB_NUM_NODES:-1} cores=${SLURM_CPUS_PER_TASK:-1}
+    [ "$per_node" -ge 1 ] || per_node=1
+    [ "$per_node" -le "$cores" ] || refuse "$per_node ranks per node and $cores cores: ask for more with sbatch --cpus-per-task=N"
     run --mpi=pmix --nodes="$nodes" --ntasks="$((nodes * per_node))" --ntasks-per-node="$per_node" \
-        --cpus-per-task="$((${SLURM_CPUS_PER_TASK:-1} / per_node > 0 ? ${SLURM_CPUS_PER_TASK:-1} / per_node : 1))" -- "$@"
+        --cpus-per-task="$((cores / per_node))" -- "$@"
 }
 
 # run SRUN_OPTION... -- JOB [OPTION...]
@@ -72,17 +80,31 @@ run() {
 
 # again: this task goes back into the queue, unless somebody cancelled it or it has been there too often
 again() {
-    local most=${ATLAS_MAX_REQUEUES:-20} state
-    state=$(scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
-    if [ "$state" != RUNNING ]; then
-        say "stopped at a checkpoint (the job is $state); submit it again to go on"
-    elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$most" ]; then
+    local most=${ATLAS_MAX_REQUEUES:-20} state attempt
+    state=$(scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z_]*\).*/\1/p' | head -n 1) || state=''
+    case $state in
+        RUNNING | '') ;;
+        CANCELLED | TIMEOUT | FAILED)
+            say "stopped at a checkpoint (the job is $state); submit it again to go on"
+            exit 75
+            ;;
+        *)
+            say "stopped at a checkpoint (the job is $state); Slurm starts it again"
+            exit 75
+            ;;
+    esac
+    if [ "${SLURM_RESTART_COUNT:-0}" -ge "$most" ]; then
         say "stopped at a checkpoint after $most restarts (ATLAS_MAX_REQUEUES); submit it again to go on"
-    elif scontrol requeue "$job"; then
-        say "stopped at a checkpoint; task $job goes back into the queue (restart $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $most)"
-        sleep 120 # Slurm ends this script
-    else
-        say "stopped at a checkpoint, and scontrol cannot requeue $job; submit it again to go on"
+        exit 75
     fi
+    for attempt in 1 2 3 4 5; do # many tasks may ask at the same moment
+        if scontrol requeue "$job"; then
+            say "stopped at a checkpoint; task $job goes back into the queue (restart $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $most)"
+            sleep 120 # Slurm ends this script
+            exit 75
+        fi
+        sleep "$((attempt * 5))"
+    done
+    say "stopped at a checkpoint, and scontrol cannot requeue $job; submit it again to go on"
     exit 75
 }

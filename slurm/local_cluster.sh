@@ -3,7 +3,7 @@
 #   eval "$(slurm/local_cluster.sh up [N] [FOLDER])"   starts N nodes (2), state and logs in FOLDER (/tmp/atlas-slurm); tells SLURM_CONF
 #   slurm/local_cluster.sh down [FOLDER]               cancels all jobs, ends all processes
 #   slurm/local_cluster.sh status [FOLDER]
-# Every node claims at least 4 CPUs and 16 GB, so that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
+# Every node claims at least 4 CPUs and 32 GB, so that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
 set -euo pipefail
 export LC_ALL=C PATH="/usr/sbin:/sbin:$PATH"
 
@@ -135,7 +135,7 @@ ReturnToService=2
 KillWait=30
 END
     for ((i = 1; i <= nodes; i++)); do
-        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d RealMemory=16000 State=UNKNOWN\n' \
+        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d RealMemory=32000 State=UNKNOWN\n' \
             "$i" "$host" "$((controller_port + i))" "$cpus"
     done
     printf 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n'

@@ -16,8 +16,10 @@ refuse() {
 
 usage() { refuse "$(sed -n '3,5s/^# *//p' "$0")"; }
 
+set +eu # what a site loads need not be that strict
 # shellcheck source=slurm/site.env
 . "${ATLAS_SITE:-$root/slurm/site.env}"
+set -eu
 # shellcheck source=slurm/program.sh
 . "$root/slurm/program.sh"
 
@@ -44,16 +46,24 @@ done
 command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine, atlas run does everything, and slurm/local_cluster.sh starts a Slurm to try"
 
 # 1. Which run, and where its jobs are written down.
+for set in ${sets[@]+"${sets[@]}"}; do
+    case $set in --set=paths.*) refuse "${set#--set=}: the folders stand in the experiment's file, so that --resume and status find them" ;; esac
+done
 key() { "${atlas[@]}" config --config "$config" ${sets[@]+"${sets[@]}"} --get "$1"; }
 work=$(key paths.work)
 [ -n "$run" ] || run=$(date -u +%Y%m%d-%H%M%S)
 [[ $run != */* && $run != .* && $run != latest ]] || refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
 folder=$work/pipeline/$run
 jobs=$folder/jobs.csv
+largest=$(scontrol show config 2>/dev/null | sed -n 's/^MaxArraySize *= *//p') || largest=''
 case $mode in
     new)
         [ ! -e "$folder" ] || refuse "there is a pipeline $run already; slurm/pipeline.sh --resume $run goes on with it"
+        # A run of that name may be there already, of another experiment.
+        "${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"} >/dev/null
+        [ -z "$fetch" ] || key data.external >/dev/null
         mkdir -p -- "$folder/logs"
+        [ -z "$fetch" ] || : >"$folder/fetch"
         : >"$folder/sets"
         [ ${#sets[@]} -eq 0 ] || printf '%s\0' "${sets[@]}" >"$folder/sets"
         echo step,job,tasks,after >"$jobs"
@@ -64,9 +74,8 @@ case $mode in
         mapfile -d '' -t sets <"$folder/sets"
         ;;
 esac
-mapfile -t ids < <(tail -n +2 -- "$jobs" | cut -d, -f2)
-active=''
-[ ${#ids[@]} -eq 0 ] || active=$(squeue --noheader --format=%F --jobs="$(IFS=, && echo "${ids[*]}")" 2>/dev/null | sort -u | xargs) || true
+queue=$(squeue --me --noheader --format=%F) || refuse "squeue does not answer; try again"
+active=$(comm -12 <(sort -u <<<"$queue") <(tail -n +2 -- "$jobs" | cut -d, -f2 | sort -u) | xargs)
 
 if [ "$mode" = cancel ]; then
     [ -n "$active" ] || refuse "the pipeline $run has no jobs in the queue"
@@ -95,6 +104,11 @@ else
     [ -n "$steps" ] || { echo "the pipeline $run is done: nothing is missing" && exit; }
 fi
 
+while read -r step tasks; do
+    last=${tasks##*[-,]}
+    [ -z "$largest" ] || [ "$last" -lt "$largest" ] || refuse "$step has the task $last, and this Slurm's arrays end at $((largest - 1)) (MaxArraySize): lower preprocess.tasks"
+done <<<"$steps"
+
 # 3. Submit. Each step waits until all of the one before has ended well; where that cannot happen any more, it is dropped.
 export ATLAS_CONFIG=$config ATLAS_RUN=$run
 [[ $config = /* ]] || ATLAS_CONFIG=$PWD/$config
@@ -109,16 +123,17 @@ while read -r step tasks; do
         train) script=train_folds ;;
     esac
     name=${script^^}
-    name=ATLAS_${name%_FOLDS}_OPTIONS
+    name=ATLAS_${name%_FOLDS} most=${name}_AT_ONCE name=${name}_OPTIONS
     read -r -a options <<<"${!name:-}"
     case $step in
         plan | split | submit) name=%x-%j.log ;;
-        *) name=%x-%A_%a.log options+=(--array="$tasks") ;;
+        *) name=%x-%A_%a.log options+=(--array="$tasks${!most:+%${!most}}") ;;
     esac
     gpus=()
-    [[ $step = train || $step = predict ]] || gpus=(-u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_GRES)
+    [[ $step = train || $step = predict ]] ||
+        gpus=(-u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_GRES -u SBATCH_CPUS_PER_GPU -u SBATCH_MEM_PER_GPU)
     logs=$folder/logs
-    id=$(env ${gpus[@]+"${gpus[@]}"} sbatch --parsable --kill-on-invalid-dep=yes ${after:+--dependency=afterok:$after} \
+    id=$(env ${gpus[@]+"${gpus[@]}"} sbatch --parsable --export=ALL --kill-on-invalid-dep=yes ${after:+--dependency=afterok:$after} \
         --job-name="atlas-$step" --output="${logs//%/%%}/$name" ${options[@]+"${options[@]}"} \
         "$root/slurm/$script.sh" ${words[@]+"${words[@]}"} ${sets[@]+"${sets[@]}"})
     id=${id%%;*}
@@ -127,4 +142,6 @@ while read -r step tasks; do
     after=$id
 done <<<"$steps"
 trap - ERR
-echo "run $run; how it goes: atlas status --run $run --config '$ATLAS_CONFIG'; logs: $folder/logs"
+echo "run $run; logs: $folder/logs; how it goes:"
+printf ' %q' "${atlas[@]}" status --run "$run" --config "$ATLAS_CONFIG" ${sets[@]+"${sets[@]}"}
+echo

@@ -4,7 +4,8 @@
 # shellcheck disable=SC2034 # for whoever sources this
 config=${ATLAS_CONFIG:-$root/configs/atlas.toml}
 if [ -n "${ATLAS_IMAGE:-}" ]; then
-    atlas=(apptainer exec ${ATLAS_NV:+--nv} --bind "$root${ATLAS_BIND:+,$ATLAS_BIND}" "$ATLAS_IMAGE" atlas)
+    [[ $ATLAS_IMAGE = /* ]] || ATLAS_IMAGE=$root/$ATLAS_IMAGE
+    atlas=(apptainer --quiet exec ${ATLAS_NV:+--nv} --bind "$root,$(dirname -- "$(realpath -- "$config")")${ATLAS_BIND:+,$ATLAS_BIND}" "$ATLAS_IMAGE" atlas)
 else
     atlas=("$root/target/release/atlas")
     [ -x "${atlas[0]}" ] || refuse "the program is not built: run make build in $root, or name an image in ATLAS_IMAGE"

@@ -121,7 +121,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// How long the start of MPI may take.
+/// How long the start of MPI may take, and after it each rank's look, which is bounded below that.
 const START_SECONDS: f64 = 120.0;
 
 /// How long a file system and a driver may take to answer.
@@ -135,8 +135,8 @@ const GPU_ANSWER: Duration = Duration::from_secs(60);
 /// Where the ranks lose each other.
 pub fn examine(config: &Config) -> Result<(Option<Report>, Option<&'static World>)> {
     // NCCL is not started, and a machine without the GPU that it needs is no reason to end here.
-    let start = config.comm.start_timeout_seconds.min(START_SECONDS);
-    let keys = config::Comm { backend: Backend::Mpi, start_timeout_seconds: start, timeout_seconds: start, ..config.comm.clone() };
+    let (start_timeout_seconds, timeout_seconds) = (START_SECONDS, START_SECONDS);
+    let keys = config::Comm { backend: Backend::Mpi, start_timeout_seconds, timeout_seconds, ..config.comm.clone() };
     match comm::start(&keys) {
         Ok(world) => {
             let text = serde_json::to_string(&ranks::Here::look(config, world)).expect("plain data");

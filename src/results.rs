@@ -60,9 +60,17 @@ impl Run {
             Ok(all(&config.paths.results)?.into_iter().find(fits).unwrap_or_else(|| Self::new(config)))
         };
         let Ok(array) = std::env::var("SLURM_ARRAY_JOB_ID") else { return unfinished(fold..fold + 1) };
-        // A link is made whole or not at all, so that the first task decides and the others read. It may be of another
-        // cluster's array with the same number; then its configuration tells.
-        let marker = config.paths.results.join(format!(".array-{array}-{:08x}", artefact::checksum(config.to_toml().as_bytes()) as u32));
+        // A link is made whole or not at all, so that the first task decides and the others read. Another array may have had
+        // the same number: on another cluster, with another configuration, or before Slurm began to count anew, long ago.
+        let cluster = std::env::var("SLURM_CLUSTER_NAME").unwrap_or_default();
+        let marker = config
+            .paths
+            .results
+            .join(format!(".array-{array}-{:08x}", artefact::checksum_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32));
+        let made = fs::symlink_metadata(&marker).and_then(|m| m.modified()).ok();
+        if made.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > LONG_AGO) {
+            let _ = fs::remove_file(&marker);
+        }
         fs::create_dir_all(&config.paths.results).map_err(Error::io("create the folder", &config.paths.results))?;
         let run = unfinished(0..config.split.folds)?;
         match std::os::unix::fs::symlink(run.name(), &marker) {
@@ -255,6 +263,9 @@ impl Run {
         artefact::publish(&temporary, &link)
     }
 }
+
+/// No array job lasts as long as that.
+const LONG_AGO: Duration = Duration::from_secs(60 * 86_400);
 
 /// Keys that may change within a run, besides threads, [fetch] and all that comes after training.
 const FREE: [&str; 8] = [

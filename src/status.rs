@@ -42,11 +42,11 @@ pub struct Step {
     pub tasks: Vec<Task>,
 }
 
-/// Every step of `run` (of none: nothing is trained yet). The download is one of them once any of it has begun.
+/// Every step of `run` (of none: nothing is trained yet). The download is part of it where `pipeline.sh --fetch` began
+/// the run.
 ///
-/// # Errors
-/// None for what is missing or broken: that is what it tells. Only where results cannot be listed.
-pub fn steps(config: &Config, run: Option<&Run>) -> Result<Vec<Step>> {
+/// What cannot be read is not done: that is what this tells.
+pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
     let work = &config.paths.work;
     let planned = Manifest::read(work).and_then(|m| Ok((Plan::read(work, &m)?, m))).ok();
     let tasks = planned.as_ref().map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
@@ -58,23 +58,24 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Result<Vec<Step>> {
     }
     let packed = planned.is_some() && standings[1].iter().all(|s| s.0);
     let (merged, parts) = match packed {
-        true => report::standing(work, &config.dedup, tasks)?,
+        true => report::standing(work, &config.dedup, tasks).unwrap_or_else(|_| (false, vec![false; tasks])),
         false => (false, vec![false; tasks]),
     };
     standings[2] = parts.into_iter().map(|done| (done, false)).collect();
     standings[3] = vec![(merged, !merged && report::exists(work))];
-    let split = packed && merged && table::read(work, &Store::open(work, Part::Train)?, &config.split).is_ok();
+    let split = packed && merged && Store::open(work, Part::Train).and_then(|store| table::read(work, &store, &config.split)).is_ok();
     standings[4] = vec![(split, !split && work.join(table::NAME).exists())];
     standings[5] = match run {
-        Some(run) if split && run.folder.exists() => {
-            train::standings(config, run)?.into_iter().map(|s| (s == Standing::Done, s == Standing::Stale)).collect()
-        }
+        Some(run) if split && run.folder.exists() => (0..config.split.folds)
+            .map(|k| train::standing(config, run, k).map_or((false, true), |s| (s == Standing::Done, s == Standing::Stale)))
+            .collect(),
         _ => vec![(false, false); config.split.folds],
     };
+    let nothing = || [vec![(false, false); tasks], vec![(false, false)]];
     let trained = split && standings[5].iter().all(|s| s.0);
     [standings[6], standings[7]] = match run {
-        Some(run) if trained => answered(config, run, tasks)?,
-        _ => [vec![(false, false); tasks], vec![(false, false)]],
+        Some(run) if trained => answered(config, run, tasks).unwrap_or_else(|_| nothing()),
+        _ => nothing(),
     };
     let step = |(name, standings): (&'static str, Vec<(bool, bool)>)| {
         let task = |(i, (done, stale)): (usize, (bool, bool))| {
@@ -89,17 +90,16 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Result<Vec<Step>> {
         };
         Step { name, tasks: standings.into_iter().enumerate().map(task).collect() }
     };
-    let fetching = FETCHING.into_iter().filter_map(|name| {
-        let attempts = |i| Log::of(work, name, i).read();
-        let task = |attempts: Vec<Attempt>| {
+    let download = run.filter(|run| work.join("pipeline").join(run.name()).join("fetch").exists());
+    let fetching = FETCHING.into_iter().filter(|_| download.is_some()).map(|name| {
+        let task = |i| {
+            let attempts = Log::of(work, name, i).read();
             let done = attempts.last().and_then(|a| a.ended.as_ref()).is_some_and(|e| e.code == 0);
             Task { done, stale: false, attempts, heartbeat: None }
         };
-        let tasks: Vec<Task> = (0..config.fetch.tasks).map(|i| task(attempts(i))).collect();
-        tasks.iter().any(|t| !t.attempts.is_empty()).then_some(Step { name, tasks })
+        Step { name, tasks: (0..config.fetch.tasks).map(task).collect() }
     });
-    let fetching: Vec<Step> = fetching.collect();
-    Ok(fetching.into_iter().chain(STEPS.into_iter().zip(standings).map(step)).collect())
+    fetching.chain(STEPS.into_iter().zip(standings).map(step)).collect()
 }
 
 /// By task, whether its shards are there, and whether some are of another manifest or size.

@@ -33,6 +33,9 @@ pub struct Began {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     pub time: String,
+    /// As in [`Began`]: several processes may write into one file.
+    pub host: String,
+    pub pid: u32,
     /// Exit code.
     pub code: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +82,7 @@ impl Log {
         };
         self.append(&Line::Began(Began {
             time: now(),
-            host: env("SLURMD_NODENAME").unwrap_or_else(artefact::host),
+            host: node(),
             pid: std::process::id(),
             run: self.run.clone(),
             slurm,
@@ -88,7 +91,7 @@ impl Log {
     }
 
     pub fn end(&self, code: u8, error: Option<String>) {
-        self.append(&Line::Ended(Ended { time: now(), code, error }));
+        self.append(&Line::Ended(Ended { time: now(), host: node(), pid: std::process::id(), code, error }));
     }
 
     /// All attempts, the oldest first; a line that cannot be read is left out.
@@ -97,7 +100,12 @@ impl Log {
         for line in fs::read_to_string(&self.path).unwrap_or_default().lines() {
             match serde_json::from_str(line) {
                 Ok(Line::Began(began)) => attempts.push(Attempt { began, ended: None }),
-                Ok(Line::Ended(ended)) => attempts.iter_mut().rev().take(1).for_each(|a| a.ended = Some(ended.clone())),
+                Ok(Line::Ended(ended)) => {
+                    let same = |a: &&mut Attempt| a.began.pid == ended.pid && a.began.host == ended.host;
+                    if let Some(attempt) = attempts.iter_mut().rev().find(same) {
+                        attempt.ended = Some(ended);
+                    }
+                }
                 Err(_) => {}
             }
         }
@@ -123,6 +131,11 @@ impl Log {
     }
 }
 
+/// This machine, as Slurm calls it where there is one.
+fn node() -> String {
+    std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| artefact::host())
+}
+
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -138,11 +151,15 @@ mod tests {
         log().in_run("a").begin();
         log().in_run("a").end(75, Some("stopped".into()));
         log().in_run("b").begin();
+        // Another process ends meanwhile: that is not the end of this one.
+        let other = Ended { time: now(), host: node(), pid: 1, code: 0, error: None };
+        log().append(&Line::Ended(other));
         log().in_run("a").begin();
         let attempts = log().in_run("a").read();
         assert_eq!(attempts.iter().map(|a| a.ended.as_ref().map(|e| e.code)).collect::<Vec<_>>(), [Some(75), None]);
         assert_eq!(attempts[0].ended.as_ref().unwrap().error.as_deref(), Some("stopped"));
         assert_eq!(attempts[1].began.pid, std::process::id());
+        assert_eq!(log().in_run("b").read()[0].ended, None);
         assert!(log().read().is_empty());
     }
 

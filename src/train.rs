@@ -65,18 +65,20 @@ pub enum Standing {
 
 /// Looks at the weights and checkpoints of every fold.
 pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
-    let of = |fold: usize| {
-        let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
-            Ok(weights) => Some(weights),
-            Err(_) => Folder::of(&run.fold(fold)).newest()?,
-        };
-        Ok(match checkpoint {
-            Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => Standing::Stale,
-            Some(_) if has_predictions(config, run, fold) => Standing::Done,
-            _ => Standing::ToDo,
-        })
+    (0..config.split.folds).map(|fold| standing(config, run, fold)).collect()
+}
+
+/// Looks at the weights and checkpoints of a fold.
+pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
+    let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
+        Ok(weights) => Some(weights),
+        Err(_) => Folder::of(&run.fold(fold)).newest()?,
     };
-    (0..config.split.folds).map(of).collect()
+    Ok(match checkpoint {
+        Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => Standing::Stale,
+        Some(_) if has_predictions(config, run, fold) => Standing::Done,
+        _ => Standing::ToDo,
+    })
 }
 
 /// Whether the out-of-fold predictions are there and were made with the weights and settings at hand.

@@ -27,8 +27,9 @@ fi
 
 # What an ordinary user would have: a clone, libtorch, a toolchain; in a folder with a blank in its name.
 area=$(mktemp -d "${TMPDIR:-/tmp}/atlas container.XXXXXX")
-trap 'rm -rf -- "$area"' EXIT
-chmod 755 "$area"
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/atlas-container.XXXXXX") # debootstrap takes no blank
+trap 'rm -rf -- "$area" "$tmp"' EXIT
+chmod 755 "$area" "$tmp"
 
 # link FILE... FOLDER: copies, without taking space where that can be
 link() { cp -al -- "$@" 2>/dev/null || cp -a -- "$@"; }
@@ -38,10 +39,10 @@ link "$sysroot/bin" "$sysroot/lib" "$area/rust/"
 link "$(realpath -- "$root/.deps")" "$area/deps"
 git clone --quiet "$root" "$area/clone"
 ln -s ../deps "$area/clone/.deps"
-mkdir "$area/work" "$area/tmp"
-[ "$(id -u)" != 0 ] || chown -R builder: "$area/clone" "$area/work" "$area/tmp"
+mkdir "$area/work"
+[ "$(id -u)" != 0 ] || chown -R builder: "$area/clone" "$area/work" "$tmp"
 cd "$area/work"
-build() { user env APPTAINER_TMPDIR="$area/tmp" "$area/clone/containers/build.sh" --offline --rust "$area/rust" "$@"; }
+build() { user env APPTAINER_TMPDIR="$tmp" "$area/clone/containers/build.sh" --offline --rust "$area/rust" "$@"; }
 
 # refuses EXIT_CODE WORDS COMMAND...: fails with that code and one line that has the words
 refuses() {
@@ -55,6 +56,7 @@ refuses() {
 say "errors say in one line what to do"
 refuses 2 "unknown option" build --nonsense
 refuses 2 "lacks its value" build --base
+refuses 1 "with blanks" user env APPTAINER_TMPDIR="$area/work" "$area/clone/containers/build.sh" --offline --rust "$area/rust"
 refuses 1 "apptainer is missing" user env PATH=/usr/bin:/bin "$area/clone/containers/build.sh"
 refuses 1 "no toolchain" build --rust "$area/work"
 refuses 1 "setup.sh --cuda" build --cuda
@@ -71,13 +73,13 @@ kill -TERM "$pid"
 code=0
 wait $! || code=$?
 [ "$code" = 143 ] || fail "exit code $code"
-[ -z "$(find "$area/tmp" "$area/work" -mindepth 1)" ] || fail "left: $(find "$area/tmp" "$area/work" -mindepth 1 -maxdepth 2)"
+[ -z "$(find "$tmp" "$area/work" -mindepth 1)" ] || fail "left: $(find "$tmp" "$area/work" -mindepth 1 -maxdepth 2)"
 
 image=${ATLAS_IMAGE:-$area/work/image.sif}
 if [ -z "${ATLAS_IMAGE:-}" ]; then
     say "building; its %test makes a data set and runs the pipeline"
     build image.sif
-    [ -z "$(find "$area/tmp" -mindepth 1)" ] || fail "left: $(find "$area/tmp" -mindepth 1 -maxdepth 2)"
+    [ -z "$(find "$tmp" -mindepth 1)" ] || fail "left: $(find "$tmp" -mindepth 1 -maxdepth 2)"
     before=$(stat -c %Y.%i "$image")
     say "again"
     SECONDS=0
@@ -116,6 +118,9 @@ if [ -n "${SLURM_CONF:-}" ] && command -v srun >/dev/null; then
     say "a container per rank, on two nodes and on one"
     trains apart srun --mpi=pmix --kill-on-bad-exit=1 -N2 -n2 "${atlas[@]}"
     trains together srun --mpi=pmix --kill-on-bad-exit=1 -N1 -n2 "${atlas[@]}"
+    say "the job scripts and the whole pipeline in it"
+    chmod 755 "$area/work" && ATLAS_IMAGE=$image cargo test --release --locked --manifest-path "$root/Cargo.toml" --test slurm -- --include-ignored \
+        --nocapture --test-threads=1 scripts_run_from a_pipeline_over
 else
     say "no Slurm (SLURM_CONF): srun is not tested"
 fi

@@ -57,7 +57,8 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
         succeeds(&out);
         text += &format!("# {title}\n{}{}\n", fake.calls(), String::from_utf8_lossy(&out.stdout));
     }
-    golden("pipeline.txt", &text.replace(&fake.site.small.path(""), "FOLDER/"));
+    let folder = fake.site.small.path("");
+    golden("pipeline.txt", &text.replace(&folder, "FOLDER/").replace(&folder.replace(' ', "\\ "), "FOLDER/"));
 }
 
 #[test]
@@ -76,6 +77,11 @@ fn only_75_goes_back_into_the_queue_and_only_this_task() {
     assert!(calls.is_empty() && said.contains("after 20 restarts (ATLAS_MAX_REQUEUES)"), "{said}");
     let (calls, said) = requeue(75, "CANCELLED", "");
     assert!(calls.is_empty() && said.contains("the job is CANCELLED"), "{said}");
+    let (calls, said) = requeue(75, "REQUEUED", "");
+    assert!(calls.is_empty() && said.contains("Slurm starts it again"), "{said}");
+    let out = fake.job("preprocess.sh", &[], &[("FAKE_CODE", "75"), ("FAKE_REQUEUE_FAILS", "yes")]);
+    assert!(out.status.code() == Some(75) && stderr(&out).contains("cannot requeue 12_3"), "{}", stderr(&out));
+    assert_eq!(fake.calls().matches("scontrol requeue 12_3").count(), 5, "a busy controller is asked again");
     for code in [0, 1, 2, 65, 70, 130, 137, 143] {
         assert!(requeue(code, "RUNNING", "").0.is_empty(), "{code}");
     }
@@ -88,7 +94,7 @@ fn how_the_program_is_started() {
         let out = fake.job(script, args, env);
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
         let calls = fake.calls();
-        calls.lines().find(|l| l.starts_with("srun")).expect("an srun").replace(&fake.site.small.path(""), "FOLDER/")
+        calls.lines().find(|l| l.starts_with("srun")).expect("an srun").replace(fake.site.small.path("").trim_end_matches('/'), "FOLDER")
     };
     let mut text = String::new();
     for (title, script, args, env) in [
@@ -107,7 +113,7 @@ fn how_the_program_is_started() {
             &[],
             &[("ATLAS_IMAGE", "/images/an atlas.sif"), ("ATLAS_NV", "1"), ("ATLAS_BIND", "/scratch")],
         ),
-        ("the merge", "dedup.sh", &["--merge"], &[]),
+        ("the merge", "dedup.sh", &["--merge"], &[("SLURM_ARRAY_TASK_ID", "0")]),
         ("the download", "fetch.sh", &["external"], &[]),
     ] {
         text += &format!("# {title}\n{}\n", started(script, args, env));
@@ -127,7 +133,7 @@ fn mistakes_are_told_in_one_line() {
     one_line(
         fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "preprocess 3,7")]),
         2,
-        "run this first: sbatch slurm/preprocess.sh (preprocess is missing: 3,7)",
+        "run this first: sbatch --array=3,7 slurm/preprocess.sh (preprocess is missing: 3,7)",
     );
     one_line(fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "merge 0")]), 2, "run this first: sbatch --array=0 slurm/dedup.sh --merge");
     one_line(fake.site.command(fake.site.path("a clone/slurm/plan.sh"), &[]).output().unwrap(), 2, "sbatch slurm/plan.sh");
@@ -145,4 +151,14 @@ fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
     assert_ne!(out.status.code(), Some(0));
     assert!(stderr(&out).contains("--cancel half"), "{}", stderr(&out));
     assert_eq!(fake.site.submitted("half").len(), 5, "what was submitted is written down");
+    assert_eq!(fake.site.submitted("half")[1], ("preprocess".into(), "102".into()), "without the cluster's name");
+    // A queue that does not answer is not an empty one.
+    for mode in ["--resume", "--cancel"] {
+        let out = fake.pipeline(&[mode, "half"]).env("FAKE_SQUEUE_FAILS", "yes").output().unwrap();
+        assert!(out.status.code() == Some(2) && stderr(&out).contains("squeue does not answer"), "{}", stderr(&out));
+    }
+    let out = fake.pipeline(&["--run", "more", "--set", "preprocess.tasks=2000"]).env("FAKE_LARGEST", "1001").output().unwrap();
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("MaxArraySize"), "{}", stderr(&out));
+    let out = fake.pipeline(&["--set", "paths.work=elsewhere"]).output().unwrap();
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("stand in the experiment's file"), "{}", stderr(&out));
 }

@@ -10,9 +10,9 @@ if [ -n "${SLURM_CONF:-}" ] && scontrol ping >/dev/null 2>&1; then
 fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     folder=$(mktemp -d)
-    trap '"$here/slurm/local_cluster.sh" down "$folder"; rm -rf -- "$folder"' EXIT
+    trap '"$here/slurm/local_cluster.sh" down "$folder" || true; rm -rf -- "$folder"' EXIT
     started=$("$here/slurm/local_cluster.sh" up "$nodes" "$folder") && eval "$started" || echo "with_slurm: no Slurm could be started; its tests skip" >&2
 else
-    echo "with_slurm: no Slurm here, and none can be installed (not root on Debian); its tests skip" >&2
+    echo "with_slurm: SLURM_CONF names no Slurm, and none can be started here (not root on Debian); its tests skip" >&2
 fi
 "$@"

@@ -27,7 +27,8 @@ impl Queue {
             }
         }
         let format = "--format=%F|%K|%T|%r";
-        if let Some(text) = output("squeue", &["--me", "--noheader", "--states=all", "--array", format]) {
+        // Of all users: the work folder may be shared.
+        if let Some(text) = output("squeue", &["--noheader", "--states=all", "--array", format]) {
             queue.there = true;
             for line in text.lines() {
                 let fields: Vec<&str> = line.split('|').collect();

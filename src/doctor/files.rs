@@ -137,7 +137,9 @@ fn kind(path: &Path) -> io::Result<String> {
 /// Bytes that a user may still write.
 pub(super) fn space(path: &Path) -> io::Result<u64> {
     let s = statfs(path)?;
-    Ok(s.f_bavail * s.f_bsize as u64)
+    // FUSE may count in other units than those that it reads in.
+    let unit = if s.f_frsize > 0 { s.f_frsize } else { s.f_bsize };
+    Ok(s.f_bavail.saturating_mul(unit as u64))
 }
 
 fn statfs(path: &Path) -> io::Result<libc::statfs> {

@@ -100,11 +100,14 @@ fn gpus(found: &Found, promise: Option<&str>) -> Check {
         Some(Err(why)) => format!("the CUDA driver fails: {why}"),
         Some(Ok(Driver { version, gpus })) if gpus.is_empty() => format!("CUDA {version}, no GPU"),
         Some(Ok(Driver { version, gpus })) => {
-            return Check::ok("GPUs", format!("{} with CUDA {version}: {}", gpus.len(), gpus.join("; ")));
+            let driver = release().map_or(String::new(), |release| format!(", driver {release}"));
+            return Check::ok("GPUs", format!("{} with CUDA {version}{driver}: {}", gpus.len(), gpus.join("; ")));
         }
     };
     let fix = match () {
-        () if slurm::image().is_some() => "start the container with --nv, which brings the driver in (and see nvidia-smi outside)",
+        () if slurm::image().is_some() && found.driver.is_none() => {
+            "start the container with --nv, which brings the driver in (and see nvidia-smi outside)"
+        }
         () if found.driver.is_none() => "install NVIDIA's driver, or take a machine that has one (Slurm: --gres=gpu:N)",
         () => "ask Slurm for them: --gres=gpu:N; and look at nvidia-smi and CUDA_VISIBLE_DEVICES",
     };
@@ -112,6 +115,13 @@ fn gpus(found: &Found, promise: Option<&str>) -> Check {
         Some(_) => Check::fail("GPUs", format!("{what}{but}"), fix),
         None => Check::ok("GPUs", format!("none: training on CPU ({what})")),
     }
+}
+
+/// The release of NVIDIA's kernel driver, such as 580.95.05.
+fn release() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let is_release = |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
+    text.split_whitespace().find(is_release).map(String::from)
 }
 
 fn libtorch(found: &Found, wanted: bool) -> Check {

@@ -37,9 +37,9 @@ impl Fake {
         };
         // Job ids count up.
         let sbatch = r#"[[ -z ${FAKE_REFUSES:-} || "$*" != *"--job-name=$FAKE_REFUSES"* ]] || { echo "sbatch: error: refused" >&2; exit 1; }
-echo $((100 + $(grep -c ^sbatch "$FAKE_CALLS")))"#;
+echo "$((100 + $(grep -c ^sbatch "$FAKE_CALLS")));a cluster""#;
         tool("sbatch", sbatch);
-        tool("squeue", "exit 0");
+        tool("squeue", r#"[ -z "${FAKE_SQUEUE_FAILS:-}" ]"#);
         tool("scancel", "exit 0");
         tool("sleep", "exit 0"); // a script waits for its end there
         tool("srun", r#"exit "${FAKE_CODE:-0}""#);
@@ -47,6 +47,12 @@ echo $((100 + $(grep -c ^sbatch "$FAKE_CALLS")))"#;
             "scontrol",
             r#"[ "$1" != show ] || printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND""#,
         );
+        let scontrol = r#"case "$1 $2" in
+'requeue '*) [ -z "${FAKE_REQUEUE_FAILS:-}" ] ;;
+'show config') echo "MaxArraySize            = ${FAKE_LARGEST:-}" ;;
+'show job') printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND" ;;
+esac"#;
+        tool("scontrol", scontrol);
         tool("apptainer", "exit 0");
         Self { site, bin, calls }
     }
