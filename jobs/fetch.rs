@@ -85,15 +85,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Kaggle(options) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&Log::of(&config.paths.work, "fetch_kaggle", share.0), || competition(&options, &config, share))
+            recorded(&log(&config, "fetch_kaggle", share.0)?, || competition(&options, &config, share))
         }
         Source::External(External { options, xml: Some(xml), .. }) => table(&options, &xml),
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&Log::of(&config.paths.work, "fetch_external", share.0), || images(&options, &config, share, list.as_deref()))
+            recorded(&log(&config, "fetch_external", share.0)?, || images(&options, &config, share, list.as_deref()))
         }
     }
+}
+
+/// Where it stands for `status` what this task did; `fetch` may be the first job of all.
+fn log(config: &Config, job: &str, task: usize) -> Result<Log, Error> {
+    let work = &config.paths.work;
+    fs::create_dir_all(work).map_err(Error::io("create the folder", work))?;
+    Ok(Log::of(work, job, task))
 }
 
 /// This task's share, or none, which is said.
@@ -136,7 +143,7 @@ fn competition(options: &Options, config: &Config, (task, tasks): (usize, usize)
     let mut unpacked = 0;
     if ended.is_none() {
         for item in items.iter().filter(|i| !done.failed.iter().any(|f| f.file == i.file)) {
-            unpacked += unpack(&ledger, item, stop)?;
+            unpacked += unpack(&ledger, item, options.verify, stop)?;
         }
     }
     let text = format!("{unpacked} files unpacked");
@@ -167,7 +174,7 @@ fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error
 }
 
 /// Unpacks a zip that has come, and removes it. Returns the number of files.
-fn unpack(ledger: &Ledger, item: &Item, stop: &atlas::stop::Stop) -> Result<usize, Error> {
+fn unpack(ledger: &Ledger, item: &Item, verify: bool, stop: &atlas::stop::Stop) -> Result<usize, Error> {
     let path = ledger.folder().join(&item.file);
     let zip = match item.kind {
         Kind::Archive => path,
@@ -180,13 +187,25 @@ fn unpack(ledger: &Ledger, item: &Item, stop: &atlas::stop::Stop) -> Result<usiz
         _ => return Ok(0),
     };
     let target = if item.kind == Kind::Archive { Target::Folder(stem(item)) } else { Target::File(&item.file) };
-    let unpacked = fetch::unpack(ledger, &zip, target, &item.url, stop)?;
+    let unpacked = fetch::unpack(ledger, &zip, target, &item.url, verify, stop).map_err(|e| without(ledger, &item.file, &zip, e))?;
     if item.kind == Kind::Archive {
         let file = format!("{}/", stem(item));
         ledger.add(Row { file, bytes: 0, sha256: String::new(), url: item.url.clone(), validator: String::new() })?;
     }
     fs::remove_file(&zip).map_err(Error::io("remove", &zip))?;
     Ok(unpacked)
+}
+
+/// What came broken is removed where we fetched it ourselves, as the server's validator in the ledger tells: it would stop
+/// every later run. A file of the user's stays.
+fn without(ledger: &Ledger, file: &str, path: &Path, e: Error) -> Error {
+    let Error::Data { what, .. } = e else { return e };
+    let ours = ledger.row(file).is_some_and(|row| !row.validator.is_empty());
+    let advice = match ours && fs::remove_file(path).is_ok() {
+        true => "it was removed, run again to fetch it anew",
+        false => "remove it and run again",
+    };
+    Error::data(path, format!("{what}; {advice}"))
 }
 
 fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), list: Option<&Path>) -> anyhow::Result<()> {
@@ -204,6 +223,10 @@ fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), lis
     for fault in faults.iter().take(10) {
         log::warn!("{}: {fault}", table.display());
     }
+    let (possible, refused) = fetch::images(&ids, &config.fetch.images_url);
+    if let (true, Some((id, reason))) = (possible.is_empty(), refused.first()) {
+        return Err(Error::data(&table, format!("none of the {} ids is an image of the Atlas ({id}: {reason})", ids.len())).into());
+    }
     let ids: Vec<String> = ids.into_iter().skip(task).step_by(tasks).collect();
     let (items, refused) = fetch::images(&ids, &config.fetch.images_url);
     let ledger = Ledger::open(folder, task)?;
@@ -215,10 +238,10 @@ fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), lis
     let allowed = (config.fetch.max_missing_fraction * items.len() as f64).floor() as usize;
     for (id, reason) in &refused {
         let (file, reason) = (id.clone(), format!("{reason}; not asked for"));
-        done.failed.push(fetch::Failed { file, url: String::new(), reason, attempts: 0, missing: true });
+        done.foreign.push(fetch::Failed { file, url: String::new(), reason, attempts: 0, missing: true });
     }
     let text = format!("{} ids are none of the Atlas", refused.len());
-    report(options, &ledger, (task, tasks), items.len(), done, ended, allowed + refused.len(), &text, json!({ "refused": refused.len() }))
+    report(options, &ledger, (task, tasks), items.len(), done, ended, allowed, &text, json!({ "refused": refused.len() }))
 }
 
 /// Prints what was done, writes the list of failures, and says how it ends. `allowed`: files that may be missing.
@@ -234,7 +257,7 @@ fn report(
     more: &str,
     mut json: serde_json::Value,
 ) -> anyhow::Result<()> {
-    let list = fetch::write_failed(ledger, &done.failed, share)?;
+    let list = fetch::write_failed(ledger, &done, ended.is_some(), share)?;
     let (missing, left) = (done.count(true), done.count(false));
     let there = done.present + done.adopted + done.fetched;
     let text = format!(

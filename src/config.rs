@@ -64,7 +64,7 @@ pub struct Fetch {
     pub images_url: String,
     /// The Atlas as one XML, gzipped or not. Each release has a host of its own; v18 is the one whose names are the 28 classes.
     pub xml_url: String,
-    /// Connections of a task at a time.
+    /// Connections at a time, per task and host.
     pub connections: usize,
     /// Requests per second of a task to one host, at most.
     pub requests_per_second: f64,

@@ -128,7 +128,7 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     .into();
     let all = ids.iter().flat_map(|id| made::CHANNELS.map(|c| path(&format!("{id}_{c}.jpg"))));
     bad.extend(all.filter(|path| !good.contains_key(path)));
-    ends(&out, 1, &["2 of", "could not be fetched", "run it again"]);
+    ends(&out, 1, &["atlas: 2 of", "could not be fetched", "run it again"]);
     let want: Pictures = good.iter().filter(|(path, _)| !bad.contains(*path)).map(|(p, b)| (p.clone(), b.clone())).collect();
     let got = place.images();
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "no file too many, no half file, none missing");
@@ -165,7 +165,39 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     // Again: only what is on the list is asked for.
     ends(&place.fetch(&["external"]), 1, &[]);
     let asked: HashSet<String> = server.take_log().into_iter().map(|r| r.path).filter(|p| !p.ends_with("/1/green.jpg")).collect();
-    assert!(asked.iter().all(|p| bad.contains(p.trim_end_matches("?moved"))), "{asked:?}");
+    assert_eq!(asked.iter().map(|p| p.trim_end_matches("?moved").to_string()).collect::<HashSet<_>>(), bad);
+}
+
+#[test]
+fn a_large_file_that_is_broken_each_time_is_given_up() {
+    let (ids, _) = samples(1);
+    let bytes = [&[0xff, 0xd8, 0xff][..], &vec![7; 9 << 20]].concat();
+    let server = Server::start(move |r| match r.path.ends_with("_red.jpg") {
+        true => Answer::file(r, JPEG, "e", &bytes),
+        false => Answer::status(404),
+    });
+    let place = Place::new(&server.url);
+    place.table(&ids);
+    ends(&place.fetch(&["external"]), 65, &["4 of 4 files"]);
+    assert!(place.rows("failed-00000.csv").iter().any(|r| r[2].contains("cut short") && r[3] == "4"));
+    assert_eq!(server.requests(), 3 + 4, "fetch.attempts for the broken one");
+}
+
+#[test]
+fn the_part_of_another_process_is_left_alone() {
+    let (ids, good) = samples(1);
+    let server = Server::start(atlas_of(good));
+    let place = Place::new(&server.url);
+    place.table(&ids);
+    fs::create_dir(place.data("images")).unwrap();
+    let part = place.data("images/1_1_A1_0_red.jpg.part");
+    let other = fs::File::create(&part).unwrap();
+    other.lock().unwrap();
+    ends(&place.fetch(&["external"]), 1, &["another process is fetching it"]);
+    assert!(part.exists());
+    drop(other);
+    place.fetched(&["external"]);
+    assert!(!part.exists());
 }
 
 #[test]
@@ -222,6 +254,10 @@ fn tasks_fetch_disjoint_parts() {
     let want: Vec<String> =
         good.keys().filter(|p| ["1_1", "1_3", "1_5"].iter().any(|i| p.contains(&i.replace("1_", "A1_")))).cloned().collect();
     assert_eq!(of_one, want, "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size");
+    let mut status = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"));
+    let out = status.args(["status", "--missing"]).args(place.sets.iter().flat_map(|s| ["--set", s])).output().unwrap();
+    ends(&out, 0, &[]);
+    assert!(out.stdout.starts_with(b"fetch_external 0\n"), "{}", String::from_utf8_lossy(&out.stdout));
     place.fetched(&["external", "--task", "0", "--tasks", "2"]);
     let of_zero = server.take_paths();
     assert!(of_zero.iter().all(|p| !of_one.contains(p)));
@@ -326,7 +362,7 @@ fn few_may_be_missing_many_are_bad_data() {
     ids.extend(["0b6eb490-bbaf-11e8-b2ba", "1_si12_C1_1", "../../evil_1_1_1", "1_1_A1"].map(String::from));
     place.table(&ids);
     let out = place.fetch(&["external"]);
-    ends(&out, 0, &["5 files are not to be had"]);
+    ends(&out, 0, &["1 files are not to be had"]);
     let failed = place.rows("failed-00000.csv");
     assert_eq!(failed.len(), 5, "one 404 and four ids: {failed:?}");
     assert!(failed.iter().any(|r| r[0] == "../../evil_1_1_1" && r[1].is_empty() && r[3] == "0"));
@@ -340,6 +376,10 @@ fn few_may_be_missing_many_are_bad_data() {
     assert!(place.data("images/1_1_A1_2_cr5afd_red.jpg").exists());
     assert!(server.take_paths().contains(&path("1_1_A1_2_red.jpg")));
     assert!(place.rows("failed-00000.csv").is_empty());
+    // Ids of the competition are none of the Atlas; where no other is there, the list is the wrong one.
+    fs::write(place.data("list.txt"), "Id\n0b6eb490-bbaf-11e8-b2ba\n").unwrap();
+    let out = place.fetch(&["external", "--list", place.data("list.txt").to_str().unwrap()]);
+    ends(&out, 65, &["list.txt", "none of the 1 ids is an image of the Atlas"]);
     ends(&place.fetch(&["external", "--list", "/nowhere.csv"]), 2, &["--list /nowhere.csv", "no such file"]);
     ends(&place.fetch(&["external", "--set", "data.external="]), 2, &["data.external is not set"]);
 }
@@ -358,6 +398,34 @@ fn a_host_that_is_down_or_wants_peace_is_left_alone() {
     assert!(server.requests() <= 3, "{} requests", server.requests());
     let place = place.set("fetch.images_url=http://127.0.0.1:9").set("fetch.connections=1");
     ends(&place.fetch(&["external"]), 1, &["in a row failed", "http://127.0.0.1:9/"]);
+}
+
+#[test]
+fn refused_files_do_not_keep_others_from_coming() {
+    let (ids, good) = samples(10);
+    let (served, down) = (good.clone(), Arc::new(AtomicBool::new(true)));
+    let is_down = down.clone();
+    // Six samples are refused for ever; what is behind them fails once.
+    let server = Server::start(move |r| match r.path.as_bytes()[b"/1/1_A1_".len()] {
+        b'0'..=b'5' => Answer::status(403),
+        _ if is_down.load(Relaxed) => Answer::status(500),
+        _ => Answer::file(r, JPEG, "e", &served[&r.path]),
+    });
+    let place = Place::new(&server.url).set("fetch.attempts=1").set("fetch.connections=1");
+    place.table(&ids);
+    ends(&place.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    assert_eq!(place.rows("failed-00000.csv").len(), 20);
+    down.store(false, Relaxed);
+    ends(&place.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    // The first 20 came last; those not reached again stay on the list.
+    ends(&place.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    assert_eq!(place.images().len(), 16, "all that the server gives");
+    assert_eq!(place.rows("failed-00000.csv").len(), 24);
+    // A page for whatever is asked for.
+    let server = Server::start(|r| Answer::file(r, "text/html", "e", b"<html>Maintenance"));
+    fs::remove_dir_all(place.data("images")).unwrap();
+    let place = place.set(&format!("fetch.images_url={}", server.url));
+    ends(&place.fetch(&["external"]), 1, &["20 files in a row failed", "text/html"]);
 }
 
 const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -529,6 +597,13 @@ fn kaggle_files_come_whole_and_unpacked() {
     assert_eq!(run("0", &[])["unpacked"], 1);
     assert!(place.list("train") == pictures("train", 6));
     assert_eq!(fs::metadata(place.data("train/train2_red.png")).unwrap().modified().unwrap(), old);
+    // A byte of a picture changes: --verify brings it back.
+    let mut bytes = made::png(4);
+    bytes[40] ^= 1;
+    fs::write(place.data("train/train4_red.png"), bytes).unwrap();
+    assert_eq!(run("0", &[])["unpacked"], 0);
+    assert_eq!(run("0", &["--verify"])["unpacked"], 1);
+    assert!(place.list("train") == pictures("train", 6));
 }
 
 impl Place {
@@ -602,7 +677,7 @@ fn unpacked(zip: &[u8]) -> (Place, atlas::Result<usize>) {
     let path = place.data("train.zip");
     fs::write(&path, zip).unwrap();
     let ledger = Ledger::open(&place.data(""), 0).unwrap();
-    let result = unpack(&ledger, &path, Target::Folder("train"), "url", &Stop::new());
+    let result = unpack(&ledger, &path, Target::Folder("train"), "url", false, &Stop::new());
     (place, result)
 }
 
@@ -651,6 +726,6 @@ fn evil_zips_write_nothing() {
     let kaggle = kaggle("Bearer t", storage.url.clone());
     let place = Place::new(&kaggle.url);
     let out = place.command(&["kaggle", "--task", "0", "--tasks", "4"]).env("KAGGLE_API_TOKEN", "t").output().unwrap();
-    ends(&out, 65, &["a_red.png", "remove the zip"]);
-    assert!(place.list("train").is_empty());
+    ends(&out, 65, &["a_red.png", "it was removed, run again"]);
+    assert!(place.list("train").is_empty() && !place.data("train.zip").exists());
 }

@@ -15,7 +15,7 @@ impl Default for Fetch {
             kaggle_url: "https://www.kaggle.com/api/v1".into(),
             images_url: "https://images.proteinatlas.org".into(),
             xml_url: "https://v18.proteinatlas.org/download/proteinatlas.xml.gz".into(),
-            connections: 8,
+            connections: 4,
             requests_per_second: 5.0,
             connect_timeout_seconds: 10.0,
             read_timeout_seconds: 60.0,

@@ -67,6 +67,15 @@ pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
     }
 }
 
+/// Whether the last line of a table has fewer columns than its first and no end.
+pub(super) fn is_cut(path: &Path) -> Result<bool> {
+    let text = std::fs::read(path).map_err(Error::io("read", path))?;
+    let columns = |line: Option<&[u8]>| line.map_or(0, |l| l.iter().filter(|&&b| b == b',').count());
+    let mut lines = text.split(|&b| b == b'\n');
+    let first = columns(lines.next());
+    Ok(!text.starts_with(b"PK") && !text.ends_with(b"\n") && columns(lines.next_back()) < first)
+}
+
 fn decodes(path: &Path, max_side: u32) -> Result<()> {
     Encoded::read(path, max_side)?.channel(0).map(|_| ())
 }

@@ -177,7 +177,9 @@ fn origin(url: &str) -> &str {
 pub(super) fn is_open(url: &str) -> bool {
     let host = origin(url).strip_prefix("http://");
     host.is_some_and(|h| {
-        !["localhost", "127.0.0.1", "[::1]"].iter().any(|l| h.strip_prefix(l).is_some_and(|p| p.is_empty() || p.starts_with(':')))
+        // `localhost:x@host` is a user at another host.
+        h.contains('@')
+            || !["localhost", "127.0.0.1", "[::1]"].iter().any(|l| h.strip_prefix(l).is_some_and(|p| p.is_empty() || p.starts_with(':')))
     })
 }
 
@@ -195,6 +197,9 @@ fn redirect(url: &str, location: &str) -> Result<String, Failure> {
     };
     if !to.starts_with("http://") && !to.starts_with("https://") {
         return Err(Failure::Refused("a redirect to something else than http".into()));
+    }
+    if self::origin(&to).contains('@') {
+        return Err(Failure::Refused("a redirect to an address with a user's name".into()));
     }
     if url.starts_with("https://") && is_open(&to) {
         return Err(Failure::Refused(format!("a redirect from https to http ({})", self::origin(&to))));
@@ -238,6 +243,7 @@ mod tests {
         assert_eq!(to("https://a/x", "http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080/");
         assert!(to("https://a/x", "http://b/").unwrap_err().contains("from https to http"));
         assert!(to("https://a/x", "//b/z").is_ok() && to("https://a/x", "ftp://b/").is_err());
+        assert!(to("https://a/x", "https://u@b/").is_err() && is_open("http://localhost:x@evil.org/"));
         assert!(is_open("http://localhost.evil.org/") && !is_open("http://localhost:1/"));
     }
 }

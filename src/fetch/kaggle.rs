@@ -37,7 +37,7 @@ pub fn credentials(config: &Fetch) -> Result<Credentials> {
         return Err(Error::usage(format!("fetch.kaggle_url = {}: credentials go over https only", config.kaggle_url)));
     }
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".kaggle"));
-    let folder = env::var_os("KAGGLE_CONFIG_DIR").map(PathBuf::from).or_else(home);
+    let folder = env::var_os("KAGGLE_CONFIG_DIR").filter(|v| !v.is_empty()).map(PathBuf::from).or_else(home);
     let (header, source) = header(folder.as_deref())?.ok_or_else(|| {
         Error::usage(
             "no Kaggle credentials: make a token at https://www.kaggle.com/settings and set KAGGLE_API_TOKEN or write it to \

@@ -59,10 +59,13 @@ impl Ledger {
             (&file).write_all(b"file,bytes,sha256,url,validator\n").map_err(Error::io("write", &path))?;
         }
         let mut rows = HashMap::new();
-        for path in tables(folder, "fetched-")? {
+        let mut tables = tables(folder, "fetched-")?;
+        // This task's own rows last: they count where several tasks have fetched a file.
+        tables.sort_by_key(|p| *p == path);
+        for path in tables {
             let mut reader = csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
-            // The last line of another task may be half written at this moment.
-            rows.extend(reader.deserialize().map_while(|row: csv::Result<Row>| row.ok()).map(|row| (row.file.clone(), row)));
+            // The last line of another task may be half written at this moment; what stood in a damaged one is fetched again.
+            rows.extend(reader.deserialize().filter_map(|row: csv::Result<Row>| row.ok()).map(|row| (row.file.clone(), row)));
         }
         Ok(Self { folder: folder.into(), path, file: Mutex::new(file), rows: Mutex::new(rows) })
     }
@@ -92,7 +95,7 @@ impl Ledger {
         self.rows.lock().unwrap_or_else(|e| e.into_inner()).keys().filter(|f| f.starts_with(prefix)).cloned().collect()
     }
 
-    /// Adds a row, on disk before it counts.
+    /// Adds a row. Its file is on disk by then; should a crash of the machine lose the row, the file is looked at and taken in.
     pub fn add(&self, row: Row) -> Result<()> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         writer.serialize(&row).map_err(Error::failed)?;

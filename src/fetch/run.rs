@@ -1,8 +1,9 @@
 //! Many files over a few connections.
 
 use std::{
+    collections::HashSet,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -46,6 +47,10 @@ pub struct Fetched {
     pub bytes: u64,
     /// In order of the file.
     pub failed: Vec<Failed>,
+    /// Ids that are no image of the Atlas; not asked for.
+    pub foreign: Vec<Failed>,
+    /// The files that were reached, whatever became of them.
+    pub reached: HashSet<String>,
 }
 
 impl Fetched {
@@ -67,6 +72,11 @@ pub fn fetch(
     verify: bool,
     progress: &Progress,
 ) -> (Fetched, Option<Error>) {
+    // What failed the last time comes last, so that it does not keep the rest from coming.
+    let listed: HashSet<String> =
+        tables(ledger.folder(), "failed-").iter().flatten().flat_map(|path| read_failed(path)).map(|row| row.0).collect();
+    let mut items: Vec<&Item> = items.iter().collect();
+    items.sort_by_key(|item| listed.contains(&item.file));
     let transfer = Transfer { client, config, max_side, progress };
     let (next, in_a_row) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (done, ended) = (Mutex::new(Fetched::default()), OnceLock::new());
@@ -77,6 +87,9 @@ pub fn fetch(
             _ => Err((Failure::Again(String::new()), 0)),
         };
         let mut done = done.lock().unwrap_or_else(|e| e.into_inner());
+        if !matches!(outcome, Err((Failure::End(_), _))) {
+            done.reached.insert(item.file.clone());
+        }
         let (failure, attempts) = match (found, outcome) {
             (Found::Listed, _) => {
                 done.present += 1;
@@ -98,7 +111,8 @@ pub fn fetch(
         let reason = failure.to_string();
         log::debug!("{}: {reason}", item.url);
         done.failed.push(Failed { file: item.file.clone(), url: item.url.clone(), reason: reason.clone(), attempts, missing });
-        if missing {
+        // A page with status 200 for whatever is asked for is a host that is down, too.
+        if matches!(failure, Failure::Missing(_)) {
             in_a_row.store(0, Relaxed);
         } else if in_a_row.fetch_add(1, Relaxed) + 1 == IN_A_ROW {
             return Err(Error::failed(format!("{IN_A_ROW} files in a row failed, the last one {}: {reason}; run again later", item.url)));
@@ -160,17 +174,31 @@ fn present(ledger: &Ledger, item: &Item, max_side: u32, verify: bool) -> Result<
     }
 }
 
-/// Writes `failed-NNNNN.csv` (`file,url,reason,attempts`) of this task, also when there is nothing to list. The only task
-/// of all removes the lists of others, which it has done the work of.
-pub fn write_failed(ledger: &Ledger, failed: &[Failed], (task, tasks): (usize, usize)) -> Result<PathBuf> {
+/// A row of `failed-NNNNN.csv`: file, url, reason, attempts.
+type FailedRow = (String, String, String, String);
+
+fn read_failed(path: &Path) -> Vec<FailedRow> {
+    csv::Reader::from_path(path).map_or(vec![], |mut reader| reader.deserialize().filter_map(|row: csv::Result<_>| row.ok()).collect())
+}
+
+/// Writes `failed-NNNNN.csv` (`file,url,reason,attempts`) of this task, also when there is nothing to list. What stood there
+/// of files that were not reached before the work `ended` stays. The only task of all removes the lists of others, which it
+/// has done the work of.
+pub fn write_failed(ledger: &Ledger, done: &Fetched, ended: bool, (task, tasks): (usize, usize)) -> Result<PathBuf> {
     let path = ledger.folder().join(format!("failed-{task:05}.csv"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["file", "url", "reason", "attempts"]).map_err(Error::failed)?;
-    for f in failed {
-        writer.write_record([&f.file, &f.url, &f.reason, &f.attempts.to_string()]).map_err(Error::failed)?;
+    let new = |f: &Failed| (f.file.clone(), f.url.clone(), f.reason.clone(), f.attempts.to_string());
+    let mut rows: Vec<FailedRow> = done.failed.iter().chain(&done.foreign).map(new).collect();
+    if ended {
+        let listed: HashSet<String> = rows.iter().map(|r| r.0.clone()).collect();
+        rows.extend(read_failed(&path).into_iter().filter(|r| !done.reached.contains(&r.0) && !listed.contains(&r.0)));
+    }
+    for row in rows {
+        writer.serialize(row).map_err(Error::failed)?;
     }
     artefact::write(&path, writer.into_inner().map_err(Error::failed)?)?;
-    if tasks == 1 {
+    if tasks == 1 && !ended {
         for other in tables(ledger.folder(), "failed-")?.into_iter().filter(|p| *p != path) {
             let _ = fs::remove_file(other);
         }

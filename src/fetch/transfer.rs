@@ -3,15 +3,19 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{Read, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Client, Failure, Item, Row, beside, check};
+use super::{Client, Failure, Item, Kind, Row, beside, check};
 use crate::{artefact, config::Fetch, error::Error, progress::Progress};
 
-/// Bytes that an attempt must bring for the count of attempts to begin anew.
+/// Bytes by which a part must grow for the count of attempts to begin anew.
 const HEADWAY: u64 = 8 << 20;
+
+/// A connection that brings fewer bytes in two read timeouts counts as stalled.
+const SLOWEST: u64 = 64 << 10;
 
 /// Longest wait before another attempt, in seconds.
 const LONGEST_WAIT: f64 = 60.0;
@@ -26,50 +30,48 @@ pub(super) struct Transfer<'a> {
 impl Transfer<'_> {
     /// Fetches `item` into `folder`. The error says how often it was tried.
     pub fn fetch(&self, folder: &Path, item: &Item) -> Result<Row, (Failure, u32)> {
-        let path = folder.join(&item.file);
-        let result = self.attempts(&path, item);
-        let part = beside(&path, ".part");
-        match &result {
-            Err((Failure::Missing(_), _)) => forget(&path),
-            Err(_) if fs::metadata(&part).is_ok_and(|m| m.len() == 0) => forget(&path),
-            _ => {}
-        }
-        result
-    }
-
-    fn attempts(&self, path: &Path, item: &Item) -> Result<Row, (Failure, u32)> {
+        let path = &folder.join(&item.file);
+        let length = || fs::metadata(beside(path, ".part")).map_or(0, |m| m.len());
+        // The part's length when the count began.
+        let mut longest = length();
         let (mut tries, mut in_vain) = (0, 0);
         loop {
             tries += 1;
             in_vain += 1;
-            let mut got = 0;
-            let failure = match self.attempt(path, item, &mut got) {
+            let failure = match self.attempt(path, item) {
                 Ok(row) => return Ok(row),
                 Err(failure @ (Failure::Again(_) | Failure::Bad(_))) => failure,
                 Err(failure) => return Err((failure, tries)),
             };
-            if got >= HEADWAY {
-                in_vain = 0;
+            // Bytes of a file that is begun anew or fails its check are no headway: it might go on for ever.
+            if matches!(failure, Failure::Again(_)) && length() >= longest + HEADWAY {
+                (in_vain, longest) = (0, length());
             }
             if in_vain >= self.config.attempts {
                 return Err((failure, tries));
             }
             log::debug!("{}: {failure}; attempt {tries}", item.url);
             // Doubled each time, and between half of it and all of it, so that the connections do not come back together.
-            let wait = (self.config.backoff_seconds * 2f64.powi(in_vain.min(16) as i32 - 1)).min(LONGEST_WAIT);
+            let wait = (self.config.backoff_seconds * 2f64.powi(in_vain.clamp(1, 16) as i32 - 1)).min(LONGEST_WAIT);
             let wait = Duration::from_secs_f64(wait * (0.5 + 0.5 * rand::random::<f64>()));
             self.client.pause(wait).map_err(|stopped| (stopped, tries))?;
         }
     }
 
-    /// One request. `got`: bytes that it brought.
-    fn attempt(&self, path: &Path, item: &Item, got: &mut u64) -> Result<Row, Failure> {
-        let (part, mark) = (beside(path, ".part"), beside(path, ".part.mark"));
-        let mut file = File::options().create(true).append(true).open(&part).map_err(Error::io("open", &part))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(Failure::Refused("another process is fetching it".into())),
-            Ok(()) | Err(TryLockError::Error(_)) => {}
+    /// One request. Leaves no part that is empty or of no use.
+    fn attempt(&self, path: &Path, item: &Item) -> Result<Row, Failure> {
+        let mut file = open(&beside(path, ".part"))?;
+        let result = self.request(path, item, &mut file);
+        let useless = matches!(result, Err(Failure::Missing(_))) || file.metadata().is_ok_and(|m| m.len() == 0);
+        if result.is_err() && useless {
+            forget(path);
         }
+        result
+    }
+
+    /// `file` is the part, and locked.
+    fn request(&self, path: &Path, item: &Item, file: &mut File) -> Result<Row, Failure> {
+        let (part, mark) = (beside(path, ".part"), beside(path, ".part.mark"));
         let mut have = file.metadata().map_err(Error::io("look at", &part))?.len();
         let mut known = Mark::read(&mark).filter(|m| have > 0 && m.url == item.url && m.total.is_none_or(|t| have <= t));
         if known.as_ref().is_none_or(|m| m.total != Some(have)) {
@@ -110,18 +112,29 @@ impl Transfer<'_> {
                     false => now.write(&mark)?,
                 }
                 known = Some(now);
+            } else if let Some(m) = &mut known {
+                // Without a length before, the rest may tell it.
+                m.total = m.total.or_else(|| header("content-range").rsplit_once('/')?.1.trim().parse().ok());
             }
             let total = known.as_ref().and_then(|m| m.total);
             let mut body = answer.into_body().into_reader();
             let mut buffer = vec![0; 1 << 16];
+            let patience = Duration::from_secs_f64(2.0 * self.config.read_timeout_seconds);
+            let (mut since, mut brought) = (Instant::now(), 0);
             let end = loop {
                 self.client.go_on()?;
+                if since.elapsed() > patience {
+                    if brought < SLOWEST {
+                        break Some(Failure::Again(format!("only {brought} bytes came in {} seconds", patience.as_secs_f64())));
+                    }
+                    (since, brought) = (Instant::now(), 0);
+                }
                 match body.read(&mut buffer) {
                     Ok(0) => break None,
                     Ok(n) => {
                         file.write_all(&buffer[..n]).map_err(Error::io("write", &part))?;
                         have += n as u64;
-                        *got += n as u64;
+                        brought += n as u64;
                         self.progress.add_bytes(n as u64);
                     }
                     Err(e) => break Some(self.client.failure(&e)),
@@ -133,6 +146,10 @@ impl Transfer<'_> {
                 (None, None) => {}
                 (Some(total), Some(Failure::Again(what))) => return Err(Failure::Again(format!("{what} after {have} of {total} bytes"))),
                 (_, Some(failure)) => return Err(failure),
+            }
+            if total.is_none() && item.kind == Kind::Table && check::is_cut(&part)? {
+                forget(path);
+                return Err(Failure::Again("the table's last line is cut short".into()));
             }
         }
         if let Err(e) = check::content(item.kind, &part, self.max_side) {
@@ -151,7 +168,23 @@ impl Transfer<'_> {
     }
 }
 
-/// Removes what is left of an attempt.
+/// Opens a part and locks it.
+fn open(part: &Path) -> Result<File, Failure> {
+    loop {
+        let file = File::options().create(true).append(true).open(part).map_err(Error::io("open", part))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(Failure::Refused("another process is fetching it".into())),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // Who held the lock until now may have renamed or removed the file.
+        let ours = file.metadata().map_err(Error::io("look at", part))?;
+        if fs::metadata(part).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes what is left of an attempt; only while the part is locked.
 fn forget(path: &Path) {
     for suffix in [".part", ".part.mark"] {
         let _ = fs::remove_file(beside(path, suffix));
@@ -167,7 +200,7 @@ struct Mark {
 }
 
 impl Mark {
-    /// From an answer's headers; the length of the whole file also where only its rest comes.
+    /// From an answer's headers. Where only the rest of a file comes, `total` is the length of that.
     fn of(url: &str, headers: &ureq::http::HeaderMap) -> Self {
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let etag = header("etag").filter(|e| !e.starts_with("W/"));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use zip::{ZipArchive, read::ZipFile};
+use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
 use super::{Ledger, Row, beside, check::hex};
 use crate::{
@@ -33,12 +33,19 @@ pub enum Target<'a> {
 }
 
 /// Unpacks `zip`, which came from `url`: what is not yet there as the ledger says, each file under a temporary name, its
-/// CRC verified, then renamed and added to the ledger. Returns the number of files unpacked now.
+/// CRC verified, then renamed and added to the ledger. With `verify`, files that are there are hashed again. Returns the
+/// number of files unpacked now.
 ///
 /// # Errors
 /// Data, where the zip is broken or holds anything but plain files; then nothing of it is unpacked.
-pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, stop: &Stop) -> Result<usize> {
-    let broken = |e: zip::result::ZipError| Error::data(zip, format!("a broken zip: {e}; remove it and run again"));
+pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, verify: bool, stop: &Stop) -> Result<usize> {
+    let broken = |e: ZipError| match e {
+        // The zip may be well.
+        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
+            Error::failed(format!("{}: {e}; unpack it by another program", zip.display()))
+        }
+        e => Error::data(zip, format!("a broken zip: {e}")),
+    };
     let file = File::open(zip).map_err(Error::io("open", zip))?;
     let packed = file.metadata().map_err(Error::io("look at", zip))?.len();
     let mut archive = ZipArchive::new(file).map_err(broken)?;
@@ -68,7 +75,7 @@ pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, stop: &Sto
             return Err(Error::Stopped(format!("stopped while unpacking {}; run it again to go on", zip.display())));
         }
         let file = format!("{prefix}{name}");
-        if !ledger.holds(&file, false)? {
+        if !ledger.holds(&file, verify)? {
             let mut entry = archive.by_index(i).map_err(broken)?;
             let (bytes, sha256) = extract(&mut entry, &folder.join(&name), zip)?;
             ledger.add(Row { file, bytes, sha256, url: url.into(), validator: String::new() })?;
@@ -105,7 +112,7 @@ fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, 
     if name.is_empty() && entry.is_dir() {
         return Ok(None);
     }
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) || name.contains(char::is_control) {
         return refused("is no plain file name");
     }
     if entry.size() > LARGEST_ENTRY {
@@ -116,12 +123,12 @@ fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, 
 
 /// Size and SHA-256 of what was written to `path`.
 fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(u64, String)> {
-    let wrong = |what: String| {
-        Error::data(zip, format!("the entry {}: {what}; remove the zip and run again", path.file_name().unwrap_or_default().display()))
-    };
+    let wrong = |what: String| Error::data(zip, format!("the entry {}: {what}", path.file_name().unwrap_or_default().display()));
     let part = beside(path, ".part");
     let result = (|| {
-        let mut file = File::create(&part).map_err(Error::io("create", &part))?;
+        // Never through a link of that name.
+        let _ = fs::remove_file(&part);
+        let mut file = File::create_new(&part).map_err(Error::io("create", &part))?;
         let (mut hash, mut bytes, declared) = (Sha256::new(), 0, entry.size());
         let mut buffer = vec![0; 1 << 16];
         loop {

@@ -70,6 +70,7 @@ impl Place {
         let sets = [
             format!("data.external={}", data.display()),
             format!("data.kaggle={}", data.display()),
+            format!("paths.work={}", folder.path().join("work").display()),
             format!("fetch.images_url={url}"),
             format!("fetch.kaggle_url={url}/api/v1"),
         ];
