@@ -46,7 +46,7 @@ enum Source {
     /// Writes images/<id>_<channel>.jpg to data.external. Where the server lacks more than fetch.max_missing_fraction of a task's
     /// files (or has them broken at each attempt), the job fails with exit code 65.
     ///
-    /// With --xml it makes the table instead: it reads the Atlas's XML and writes labels.csv (Id,Target) to data.external.
+    /// With --xml it makes the table instead: it reads the Atlas's XML and writes proteinatlas.csv (Id,Target) to data.external.
     #[command(
         after_help = "Example: atlas fetch external --xml --set data.external=/data/hpa && atlas fetch external --set data.external=/data/hpa"
     )]
@@ -87,6 +87,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let Some(share) = share(&options, &config)? else { return Ok(()) };
             recorded(&log(&config, "fetch_kaggle", share.0)?, || competition(&options, &config, share))
         }
+        // In an array one task makes the table.
+        Source::External(External { xml: Some(_), .. }) if std::env::var("SLURM_ARRAY_TASK_ID").is_ok_and(|id| id != "0") => Ok(()),
         Source::External(External { options, xml: Some(xml), .. }) => table(&options, &xml),
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
@@ -305,7 +307,7 @@ fn table(options: &Options, xml: &str) -> anyhow::Result<()> {
     let folder = folder("data.external", config.data.external.as_ref())?;
     let stop = stop_on_signals()?;
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-    let path = folder.join("labels.csv");
+    let path = folder.join("proteinatlas.csv");
     // `plan` wants one table, and whose it is should not be a matter of luck.
     if let Ok(other) = external_table(folder)
         && other != path
@@ -326,6 +328,7 @@ fn table(options: &Options, xml: &str) -> anyhow::Result<()> {
         log::warn!("`{location}` is none of the 28 classes; {images} images name it");
     }
     write_table(&path, &atlas.rows)?;
+    external_table(folder)?; // there were several already
     let text = format!(
         "{} images with a location of the 28 classes\n\
          {} images without one, left out; {} addresses that are no image of the Atlas\n\

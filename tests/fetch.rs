@@ -254,10 +254,14 @@ fn tasks_fetch_disjoint_parts() {
     let want: Vec<String> =
         good.keys().filter(|p| ["1_1", "1_3", "1_5"].iter().any(|i| p.contains(&i.replace("1_", "A1_")))).cloned().collect();
     assert_eq!(of_one, want, "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size");
+    // Of a pipeline that began with the download, `status` knows that one of its tasks is done.
+    let work = place.sets.iter().find_map(|s| s.strip_prefix("paths.work=")).unwrap();
+    fs::create_dir_all(format!("{work}/pipeline/one")).unwrap();
+    fs::write(format!("{work}/pipeline/one/fetch"), "").unwrap();
     let mut status = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"));
-    let out = status.args(["status", "--missing"]).args(place.sets.iter().flat_map(|s| ["--set", s])).output().unwrap();
+    let out = status.args(["status", "--missing", "--run", "one"]).args(place.sets.iter().flat_map(|s| ["--set", s])).output().unwrap();
     ends(&out, 0, &[]);
-    assert!(out.stdout.starts_with(b"fetch_external 0\n"), "{}", String::from_utf8_lossy(&out.stdout));
+    assert!(out.stdout.starts_with(b"fetch_kaggle 0-1\nfetch_external 0\n"), "{}", String::from_utf8_lossy(&out.stdout));
     place.fetched(&["external", "--task", "0", "--tasks", "2"]);
     let of_zero = server.take_paths();
     assert!(of_zero.iter().all(|p| !of_one.contains(p)));
@@ -485,7 +489,7 @@ fn the_table_comes_from_the_atlas_xml() {
     let server = Server::start(|r| Answer::file(r, "application/x-gzip", "e", &gz(XML.as_bytes())));
     let place = Place::new(&server.url).set(&format!("fetch.xml_url={}/download/proteinatlas.xml.gz", server.url));
     let want = "Id,Target\n10580_1610_C1_1,0 27\n10580_1610_C1_2,0 7 27\n";
-    let table = || fs::read_to_string(place.data("labels.csv")).unwrap();
+    let table = || fs::read_to_string(place.data("proteinatlas.csv")).unwrap();
     let xml = place.data("atlas.xml");
     fs::write(&xml, XML).unwrap();
     let out = place.fetch(&["external", "--xml", xml.to_str().unwrap(), "--json"]);
@@ -495,7 +499,7 @@ fn the_table_comes_from_the_atlas_xml() {
     assert_eq!(table(), want);
 
     // From the server, where it is kept.
-    fs::remove_file(place.data("labels.csv")).unwrap();
+    fs::remove_file(place.data("proteinatlas.csv")).unwrap();
     place.fetched(&["external", "--xml"]);
     place.fetched(&["external", "--xml"]);
     assert_eq!(server.take_paths(), ["/download/proteinatlas.xml.gz"], "once");
@@ -522,7 +526,7 @@ fn the_table_comes_from_the_atlas_xml() {
     }
     ends(&place.fetch(&["external", "--xml", xml.to_str().unwrap()]), 65, &["atlas.xml"]);
     assert_eq!(table(), want, "the old table stays");
-    fs::rename(place.data("labels.csv"), place.data("mine.csv")).unwrap();
+    fs::rename(place.data("proteinatlas.csv"), place.data("mine.csv")).unwrap();
     ends(&place.fetch(&["external", "--xml"]), 2, &["mine.csv is there already"]);
 }
 

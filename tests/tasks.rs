@@ -91,7 +91,7 @@ fn the_tasks_of_an_array_train_into_one_run_also_when_they_are_submitted_again()
     for fold in ["0", "1"] {
         succeeds(&train("13", fold).wait_with_output().unwrap());
     }
-    assert_eq!(runs(), [run.clone()]);
+    assert_eq!(runs(), std::slice::from_ref(&run));
     assert!(small.result(&run, "fold_1/validation.h5").exists());
     // All is done: the next array begins a run of its own.
     succeeds(&train("14", "0").wait_with_output().unwrap());
