@@ -114,6 +114,11 @@ trains() {
 }
 trains inside apptainer --quiet exec "$image" mpirun -n 2 --oversubscribe --bind-to none atlas
 
+# Each rank in a user namespace of its own, started by the host's MPI.
+if mpirun --version 2>/dev/null | grep -q '(Open MPI) 4'; then
+    say "a container per rank, from the host's mpirun"
+    trains outside mpirun -n 2 --oversubscribe --bind-to none "${atlas[@]}"
+fi
 if [ -n "${SLURM_CONF:-}" ] && command -v srun >/dev/null; then
     say "a container per rank, on two nodes and on one"
     trains apart srun --mpi=pmix --kill-on-bad-exit=1 -N2 -n2 "${atlas[@]}"
