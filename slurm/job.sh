@@ -2,6 +2,7 @@
 # What the job scripts beside this file share. Sourced by them, with `root` the project's folder if Slurm knows it.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
 say() { printf '%s\n' "${SLURM_JOB_NAME:-atlas}: $*" >&2; }
 
 refuse() {
