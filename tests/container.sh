@@ -124,8 +124,8 @@ if [ -n "${SLURM_CONF:-}" ] && command -v srun >/dev/null; then
     trains apart srun --mpi=pmix --kill-on-bad-exit=1 -N2 -n2 "${atlas[@]}"
     trains together srun --mpi=pmix --kill-on-bad-exit=1 -N1 -n2 "${atlas[@]}"
     say "the job scripts and the whole pipeline in it"
-    chmod 755 "$area/work" && ATLAS_IMAGE=$image cargo test --release --locked --manifest-path "$root/Cargo.toml" --test slurm -- --include-ignored \
-        --nocapture --test-threads=1 scripts_run_from a_pipeline_over
+    cd "$root" # whose settings cargo takes
+    ATLAS_IMAGE=$image cargo test --release --locked --test slurm -- --include-ignored --nocapture --test-threads=1 scripts_run_from a_pipeline_over
 else
     say "no Slurm (SLURM_CONF): srun is not tested"
 fi
