@@ -39,9 +39,9 @@ link "$sysroot/bin" "$sysroot/lib" "$area/rust/"
 link "$(realpath -- "$root/.deps")" "$area/deps"
 git clone --quiet "$root" "$area/clone"
 ln -s ../deps "$area/clone/.deps"
-mkdir "$area/work"
-[ "$(id -u)" != 0 ] || chown -R builder: "$area/clone" "$area/work" "$tmp"
-cd "$area/work"
+mkdir "$area/home"
+[ "$(id -u)" != 0 ] || chown -R builder: "$area/clone" "$area/home" "$tmp"
+cd "$area/home"
 build() { user env APPTAINER_TMPDIR="$tmp" "$area/clone/containers/build.sh" --offline --rust "$area/rust" "$@"; }
 
 # refuses EXIT_CODE WORDS COMMAND...: fails with that code and one line that has the words
@@ -56,9 +56,9 @@ refuses() {
 say "errors say in one line what to do"
 refuses 2 "unknown option" build --nonsense
 refuses 2 "lacks its value" build --base
-refuses 1 "with blanks" user env APPTAINER_TMPDIR="$area/work" "$area/clone/containers/build.sh" --offline --rust "$area/rust"
+refuses 1 "with blanks" user env APPTAINER_TMPDIR="$area/home" "$area/clone/containers/build.sh" --offline --rust "$area/rust"
 refuses 1 "apptainer is missing" user env PATH=/usr/bin:/bin "$area/clone/containers/build.sh"
-refuses 1 "no toolchain" build --rust "$area/work"
+refuses 1 "no toolchain" build --rust "$area/home"
 refuses 1 "setup.sh --cuda" build --cuda
 user rm "$area/clone/README.md"
 refuses 1 "commit or stash" build
@@ -73,9 +73,9 @@ kill -TERM "$pid"
 code=0
 wait $! || code=$?
 [ "$code" = 143 ] || fail "exit code $code"
-[ -z "$(find "$tmp" "$area/work" -mindepth 1)" ] || fail "left: $(find "$tmp" "$area/work" -mindepth 1 -maxdepth 2)"
+[ -z "$(find "$tmp" "$area/home" -mindepth 1)" ] || fail "left: $(find "$tmp" "$area/home" -mindepth 1 -maxdepth 2)"
 
-image=${ATLAS_IMAGE:-$area/work/image.sif}
+image=${ATLAS_IMAGE:-$area/home/image.sif}
 if [ -z "${ATLAS_IMAGE:-}" ]; then
     say "building; its %test makes a data set and runs the pipeline"
     build image.sif
@@ -95,11 +95,11 @@ user apptainer --quiet test "$image" >"$area/log" 2>&1 || fail "%test: $(cat "$a
 user apptainer --quiet run "$image" config >"$area/log" || fail "apptainer run"
 
 say "two ranks inside one container"
-sets=(--set "paths.work=$area/work/w" --set "paths.results=$area/work/r" --set "data.kaggle=$area/work/d" --set threads=1 --set preprocess.size=64
+sets=(--set "paths.work=$area/home/w" --set "paths.results=$area/home/r" --set "data.kaggle=$area/home/d" --set threads=1 --set preprocess.size=64
     --set preprocess.shard_samples=20 --set split.folds=2 --set model.arch=se_resnext_tiny --set augment.resize=64 --set augment.crop=48
     --set train.epochs=1 --set train.batch=8)
 export OMP_WAIT_POLICY=PASSIVE
-user "${atlas[@]}" synth --out "$area/work/d" --samples 60 --test 12 --size 64 2>/dev/null
+user "${atlas[@]}" synth --out "$area/home/d" --samples 60 --test 12 --size 64 2>/dev/null
 for job in plan preprocess dedup split; do
     user "${atlas[@]}" "$job" "${sets[@]}" >"$area/log" 2>&1 || fail "$job: $(cat "$area/log")"
 done
@@ -109,7 +109,7 @@ trains() {
     local run=$1
     shift
     user "$@" train --fold 0 --run "$run" "${sets[@]}" >"$area/log" 2>&1 || fail "$*: $(cat "$area/log")"
-    grep -q '"ranks":2' "$area/work/r/$run/fold_0/metrics.jsonl" || fail "$* did not train as two ranks: $(cat "$area/log")"
+    grep -q '"ranks":2' "$area/home/r/$run/fold_0/metrics.jsonl" || fail "$* did not train as two ranks: $(cat "$area/log")"
     ! grep -iE 'pmix|mca|btl|ucx|WARNING' "$area/log" || fail "$* complains (see above)"
 }
 trains inside apptainer --quiet exec "$image" mpirun -n 2 --oversubscribe --bind-to none atlas

@@ -58,6 +58,7 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
         text += &format!("# {title}\n{}{}\n", fake.calls(), String::from_utf8_lossy(&out.stdout));
     }
     let folder = fake.site.small.path("");
+    let text = text.replace(&fake.site.small.path("work"), "WORK");
     golden("pipeline.txt", &text.replace(&folder, "FOLDER/").replace(&folder.replace(' ', "\\ "), "FOLDER/"));
 }
 
