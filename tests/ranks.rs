@@ -1,6 +1,7 @@
 //! Training as several ranks, started as a user starts them: stopped, killed, hung, resumed with other numbers of ranks.
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
@@ -171,14 +172,18 @@ fn sigusr2_stops_all_ranks_and_the_rest_equals_all_at_once() {
 
 #[test]
 fn sigterm_and_a_clock_stop_all_ranks_too() {
-    let small = prepared();
-    let child = started(ranks(&small, 2, "term"), || intervals(&small, "term") >= 8);
-    signal(process_of("term", 0), libc::SIGTERM);
+    let mut small = prepared();
+    small.set("train.epochs=200");
+    let mut child = started(ranks(&small, 2, "term"), || intervals(&small, "term") >= 8);
+    let (asked, other) = (process_of("term", 0), process_of("term", 1));
+    signal(other, libc::SIGSTOP); // ranks that agree at once are not told how long they have
+    signal(asked, libc::SIGTERM);
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains("the ranks have 10 s to agree")));
+    signal(other, libc::SIGCONT);
     let out = ended(child);
     assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
-    assert!(stderr(&out).contains("the ranks have 10 s to agree"), "{}", stderr(&out));
 
-    let mut small = small;
     small.set("train.max_minutes=0.00001");
     let out = ranks(&small, 2, "clock").output().unwrap();
     assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
