@@ -10,6 +10,7 @@ use std::{fs, io::Read, path::Path};
 
 use fast_image_resize as fir;
 use flate2::read::MultiGzDecoder;
+use multiversion::multiversion;
 
 use crate::error::{Error, Result};
 
@@ -83,13 +84,15 @@ impl<'a> Encoded<'a> {
 
     /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
     pub fn channel(self, channel: usize) -> Result<Plane> {
-        self.plane(|rgb| match channel {
-            3 => {
+        match channel {
+            0 => self.plane(|rgb| rgb[0]),
+            1 => self.plane(|rgb| rgb[1]),
+            2 => self.plane(|rgb| rgb[2]),
+            _ => self.plane(|rgb| {
                 let sum = u16::from(rgb[0]) + u16::from(rgb[1]);
                 (sum / 2 + ((sum & 1) & ((sum / 2) & 1))) as u8
-            }
-            c => rgb[c],
-        })
+            }),
+        }
     }
 
     /// Decodes to brightness as Pillow's `convert("L")` does: gray as it is, colours by [`luma`].
@@ -105,11 +108,18 @@ impl<'a> Encoded<'a> {
         }
         let pixels = match step {
             1 => pixels,
-            2 => pixels.chunks_exact(2).map(|p| p[0]).collect(), // gray and alpha
-            _ => pixels.chunks_exact(step).map(pick).collect(),
+            2 => pixels.as_chunks::<2>().0.iter().map(|p| p[0]).collect(), // gray and alpha
+            3 => picked(pixels.as_chunks::<3>().0, pick),
+            _ => picked(pixels.as_chunks::<4>().0, pick),
         };
         Ok(Plane { width, height, pixels })
     }
+}
+
+/// One value of each pixel.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn picked<const STEP: usize>(pixels: &[[u8; STEP]], pick: impl Fn(&[u8]) -> u8) -> Vec<u8> {
+    pixels.iter().map(|pixel| pick(pixel)).collect()
 }
 
 /// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the packed size: a bomb
@@ -132,12 +142,12 @@ pub fn luma(r: u8, g: u8, b: u8) -> u8 {
 /// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with its support widened
 /// along a side that shrinks). The aspect is not kept: the data is square, and a picture that is not must fill the same
 /// frame in all four channels.
-pub fn resize(plane: &Plane, side: usize) -> Plane {
+pub fn resize(plane: Plane, side: usize) -> Plane {
     if plane.width == side && plane.height == side {
-        return plane.clone();
+        return plane;
     }
     if plane.width >= side && plane.height >= side {
-        return Plane { width: side, height: side, pixels: average(plane, side) };
+        return Plane { width: side, height: side, pixels: average(&plane, side) };
     }
     let size = |n: usize| u32::try_from(n).expect("sides are checked when read");
     let from = fir::images::ImageRef::new(size(plane.width), size(plane.height), &plane.pixels, fir::PixelType::U8)
@@ -148,8 +158,21 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
     Plane { width: side, height: side, pixels: to.into_vec() }
 }
 
+/// New rows that are averaged at a time.
+const ROWS: usize = 8;
+/// Old columns that are summed at a time, in registers.
+const COLUMNS: usize = 64;
+
+#[inline(always)]
+fn add(sums: &mut [u32; COLUMNS], pixels: &[u8], weight: u32) {
+    for (sum, &p) in sums.iter_mut().zip(pixels) {
+        *sum += weight * u32::from(p);
+    }
+}
+
 /// The exact mean over the area of each new pixel, rounded once, halves to even. Rounding after each direction, as
 /// resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
 fn average(plane: &Plane, side: usize) -> Vec<u8> {
     let (width, height) = (plane.width, plane.height);
     // In units of 1 / side of an old pixel, new pixel i covers i * n .. (i + 1) * n and old pixel j j * side .. (j + 1) * side.
@@ -157,24 +180,41 @@ fn average(plane: &Plane, side: usize) -> Vec<u8> {
         let (from, to) = (i * n, (i + 1) * n);
         (from / side..to.div_ceil(side)).map(move |j| (j, to.min((j + 1) * side) - from.max(j * side)))
     };
-    let across: Vec<(usize, Vec<u32>)> =
-        (0..side).map(|x| (x * width / side, overlaps(x, width).map(|(_, weight)| weight as u32).collect())).collect();
-    let area = (width * height) as u64;
-    let mut out = Vec::with_capacity(side * side);
-    let mut sums = vec![0u64; side];
-    for y in 0..side {
-        sums.fill(0);
-        for (row, weight) in overlaps(y, height) {
-            let row = &plane.pixels[row * width..(row + 1) * width];
-            for (sum, (start, weights)) in sums.iter_mut().zip(&across) {
-                let line: u32 = weights.iter().zip(&row[*start..]).map(|(&w, &p)| w * u32::from(p)).sum();
-                *sum += u64::from(line) * weight as u64;
+    let across: Vec<(usize, Vec<f64>)> =
+        (0..side).map(|x| (x * width / side, overlaps(x, width).map(|(_, weight)| weight as f64).collect())).collect();
+    // All sums are whole numbers below 2^53, and a quotient is correctly rounded: no half is missed.
+    let area = (width * height) as f64;
+    let mut out = vec![0; side * side];
+    let mut columns = vec![[0.0f64; ROWS]; width.next_multiple_of(COLUMNS)];
+    for (block, out) in out.chunks_mut(ROWS * side).enumerate() {
+        for row in 0..out.len() / side {
+            let rows = || overlaps(block * ROWS + row, height);
+            for (from, columns) in columns.chunks_exact_mut(COLUMNS).enumerate() {
+                let mut sums = [0u32; COLUMNS];
+                for (y, weight) in rows() {
+                    let pixels = &plane.pixels[y * width..(y + 1) * width][from * COLUMNS..];
+                    match pixels.first_chunk::<COLUMNS>() {
+                        Some(pixels) => add(&mut sums, pixels, weight as u32),
+                        None => add(&mut sums, pixels, weight as u32),
+                    }
+                }
+                for (column, sum) in columns.iter_mut().zip(sums) {
+                    column[row] = f64::from(sum);
+                }
             }
         }
-        out.extend(sums.iter().map(|&sum| {
-            let (whole, rest) = (sum / area, sum % area * 2);
-            (whole + u64::from(rest > area || (rest == area && whole % 2 == 1))) as u8
-        }));
+        for (x, (start, weights)) in across.iter().enumerate() {
+            let mut totals = [0.0; ROWS];
+            for (weight, column) in weights.iter().zip(&columns[*start..]) {
+                for (total, sum) in totals.iter_mut().zip(column) {
+                    *total += weight * sum;
+                }
+            }
+            let means = totals.map(|total| (total / area).round_ties_even() as u8);
+            for (row, mean) in out.chunks_exact_mut(side).zip(means) {
+                row[x] = mean;
+            }
+        }
     }
     out
 }

@@ -3,24 +3,25 @@
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{Entry, Reader, Writer, path};
 use crate::{
     artefact,
     error::{Error, Result},
-    image::{self, Encoded, Plane},
+    image::{self, Encoded},
     manifest::{CHANNELS, Manifest, Sample, ShardPlan},
     phash::phash,
     progress::Progress,
     stop::Stop,
 };
-
-/// Images held at a time, in bytes; at least one per thread.
-const BATCH: usize = 32 << 20;
 
 /// How the pictures become images.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +95,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool, with the memory of
-    /// one batch of images whatever the shard's size. A shard that is there, belongs to this manifest and these settings
+    /// one image per thread whatever the shard's size. A shard that is there, belongs to this manifest and these settings
     /// and verifies is left alone, unless a sample that it lacks can be used now. A sample with a file that cannot be used is
     /// left out and listed in the quarantine.
     ///
@@ -110,37 +111,38 @@ impl<'a> Builder<'a> {
             self.refuse(unit, &bad, allowed)?;
             return Ok(Outcome { built: false, samples: samples.len() - count(&bad), bad });
         }
-        let mut writer = Writer::create(&path, plan.part, samples.len(), size)?;
-        let memory = self.memory();
-        let batch = (BATCH / (size * size * 4)).max(rayon::current_num_threads());
-        let (mut bad, mut good) = (Vec::new(), 0);
-        for batch in samples.chunks(batch) {
+        let writer = Writer::create(&path, plan.part, samples.len(), size)?;
+        let (memory, bad_samples) = (self.memory(), AtomicUsize::new(0));
+        // Who has decoded a sample also writes it, so that a thread holds one image whatever the size of the shard.
+        let one = |(slot, sample): (usize, &Sample)| -> Result<_> {
             if self.stop.asked() {
                 return Err(Error::Stopped("stopped; the finished shards stay, run it again to go on".into()));
             }
-            let load = |sample| {
-                let entry = load(sample, self.settings, &memory);
-                progress.add(1);
-                entry
-            };
-            let entries: Vec<_> = batch.par_iter().map(load).collect();
-            for entry in entries {
-                match entry {
-                    Ok(entry) => {
-                        writer.push(entry)?;
-                        good += 1;
-                    }
-                    Err(faults) => bad.extend(faults),
-                }
+            if bad_samples.load(Relaxed) > allowed {
+                return Ok(Err(Vec::new())); // a folder that is not mounted need not be tried to its end
             }
-            if count(&bad) > allowed {
-                break; // a folder that is not mounted need not be tried to its end
+            let row = match load(sample, self.settings, &memory) {
+                Ok(entry) => Ok(writer.place(slot, entry)?),
+                Err(faults) => {
+                    bad_samples.fetch_add(1, Relaxed);
+                    Err(faults)
+                }
+            };
+            progress.add(1);
+            Ok(row)
+        };
+        let rows: Vec<_> = samples.par_iter().enumerate().map(one).collect::<Result<_>>()?;
+        let (mut writer, mut bad) = (writer, Vec::new());
+        for (slot, row) in rows.into_iter().enumerate() {
+            match row {
+                Ok(row) => writer.list(slot, row),
+                Err(faults) => bad.extend(faults),
             }
         }
         write_quarantine(self.work, unit, &bad)?;
         self.refuse(unit, &bad, allowed)?;
         writer.finish(self.hash)?;
-        Ok(Outcome { built: true, samples: good, bad })
+        Ok(Outcome { built: true, samples: samples.len() - count(&bad), bad })
     }
 
     /// What all threads together may take for decoding.
@@ -197,10 +199,9 @@ impl<'a> Builder<'a> {
 
 /// Decodes, hashes and resizes a sample's four pictures.
 fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, Vec<Bad>> {
-    let mut image = vec![0; settings.size * settings.size * 4];
-    let (mut hashes, mut faults) = ([0; 4], Vec::new());
+    let (mut hashes, mut planes, mut faults) = ([0; 4], [const { Vec::new() }; 4], Vec::new());
     let mut first: Option<(usize, (u32, u32))> = None;
-    for (c, hash) in hashes.iter_mut().enumerate() {
+    for c in 0..4 {
         let file = sample.file(c);
         let mut fault = |reason: String| faults.push(Bad { id: sample.id.clone(), file: file.to_string_lossy().into(), reason });
         let encoded = match Encoded::read(&file, settings.max_side) {
@@ -219,13 +220,16 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
         let _taken = memory.take(encoded.memory());
         match encoded.channel(c) {
             Ok(plane) => {
-                *hash = phash(&plane);
-                interleave(&image::resize(&plane, settings.size), c, &mut image);
+                hashes[c] = phash(&plane);
+                planes[c] = image::resize(plane, settings.size).pixels;
             }
             Err(e) => fault(reason(&e)),
         }
     }
-    if faults.is_empty() { Ok(Entry::new(sample.id.clone(), sample.labels, hashes, image)) } else { Err(faults) }
+    match faults.is_empty() {
+        true => Ok(Entry::new(sample.id.clone(), sample.labels, hashes, interleaved(&planes))),
+        false => Err(faults),
+    }
 }
 
 /// The fault without the file's name, which has a column of its own.
@@ -237,10 +241,14 @@ fn reason(e: &Error) -> String {
     }
 }
 
-fn interleave(plane: &Plane, channel: usize, image: &mut [u8]) {
-    for (pixel, &value) in image.chunks_exact_mut(4).zip(&plane.pixels) {
-        pixel[channel] = value;
+/// Four planes of one size as pixels of four values.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
+    let mut image = vec![0; 4 * red.len()];
+    for ((((pixel, r), g), b), y) in image.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue).zip(yellow) {
+        *pixel = [*r, *g, *b, *y];
     }
+    image
 }
 
 fn write_quarantine(work: &Path, unit: usize, bad: &[Bad]) -> Result<()> {

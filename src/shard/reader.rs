@@ -7,6 +7,7 @@ use std::{
 };
 
 use hdf5::types::VarLenUnicode;
+use rayon::prelude::*;
 
 use super::{FORMAT, Tables, seal::Seal, writer::options};
 use crate::{
@@ -120,10 +121,11 @@ impl Reader {
         }
     }
 
-    /// Reads every image and compares it with its checksum; the tables were compared when the shard was opened.
+    /// Reads every image, on the threads of the current rayon pool, and compares it with its checksum; the tables were
+    /// compared when the shard was opened.
     pub fn verify(&self) -> Result<()> {
-        let mut image = vec![0; self.size() * self.size() * 4];
-        (0..self.len()).try_for_each(|i| self.read(i, &mut image))
+        let buffer = || vec![0; self.size() * self.size() * 4];
+        (0..self.len()).into_par_iter().try_for_each_init(buffer, |image, i| self.read(i, image))
     }
 }
 

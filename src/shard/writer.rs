@@ -7,6 +7,7 @@ use std::{
 };
 
 use hdf5::{dataset::AllocTime, dataset::FillTime, file::LibraryVersion, types::VarLenUnicode};
+use multiversion::multiversion;
 
 use super::{FORMAT, Reader, Tables, seal::Seal};
 use crate::{
@@ -18,10 +19,15 @@ use crate::{
 
 /// One sample on its way into a shard, with everything that can be computed beside other samples.
 pub struct Entry {
+    image: Vec<u8>,
+    row: Row,
+}
+
+/// What the tables say of a sample.
+pub(super) struct Row {
     id: String,
     labels: Labels,
     phash: [u64; 4],
-    image: Vec<u8>,
     checksum: u64,
     /// By channel, sum of the pixels and of their squares: whole numbers, so that no order of adding them matters.
     sums: [[u64; 2]; 4],
@@ -30,22 +36,28 @@ pub struct Entry {
 impl Entry {
     /// `image` is u8 `[size, size, 4]`.
     pub fn new(id: String, labels: Labels, phash: [u64; 4], image: Vec<u8>) -> Self {
-        let mut sums = [[0; 2]; 4];
-        // In blocks short enough for 32-bit sums, which the compiler can do several at a time.
-        for block in image.chunks(4 << 14) {
-            let mut part = [[0u32; 2]; 4];
-            for pixel in block.chunks_exact(4) {
-                for (sum, &p) in part.iter_mut().zip(pixel) {
-                    sum[0] += u32::from(p);
-                    sum[1] += u32::from(p) * u32::from(p);
-                }
-            }
-            for (sum, part) in sums.iter_mut().flatten().zip(part.as_flattened()) {
-                *sum += u64::from(*part);
+        let row = Row { id, labels, phash, checksum: artefact::checksum(&image), sums: sums(&image) };
+        Self { image, row }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn sums(image: &[u8]) -> [[u64; 2]; 4] {
+    let mut sums = [[0; 2]; 4];
+    // In blocks short enough for 32-bit sums, which the compiler can do several at a time.
+    for block in image.chunks(4 << 14) {
+        let mut part = [[0u32; 2]; 4];
+        for pixel in block.as_chunks::<4>().0 {
+            for (sum, &p) in part.iter_mut().zip(pixel) {
+                sum[0] += u32::from(p);
+                sum[1] += u32::from(p) * u32::from(p);
             }
         }
-        Self { id, labels, phash, checksum: artefact::checksum(&image), sums, image }
+        for (sum, part) in sums.iter_mut().flatten().zip(part.as_flattened()) {
+            *sum += u64::from(*part);
+        }
     }
+    sums
 }
 
 /// A shard in the making, under a temporary name beside its final place; dropped before [`finish`](Writer::finish), it
@@ -55,6 +67,8 @@ pub struct Writer {
     part: Part,
     capacity: usize,
     images: Images,
+    /// Where the image of each row of the tables lies, in images.
+    slots: Vec<usize>,
     tables: Tables,
     sums: [[u64; 2]; 4],
 }
@@ -71,25 +85,39 @@ impl Writer {
     pub fn create(path: &Path, part: Part, capacity: usize, size: usize) -> Result<Self> {
         let images = Images::create(artefact::temporary_name(path)?, capacity, size)?;
         let tables = Tables { size, labels: (part == Part::Train).then(Vec::new), ..Tables::default() };
-        Ok(Self { path: path.into(), part, capacity, images, tables, sums: [[0; 2]; 4] })
+        Ok(Self { path: path.into(), part, capacity, images, slots: Vec::new(), tables, sums: [[0; 2]; 4] })
     }
 
     /// Adds the next sample.
     pub fn push(&mut self, entry: Entry) -> Result<()> {
-        let t = &mut self.tables;
-        assert!(t.ids.len() < self.capacity && entry.image.len() == t.size * t.size * 4, "as announced to create()");
-        let at = self.images.offset + (t.ids.len() * entry.image.len()) as u64;
+        let slot = self.slots.len();
+        let row = self.place(slot, entry)?;
+        self.list(slot, row);
+        Ok(())
+    }
+
+    /// Writes an image to the place `slot`, beside other threads that write others.
+    pub(super) fn place(&self, slot: usize, entry: Entry) -> Result<Row> {
+        let bytes = self.tables.size * self.tables.size * 4;
+        assert!(slot < self.capacity && entry.image.len() == bytes, "as announced to create()");
+        let at = self.images.offset + (slot * bytes) as u64;
         self.images.file.write_all_at(&entry.image, at).map_err(Error::io("write", &self.images.temporary))?;
-        t.ids.push(entry.id);
+        Ok(entry.row)
+    }
+
+    /// Takes a sample whose image was placed into the tables.
+    pub(super) fn list(&mut self, slot: usize, row: Row) {
+        self.slots.push(slot);
+        let t = &mut self.tables;
+        t.ids.push(row.id);
         if let Some(labels) = &mut t.labels {
-            labels.push(entry.labels);
+            labels.push(row.labels);
         }
-        t.phash.push(entry.phash);
-        t.checksum.push(entry.checksum);
-        for (sum, more) in self.sums.as_flattened_mut().iter_mut().zip(entry.sums.as_flattened()) {
+        t.phash.push(row.phash);
+        t.checksum.push(row.checksum);
+        for (sum, more) in self.sums.as_flattened_mut().iter_mut().zip(row.sums.as_flattened()) {
             *sum += more;
         }
-        Ok(())
     }
 
     /// Writes the tables, syncs, reads everything back and moves the file into place.
@@ -99,7 +127,7 @@ impl Writer {
             // A contiguous dataset cannot shrink: copy what there is into a file of the right size.
             let temporary = artefact::temporary_name(&self.path.with_extension("short.h5"))?;
             let short = Images::create(temporary, n, self.tables.size)?;
-            self.images.copy_to(&short, (n * self.tables.size * self.tables.size * 4) as u64)?;
+            self.images.copy_to(&short, &self.slots, self.tables.size * self.tables.size * 4)?;
             self.images = short;
         }
         let pixels = (n * self.tables.size * self.tables.size).max(1) as f64;
@@ -177,14 +205,13 @@ impl Images {
         }
     }
 
-    fn copy_to(&self, to: &Self, bytes: u64) -> Result<()> {
-        let mut buffer = vec![0; 4 << 20];
-        let mut done = 0;
-        while done < bytes {
-            let n = buffer.len().min((bytes - done) as usize);
-            self.file.read_exact_at(&mut buffer[..n], self.offset + done).map_err(Error::io("read", &self.temporary))?;
-            to.file.write_all_at(&buffer[..n], to.offset + done).map_err(Error::io("write", &to.temporary))?;
-            done += n as u64;
+    /// Copies the images at `slots`, of so many bytes each, one behind the other.
+    fn copy_to(&self, to: &Self, slots: &[usize], bytes: usize) -> Result<()> {
+        let mut image = vec![0; bytes];
+        for (i, slot) in slots.iter().enumerate() {
+            let at = |i: usize| (i * bytes) as u64;
+            self.file.read_exact_at(&mut image, self.offset + at(*slot)).map_err(Error::io("read", &self.temporary))?;
+            to.file.write_all_at(&image, to.offset + at(i)).map_err(Error::io("write", &to.temporary))?;
         }
         Ok(())
     }
