@@ -4,6 +4,7 @@ use std::time::Instant;
 use anyhow::Context;
 use atlas::{
     config::Config,
+    device,
     manifest::Manifest,
     progress::{Progress, duration},
     shard::{self, Builder, Settings},
@@ -46,6 +47,7 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
     let allowed = (config.preprocess.max_bad_fraction * total as f64).floor() as usize;
     let settings = Settings { size: config.preprocess.size as usize, max_side: config.preprocess.max_pixels_side };
     let builder = Builder::new(work, &manifest, settings, stop_on_signals()?);
+    device::keep_memory();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build().context("cannot start worker threads")?;
 
     let (start, progress) = (Instant::now(), Progress::new("preprocess", "samples", total as u64));

@@ -33,10 +33,15 @@ pub fn choose(backend: Backend, local_rank: usize) -> Result<Device> {
     }
 }
 
-/// Before work with tensors on the CPU: so many threads, and freed memory stays with the process. libtorch allocates every
-/// result anew; giving its pages back and faulting them in again took a fifth of a training step.
+/// Before work with tensors on the CPU: so many threads, and [`keep_memory`].
 pub fn set_up_cpu(threads: usize) {
     tch::set_num_threads(threads as i32);
+    keep_memory();
+}
+
+/// Freed memory stays with the process. libtorch allocates every result anew, and so do the decoders of pictures; giving pages
+/// back and faulting them in again took a fifth of a training step.
+pub fn keep_memory() {
     // SAFETY: both set a number that malloc looks at. The first is the largest that glibc takes.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);

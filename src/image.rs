@@ -106,13 +106,14 @@ impl<'a> Encoded<'a> {
         if pixels.len() != width * height * step {
             return Err(Error::data(self.path, "a picture layout that is not supported; convert it to PNG"));
         }
-        let pixels = match step {
-            1 => pixels,
-            2 => pixels.as_chunks::<2>().0.iter().map(|p| p[0]).collect(), // gray and alpha
+        let plane = match step {
+            1 => return Ok(Plane { width, height, pixels }),
+            2 => picked(pixels.as_chunks::<2>().0, |p| p[0]), // gray and alpha
             3 => picked(pixels.as_chunks::<3>().0, pick),
             _ => picked(pixels.as_chunks::<4>().0, pick),
         };
-        Ok(Plane { width, height, pixels })
+        decode::reuse(pixels);
+        Ok(Plane { width, height, pixels: plane })
     }
 }
 
@@ -158,17 +159,8 @@ pub fn resize(plane: Plane, side: usize) -> Plane {
     Plane { width: side, height: side, pixels: to.into_vec() }
 }
 
-/// New rows that are averaged at a time.
-const ROWS: usize = 8;
 /// Old columns that are summed at a time, in registers.
 const COLUMNS: usize = 64;
-
-#[inline(always)]
-fn add(sums: &mut [u32; COLUMNS], pixels: &[u8], weight: u32) {
-    for (sum, &p) in sums.iter_mut().zip(pixels) {
-        *sum += weight * u32::from(p);
-    }
-}
 
 /// The exact mean over the area of each new pixel, rounded once, halves to even. Rounding after each direction, as
 /// resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
@@ -180,43 +172,37 @@ fn average(plane: &Plane, side: usize) -> Vec<u8> {
         let (from, to) = (i * n, (i + 1) * n);
         (from / side..to.div_ceil(side)).map(move |j| (j, to.min((j + 1) * side) - from.max(j * side)))
     };
-    let across: Vec<(usize, Vec<f64>)> =
-        (0..side).map(|x| (x * width / side, overlaps(x, width).map(|(_, weight)| weight as f64).collect())).collect();
-    // All sums are whole numbers below 2^53, and a quotient is correctly rounded: no half is missed.
+    let across: Vec<(usize, Vec<u64>)> =
+        (0..side).map(|x| (x * width / side, overlaps(x, width).map(|(_, weight)| weight as u64).collect())).collect();
+    // Whole numbers below 2^53, and a quotient is correctly rounded: no half is missed.
     let area = (width * height) as f64;
     let mut out = vec![0; side * side];
-    let mut columns = vec![[0.0f64; ROWS]; width.next_multiple_of(COLUMNS)];
-    for (block, out) in out.chunks_mut(ROWS * side).enumerate() {
-        for row in 0..out.len() / side {
-            let rows = || overlaps(block * ROWS + row, height);
-            for (from, columns) in columns.chunks_exact_mut(COLUMNS).enumerate() {
-                let mut sums = [0u32; COLUMNS];
-                for (y, weight) in rows() {
-                    let pixels = &plane.pixels[y * width..(y + 1) * width][from * COLUMNS..];
-                    match pixels.first_chunk::<COLUMNS>() {
-                        Some(pixels) => add(&mut sums, pixels, weight as u32),
-                        None => add(&mut sums, pixels, weight as u32),
-                    }
-                }
-                for (column, sum) in columns.iter_mut().zip(sums) {
-                    column[row] = f64::from(sum);
+    let (mut sums, mut totals) = (vec![0u32; width], vec![0.0; side]);
+    for (y, out) in out.chunks_exact_mut(side).enumerate() {
+        for (at, sums) in sums.chunks_mut(COLUMNS).enumerate() {
+            let mut part = [0; COLUMNS];
+            for (row, weight) in overlaps(y, height) {
+                let pixels = &plane.pixels[row * width + at * COLUMNS..][..sums.len()];
+                match pixels.first_chunk::<COLUMNS>() {
+                    Some(pixels) => add(&mut part, pixels, weight as u32),
+                    None => add(&mut part, pixels, weight as u32),
                 }
             }
+            sums.copy_from_slice(&part[..sums.len()]);
         }
-        for (x, (start, weights)) in across.iter().enumerate() {
-            let mut totals = [0.0; ROWS];
-            for (weight, column) in weights.iter().zip(&columns[*start..]) {
-                for (total, sum) in totals.iter_mut().zip(column) {
-                    *total += weight * sum;
-                }
-            }
-            let means = totals.map(|total| (total / area).round_ties_even() as u8);
-            for (row, mean) in out.chunks_exact_mut(side).zip(means) {
-                row[x] = mean;
-            }
+        for (total, (start, weights)) in totals.iter_mut().zip(&across) {
+            *total = weights.iter().zip(&sums[*start..]).map(|(w, &s)| w * u64::from(s)).sum::<u64>() as f64;
         }
+        out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = (total / area).round_ties_even() as u8);
     }
     out
+}
+
+#[inline(always)]
+fn add(sums: &mut [u32; COLUMNS], pixels: &[u8], weight: u32) {
+    for (sum, &p) in sums.iter_mut().zip(pixels) {
+        *sum += weight * u32::from(p);
+    }
 }
 
 #[cfg(test)]

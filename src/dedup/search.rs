@@ -1,5 +1,6 @@
-//! All pairs of samples whose red, green and blue hashes each lie within a Hamming radius: brute force, but bit-parallel,
-//! block by block so that both sides stay in the cache, and over before green is looked at wherever red is too far.
+//! All pairs of samples whose red, green and blue hashes each lie within a Hamming radius. Of two red hashes within `r` bits at
+//! least one of five bands differs by at most `r / 5` bits (multi-index hashing; Norouzi, Punjani and Fleet 2012): only
+//! samples with bands so near are compared, bucket by bucket, bit-parallel.
 
 use std::{
     ops::Range,
@@ -9,6 +10,7 @@ use std::{
     },
 };
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Rows per block; two blocks of three channels take 96 KiB.
+/// Samples of a bucket that are compared at a time; two blocks of three channels take 96 KiB.
 const BLOCK: usize = 2048;
 /// Candidates that are looked at together; only where one of them is near are they looked at one by one.
 const TILE: usize = 128;
@@ -26,7 +28,7 @@ const MOST_PAIRS: usize = 50_000_000;
 /// For each sample the smallest index of its group. Hashes are red, green, blue, yellow; yellow is not looked at.
 pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     let sets = Mutex::new(UnionFind::new(hashes.len()));
-    each_block(hashes, [0..hashes.len(), 0..hashes.len()], radius, |pairs| {
+    each_pair(hashes, [0..hashes.len(), 0..hashes.len()], radius, |pairs| {
         let mut sets = sets.lock().unwrap_or_else(|e| e.into_inner());
         pairs.iter().for_each(|&(a, b)| {
             sets.join(a as usize, b as usize);
@@ -42,7 +44,7 @@ pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
 /// [`Error::Usage`] where the radius is so large that nearly everything is near.
 pub fn pairs(hashes: &[[u64; 4]], ranges: [Range<usize>; 2], radius: u32) -> Result<Vec<(u32, u32)>> {
     let (all, count) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    each_block(hashes, ranges, radius, |pairs| {
+    each_pair(hashes, ranges, radius, |pairs| {
         if count.fetch_add(pairs.len(), Ordering::Relaxed) < MOST_PAIRS {
             all.lock().unwrap_or_else(|e| e.into_inner()).extend_from_slice(pairs);
         }
@@ -55,75 +57,126 @@ pub fn pairs(hashes: &[[u64; 4]], ranges: [Range<usize>; 2], radius: u32) -> Res
     Ok(all)
 }
 
-/// Red, green and blue apart, so that equal channels lie side by side.
-struct Columns {
+/// A part of the bits of a hash.
+#[derive(Clone, Copy)]
+struct Band {
+    shift: u32,
+    bits: u32,
+}
+
+impl Band {
+    fn key(self, hash: u64) -> usize {
+        (hash >> self.shift) as usize & ((1 << self.bits) - 1)
+    }
+}
+
+/// Bands, and by how many bits two hashes within `radius` differ at most in one of them. Where that would leave most pairs to
+/// compare, a single band of no bits, in which all hashes are alike.
+fn bands(radius: u32) -> (Vec<Band>, u32) {
+    match radius / 5 {
+        most @ 0..=3 => ([0, 13, 26, 39, 52].map(|shift| Band { shift, bits: 13.min(64 - shift) }).to_vec(), most),
+        _ => (vec![Band { shift: 0, bits: 0 }], 0),
+    }
+}
+
+/// Samples in the order of a band of red, channels apart, so that those that are compared lie side by side.
+struct Buckets {
+    /// Where the samples of each key begin, and the end.
+    starts: Vec<usize>,
+    samples: Vec<u32>,
     red: Vec<u64>,
     green: Vec<u64>,
     blue: Vec<u64>,
 }
 
-/// Calls `found` with the pairs of every two blocks, one of each range, in any order, from several threads.
-fn each_block(hashes: &[[u64; 4]], [first, second]: [Range<usize>; 2], radius: u32, found: impl Fn(&[(u32, u32)]) + Sync) {
-    assert!(u32::try_from(hashes.len()).is_ok(), "sample numbers fit 32 bits");
-    let column = |c: usize| hashes.iter().map(|h| h[c]).collect();
-    let columns = Columns { red: column(0), green: column(1), blue: column(2) };
-    let blocks = |range: &Range<usize>| {
-        let end = range.end;
-        range.clone().step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
-    };
-    let jobs: Vec<_> = blocks(&first).flat_map(|a| blocks(&second).map(move |b| (a.clone(), b))).filter(|(a, b)| b.end > a.start).collect();
-    let compare = best_compare();
-    jobs.into_par_iter().for_each_init(Vec::new, |pairs, (a, b)| {
-        pairs.clear();
-        compare(&columns, a, b, radius, pairs);
-        if !pairs.is_empty() {
-            found(pairs);
+impl Buckets {
+    fn new(hashes: &[[u64; 4]], range: Range<usize>, band: Band) -> Self {
+        let mut starts = vec![0; (1 << band.bits) + 1];
+        hashes[range.clone()].iter().for_each(|h| starts[band.key(h[0]) + 1] += 1);
+        (1..starts.len()).for_each(|key| starts[key] += starts[key - 1]);
+        let (mut next, mut samples) = (starts.clone(), vec![0; range.len()]);
+        for sample in range {
+            let next = &mut next[band.key(hashes[sample][0])];
+            samples[*next] = sample as u32;
+            *next += 1;
         }
-    });
-}
-
-type Compare = fn(&Columns, Range<usize>, Range<usize>, u32, &mut Vec<(u32, u32)>);
-
-/// The same code, compiled for what this processor counts bits with.
-fn best_compare() -> Compare {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq,popcnt")]
-        fn eight_at_once(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
-            compare(columns, a, b, radius, pairs);
-        }
-        #[target_feature(enable = "popcnt")]
-        fn one_by_one(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
-            compare(columns, a, b, radius, pairs);
-        }
-        if is_x86_feature_detected!("avx512vpopcntdq") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("popcnt") {
-            // SAFETY: the processor has what the function is compiled for; checked in the line above.
-            return |columns, a, b, radius, pairs| unsafe { eight_at_once(columns, a, b, radius, pairs) };
-        }
-        if is_x86_feature_detected!("popcnt") {
-            // SAFETY: as above.
-            return |columns, a, b, radius, pairs| unsafe { one_by_one(columns, a, b, radius, pairs) };
-        }
+        let column = |c: usize| samples.iter().map(|&s| hashes[s as usize][c]).collect();
+        Self { starts, red: column(0), green: column(1), blue: column(2), samples }
     }
-    compare
+
+    /// The places of the samples with a key.
+    fn of(&self, key: usize) -> Range<usize> {
+        self.starts[key]..self.starts[key + 1]
+    }
 }
 
-/// The pairs of one sample from the block `a` and a later one from the block `b`.
-#[inline(always)]
-fn compare(columns: &Columns, a: Range<usize>, b: Range<usize>, radius: u32, pairs: &mut Vec<(u32, u32)>) {
+fn blocks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
+}
+
+/// Calls `found` with the pairs (a, b), a < b, with a in the first of `ranges` and b in the second, each pair once, in any
+/// order, from several threads.
+fn each_pair(hashes: &[[u64; 4]], [first, second]: [Range<usize>; 2], radius: u32, found: impl Fn(&[(u32, u32)]) + Sync) {
+    assert!(u32::try_from(hashes.len()).is_ok(), "sample numbers fit 32 bits");
+    let (bands, most) = bands(radius);
+    for (number, band) in bands.iter().enumerate() {
+        let a = Buckets::new(hashes, first.clone(), *band);
+        let other = (first != second).then(|| Buckets::new(hashes, second.clone(), *band));
+        let b = other.as_ref().unwrap_or(&a);
+        let masks: Vec<usize> = (0..1usize << band.bits).filter(|mask| mask.count_ones() <= most).collect();
+        // What two bands find counts in the first of them.
+        let found_before = |x: u64, y: u64| bands[..number].iter().any(|band| (band.key(x) ^ band.key(y)).count_ones() <= most);
+        let one = |(pairs, places): &mut (Vec<_>, Vec<_>), (key, rows): (usize, Range<usize>)| {
+            pairs.clear();
+            for mask in &masks {
+                let near = key ^ mask;
+                for candidates in blocks(b.of(near)) {
+                    // Within one set of samples each two buckets, and each two samples of a bucket, meet once.
+                    if other.is_none() && (near < key || candidates.end <= rows.start) {
+                        continue;
+                    }
+                    places.clear();
+                    compare(&a, rows.clone(), b, candidates, other.is_none() && near == key, radius, places);
+                    let new = places.iter().filter(|(i, j)| !found_before(a.red[*i], b.red[*j]));
+                    let samples = new.map(|(i, j)| (a.samples[*i], b.samples[*j]));
+                    pairs.extend(match other {
+                        None => samples.map(|(i, j)| (i.min(j), i.max(j))).collect::<Vec<_>>(),
+                        Some(_) => samples.filter(|(i, j)| i < j).collect(),
+                    });
+                }
+            }
+            if !pairs.is_empty() {
+                found(pairs);
+            }
+        };
+        let jobs: Vec<_> = (0..a.starts.len() - 1).flat_map(|key| blocks(a.of(key)).map(move |rows| (key, rows))).collect();
+        jobs.into_par_iter().for_each_init(Default::default, one);
+    }
+}
+
+/// The places of all pairs of a row of `a` and a candidate of `b`; with `later` only of later candidates.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512vpopcntdq+popcnt", "x86_64+popcnt"))]
+fn compare(
+    a: &Buckets,
+    rows: Range<usize>,
+    b: &Buckets,
+    candidates: Range<usize>,
+    later: bool,
+    radius: u32,
+    places: &mut Vec<(usize, usize)>,
+) {
     let near = |x: u64, y: u64| (x ^ y).count_ones() <= radius;
-    let radius = u64::from(radius);
-    for i in a {
-        let query = columns.red[i];
-        let mut start = b.start.max(i + 1);
-        while start < b.end {
-            let stop = (start + TILE).min(b.end);
-            let tile = &columns.red[start..stop];
-            let hits: u64 = tile.iter().map(|&other| u64::from(u64::from((query ^ other).count_ones()) <= radius)).sum();
+    for i in rows {
+        let query = a.red[i];
+        let mut start = if later { candidates.start.max(i + 1) } else { candidates.start };
+        while start < candidates.end {
+            let stop = (start + TILE).min(candidates.end);
+            let hits: u64 = b.red[start..stop].iter().map(|&other| u64::from(near(query, other))).sum();
             if hits > 0 {
                 for j in start..stop {
-                    if near(query, columns.red[j]) && near(columns.green[i], columns.green[j]) && near(columns.blue[i], columns.blue[j]) {
-                        pairs.push((i as u32, j as u32));
+                    if near(query, b.red[j]) && near(a.green[i], b.green[j]) && near(a.blue[i], b.blue[j]) {
+                        places.push((i, j));
                     }
                 }
             }
@@ -192,17 +245,30 @@ mod tests {
     }
 
     #[test]
-    fn all_variants_of_the_kernel_agree_at_the_edges() {
-        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22)] {
+    fn edges_of_blocks_and_all_numbers_of_bands() {
+        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22), (3000, 5), (3000, 14), (3000, 19), (3000, 20)] {
             let hashes = planted(n, radius.min(20), 9);
             let want = brute(&hashes, radius);
             assert_eq!(all_pairs(&hashes, radius), want, "{n} hashes, radius {radius}");
-            let column = |c: usize| hashes.iter().map(|h| h[c]).collect();
-            let columns = Columns { red: column(0), green: column(1), blue: column(2) };
-            let mut plain = Vec::new();
-            compare(&columns, 0..n, 0..n, radius, &mut plain);
-            plain.sort_unstable();
-            assert_eq!(plain, want);
+        }
+    }
+
+    #[test]
+    fn hashes_that_all_share_their_bands_are_compared_too() {
+        let hashes: Vec<[u64; 4]> = (0..BLOCK as u64 + 300).map(|i| [i & 1, i << 7, i << 20, 0]).collect();
+        for radius in [4, 12] {
+            assert_eq!(all_pairs(&hashes, radius), brute(&hashes, radius));
+        }
+    }
+
+    #[test]
+    fn parts_of_the_samples_give_their_share_of_the_pairs() {
+        let hashes = planted(3000, 12, 5);
+        let want = brute(&hashes, 12);
+        for [first, second] in [[0..1000, 1000..3000], [1000..3000, 0..1000], [0..2000, 1000..3000]] {
+            let mine = want.iter().copied().filter(|(a, b)| first.contains(&(*a as usize)) && second.contains(&(*b as usize)));
+            let mine: Vec<_> = mine.collect();
+            assert_eq!(pairs(&hashes, [first.clone(), second.clone()], 12).unwrap(), mine, "{first:?} {second:?}");
         }
     }
 

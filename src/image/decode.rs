@@ -1,9 +1,10 @@
 //! The three picture formats.
 
-use std::io::Cursor;
+use std::{cell::Cell, io::Cursor};
 
-use image::{ColorType, ImageDecoder, codecs::jpeg::JpegDecoder};
 use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::JpegDecoder;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -39,8 +40,9 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
             Ok(Header { format: Format::Png, width: info.width, height: info.height, bytes_per_pixel: raw + 1 })
         }
         [0xff, 0xd8, 0xff, ..] => {
-            let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| format!("broken JPEG: {e}"))?;
-            let (width, height) = decoder.dimensions();
+            let decoder = jpeg_decoder(bytes)?;
+            let (width, height) = decoder.dimensions().ok_or("broken JPEG: no dimensions")?;
+            let [width, height] = [width, height].map(|side| side as u32); // 16 bits in the file
             // A progressive JPEG keeps all coefficients, two bytes each, until its last scan.
             let progressive = bytes.windows(2).take(1 << 16).any(|w| w == [0xff, 0xc2]);
             Ok(Header { format: Format::Jpeg, width, height, bytes_per_pixel: if progressive { 10 } else { 4 } })
@@ -76,7 +78,7 @@ fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
     decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info()?;
     let size = reader.output_buffer_size().ok_or(png::DecodingError::LimitsExceeded)?;
-    let mut pixels = vec![0; size];
+    let mut pixels = buffer(size);
     let info = reader.next_frame(&mut pixels)?;
     pixels.truncate(info.buffer_size());
     if info.bit_depth == png::BitDepth::Sixteen {
@@ -91,15 +93,43 @@ fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     if last(0xd9) < last(0xda) {
         return Err("cut short: the JPEG's end marker is missing".into());
     }
-    let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|e| format!("broken JPEG: {e}"))?;
-    let step = match decoder.color_type() {
-        ColorType::L8 => 1,
-        ColorType::Rgb8 => 3,
-        other => return Err(format!("JPEG with pixels that are not supported: {other:?}")),
+    let mut decoder = jpeg_decoder(bytes)?;
+    let (step, space) = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => (1, ColorSpace::Luma),
+        _ => (3, ColorSpace::RGB),
     };
-    let mut pixels = vec![0; usize::try_from(decoder.total_bytes()).map_err(|e| e.to_string())?];
-    decoder.read_image(&mut pixels).map_err(|e| format!("broken JPEG: {e}"))?;
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(space));
+    let mut pixels = buffer(decoder.output_buffer_size().ok_or("broken JPEG: no dimensions")?);
+    decoder.decode_into(&mut pixels).map_err(|e| format!("broken JPEG: {e}"))?;
     Ok(Raster { step, pixels })
+}
+
+/// After the headers; whatever can be decoded is.
+fn jpeg_decoder(bytes: &[u8]) -> Result<JpegDecoder<ZCursor<&[u8]>>, String> {
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|e| format!("broken JPEG: {e}"))?;
+    Ok(decoder)
+}
+
+thread_local! {
+    /// A buffer that this thread does not need any more. New memory comes page by page and filled with zeros, which takes a
+    /// third of the time of decoding.
+    static FREE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// So many bytes of any value.
+fn buffer(size: usize) -> Vec<u8> {
+    let mut buffer = FREE.take();
+    buffer.resize(size, 0);
+    buffer
+}
+
+/// Keeps `pixels` for the next picture of this thread, where they are few enough to be kept.
+pub(super) fn reuse(pixels: Vec<u8>) {
+    if pixels.len() <= 16 << 20 {
+        FREE.set(pixels);
+    }
 }
 
 fn tiff(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {

@@ -47,15 +47,16 @@ fn across_by(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     for row in pixels.chunks_exact(width) {
         wide.iter_mut().zip(row).for_each(|(wide, &p)| *wide = i16::from(p));
         for Window { start, high, low } in windows {
-            let (mut sum_high, mut sum_low) = (0, 0);
-            for ((&high, &low), &p) in high.iter().zip(low).zip(&wide[*start..]) {
-                sum_high += i32::from(high) * i32::from(p);
-                sum_low += i32::from(low) * i32::from(p);
-            }
-            out.push(round((sum_high << SPLIT) + sum_low));
+            let pixels = &wide[*start..];
+            out.push(round((dot(high, pixels) << SPLIT) + dot(low, pixels)));
         }
     }
     out
+}
+
+#[inline(always)]
+fn dot(a: &[i16], b: &[i16]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// Resizes each column from `height` to `side` pixels.
