@@ -46,6 +46,9 @@ if [ -n "$mpi" ]; then
     compgen -G '/usr/lib*/llvm*/lib*/clang/*/include/stddef.h' >/dev/null || compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null ||
         [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
 fi
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    command -v valgrind >/dev/null || missing+=(valgrind) # a test counts instructions with it; where it is missing, the test skips
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "setup: installing ${missing[*]}" >&2
