@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     comm::{World, share::Share, watch, watch::Limit},
-    config::{Config, Layout, Precision, Train},
+    config::{Config, Layout, Losses, Precision, Train},
     device,
     error::Result,
     labels::CLASSES,
@@ -20,6 +20,9 @@ const MARGIN: f64 = 1.1;
 
 /// Rounds in which each form is timed once; its best time counts.
 const ROUNDS: usize = 3;
+
+/// How many times as slow as the fastest on few pixels a form is given up.
+const HOPELESS: f64 = 5.0;
 
 /// Images of a timed pass, and their side in pixels, at most.
 const IMAGES: usize = 16;
@@ -57,8 +60,9 @@ fn choose(config: &Config, world: &World, forms: &[Form], before: Option<Form>) 
     let (images, side) = (images(config, world), config.augment.crop.min(SIDE));
     let seconds = measure(config, world, forms, images, side)?;
     let form = forms[fastest(&seconds)];
-    let each: Vec<String> = forms.iter().zip(&seconds).map(|(f, s)| format!("{f} {s:.2} s")).collect();
-    log::info!("{key} = \"auto\": {form} ({} per pass of {images} images of {side} px)", each.join(", "));
+    let text = |s: f64| if s.is_finite() { format!("{s:.3} s") } else { "far slower".into() };
+    let each: Vec<String> = forms.iter().zip(&seconds).map(|(f, s)| format!("{f} {}", text(*s))).collect();
+    log::info!("{key} = \"auto\": {form} ({}, per pass of {images} images of {side} px)", each.join(", "));
     Ok(form)
 }
 
@@ -68,32 +72,61 @@ fn images(config: &Config, world: &World) -> usize {
     share.passes().map(|pass| pass.len()).max().unwrap_or(IMAGES).min(IMAGES)
 }
 
-/// Seconds of a forward and backward pass in each form.
+/// Seconds of a forward and backward pass in each form; infinite for what a look at few pixels shows to be hopeless, as bf16 is
+/// on processors without instructions for it.
 fn measure(config: &Config, world: &World, forms: &[Form], images: usize, side: u32) -> Result<Vec<f64>> {
-    let (spec, device, side) = (Spec::of(&config.model), world.device, i64::from(side));
-    let mut networks = BTreeMap::new();
-    for form in forms {
-        networks.insert(form.channels_last, Network::new(&spec, 0, form.channels_last, device)?);
+    let trial = Trial::new(config, world, forms)?;
+    let mut seconds = trial.seconds(forms, images.min(4), side.min(SIDE / 2));
+    let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let (places, worth): (Vec<usize>, Vec<Form>) = (0..).zip(forms).filter(|(i, _)| seconds[*i] < HOPELESS * least).unzip();
+    seconds.fill(f64::INFINITY);
+    places.into_iter().zip(trial.seconds(&worth, images, side)).for_each(|(i, s)| seconds[i] = s);
+    Ok(seconds)
+}
+
+/// Networks to be thrown away, one per layout.
+struct Trial<'a> {
+    networks: BTreeMap<bool, Network>,
+    losses: &'a Losses,
+}
+
+impl<'a> Trial<'a> {
+    fn new(config: &'a Config, world: &World, forms: &[Form]) -> Result<Self> {
+        let mut networks = BTreeMap::new();
+        for form in forms {
+            networks.insert(form.channels_last, Network::new(&Spec::of(&config.model), 0, form.channels_last, world.device)?);
+        }
+        Ok(Self { networks, losses: &config.train.loss })
     }
-    let x = Tensor::randn([images as i64, spec.channels, side, side], (Kind::Float, device));
-    let targets = Tensor::rand([images as i64, CLASSES as i64], (Kind::Float, device)).lt(0.1).to_kind(Kind::Float);
-    let keys: Vec<u64> = (0..images as u64).collect();
-    let pass = |form: &Form| {
+
+    /// The best time of each form in [`ROUNDS`] rounds of all, after one in which the first of a kind makes what later ones find.
+    fn seconds(&self, forms: &[Form], images: usize, side: u32) -> Vec<f64> {
+        let mut seconds = vec![f64::INFINITY; forms.len()];
+        for round in 0..=ROUNDS {
+            for (best, form) in seconds.iter_mut().zip(forms) {
+                let time = self.pass(form, images, side);
+                if round > 0 {
+                    *best = best.min(time);
+                }
+            }
+        }
+        seconds
+    }
+
+    /// Seconds of one pass over noise.
+    fn pass(&self, form: &Form, images: usize, side: u32) -> f64 {
+        let network = &self.networks[&form.channels_last];
+        let (n, side, kind) = (images as i64, i64::from(side), (Kind::Float, network.device()));
+        let x = Tensor::randn([n, network.spec().channels, side, side], kind);
+        let targets = Tensor::rand([n, CLASSES as i64], kind).lt(0.1).to_kind(Kind::Float);
+        let keys: Vec<u64> = (0..images as u64).collect();
+        device::wait(network.device());
         let start = Instant::now();
         let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
-        let out = networks[&form.channels_last].forward(&x, mode, form.precision);
-        loss::total(&out, &targets, &config.train.loss).backward();
-        device::wait(device);
+        loss::total(&network.forward(&x, mode, form.precision), &targets, self.losses).backward();
+        device::wait(network.device());
         start.elapsed().as_secs_f64()
-    };
-    forms.iter().map(pass).for_each(drop); // the first of a kind also sets up what the later ones find
-    let mut seconds = vec![f64::INFINITY; forms.len()];
-    for _ in 0..ROUNDS {
-        for (best, form) in seconds.iter_mut().zip(forms) {
-            *best = best.min(pass(form));
-        }
     }
-    Ok(seconds)
 }
 
 /// The place of the least of `seconds`; a later one has to be faster than the best before it by [`MARGIN`].
@@ -117,7 +150,8 @@ mod tests {
             ([1.0, 1.2, 0.9, 0.85], 2),
             ([1.0, 0.9, 0.85, 1.2], 1),
             ([1.0, 0.9, 0.7, 0.6], 3),
-            ([1.0, 2.0, 30.0, 40.0], 0),
+            ([1.0, 2.0, f64::INFINITY, f64::INFINITY], 0),
+            ([f64::INFINITY, f64::INFINITY, 1.0, 0.5], 3),
         ] {
             assert_eq!(fastest(&seconds), place, "{seconds:?}");
         }
