@@ -9,10 +9,10 @@ use std::{
 use atlas::{
     Result,
     comm::{Comm, Op, Ticket, World, share::Share},
-    config::{Head, Losses, Precision, Stem, Wire},
+    config::{Head, Losses, Stem, Wire},
     device,
     exchange::Exchange,
-    model::{DropKeys, Network, Norms, Spec},
+    model::{DropKeys, Network, Norms, Precision, Spec},
     train::step::{Input, Passes},
 };
 use tch::{Device, Kind, Tensor};

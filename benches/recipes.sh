@@ -14,7 +14,7 @@ atlas=$root/target/release/atlas
 alike=(--set paths.work="$work" --set data.kaggle="$work/data" --set data.external= --set preprocess.size=144 --set preprocess.shard_samples=1024
     --set split.method=folds --set split.folds=5 --set split.groups=duplicates --set split.seed=0 --set dedup.radius=12
     --set model.arch=se_resnext_tiny --set augment.resize=144 --set augment.crop=96
-    --set train.epochs=20 --set train.batch=32 --set train.precision=f32 --set train.validate_every=4 --set train.checkpoint_steps=0)
+    --set train.epochs=20 --set train.batch=32 --set train.precision=f32 --set train.layout=nhwc --set train.validate_every=4 --set train.checkpoint_steps=0)
 
 echo "recipe,seed,steps,macro_f1_half,macro_f1_submitted,map" >"$out"
 for seed in 1 2 3; do

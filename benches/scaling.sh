@@ -20,7 +20,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 keys=(--set paths.work="$work" --set paths.results="$work/results" --set data.kaggle="$work/data" --set preprocess.size=224
     --set split.method=shuffle --set split.holdout=0.02 --set split.folds=2 --set split.groups=none --set model.arch=se_resnext_tiny
     --set augment.resize=224 --set augment.crop=192 --set augment.elastic=0 --set train.epochs=1 --set train.keep=last
-    --set predict.tta=none --set threads=1)
+    --set predict.tta=none --set threads=1 --set train.layout=nhwc)
 if [ ! -e "$work/folds.csv" ]; then
     "$atlas" synth --out "$work/data" --samples $((3 * steps * samples)) --test 0 --size 224 --seed 3 >/dev/null 2>&1
     for job in plan preprocess dedup split; do "$atlas" "$job" "${keys[@]}" >/dev/null 2>&1; done

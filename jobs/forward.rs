@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use atlas::{
     Error, device,
-    model::{Mode, channels_last},
+    model::{Form, Mode},
     weights::{self, Metadata, Weights},
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::common::{Common, must_exist};
 
 /// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits` [n, classes]
 ///
-/// For parity with other frameworks. Precision and layout come from train.precision and train.layout.
+/// For parity with other frameworks. Precision and layout are those of train.precision and train.layout; `auto` is f32 and nhwc here.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas forward --weights work/imagenet.safetensors --input images.safetensors --output logits.safetensors")]
 pub struct Args {
@@ -50,9 +50,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return Err(Error::data(&args.input, format!("`input` has the shape {shape:?}, expected {want}")).into());
         }
     }
-    let precision = config.train.precision;
-    let (network, _) = weights.network(spec, 0, channels_last(config.train.layout), device)?;
-    let logits = network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, precision);
+    let form = Form::of(&config.train, Form::PREFERRED);
+    let (network, _) = weights.network(spec, 0, form.channels_last, device)?;
+    let logits = network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, form.precision);
     let shape = logits.size();
     weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
     args.common.print(format!("{}: logits {shape:?}", args.output.display()), json!({"output": args.output, "shape": shape}));

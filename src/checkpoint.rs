@@ -13,7 +13,7 @@ use tch::Tensor;
 use crate::{
     error::{Error, Result},
     history::Row,
-    model::Spec,
+    model::{Form, Spec},
     normalize::Normalization,
     weights::{self, Metadata},
 };
@@ -28,7 +28,8 @@ pub struct Conditions {
     pub threads: usize,
     #[serde(default = "one")]
     pub ranks: usize,
-    pub channels_last: bool,
+    #[serde(flatten)]
+    pub form: Form,
     pub processor: String,
 }
 
@@ -186,7 +187,7 @@ mod tests {
             skipped: 0,
             best: Some((0.1, 1)),
             history: vec![],
-            conditions: Conditions { threads: 2, ranks: 1, channels_last: true, processor: "p".into() },
+            conditions: Conditions { threads: 2, ranks: 1, form: Form::PREFERRED, processor: "p".into() },
             data: 5,
         };
         let tensors = [("a", Tensor::from_slice(&[1.5f32, -0.0, f32::MIN_POSITIVE])), ("k", Tensor::from_slice(&[7i64]).view([1, 1]))];

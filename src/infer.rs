@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     labels::CLASSES,
     loader::{Loader, Make},
-    model::{Mode, Network, channels_last},
+    model::{Form, Mode, Network, Precision},
     normalize::Normalization,
     progress::Progress,
     sampler::Draw,
@@ -25,6 +25,7 @@ use crate::{
 /// A network ready to predict.
 pub struct Predictor<'a> {
     pub network: &'a Network,
+    pub precision: Precision,
     pub normalization: &'a Normalization,
     pub config: &'a Config,
     /// Ends the prediction at the next batch.
@@ -50,7 +51,7 @@ impl Predictor<'_> {
             let parts: Vec<Tensor> = x
                 .split(self.config.predict.batch as i64, 0)
                 .iter()
-                .map(|part| self.network.forward(part, Mode::Eval, self.config.train.precision))
+                .map(|part| self.network.forward(part, Mode::Eval, self.precision))
                 .collect();
             let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
             let logits = match self.config.predict.reduce {
@@ -69,22 +70,37 @@ impl Predictor<'_> {
     }
 }
 
-/// The network that a checkpoint's averaged (or plain) weights describe.
-pub fn load(path: &Path, config: &Config, device: Device) -> Result<(Network, Normalization)> {
+/// What a fold's training leaves for prediction.
+pub struct Trained {
+    pub network: Network,
+    pub precision: Precision,
+    pub normalization: Normalization,
+}
+
+impl Trained {
+    pub fn predictor<'a>(&'a self, config: &'a Config, stop: &'a Stop) -> Predictor<'a> {
+        Predictor { network: &self.network, precision: self.precision, normalization: &self.normalization, config, stop }
+    }
+}
+
+/// The network that a checkpoint's averaged (or plain) weights describe. Where the keys say `auto`, it computes as in training.
+pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     let checkpoint = Checkpoint::read(path)?;
     let state = &checkpoint.state;
-    let network = Network::new(&state.spec, 0, channels_last(config.train.layout), device)?;
-    if network.nhwc() != state.conditions.channels_last {
+    let trained = state.conditions.form;
+    let form = Form::of(&config.train, trained);
+    if form.channels_last != trained.channels_last {
         return Err(Error::usage(format!(
             "{}: was trained with the other memory layout; set train.layout as in the run's config.toml",
             path.display()
         )));
     }
+    let network = Network::new(&state.spec, 0, form.channels_last, device)?;
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
-    Ok((network, state.normalization.clone()))
+    Ok(Trained { network, precision: form.precision, normalization: state.normalization.clone() })
 }
 
-/// Names what predictions depend on besides the images: the weights and the settings.
+/// Names what predictions depend on besides the images: the weights, with what `auto` came to, and the settings.
 pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
     let settings = format!("{:?} {} {} {:?}", config.predict, config.augment.resize, config.augment.crop, config.train.precision);
     let mut parts = vec![settings.into_bytes()];

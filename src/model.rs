@@ -7,6 +7,7 @@
 
 mod arch;
 mod arena;
+mod form;
 mod layers;
 mod pass;
 
@@ -20,12 +21,13 @@ use tch::{Device, Kind, Tensor};
 pub use self::{
     arch::{ARCHS, Arch},
     arena::Slot,
+    form::{Form, Precision},
     pass::{DropKeys, Mode, Norms},
 };
 use self::{arena::Init, layers::Layers, layers::Plan, pass::Pass};
 use crate::{
     autograd::GradientHooks,
-    config::{self, Head, Layout, Precision, Stem},
+    config::{self, Head, Stem},
     error::{Error, Result},
     labels::CLASSES,
     rng::{self, Use},
@@ -69,12 +71,6 @@ impl Spec {
         let (plan, _) = self.plan()?;
         Ok(plan.parameters.list.into_iter().chain(plan.buffers.list).map(|s| (s.name, s.shape)).collect())
     }
-}
-
-/// Whether images and kernels lie channels-last in memory. `auto` is yes: on an AVX-512 CPU it was the faster one for
-/// every member and in both precisions, by a seventh to four fifths; tensor cores want it too.
-pub fn channels_last(layout: Layout) -> bool {
-    layout != Layout::Nchw
 }
 
 /// A network with its parameters, gradients and running statistics.
@@ -194,11 +190,6 @@ impl Network {
 
     pub fn spec(&self) -> &Spec {
         &self.spec
-    }
-
-    /// Whether kernels lie channels-last in the arenas.
-    pub fn nhwc(&self) -> bool {
-        self.nhwc
     }
 
     pub fn device(&self) -> Device {

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     device,
     error::Result,
-    infer::{self, Predictor, sigmoid},
+    infer::{self, sigmoid},
     labels::CLASSES,
     manifest::Part,
     predictions::Predictions,
@@ -85,8 +85,8 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &Sto
     for file in &todo {
         let samples: Vec<usize> = file.samples.clone().collect();
         let mut probabilities = Array2::zeros((samples.len(), CLASSES));
-        for (network, normalization) in &networks {
-            let predictor = Predictor { network, normalization, config, stop };
+        for network in &networks {
+            let predictor = network.predictor(config, stop);
             let of_fold = predictor.logits(&store, &samples, config.predict.tta, Some(&progress))?.mapv(sigmoid);
             probabilities += &(of_fold / networks.len() as f32);
         }

@@ -2,6 +2,7 @@
 //! newest checkpoint and ends with the same bits.
 
 mod data;
+mod form;
 mod meter;
 mod state;
 pub mod step;
@@ -37,6 +38,7 @@ use crate::{
     progress::{Progress, duration},
     results::Run,
     stop::Stop,
+    weights::Weights,
 };
 
 /// What a finished fold has to say.
@@ -90,10 +92,11 @@ pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
 /// Whether a training can begin at all: what is cheap to see before hours of preprocessing.
 ///
 /// # Errors
-/// Usage, for an unknown architecture or missing weights to start from.
+/// Usage, for an unknown architecture, and for weights to start from that are missing or of another one; data, for broken ones.
 pub fn check(config: &Config) -> Result<()> {
-    Spec::of(&config.model).shapes()?;
-    state::initial_weights(config).map(drop)
+    let spec = Spec::of(&config.model);
+    spec.shapes()?;
+    state::initial_weights(config)?.map_or(Ok(()), |path| Weights::open(path)?.fit(&spec))
 }
 
 /// Trains fold `fold` of `run` to its end together with the other ranks of `world`, resuming where it stands. `stop` on any rank
@@ -113,9 +116,14 @@ pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, sto
     })?;
     log::info!("fold {fold}: {} samples to train, {} to validate", data.train.len(), data.valid.len());
     let begun = watch::during("start of the training", Limit::Start, || {
-        let mut session = world.agree(Session::new(effective, run, fold, &data, world))?;
-        let lock = world.agree(session.leads().then(|| begin(config, run, fold, stop)).transpose())?;
-        world.agree(session.resume())?;
+        let folder = Folder::of(&run.fold(fold));
+        world.agree(if folder.is_begun() { Ok(()) } else { check(config) })?;
+        let lock = world.agree((world.rank() == 0).then(|| begin(config, run, fold, stop)).transpose())?;
+        // Only now: whoever held the fold before may have left a checkpoint.
+        let newest = world.agree(folder.newest())?;
+        let form = form::settle(effective, world, state::began_as(&folder, newest.as_ref()))?;
+        let mut session = world.agree(Session::new(effective, run, fold, &data, form, world))?;
+        world.agree(session.resume(newest))?;
         Ok::<_, Error>((session, lock))
     });
     let (mut session, _lock) = begun?;
@@ -225,7 +233,7 @@ fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: 
     let side = config.augment.crop as usize;
     let image = side * side * 4;
     let statistics = session.network.flat_buffers().copy();
-    let passes = Passes { share, precision: config.train.precision, losses: &config.train.loss };
+    let passes = Passes { share, precision: session.precision(), losses: &config.train.loss };
     let norms = |pass| match config.train.sync_bn {
         true if world.size() > 1 => Norms::Together { world, samples: share.together(pass), counts: share.counts },
         _ => Norms::Local,

@@ -67,13 +67,11 @@ impl Weights {
         &self.spec
     }
 
-    /// A network as `spec` wants it with these weights, and what had to be changed to get there, in words. More input
-    /// channels than the file's: the new ones get the mean of the others, and all are scaled so that activations keep
-    /// their size. Another head or number of classes: the head starts afresh from `seed`.
+    /// Whether a network as `spec` wants it can begin with them.
     ///
     /// # Errors
     /// Usage, if the architecture is another or there are fewer input channels.
-    pub fn network(&self, spec: &Spec, seed: u64, nhwc: bool, device: Device) -> Result<(Network, Vec<String>)> {
+    pub fn fit(&self, spec: &Spec) -> Result<()> {
         let (path, mine) = (self.path.display(), &self.spec);
         if spec.arch != mine.arch {
             return Err(Error::usage(format!("{path}: the weights are of {}, not of {}: set model.arch to it", mine.arch, spec.arch)));
@@ -81,6 +79,18 @@ impl Weights {
         if spec.channels < mine.channels {
             return Err(Error::usage(format!("{path}: the weights want {} channels, not {}", mine.channels, spec.channels)));
         }
+        Ok(())
+    }
+
+    /// A network as `spec` wants it with these weights, and what had to be changed to get there, in words. More input
+    /// channels than the file's: the new ones get the mean of the others, and all are scaled so that activations keep
+    /// their size. Another head or number of classes: the head starts afresh from `seed`.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
+    pub fn network(&self, spec: &Spec, seed: u64, nhwc: bool, device: Device) -> Result<(Network, Vec<String>)> {
+        self.fit(spec)?;
+        let mine = &self.spec;
         let network = Network::new(spec, seed, nhwc, device)?;
         let mut notes = Vec::new();
         let keep_head = (spec.head, spec.classes) == (mine.head, mine.classes);

@@ -15,9 +15,9 @@ use std::{
 use atlas::{
     Result, artefact,
     comm::{self, Comm, Op, Ticket, World, nccl, watch},
-    config::{self, Backend, Head, Precision, Stem, Wire},
+    config::{self, Backend, Head, Stem, Wire},
     exchange::Exchange,
-    model::{DropKeys, Mode, Network, Norms, Spec},
+    model::{DropKeys, Mode, Network, Norms, Precision, Spec},
 };
 use tch::{Device, Kind, Tensor};
 

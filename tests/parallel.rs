@@ -4,9 +4,9 @@ use std::{path::Path, process::Command};
 use atlas::{
     Error,
     comm::{self, Op, share::Share},
-    config::{self, Head, Losses, Optimizer as Rule, Precision, Stem, Wire},
+    config::{self, Head, Losses, Optimizer as Rule, Stem, Wire},
     exchange::{Event, Exchange},
-    model::{DropKeys, Network, Norms, Spec},
+    model::{DropKeys, Network, Norms, Precision, Spec},
     optim::{Optimizer, Rates},
     train::step::{Input, Passes},
     weights,

@@ -6,9 +6,9 @@ mod formula;
 use std::{collections::HashMap, path::Path, process::Command};
 
 use atlas::{
-    config::{self, Head, Losses, Precision, Stem},
+    config::{self, Head, Losses, Stem},
     loss,
-    model::{DropKeys, Mode, Network, Norms, Spec},
+    model::{DropKeys, Mode, Network, Norms, Precision, Spec},
     optim::{Optimizer, Rates},
     weights::{self, Weights},
 };

@@ -150,6 +150,20 @@ fn other_numbers_of_ranks_go_on_with_the_same_samples() {
     assert_eq!(steps("parts"), steps("whole"));
 }
 
+/// Rank 0 measures, all compute alike, and a resumed training does not measure again.
+#[test]
+fn auto_is_settled_once_for_all_ranks() {
+    let mut small = prepared();
+    small.set("train.precision=auto").set("train.layout=auto");
+    let out = with_fault(ranks(&small, 2, "auto"), "stop:1.9").output().unwrap();
+    assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
+    assert_eq!(stderr(&out).matches("= \"auto\": ").count(), 1, "{}", stderr(&out));
+    assert!(stderr(&out).contains("per pass of 3 images of 48 px"), "{}", stderr(&out));
+    let out = ranks(&small, 2, "auto").output().unwrap();
+    succeeds(&out);
+    assert!(stderr(&out).contains("as the training began") && !stderr(&out).contains("other conditions"), "{}", stderr(&out));
+}
+
 #[test]
 fn sigusr2_stops_all_ranks_and_the_rest_equals_all_at_once() {
     let small = prepared();

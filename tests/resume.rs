@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use atlas::{checkpoint::Checkpoint, predictions::Predictions};
+
 #[path = "pipeline/small.rs"]
 mod small;
 use small::{Small, files, stderr, succeeds};
@@ -95,6 +97,48 @@ fn a_checkpoint_cut_in_half_gives_way_to_the_one_before() {
     let name = path.file_name().unwrap().to_str().unwrap();
     assert!(stderr(&out).contains(name) && stderr(&out).contains("taking the one before it"), "{}", stderr(&out));
     assert_equal(&small, "whole", "cut");
+}
+
+/// What `auto` comes to is measured once, said, kept in the checkpoints, and all that follows computes alike: as an undisturbed
+/// training with these keys. (Two measurements may come to different answers, so that two trainings with `auto` may differ.)
+#[test]
+fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
+    let mut small = prepared("auto");
+    small.set("train.layout=auto");
+    let stopped = small.job(&["train", "--fold", "0", "--run", "halves"]).env("ATLAS_FAULT", "stop:0.5").output().unwrap();
+    assert_eq!(stopped.status.code(), Some(75), "{}", stderr(&stopped));
+    let form = chosen(&stderr(&stopped), "per pass of 8 images of 48 px");
+    let resumed = small.run(&["train", "--fold", "0", "--run", "halves"]);
+    succeeds(&resumed);
+    assert!(!stderr(&resumed).contains("other conditions"), "{}", stderr(&resumed));
+    assert_eq!(chosen(&stderr(&resumed), "as the training began"), form);
+    let last = Checkpoint::read(&small.result("halves", "fold_0/model_checkpoints/last.safetensors")).unwrap();
+    assert_eq!(last.state.conditions.form.to_string(), form);
+    succeeds(&small.run(&["predict", "--run", "halves"]));
+
+    let (precision, layout) = form.split_once('/').unwrap();
+    small.set(&format!("train.precision={precision}")).set(&format!("train.layout={layout}"));
+    let named = small.run(&["train", "--fold", "0", "--run", "named"]);
+    succeeds(&named);
+    assert!(!stderr(&named).contains("\"auto\""), "{}", stderr(&named));
+    succeeds(&small.run(&["predict", "--run", "named"]));
+    // Predictions also say with which keys they were made: of them the values count.
+    for ((name, a), (other_name, b)) in outcome(&small, "halves").into_iter().zip(outcome(&small, "named")) {
+        assert!(name == other_name && (a == b || name == "validation.h5"), "{name} differs");
+    }
+    for file in ["fold_0/validation.h5", "predictions/test-00000.h5"] {
+        let read = |run: &str| Predictions::read(&small.result(run, file)).unwrap();
+        let (a, b) = (read("halves"), read("named"));
+        assert!(a.ids == b.ids && a.probabilities == b.probabilities, "{file} differs");
+    }
+}
+
+/// The form that a training says it chose, in the line that also has `words`.
+fn chosen(said: &str, words: &str) -> String {
+    let lines: Vec<&str> =
+        said.lines().filter_map(|l| l.split_once("train.precision and train.layout = \"auto\": ")).map(|l| l.1).collect();
+    assert!(lines.len() == 1 && lines[0].contains(words), "{said}");
+    lines[0].split([' ', ',']).next().unwrap().into()
 }
 
 #[test]

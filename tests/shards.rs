@@ -6,7 +6,7 @@ use atlas::{
     config::Config,
     labels::Labels,
     manifest::{Manifest, Part},
-    model::{Network, Spec},
+    model::{Form, Network, Spec},
     normalize::Normalization,
     predictions::Predictions,
     shard::{Entry, Reader, Store, Writer, path},
@@ -155,7 +155,7 @@ fn verify_knows_every_kind_by_its_content() {
         skipped: 0,
         best: None,
         history: vec![],
-        conditions: Conditions { threads: 1, ranks: 1, channels_last: false, processor: "p".into() },
+        conditions: Conditions { threads: 1, ranks: 1, form: Form::PREFERRED, processor: "p".into() },
         data: 5,
     };
     let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();

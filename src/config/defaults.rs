@@ -94,7 +94,7 @@ impl Default for Train {
             ema: 0.0,
             sampling: Sampling::Uniform,
             balance: 0.5,
-            precision: Precision::F32,
+            precision: Precision::Auto,
             layout: Layout::Auto,
             normalize: Normalize::Dataset,
             seed: 0,

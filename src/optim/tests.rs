@@ -4,7 +4,7 @@ use tch::Device;
 use super::*;
 use crate::{
     config::{Head, Stem},
-    model::{DropKeys, Mode, Norms, Spec},
+    model::{DropKeys, Mode, Norms, Precision, Spec},
 };
 
 fn network(seed: u64) -> Network {
@@ -89,7 +89,7 @@ fn train(net: &Network, optimizer: &mut Optimizer, ema: &mut Ema, steps: std::op
     for step in steps {
         net.zero_gradients();
         let mode = Mode::Train(DropKeys { seed: 0, epoch: step, keys: &[0, 1, 2, 3] }, Norms::Local);
-        net.forward(&x, mode, config::Precision::F32).square().mean(Kind::Float).backward();
+        net.forward(&x, mode, Precision::F32).square().mean(Kind::Float).backward();
         assert!(!optimizer.step(net, Rates { lr: 1e-2, momentum: 0.9 }).skipped);
         ema.update(net);
     }

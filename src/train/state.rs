@@ -15,7 +15,7 @@ use crate::{
     history::Logs,
     infer,
     labels::CLASSES,
-    model::{Network, Spec, channels_last},
+    model::{Form, Network, Precision, Spec},
     normalize::Normalization,
     optim::{Ema, Optimizer, Schedule},
     results::{Run, processor},
@@ -48,21 +48,20 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// At the start of a training; writes nothing.
-    pub fn new(config: &'a Config, run: &Run, fold: usize, data: &FoldData, world: &'static World) -> Result<Self> {
+    /// At the start of a training, whose network computes in `form`; writes nothing.
+    pub fn new(config: &'a Config, run: &Run, fold: usize, data: &FoldData, form: Form, world: &'static World) -> Result<Self> {
         let mut train = config.train.clone();
         train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
         let spec = Spec::of(&config.model);
-        let nhwc = channels_last(train.layout);
         let folder = Folder::of(&run.fold(fold));
         let initial = if folder.is_begun() { None } else { initial_weights(config)? };
         let network = match initial {
             Some(path) => {
-                let (network, notes) = Weights::open(path)?.network(&spec, train.seed, nhwc, world.device)?;
+                let (network, notes) = Weights::open(path)?.network(&spec, train.seed, form.channels_last, world.device)?;
                 notes.iter().for_each(|note| log::warn!("{}: {note}", path.display()));
                 network
             }
-            None => Network::new(&spec, train.seed, nhwc, world.device)?,
+            None => Network::new(&spec, train.seed, form.channels_last, world.device)?,
         };
         let state = State {
             spec,
@@ -74,7 +73,7 @@ impl<'a> Session<'a> {
             skipped: 0,
             best: None,
             history: Vec::new(),
-            conditions: Conditions { threads: config.threads(), ranks: world.size(), channels_last: nhwc, processor: processor() },
+            conditions: Conditions { threads: config.threads(), ranks: world.size(), form, processor: processor() },
             data: data.hash,
         };
         Ok(Self {
@@ -98,8 +97,8 @@ impl<'a> Session<'a> {
     }
 
     /// Goes on from the newest checkpoint, if there is one.
-    pub fn resume(&mut self) -> Result<()> {
-        match self.folder.newest()? {
+    pub fn resume(&mut self, newest: Option<Checkpoint>) -> Result<()> {
+        match newest {
             Some(checkpoint) => self.restore(checkpoint)?,
             None => match Checkpoint::read(&self.folder.last()) {
                 // Finished, and what was needed on the way is gone.
@@ -128,6 +127,11 @@ impl<'a> Session<'a> {
     pub fn left(&self) -> f64 {
         let (done, to_do) = (self.state.epoch - self.completed, self.config.train.epochs - self.state.epoch);
         self.started.elapsed().as_secs_f64() / done.max(1) as f64 * to_do as f64
+    }
+
+    /// In which numbers the network computes.
+    pub fn precision(&self) -> Precision {
+        self.state.conditions.form.precision
     }
 
     /// Whether this rank writes the files.
@@ -252,7 +256,7 @@ impl<'a> Session<'a> {
                 self.folder.0.display()
             )));
         }
-        if theirs.conditions.channels_last != self.state.conditions.channels_last {
+        if theirs.conditions.form.channels_last != self.state.conditions.form.channels_last {
             return Err(Error::usage(format!(
                 "the checkpoints in {} have the other memory layout; set train.layout as in the run's config.toml",
                 self.folder.0.display()
@@ -284,6 +288,12 @@ impl<'a> Session<'a> {
         log::info!("fold {}: going on after epoch {}, step {}", self.fold, s.epoch, s.step_in_epoch);
         Ok(())
     }
+}
+
+/// In which form the training began whose newest checkpoint, or weights where it is finished, `folder` has.
+pub fn began_as(folder: &Folder, newest: Option<&Checkpoint>) -> Option<Form> {
+    let form = |checkpoint: &Checkpoint| checkpoint.state.conditions.form;
+    newest.map(form).or_else(|| Checkpoint::read(&folder.last()).ok().as_ref().map(form))
 }
 
 /// The file to start from, if there shall be one.

@@ -6,11 +6,11 @@ use tch::Tensor;
 
 use crate::{
     comm::share::Share,
-    config::{Losses, Precision},
+    config::Losses,
     error::{Error, Result},
     exchange::Exchange,
     fault, infer, loss,
-    model::{DropKeys, Mode, Network, Norms},
+    model::{DropKeys, Mode, Network, Norms, Precision},
 };
 
 /// What one forward pass takes.

@@ -26,7 +26,8 @@ const ROUND: usize = 64;
 /// The whole resized images of the validation samples, one view each.
 pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) -> Result<()> {
     let config = session.config;
-    let predictor = Predictor { network: &session.network, normalization: &session.state.normalization, config, stop };
+    let (network, normalization) = (&session.network, &session.state.normalization);
+    let predictor = Predictor { network, precision: session.precision(), normalization, config, stop };
     let logits = logits(session, data, &predictor, Tta::None, "validation")?;
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let probabilities = logits.mapv(sigmoid);
@@ -49,8 +50,8 @@ pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) 
 pub fn predict_validation(session: &Session, data: &FoldData, run: &Run, start: Instant, stop: &Stop) -> Result<Outcome> {
     let config = session.config;
     let path = weights_path(config, run, session.fold);
-    let (network, normalization) = infer::load(&path, config, session.world.device)?;
-    let predictor = Predictor { network: &network, normalization: &normalization, config, stop };
+    let trained = infer::load(&path, config, session.world.device)?;
+    let predictor = trained.predictor(config, stop);
     let probabilities = logits(session, data, &predictor, config.predict.tta, "out-of-fold predictions")?.mapv(sigmoid);
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let outcome = Outcome {

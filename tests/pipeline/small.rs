@@ -25,14 +25,16 @@ impl Small {
         small
     }
 
-    /// Without data; for those who bring their own to `data/`. Small networks and few steps.
+    /// Without data; for those who bring their own to `data/`. Small networks and few steps; what the clock would decide is set, so
+    /// that runs can be compared byte for byte.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
         let at = |key: &str, name: &str| format!("{key}={}", folder.path().join(name).display());
         let mut sets =
             vec![at("paths.work", "work"), at("paths.results", "results"), at("data.kaggle", "data"), at("data.external", "data/external")];
         let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 model.arch=se_resnext_tiny model.dropout=0.2 \
-                    augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 predict.tta=five_crop";
+                    augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 train.precision=f32 \
+                    train.layout=nhwc predict.tta=five_crop";
         sets.extend(keys.split_whitespace().map(String::from));
         Self { folder, sets }
     }
