@@ -13,12 +13,11 @@ use crate::{
     config::{Config, CropReduce, Tta},
     error::{Error, Result},
     labels::CLASSES,
-    loader::{Loader, Make},
-    model::{Form, Mode, Network, Precision},
+    loader::{Loader, Make, Source},
+    model::{Folded, Form, Network, Precision},
     normalize::Normalization,
     progress::Progress,
     sampler::Draw,
-    shard::Store,
     stop::Stop,
 };
 
@@ -33,14 +32,15 @@ pub struct Predictor<'a> {
 }
 
 impl Predictor<'_> {
-    /// Logits `[n, 28]` of `samples` (positions in the store), reduced over the crops.
-    pub fn logits(&self, store: &Arc<Store>, samples: &[usize], tta: Tta, progress: Option<&Progress>) -> Result<Array2<f32>> {
+    /// Logits `[n, 28]` of `samples` (positions in the source), reduced over the crops.
+    pub fn logits<S: Source>(&self, source: &Arc<S>, samples: &[usize], tta: Tta, progress: Option<&Progress>) -> Result<Array2<f32>> {
         let make = Make::Eval { augment: self.config.augment.clone(), tta };
         let (views, side) = (make.views(), make.side());
         let per_batch = (self.config.predict.batch / views).max(1);
         let batches: Vec<Vec<Draw>> = samples.chunks(per_batch).map(|c| c.iter().map(|&s| Draw { sample: s, key: 0 }).collect()).collect();
         let mut out = Vec::with_capacity(samples.len() * CLASSES);
-        for batch in Loader::new(store.clone(), batches, make, self.config.threads(), 2) {
+        let folded = Folded::new(self.network, self.precision);
+        for batch in Loader::new(source.clone(), batches, make, self.config.threads(), 2) {
             let batch = batch?;
             if self.stop.asked() {
                 return Err(Error::Stopped("stopped while predicting; run the same command again to go on".into()));
@@ -48,11 +48,7 @@ impl Predictor<'_> {
             let n = batch.samples.len() as i64;
             let x = self.normalization.apply(&batch.images, side, self.network.device());
             // Forward passes of at most predict.batch images: with many views one sample alone may be more.
-            let parts: Vec<Tensor> = x
-                .split(self.config.predict.batch as i64, 0)
-                .iter()
-                .map(|part| self.network.forward(part, Mode::Eval, self.precision))
-                .collect();
+            let parts: Vec<Tensor> = x.split(self.config.predict.batch as i64, 0).iter().map(|part| folded.forward(part)).collect();
             let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
             let logits = match self.config.predict.reduce {
                 CropReduce::Max => logits.amax(&[1i64][..], false),
@@ -64,7 +60,7 @@ impl Predictor<'_> {
             }
         }
         if let Some(bad) = out.iter().position(|l| !l.is_finite()) {
-            return Err(Error::failed(format!("the network's output for sample {} is not a number", store.id(samples[bad / CLASSES]))));
+            return Err(Error::failed(format!("the network's output for sample {} is not a number", source.id(samples[bad / CLASSES]))));
         }
         Array2::from_shape_vec((samples.len(), CLASSES), out).map_err(Error::failed)
     }

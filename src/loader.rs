@@ -23,6 +23,10 @@ pub trait Source: Send + Sync + 'static {
     /// Side of the stored images in pixels.
     fn size(&self) -> usize;
     fn labels(&self, i: usize) -> Labels;
+    /// What messages call image `i`.
+    fn id(&self, i: usize) -> String {
+        i.to_string()
+    }
     /// Reads image `i` into `out` `[size, size, 4]`.
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()>;
 }
@@ -34,6 +38,10 @@ impl Source for Store {
 
     fn labels(&self, i: usize) -> Labels {
         Self::labels(self, i)
+    }
+
+    fn id(&self, i: usize) -> String {
+        Self::id(self, i).into()
     }
 
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {

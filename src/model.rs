@@ -7,6 +7,7 @@
 
 mod arch;
 mod arena;
+mod folded;
 mod form;
 mod layers;
 mod pass;
@@ -21,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 pub use self::{
     arch::{ARCHS, Arch},
     arena::Slot,
+    folded::Folded,
     form::{Form, Precision},
     pass::{DropKeys, Mode, Norms},
 };
@@ -149,13 +151,9 @@ impl Network {
     /// recorded in [`Mode::Train`] only. Any stride order of `x` will do; channels-last costs no copy with `nhwc`.
     pub fn forward(&self, x: &Tensor, mode: Mode, precision: Precision) -> Tensor {
         let own = self.flat_parameters.kind();
-        let kind = match precision {
-            Precision::F32 => own,
-            Precision::Bf16 => Kind::BFloat16,
-        };
-        let x = x.to_kind(kind);
-        let x = if self.nhwc { x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { x.contiguous() };
-        let pass = Pass { parameters: &self.parameters, buffers: &self.buffers, kind, mode, dropout: self.spec.dropout };
+        let kind = self.kind(precision);
+        let x = self.input(x, kind);
+        let pass = Pass { parameters: &self.parameters, buffers: &self.buffers, kind, mode, dropout: self.spec.dropout, folded: false };
         let run = || self.layers.forward(&pass, &x).to_kind(own);
         match mode {
             Mode::Eval => tch::no_grad(run),
@@ -164,6 +162,19 @@ impl Network {
                 run()
             }
         }
+    }
+
+    fn kind(&self, precision: Precision) -> Kind {
+        match precision {
+            Precision::F32 => self.flat_parameters.kind(),
+            Precision::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// A batch as the layers take it.
+    fn input(&self, x: &Tensor, kind: Kind) -> Tensor {
+        let x = x.to_kind(kind);
+        if self.nhwc { x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { x.contiguous() }
     }
 
     /// Calls `ready(i)` each time a backward pass has added its part to the gradient of parameter `i` (of

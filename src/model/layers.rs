@@ -173,6 +173,11 @@ impl Layers {
         Self { stem, blocks, head }
     }
 
+    /// The convolutions with the batch norms behind them.
+    pub fn convs(&self) -> impl Iterator<Item = &(Conv, Norm)> {
+        std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(|block| block.convs.iter().chain(&block.downsample)))
+    }
+
     /// Logits `[n, classes]` of `x` `[n, channels, h, w]`, in the kind of `x`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();

@@ -41,7 +41,7 @@ pub enum Norms {
 }
 
 const MOMENTUM: f64 = 0.1;
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 pub(super) struct Pass<'a> {
     pub parameters: &'a [Tensor],
@@ -49,6 +49,8 @@ pub(super) struct Pass<'a> {
     pub kind: Kind,
     pub mode: Mode<'a>,
     pub dropout: f64,
+    /// Whether the kernels do the work of the batch norms behind them, whose biases are then the convolutions'.
+    pub folded: bool,
 }
 
 impl Pass<'_> {
@@ -59,7 +61,9 @@ impl Pass<'_> {
 
     pub fn conv_norm(&self, (conv, norm): &(Conv, Norm), x: &Tensor) -> Tensor {
         let (s, p) = (conv.stride, conv.padding);
-        self.norm(norm, &x.conv2d(&self.weight(conv.weight), None::<Tensor>, [s, s], [p, p], [1, 1], conv.groups))
+        let bias = self.folded.then(|| self.weight(norm.bias));
+        let x = x.conv2d(&self.weight(conv.weight), bias, [s, s], [p, p], [1, 1], conv.groups);
+        if self.folded { x } else { self.norm(norm, &x) }
     }
 
     /// Batch norm with f32 parameters and statistics in both precisions, as PyTorch's autocast.

@@ -93,3 +93,29 @@ fn training_moves_the_running_statistics_and_evaluation_does_not() {
     assert!((mean - expected).abs().max().double_value(&[]) < 1e-5);
     assert!(!first.equal(&net.forward(&x, Mode::Eval, Precision::F32)));
 }
+
+#[test]
+fn folded_batch_norms_change_nothing_but_rounding() {
+    for (nhwc, head) in [(false, Head::Linear), (true, Head::Seed)] {
+        let net = Network::of_kind(&spec("se_resnext_tiny", head), 5, nhwc, Device::Cpu, Kind::Double).unwrap();
+        // Statistics and scales unlike those of a fresh network, variances far from 1.
+        let uneven = |n: usize, lift: f64| (Tensor::arange(n as i64, (Kind::Double, Device::Cpu)).multiply_scalar(0.7).sin() * 0.4) + lift;
+        tch::no_grad(|| {
+            for (name, mut tensor) in net.named_tensors() {
+                let lift = if name.ends_with("running_var") { 0.5 } else { 0.1 };
+                if tensor.dim() == 1 {
+                    tensor.copy_(&uneven(tensor.numel(), lift));
+                }
+            }
+        });
+        let x = image(3, 64).to_kind(Kind::Double);
+        let want = net.forward(&x, Mode::Eval, Precision::F32);
+        let got = Folded::new(&net, Precision::F32).forward(&x);
+        let scale = want.abs().max().double_value(&[]);
+        let off = (got - &want).abs().max().double_value(&[]);
+        assert!(scale > 1e-3 && off < 1e-6 * scale, "{off} of {scale}");
+        let coarse = Folded::new(&net, Precision::Bf16).forward(&x.to_kind(Kind::Float));
+        let off = (coarse - &want).abs().max().double_value(&[]);
+        assert!(off > 0.0 && off < 0.05 * scale, "bf16 is off by {off} of {scale}");
+    }
+}

@@ -1,0 +1,47 @@
+//! A network for prediction alone: each batch norm folded into the kernel before it, weights converted once.
+
+use tch::{Kind, Tensor};
+
+use super::{
+    Network, Precision,
+    pass::{EPS, Mode, Pass},
+};
+
+/// The weights of a network at one moment, ready to predict.
+pub struct Folded<'a> {
+    network: &'a Network,
+    parameters: Vec<Tensor>,
+    kind: Kind,
+}
+
+impl<'a> Folded<'a> {
+    /// Of a kernel `w` and the batch norm behind it, `w * s` with `s = weight / sqrt(var + eps)`, and as the convolution's bias
+    /// `bias - mean * s`.
+    pub fn new(network: &'a Network, precision: Precision) -> Self {
+        let kind = network.kind(precision);
+        let parameters = tch::no_grad(|| {
+            let mut parameters: Vec<Tensor> = network.parameters.iter().map(Tensor::detach).collect();
+            let mut converted = Vec::new();
+            for (conv, norm) in network.layers.convs() {
+                let (weight, bias) = (&network.parameters[norm.weight], &network.parameters[norm.bias]);
+                let scale = weight * (&network.buffers[norm.var] + EPS).rsqrt();
+                parameters[norm.bias] = bias - &network.buffers[norm.mean] * &scale;
+                parameters[conv.weight] = &network.parameters[conv.weight] * scale.view([-1, 1, 1, 1]);
+                converted.extend([conv.weight, norm.bias]);
+            }
+            for i in converted {
+                parameters[i] = parameters[i].to_kind(kind);
+            }
+            parameters
+        });
+        Self { network, parameters, kind }
+    }
+
+    /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]`, normalised, on the network's device; as
+    /// [`Network::forward`] in [`Mode::Eval`], up to rounding.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let network = self.network;
+        let pass = Pass { parameters: &self.parameters, buffers: &network.buffers, kind: self.kind, mode: Mode::Eval, dropout: 0.0, folded: true };
+        tch::no_grad(|| network.layers.forward(&pass, &network.input(x, self.kind)).to_kind(Kind::Float))
+    }
+}
