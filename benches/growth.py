@@ -25,7 +25,8 @@ ATLAS = Path(__file__).resolve().parent.parent / "target/release/atlas"
 MEASURES = {"wall_s": "s", "cpu_s": "s of CPU time", "peak_mib": "MiB"}
 # A small network and short training: what is measured here is what comes before and after it.
 KEYS = """preprocess.size=64 preprocess.shard_samples=512 split.folds=2 model.arch=se_resnext_tiny augment.resize=32 augment.crop=32
-    train.epochs=1 train.batch=32 train.max_samples=64 predict.tta=none""".split()
+    train.epochs=1 train.batch=32 train.max_samples=64 train.precision=f32 train.layout=nhwc
+    predict.tta=none""".split()
 
 
 def atlas(*words):

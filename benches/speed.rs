@@ -176,6 +176,7 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
         elastic_alpha: 0.0,
         ..Config::default().augment
     };
+    device::keep_memory(); // as in training
     let mut epoch = 0;
     rounds(|| {
         epoch += 1;

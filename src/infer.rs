@@ -36,7 +36,8 @@ impl Predictor<'_> {
     pub fn logits<S: Source>(&self, source: &Arc<S>, samples: &[usize], tta: Tta, progress: Option<&Progress>) -> Result<Array2<f32>> {
         let make = Make::Eval { augment: self.config.augment.clone(), tta };
         let (views, side) = (make.views(), make.side());
-        let per_batch = (self.config.predict.batch / views).max(1);
+        let most = self.images_per_pass();
+        let per_batch = (most / views).max(1);
         let batches: Vec<Vec<Draw>> = samples.chunks(per_batch).map(|c| c.iter().map(|&s| Draw { sample: s, key: 0 }).collect()).collect();
         let mut out = Vec::with_capacity(samples.len() * CLASSES);
         let folded = Folded::new(self.network, self.precision);
@@ -47,8 +48,8 @@ impl Predictor<'_> {
             }
             let n = batch.samples.len() as i64;
             let x = self.normalization.apply(&batch.images, side, self.network.device());
-            // Forward passes of at most predict.batch images: with many views one sample alone may be more.
-            let parts: Vec<Tensor> = x.split(self.config.predict.batch as i64, 0).iter().map(|part| folded.forward(part)).collect();
+            // With many views one sample alone may be more.
+            let parts: Vec<Tensor> = x.split(most as i64, 0).iter().map(|part| folded.forward(part)).collect();
             let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
             let logits = match self.config.predict.reduce {
                 CropReduce::Max => logits.amax(&[1i64][..], false),
@@ -63,6 +64,17 @@ impl Predictor<'_> {
             return Err(Error::failed(format!("the network's output for sample {} is not a number", source.id(samples[bad / CLASSES]))));
         }
         Array2::from_shape_vec((samples.len(), CLASSES), out).map_err(Error::failed)
+    }
+
+    /// `predict.batch`, or what suits the device: on a CPU as few as stay in its cache, but for one thread in f32 so many that
+    /// libtorch takes its fast convolutions.
+    fn images_per_pass(&self) -> usize {
+        match (self.config.predict.batch, self.network.device()) {
+            (0, Device::Cpu) if self.config.threads() == 1 && self.precision == Precision::F32 => 20,
+            (0, Device::Cpu) => 5,
+            (0, _) => 40,
+            (n, _) => n,
+        }
     }
 }
 

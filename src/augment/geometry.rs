@@ -17,6 +17,9 @@ pub struct Window {
     right: isize,
 }
 
+/// Side of the blocks in which turned pixels are copied.
+const BLOCK: usize = 32;
+
 impl Window {
     /// The `side` x `side` pixels from (`top`, `left`) of an image `[image_side, image_side]`; panics where it does not fit.
     pub fn new(image_side: usize, top: usize, left: usize, side: usize) -> Self {
@@ -45,15 +48,27 @@ impl Window {
     /// Copies the window out of `image` into `out` `[side, side]`.
     pub fn copy(self, image: &[[u8; 4]], out: &mut [[u8; 4]]) {
         assert_eq!(out.len(), self.side * self.side);
-        for (row, out) in out.chunks_exact_mut(self.side).enumerate() {
-            let mut at = self.origin + row as isize * self.down;
-            if self.right == 1 {
-                out.copy_from_slice(&image[at as usize..][..self.side]);
-                continue;
+        if self.right.abs() == 1 {
+            let first = if self.right == 1 { 0 } else { self.last() };
+            for (row, out) in out.chunks_exact_mut(self.side).enumerate() {
+                out.copy_from_slice(&image[(self.origin + row as isize * self.down - first) as usize..][..self.side]);
+                if self.right == -1 {
+                    out.reverse();
+                }
             }
-            for pixel in out {
-                *pixel = image[at as usize];
-                at += self.right;
+            return;
+        }
+        // Turned by 90 degrees, neighbours lie in different rows of the image, whose cache lines also hold pixels of the next rows of
+        // the window: in blocks, they are read once.
+        for (block, out) in out.chunks_mut(BLOCK * self.side).enumerate() {
+            for left in (0..self.side).step_by(BLOCK) {
+                for (row, out) in out.chunks_exact_mut(self.side).enumerate() {
+                    let mut at = self.origin + (block * BLOCK + row) as isize * self.down + left as isize * self.right;
+                    for pixel in out[left..].iter_mut().take(BLOCK) {
+                        *pixel = image[at as usize];
+                        at += self.right;
+                    }
+                }
             }
         }
     }

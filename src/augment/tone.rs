@@ -1,4 +1,6 @@
-//! Brightness and contrast by lookup tables.
+//! Brightness and contrast.
+
+use multiversion::multiversion;
 
 /// One channel's change: `alpha * x + beta * mean`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,18 +13,38 @@ pub struct Tone {
 
 /// Changes `image` `[n, 4]` in place: `round(clip(alpha x + beta mean, 0, 255))`. With one tone the mean is that of all
 /// pixels and channels; with four, each channel has its tone and its mean.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn apply(image: &mut [[u8; 4]], tones: Tones) {
+    let (blocks, rest) = image.as_flattened().as_chunks::<VALUES>();
+    let mut lanes = [0u32; VALUES];
+    blocks.iter().for_each(|block| lanes.iter_mut().zip(block).for_each(|(lane, &x)| *lane += u32::from(x)));
+    lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += u32::from(x));
     let mut sums = [0u64; 4];
-    for pixel in image.iter() {
-        (0..4).for_each(|c| sums[c] += u64::from(pixel[c]));
-    }
+    lanes.iter().enumerate().for_each(|(i, &lane)| sums[i % 4] += u64::from(lane));
     let n = image.len().max(1) as f64;
-    let tables: [[u8; 256]; 4] = match tones {
-        Tones::All(tone) => [table(tone, sums.iter().sum::<u64>() as f64 / (4.0 * n)); 4],
-        Tones::Each(tones) => std::array::from_fn(|c| table(tones[c], sums[c] as f64 / n)),
+    let mean = |c: usize| sums[c] as f64 / n;
+    let (tones, means) = match tones {
+        Tones::All(tone) => ([tone; 4], [sums.iter().sum::<u64>() as f64 / (4.0 * n); 4]),
+        Tones::Each(tones) => (tones, std::array::from_fn(mean)),
     };
-    for pixel in image {
-        *pixel = std::array::from_fn(|c| tables[c][usize::from(pixel[c])]);
+    let (alpha, shift) = (std::array::from_fn(|i| tones[i % 4].alpha), std::array::from_fn(|i| tones[i % 4].beta * means[i % 4] as f32));
+    let (blocks, rest) = image.as_flattened_mut().as_chunks_mut();
+    blocks.iter_mut().for_each(|block| change(block, &alpha, &shift));
+    let mut last = [0; VALUES];
+    last[..rest.len()].copy_from_slice(rest);
+    change(&mut last, &alpha, &shift);
+    rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// Values that are changed at a time.
+const VALUES: usize = 64;
+
+#[inline(always)]
+fn change(values: &mut [u8; VALUES], alpha: &[f32; VALUES], shift: &[f32; VALUES]) {
+    for i in 0..VALUES {
+        // Plus the largest number below a half, cut off: rounds, halves up. Whole numbers are the last bits of a sum with 2^23.
+        let value = (alpha[i] * f32::from(values[i]) + shift[i] + 0.499_999_97).max(0.0).min(255.0);
+        values[i] = (value.trunc() + 8_388_608.0).to_bits() as u8;
     }
 }
 
@@ -31,12 +53,6 @@ pub fn apply(image: &mut [[u8; 4]], tones: Tones) {
 pub enum Tones {
     All(Tone),
     Each([Tone; 4]),
-}
-
-fn table(tone: Tone, mean: f64) -> [u8; 256] {
-    let shift = tone.beta * mean as f32;
-    // The cast saturates: it is the clip.
-    std::array::from_fn(|x| (tone.alpha * x as f32 + shift).round() as u8)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Random affine and elastic distortion (Simard, Steinkraus and Platt 2003), as one bilinear lookup per pixel.
 
+use multiversion::multiversion;
 use rand::{Rng as _, RngExt};
 
 use crate::rng::Rng;
@@ -77,11 +78,17 @@ fn mirror(i: isize, n: usize) -> usize {
 
 /// `... c b | a b c | b a ...`
 fn mirror_101(i: isize, n: usize) -> usize {
-    if n == 1 {
-        return 0;
+    let last = n as isize - 1;
+    match i {
+        // Nearly all are near; divisions take long.
+        _ if (-last..=last).contains(&i) => i.unsigned_abs(),
+        _ if (last..=2 * last).contains(&i) => (2 * last - i) as usize,
+        _ if last == 0 => 0,
+        _ => {
+            let at = i.rem_euclid(2 * last);
+            at.min(2 * last - at) as usize
+        }
     }
-    let at = i.rem_euclid(2 * (n as isize - 1)) as usize;
-    at.min(2 * (n - 1) - at)
 }
 
 /// Bits of a coordinate after the point.
@@ -94,15 +101,15 @@ pub fn warp(image: &[[u8; 4]], side: usize, map: Affine, shift: Option<&Shift>, 
     // Casts saturate and sums wrap: absurd maps give absurd places, which are mirrored into the image all the same.
     let fixed = |v: f64| (v * (1u64 << FRACTION) as f64) as i64;
     let m = map.0;
-    let (right, down) = (fixed(m[0]), fixed(m[3]));
+    let step = [fixed(m[0]), fixed(m[3])];
     for (row, out) in out.chunks_exact_mut(side).enumerate() {
         let y = row as f64;
-        let (mut u, mut v) = (fixed(m[1] * y + m[2]), fixed(m[4] * y + m[5]));
         match shift {
             None => {
-                for pixel in out {
-                    *pixel = bilinear(image, side, u, v);
-                    (u, v) = (u.wrapping_add(right), v.wrapping_add(down));
+                let mut place = [fixed(m[1] * y + m[2]), fixed(m[4] * y + m[5])];
+                for out in out.chunks_mut(RUN) {
+                    run(image, side, place, step, out);
+                    place = after(place, step, out.len());
                 }
             }
             Some([dx, dy]) => {
@@ -116,12 +123,67 @@ pub fn warp(image: &[[u8; 4]], side: usize, map: Affine, shift: Option<&Shift>, 
     }
 }
 
+/// Pixels that are looked up first and then mixed, many at a time.
+const RUN: usize = 32;
+
+/// The place `n` pixels further.
+#[inline(always)]
+fn after([x, y]: [i64; 2], step: [i64; 2], n: usize) -> [i64; 2] {
+    [x.wrapping_add(step[0].wrapping_mul(n as i64)), y.wrapping_add(step[1].wrapping_mul(n as i64))]
+}
+
+/// Up to [`RUN`] pixels on a line, from the place (x, y) of the image.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn run(image: &[[u8; 4]], side: usize, mut place: [i64; 2], step: [i64; 2], out: &mut [[u8; 4]]) {
+    // A line between two pixels inside is inside, where no step is so long that sums wrap.
+    let inside = |[x, y]: [i64; 2]| is_inside(x, side) && is_inside(y, side);
+    let short = |step: i64| (step >> FRACTION).unsigned_abs() < side as u64;
+    if !(out.len() == RUN && short(step[0]) && short(step[1]) && inside(place) && inside(after(place, step, RUN - 1))) {
+        for pixel in out {
+            *pixel = bilinear(image, side, place[0], place[1]);
+            place = after(place, step, 1);
+        }
+        return;
+    }
+    // Two neighbours at once, above and below, and where between them.
+    let (mut pairs, mut places) = ([[0; RUN]; 2], [[0; RUN]; 2]);
+    let [mut x, mut y] = [place[0] + HALF, place[1] + HALF];
+    let bytes = image.as_flattened();
+    for i in 0..RUN {
+        let at = 4 * ((y >> FRACTION) as usize * side + (x >> FRACTION) as usize);
+        let around = &bytes[at..at + 4 * side + 8];
+        let pair = |at: usize| around[at..].first_chunk().map_or(0, |pair| u64::from_le_bytes(*pair));
+        (pairs[0][i], pairs[1][i]) = (pair(0), pair(4 * side));
+        (places[0][i], places[1][i]) = (x, y);
+        (x, y) = (x + step[0], y + step[1]);
+    }
+    for (i, out) in out.iter_mut().enumerate() {
+        let across = |pair: u64| mix(spread(pair as u32), spread((pair >> 32) as u32), share(places[0][i]));
+        *out = gather(mix(across(pairs[0][i]), across(pairs[1][i]), share(places[1][i])));
+    }
+}
+
+/// Whether a coordinate lies between two pixels of the image.
+#[inline(always)]
+fn is_inside(v: i64, side: usize) -> bool {
+    let pixel = v.saturating_add(HALF) >> FRACTION;
+    pixel >= 0 && pixel < side as i64 - 1
+}
+
+/// How far a coordinate is from its pixel to the next, in 1/256.
+#[inline(always)]
+fn share(v: i64) -> u64 {
+    (v >> (FRACTION - 8)) as u64 & 0xff
+}
+
+/// Half of 1/256 of a pixel, to which places are rounded.
+const HALF: i64 = 1 << (FRACTION - 9);
+
 #[inline]
 fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
-    let half = 1 << (FRACTION - 9);
-    let (x, y) = (x.saturating_add(half), y.saturating_add(half));
+    let (x, y) = (x.saturating_add(HALF), y.saturating_add(HALF));
     let (left, top) = ((x >> FRACTION) as isize, (y >> FRACTION) as isize);
-    let [fx, fy] = [x, y].map(|v| ((v >> (FRACTION - 8)) as u64) & 0xff);
+    let (fx, fy) = (share(x), share(y));
     let inside = |v: isize| v >= 0 && v < side as isize - 1;
     let [a, b, c, d] = if inside(left) && inside(top) {
         let at = top as usize * side + left as usize;
@@ -131,24 +193,28 @@ fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
         let (y0, y1) = (mirror_101(top, side) * side, mirror_101(top + 1, side) * side);
         [y0 + x0, y0 + x1, y1 + x0, y1 + x1]
     }
-    .map(|at| spread(image[at]));
-    gather(mix(mix(a, b, fx), mix(c, d, fx), fy))
+;
+    let pixel = |at: usize| spread(u32::from_le_bytes(image[at]));
+    gather(mix(mix(pixel(a), pixel(b), fx), mix(pixel(c), pixel(d), fx), fy))
 }
 
 /// The low byte of each of four 16-bit lanes, in which four channels are mixed by one multiplication.
 const LANES: u64 = 0x00ff_00ff_00ff_00ff;
 
 /// Channels 0 and 2 into the lower lanes, 1 and 3 into the upper ones.
-fn spread(pixel: [u8; 4]) -> u64 {
-    let p = u64::from(u32::from_le_bytes(pixel));
+#[inline(always)]
+fn spread(pixel: u32) -> u64 {
+    let p = u64::from(pixel);
     (p | (p << 24)) & LANES
 }
 
+#[inline(always)]
 fn gather(lanes: u64) -> [u8; 4] {
     ((lanes | lanes >> 24) as u32).to_le_bytes()
 }
 
 /// `a + (b - a) * t / 256` in each lane, rounded.
+#[inline(always)]
 fn mix(a: u64, b: u64, t: u64) -> u64 {
     ((a * (256 - t) + b * t + 0x0080_0080_0080_0080) >> 8) & LANES
 }

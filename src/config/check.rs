@@ -78,7 +78,6 @@ impl Config {
             () if t.max_minutes < 0.0 => fail("train.max_minutes", "at least 0 (0: no limit)"),
             () if !(1.0..=1e6).contains(&self.comm.timeout_seconds) => fail("comm.timeout_seconds", "from 1 to 1000000"),
             () if !(1.0..=1e6).contains(&self.comm.start_timeout_seconds) => fail("comm.start_timeout_seconds", "from 1 to 1000000"),
-            () if self.predict.batch == 0 => fail("predict.batch", "at least 1"),
             () if [l.bce, l.focal, l.lovasz, l.soft_f1].iter().any(|&w| w < 0.0) => {
                 fail("train.loss.bce, train.loss.focal, train.loss.lovasz and train.loss.soft_f1", "at least 0")
             }

@@ -129,7 +129,7 @@ impl Default for Losses {
 
 impl Default for Predict {
     fn default() -> Self {
-        Self { tta: Tta::FiveCrop, reduce: CropReduce::Mean, batch: 40 }
+        Self { tta: Tta::FiveCrop, reduce: CropReduce::Mean, batch: 0 }
     }
 }
 

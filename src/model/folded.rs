@@ -21,16 +21,15 @@ impl<'a> Folded<'a> {
         let kind = network.kind(precision);
         let parameters = tch::no_grad(|| {
             let mut parameters: Vec<Tensor> = network.parameters.iter().map(Tensor::detach).collect();
-            let mut converted = Vec::new();
             for (conv, norm) in network.layers.convs() {
                 let (weight, bias) = (&network.parameters[norm.weight], &network.parameters[norm.bias]);
                 let scale = weight * (&network.buffers[norm.var] + EPS).rsqrt();
                 parameters[norm.bias] = bias - &network.buffers[norm.mean] * &scale;
                 parameters[conv.weight] = &network.parameters[conv.weight] * scale.view([-1, 1, 1, 1]);
-                converted.extend([conv.weight, norm.bias]);
             }
-            for i in converted {
-                parameters[i] = parameters[i].to_kind(kind);
+            let stay: Vec<usize> = network.layers.other_norms().flat_map(|norm| [norm.weight, norm.bias]).collect();
+            for (_, parameter) in parameters.iter_mut().enumerate().filter(|(i, _)| !stay.contains(i)) {
+                *parameter = parameter.to_kind(kind);
             }
             parameters
         });

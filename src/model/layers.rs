@@ -178,6 +178,14 @@ impl Layers {
         std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(|block| block.convs.iter().chain(&block.downsample)))
     }
 
+    /// The batch norms that stand alone.
+    pub fn other_norms(&self) -> impl Iterator<Item = &Norm> {
+        match &self.head {
+            Head::Linear(_) => [].iter(),
+            Head::Seed { norms, .. } => norms.iter(),
+        }
+    }
+
     /// Logits `[n, classes]` of `x` `[n, channels, h, w]`, in the kind of `x`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();

@@ -26,7 +26,7 @@ const HOPELESS: f64 = 5.0;
 
 /// Images of a timed pass, and their side in pixels, at most.
 const IMAGES: usize = 16;
-const SIDE: u32 = 128;
+const SIDE: u32 = 96;
 
 /// In which form a fold is trained: as the keys say. Where they leave it open, the form in which the training began, and at its
 /// start the one that rank 0 finds fastest.

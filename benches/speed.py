@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""Ours against the Python stack, stage by stage, in turn on the same inputs: benches/speed.py OUT_FOLDER [--rounds 7] [--stage NAME ...]
+
+Every round of a stage runs each contestant once, in alternating order. All seconds go to OUT_FOLDER/speed.csv, the table of medians
+and ratios to OUT_FOLDER/speed.md. Run it with the Python of a virtual environment that has benches/peers/requirements.txt; with two
+threads or workers everywhere, while nothing else runs. Shards are written to the memory file system where there is room, so that the
+disk is not what is measured: ours also makes its files durable (fsync), theirs does not.
+"""
+import argparse
+import collections
+import csv
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ATLAS, SPEED, PEERS = ROOT / "target/release/atlas", ROOT / "target/release/examples/speed", ROOT / "benches/peers"
+REAL = ROOT.parent / "shared/data"
+THREADS = 2
+CHANNELS = ("red", "green", "blue", "yellow")
+
+
+class Served:
+    """A program that does a round for each line that it is given."""
+
+    def __init__(self, *words):
+        self.process = subprocess.Popen(list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.answer("ready")
+
+    def answer(self, *wanted):
+        for line in self.process.stdout:
+            if not wanted or line.strip() in wanted:
+                return line.strip()
+        sys.exit(f"{self.process.args} ended:\n{self.process.stderr.read()}")
+
+    def __call__(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(*words):
+    """The seconds of a whole process, and the last line that it printed."""
+    since = time.perf_counter()
+    out = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - since
+    if out.returncode != 0:
+        sys.exit(f"{' '.join(map(str, words))} ended with {out.returncode}:\n{out.stderr}")
+    return seconds, (out.stdout.strip().splitlines() or [""])[-1]
+
+
+def rate(key, amount, *words):
+    """Seconds from the rate that a peer prints about itself, its start not counted."""
+    return lambda: amount / json.loads(timed(sys.executable, *words)[1])[key]
+
+
+class Results:
+    def __init__(self, folder, rounds, stages):
+        self.folder, self.rounds, self.stages = folder, rounds, stages
+        self.seconds = collections.defaultdict(lambda: collections.defaultdict(list))
+        self.notes = {}
+
+    def wants(self, stage):
+        return not self.stages or any(stage.startswith(s) for s in self.stages)
+
+    def compete(self, stage, contestants, best=False, note=""):
+        """Rounds of all contestants; `ours` comes first, `floor` is no peer but what cannot be undercut."""
+        self.notes[stage] = (best, note)
+        for i in range(self.rounds):
+            for name in list(contestants)[:: 1 if i % 2 == 0 else -1]:
+                self.seconds[stage][name].append(contestants[name]())
+        for contestant in contestants.values():
+            if isinstance(contestant, Served):
+                contestant.close()
+        print(self.row(stage), flush=True)
+        self.write()
+
+    def row(self, stage):
+        best, note = self.notes[stage]
+        of = lambda name: min(self.seconds[stage][name]) if best else statistics.median(self.seconds[stage][name])
+        spread = lambda name: f"{of(name):.3f} s ({min(self.seconds[stage][name]):.3f} to {max(self.seconds[stage][name]):.3f})"
+        peers = [name for name in self.seconds[stage] if name not in ("ours", "floor")]
+        others = "; ".join(f"{name} {spread(name)}: **{of(name) / of('ours'):.2f}x**" for name in peers)
+        floor = f"{of('floor') / of('ours'):.2f} of the time is the floor's ({spread('floor')})" if "floor" in self.seconds[stage] else ""
+        return f"| {stage} | {spread('ours')} | {others} | {floor} | {note} |"
+
+    def write(self):
+        with open(self.folder / "speed.csv", "w", newline="") as f:
+            rows = csv.writer(f)
+            rows.writerow(["stage", "contestant", "round", "seconds"])
+            for stage, contestants in self.seconds.items():
+                for name, seconds in contestants.items():
+                    rows.writerows([stage, name, i + 1, f"{s:.4f}"] for i, s in enumerate(seconds))
+        lines = [machine(), "", f"{self.rounds} rounds; medians, or the best round of each where it says so, and in brackets the range.", ""]
+        lines += ["| stage | ours | peers, and how many times as long they take | floor | |", "|---|---|---|---|---|"]
+        (self.folder / "speed.md").write_text("\n".join(lines + [self.row(stage) for stage in self.seconds]) + "\n")
+
+
+def machine():
+    model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.processor())
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    return f"{model}, {os.cpu_count()} CPUs, {platform.release()}, {time.strftime('%Y-%m-%d')}, commit {commit}"
+
+
+def samples(folder, extension):
+    """Ids of the samples in a folder that have all four channels."""
+    names = set(os.listdir(folder))
+    ids = sorted({name.rsplit("_", 1)[0] for name in names if name.endswith("." + extension)})
+    return [i for i in ids if all(f"{i}_{c}.{extension}" in names for c in CHANNELS)]
+
+
+def repeated(source, extension, repeat, target, part):
+    """A data folder with links to every sample, `repeat` times under other ids."""
+    (target / part).mkdir(parents=True)
+    rows = ["Id,Target\n"]
+    for k in range(repeat):
+        for i in samples(source, extension):
+            name = f"{k:03}-{i.replace('_', '-')}"
+            rows.append(f"{name},0\n")
+            for c in CHANNELS:
+                os.symlink(os.path.abspath(f"{source}/{i}_{c}.{extension}"), target / part / f"{name}_{c}.{extension}")
+    (target / "train.csv").write_text("".join(rows))
+    return len(rows) - 1
+
+
+def preprocess(results, scratch, fast):
+    made = scratch / "made"
+    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 16), "jpg": (REAL / "hpav18/images", "external", "images", 768, 16)}
+    for extension, (source, key, part, size, repeat) in sources.items():
+        stage, note = f"preprocess {extension} to {size}", "real pictures"
+        if not results.wants(stage):
+            continue
+        if not source.exists():
+            side = 512 if extension == "png" else 2048
+            target = made / extension
+            counts = ("32", "1") if extension == "png" else ("1", "6")
+            timed(ATLAS, "synth", "--out", target, "--samples", counts[0], "--external", counts[1], "--test", "0", "--size", str(side))
+            source, note = target / ("train" if extension == "png" else "external/images"), "made pictures"
+        data, work, theirs = scratch / f"data-{extension}", fast / "work", fast / "theirs"
+        n = repeated(source, extension, repeat, data, part)
+        keys = [f"--set=data.{key}={data}", f"--set=paths.work={work}", f"--set=preprocess.size={size}", f"--set=threads={THREADS}"]
+
+        def ours():
+            shutil.rmtree(work, ignore_errors=True)
+            timed(ATLAS, "plan", *keys)
+            return timed(ATLAS, "preprocess", *keys)[0]
+
+        peer = rate("samples_per_s", n, PEERS / "preprocess.py", "--images", source, "--workers", THREADS, "--repeat", repeat, "--ext", extension, "--size", size, "--out", theirs)
+        floor = Served(SPEED, "decode", source, extension, repeat)
+        results.compete(stage, {"ours": ours, "cv2, imagehash, h5py": peer, "floor": floor}, note=f"{note}, {n} samples; floor: decoding alone")
+        shutil.rmtree(fast / "work"), shutil.rmtree(theirs)
+
+
+def loader(results, scratch, fast):
+    shard, n = scratch / "loader.h5", 400
+    if results.wants("loader, warm"):
+        ours = Served(SPEED, "loader", shard, n, 768, 512)
+        ours()
+        peer = rate("samples_per_s", n, PEERS / "loader.py", "--workers", THREADS, "--n", n, "--path", scratch / "peer.h5")
+        results.compete("loader, warm, 768 to 512", {"ours": ours, "DataLoader, albumentations, h5py": peer}, note=f"{n} samples")
+    if results.wants("loader, cold"):
+        ours, floor = Served(SPEED, "cold", shard, n, 768, 512), Served(SPEED, "pread", shard, n, 768)
+        results.compete("loader, cold cache", {"ours": ours, "floor": floor}, note="floor: pread of the same blocks, page cache emptied before")
+
+
+def dedup(results, scratch, fast):
+    for radius in (4, 12):
+        stage = f"dedup, 105,678 samples, radius {radius}"
+        if results.wants(stage):
+            table = scratch / f"hashes-{radius}.csv"
+            timed(sys.executable, PEERS / "dedup.py", "--radius", radius, "--csv", table)
+            ours = lambda: timed(ATLAS, "dedup", "--hashes", table, "--out", scratch / "groups.csv", f"--set=dedup.radius={radius}", f"--set=threads={THREADS}")[0]
+            peer = lambda: json.loads(timed(sys.executable, PEERS / "dedup.py", "--radius", radius)[1])["seconds"]
+            results.compete(stage, {"ours": ours, "faiss": peer}, note="ours: the whole process with its files; theirs: the search alone")
+
+
+def train(results, scratch, fast):
+    for size, batch in ((128, 16), (256, 16)):
+        for dtype in ("bf16", "f32"):
+            stage = f"training step, {size} px, batch {batch}, {dtype}"
+            if results.wants(stage):
+                peer = lambda *more: Served(sys.executable, PEERS / "train_step.py", "--size", size, "--batch", batch, "--dtype", dtype, *more)
+                contestants = {"ours": Served(SPEED, "train", size, batch, dtype, "nhwc"), "eager nhwc": peer(), "eager nchw": peer("--layout", "nchw")}
+                results.compete(stage, contestants | {"compiled": peer("--compile")}, best=True, note="best step of each")
+
+
+def predict(results, scratch, fast):
+    for dtype in ("bf16", "f32"):
+        stage = f"prediction, five crops of 256 px, {dtype}"
+        if results.wants(stage):
+            peer = lambda *more: Served(sys.executable, PEERS / "predict.py", "--dtype", dtype, *more)
+            contestants = {"ours": Served(SPEED, "predict", 256, 8, dtype, 0), "eager": peer(), "compiled": peer("--compile"), "ONNX Runtime f32": peer("--onnx")}
+            results.compete(stage, contestants, best=True, note="best of each; 8 images")
+
+
+def start(results, scratch, fast):
+    if results.wants("start-up"):
+        contestants = {"ours": lambda: timed(ATLAS, "--help")[0], "import torch": lambda: timed(sys.executable, "-c", "import torch")[0]}
+        results.compete("start-up", contestants, note="`atlas --help`")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("out", type=Path)
+    p.add_argument("--rounds", type=int, default=7)
+    p.add_argument("--stage", action="append", default=[], help="only stages that begin so; may be given several times")
+    a = p.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    results = Results(a.out, a.rounds, a.stage)
+    shm = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4 << 30 else None
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory(dir=shm) as fast:
+        for stage in (start, preprocess, loader, dedup, predict, train):
+            stage(results, Path(scratch), Path(fast))
+
+
+if __name__ == "__main__":
+    main()
