@@ -1,7 +1,7 @@
 # Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo test test-all bench check clean
+.PHONY: setup build demo test test-all bench bench-all check clean
 
 setup:
 	@containers/setup.sh
@@ -21,8 +21,16 @@ test: setup
 test-all: test
 	tests/all.sh
 
-# What the README quotes, but for benches/preprocess.sh, which needs real pictures; about 35 minutes.
+RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
+
+# Ours against the Python stack, and how cost grows with the data; about 40 minutes, on a machine that does nothing else.
 bench: build
+	cargo build --release --locked --example speed
+	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && "$$python" benches/growth.py $(RESULTS)
+	cat $(RESULTS)/speed.md
+
+# What else the README quotes, but for benches/preprocess.sh, which needs real pictures; about 35 minutes.
+bench-all: bench
 	benches/recipes.sh work/recipes.csv
 	benches/scaling.sh work/scaling.csv
 	cargo bench --locked --bench overlap

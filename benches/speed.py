@@ -66,8 +66,8 @@ def rate(key, amount, *words):
 
 
 class Results:
-    def __init__(self, folder, rounds, stages):
-        self.folder, self.rounds, self.stages = folder, rounds, stages
+    def __init__(self, folder, rounds, stages, device):
+        self.folder, self.rounds, self.stages, self.device = folder, rounds, stages, device
         self.seconds = collections.defaultdict(lambda: collections.defaultdict(list))
         self.notes = {}
 
@@ -136,7 +136,7 @@ def repeated(source, extension, repeat, target, part):
 
 def preprocess(results, scratch, fast):
     made = scratch / "made"
-    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 16), "jpg": (REAL / "hpav18/images", "external", "images", 768, 16)}
+    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 32), "jpg": (REAL / "hpav18/images", "external", "images", 768, 32)}
     for extension, (source, key, part, size, repeat) in sources.items():
         stage, note = f"preprocess {extension} to {size}", "real pictures"
         if not results.wants(stage):
@@ -186,22 +186,30 @@ def dedup(results, scratch, fast):
 
 
 def train(results, scratch, fast):
-    for size, batch in ((128, 16), (256, 16)):
-        for dtype in ("bf16", "f32"):
+    sizes = {"cpu": ((128, 16, ("bf16", "f32")), (256, 16, ("bf16", "f32"))), "cuda": ((224, 256, ("bf16",)), (512, 64, ("bf16",)))}
+    for size, batch, dtypes in sizes[results.device]:
+        for dtype in dtypes:
             stage = f"training step, {size} px, batch {batch}, {dtype}"
             if results.wants(stage):
-                peer = lambda *more: Served(sys.executable, PEERS / "train_step.py", "--size", size, "--batch", batch, "--dtype", dtype, *more)
-                contestants = {"ours": Served(SPEED, "train", size, batch, dtype, "nhwc"), "eager nhwc": peer(), "eager nchw": peer("--layout", "nchw")}
+                words = ("--size", size, "--batch", batch, "--dtype", dtype, "--device", results.device)
+                peer = lambda *more: Served(sys.executable, PEERS / "train_step.py", *words, *more)
+                contestants = {"ours": Served(SPEED, "train", size, batch, dtype, "nhwc"), "eager nhwc": peer()}
+                if results.device == "cpu":
+                    contestants["eager nchw"] = peer("--layout", "nchw")
                 results.compete(stage, contestants | {"compiled": peer("--compile")}, best=True, note="best step of each")
 
 
 def predict(results, scratch, fast):
-    for dtype in ("bf16", "f32"):
-        stage = f"prediction, five crops of 256 px, {dtype}"
+    size, images, dtypes = {"cpu": (256, 8, ("bf16", "f32")), "cuda": (512, 64, ("bf16",))}[results.device]
+    for dtype in dtypes:
+        stage = f"prediction, five crops of {size} px, {dtype}"
         if results.wants(stage):
-            peer = lambda *more: Served(sys.executable, PEERS / "predict.py", "--dtype", dtype, *more)
-            contestants = {"ours": Served(SPEED, "predict", 256, 8, dtype, 0), "eager": peer(), "compiled": peer("--compile"), "ONNX Runtime f32": peer("--onnx")}
-            results.compete(stage, contestants, best=True, note="best of each; 8 images")
+            words = ("--size", size, "--images", images, "--dtype", dtype, "--device", results.device)
+            peer = lambda *more: Served(sys.executable, PEERS / "predict.py", *words, *more)
+            contestants = {"ours": Served(SPEED, "predict", size, images, dtype, 0), "eager": peer(), "compiled": peer("--compile")}
+            if results.device == "cpu":
+                contestants["ONNX Runtime f32"] = peer("--onnx")
+            results.compete(stage, contestants, best=True, note=f"best of each; {images} images")
 
 
 def start(results, scratch, fast):
@@ -215,9 +223,10 @@ def main():
     p.add_argument("out", type=Path)
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--stage", action="append", default=[], help="only stages that begin so; may be given several times")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of training and prediction; ours takes a GPU where there is one")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
-    results = Results(a.out, a.rounds, a.stage)
+    results = Results(a.out, a.rounds, a.stage, a.device)
     shm = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4 << 30 else None
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory(dir=shm) as fast:
         for stage in (start, preprocess, loader, dedup, predict, train):

@@ -21,7 +21,7 @@ use atlas::{
     labels::Labels,
     loader::{Loader, Make, Source},
     manifest::Part,
-    model::{DropKeys, Network, Norms, Precision, Spec},
+    model::{DropKeys, Folded, Mode, Network, Norms, Precision, Spec},
     normalize::Normalization,
     optim::{Optimizer, Rates},
     rng::{Use, stream},
@@ -45,6 +45,7 @@ fn main() -> Result<()> {
         ["cold", shard, samples, size, crop] => loader(Path::new(shard), samples.parse()?, size.parse()?, crop.parse()?, true),
         ["pread", shard, samples, size] => pread(Path::new(shard), samples.parse()?, size.parse()?),
         ["train", size, batch, precision, layout] => train(size.parse()?, batch.parse()?, of(precision)?, layout == "nhwc"),
+        ["check"] => check(),
         ["predict", size, images, precision, batch] => predict(size.parse()?, images.parse()?, of(precision)?, batch.parse()?),
         _ => bail!("see benches/speed.py for the stages and their arguments"),
     }
@@ -185,7 +186,8 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
         }
         let draws: Vec<Draw> = order(samples, epoch).into_iter().map(|sample| Draw { sample, key: sample as u64 }).collect();
         let make = Make::Train { augment: augment.clone(), seed: 0, epoch };
-        Loader::new(shard.clone(), draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4).try_for_each(|batch| batch.map(drop))?;
+        Loader::new(shard.clone(), draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4)
+            .try_for_each(|batch| batch.map(drop))?;
         Ok(())
     })
 }
@@ -281,4 +283,30 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
     let run = || predictor.logits(&source, &samples, Tta::FiveCrop, None).map(drop).context("prediction");
     run()?;
     rounds(run)
+}
+
+/// Whether the device computes what the CPU does: logits and gradients in f32 and bf16, relative to the largest of them.
+fn check() -> Result<()> {
+    let device = device::choose(Backend::Auto, 0)?;
+    let (cpu, other) = (network(true, Device::Cpu)?, network(true, device)?);
+    let images = Tensor::randn([8, 4, 96, 96], (Kind::Float, Device::Cpu));
+    let keys: Vec<u64> = (0..8).collect();
+    let results = |network: &Network, precision| {
+        network.zero_gradients();
+        let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Frozen);
+        let logits = network.forward(&images.to_device(network.device()), mode, precision);
+        logits.square().mean(None::<Kind>).backward();
+        let folded = Folded::new(network, precision).forward(&images.to_device(network.device()));
+        [("logits", logits.detach()), ("gradients", network.flat_gradients()), ("folded logits", folded)]
+    };
+    for (precision, limit) in [(Precision::F32, 1e-3), (Precision::Bf16, 1e-2)] {
+        for ((what, want), (_, got)) in results(&cpu, Precision::F32).into_iter().zip(results(&other, precision)) {
+            let off = (got.to_device(Device::Cpu) - &want).norm().double_value(&[]) / want.norm().double_value(&[]);
+            println!("{precision:?} on {device:?}: {what} differ by {off:.1e} of their norm (limit {limit:.0e})");
+            if off > limit || off.is_nan() {
+                bail!("{what} of {device:?} in {precision:?} differ from those of the CPU in f32");
+            }
+        }
+    }
+    Ok(())
 }

@@ -48,7 +48,8 @@ impl<'a> Encoded<'a> {
         // No picture within the limit is larger than its 16-bit RGB pixels plus some headers.
         let largest = u64::from(max_side).pow(2) * 6 + (1 << 20);
         let file = fs::File::open(path).map_err(Error::io("open", path))?;
-        let mut bytes = Vec::new();
+        let length = file.metadata().map_or(0, |m| m.len().min(largest));
+        let mut bytes = Vec::with_capacity(length as usize + 1); // one more, so that its end is seen without growing
         file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
         if bytes.len() as u64 > largest {
             return Err(Error::data(path, format!("is larger than any picture of {max_side} pixels a side (preprocess.max_pixels_side)")));
@@ -143,12 +144,12 @@ pub fn luma(r: u8, g: u8, b: u8) -> u8 {
 /// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with its support widened
 /// along a side that shrinks). The aspect is not kept: the data is square, and a picture that is not must fill the same
 /// frame in all four channels.
-pub fn resize(plane: Plane, side: usize) -> Plane {
+pub fn resize(plane: &Plane, side: usize) -> Plane {
     if plane.width == side && plane.height == side {
-        return plane;
+        return plane.clone();
     }
     if plane.width >= side && plane.height >= side {
-        return Plane { width: side, height: side, pixels: average(&plane, side) };
+        return Plane { width: side, height: side, pixels: average(plane, side) };
     }
     let size = |n: usize| u32::try_from(n).expect("sides are checked when read");
     let from = fir::images::ImageRef::new(size(plane.width), size(plane.height), &plane.pixels, fir::PixelType::U8)

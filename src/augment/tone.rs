@@ -43,7 +43,7 @@ const VALUES: usize = 64;
 fn change(values: &mut [u8; VALUES], alpha: &[f32; VALUES], shift: &[f32; VALUES]) {
     for i in 0..VALUES {
         // Plus the largest number below a half, cut off: rounds, halves up. Whole numbers are the last bits of a sum with 2^23.
-        let value = (alpha[i] * f32::from(values[i]) + shift[i] + 0.499_999_97).max(0.0).min(255.0);
+        let value = (alpha[i] * f32::from(values[i]) + shift[i] + 0.499_999_97).clamp(0.0, 255.0);
         values[i] = (value.trunc() + 8_388_608.0).to_bits() as u8;
     }
 }

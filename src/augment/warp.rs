@@ -192,8 +192,7 @@ fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
         let (x0, x1) = (mirror_101(left, side), mirror_101(left + 1, side));
         let (y0, y1) = (mirror_101(top, side) * side, mirror_101(top + 1, side) * side);
         [y0 + x0, y0 + x1, y1 + x0, y1 + x1]
-    }
-;
+    };
     let pixel = |at: usize| spread(u32::from_le_bytes(image[at]));
     gather(mix(mix(pixel(a), pixel(b), fx), mix(pixel(c), pixel(d), fx), fy))
 }

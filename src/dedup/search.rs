@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn edges_of_blocks_and_all_numbers_of_bands() {
-        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22), (3000, 5), (3000, 14), (3000, 19), (3000, 20)] {
+        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22), (3000, 5), (3000, 14), (3000, 19), (3000, 20)]
+        {
             let hashes = planted(n, radius.min(20), 9);
             let want = brute(&hashes, radius);
             assert_eq!(all_pairs(&hashes, radius), want, "{n} hashes, radius {radius}");

@@ -162,21 +162,21 @@ fn shrinking_averages_areas() {
     // Against the plain mean where sides divide, and over a fine grid of points where they do not.
     for (width, height, side) in [(160, 80, 40), (54, 40, 16), (17, 16, 16)] {
         let plane = Plane { width, height, pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect() };
-        let small = resize(plane.clone(), side);
+        let small = resize(&plane, side);
         for (i, &got) in small.pixels.iter().enumerate() {
             let (x, y) = (i % side * width, i / side * height);
             let grid = (0..width * height).map(|k| (x + k % width, y + k / width));
             let mean = grid.map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side])).sum::<f64>() / (width * height) as f64;
             assert_eq!(got, mean.round_ties_even() as u8, "{width}x{height} to {side}, pixel {i}: {mean}");
         }
-        assert_eq!(resize(small.clone(), side), small);
+        assert_eq!(resize(&small, side), small);
     }
 }
 
 #[test]
 fn enlarging_interpolates() {
     let ramp = Plane { width: 8, height: 8, pixels: (0..64).map(|i| (i % 8 * 30) as u8).collect() };
-    let large = resize(ramp.clone(), 32);
+    let large = resize(&ramp, 32);
     for (x, &got) in large.pixels[..32].iter().enumerate() {
         let at = ((x as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 7.0);
         assert!((f64::from(got) - at * 30.0).abs() <= 1.0, "{x}: {got}");

@@ -40,7 +40,8 @@ impl<'a> Folded<'a> {
     /// [`Network::forward`] in [`Mode::Eval`], up to rounding.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let network = self.network;
-        let pass = Pass { parameters: &self.parameters, buffers: &network.buffers, kind: self.kind, mode: Mode::Eval, dropout: 0.0, folded: true };
+        let pass =
+            Pass { parameters: &self.parameters, buffers: &network.buffers, kind: self.kind, mode: Mode::Eval, dropout: 0.0, folded: true };
         tch::no_grad(|| network.layers.forward(&pass, &network.input(x, self.kind)).to_kind(Kind::Float))
     }
 }

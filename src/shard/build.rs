@@ -221,7 +221,8 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
         match encoded.channel(c) {
             Ok(plane) => {
                 hashes[c] = phash(&plane);
-                planes[c] = image::resize(plane, settings.size).pixels;
+                let fits = (plane.width, plane.height) == (settings.size, settings.size);
+                planes[c] = if fits { plane.pixels } else { image::resize(&plane, settings.size).pixels };
             }
             Err(e) => fault(reason(&e)),
         }
