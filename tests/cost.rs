@@ -172,9 +172,9 @@ fn run_loops(work: &Path) {
         });
     }
     for radius in [4, 12] {
-        let hashes = planted(4000, radius);
+        let hashes = planted(10_000, radius);
         report(&format!("pairs_radius_{radius}"), || {
-            black_box(search::pairs(&hashes, [0..4000, 0..4000], radius).unwrap());
+            black_box(search::pairs(&hashes, [0..10_000, 0..10_000], radius).unwrap());
         });
     }
 }

@@ -70,11 +70,14 @@ impl Band {
     }
 }
 
+/// Samples below which it takes longer to look for near buckets than to compare all.
+const FEW: usize = 8192;
+
 /// Bands, and by how many bits two hashes within `radius` differ at most in one of them. Where that would leave most pairs to
-/// compare, a single band of no bits, in which all hashes are alike.
-fn bands(radius: u32) -> (Vec<Band>, u32) {
+/// compare, or there are few, a single band of no bits, in which all hashes are alike.
+fn bands(radius: u32, samples: usize) -> (Vec<Band>, u32) {
     match radius / 5 {
-        most @ 0..=3 => ([0, 13, 26, 39, 52].map(|shift| Band { shift, bits: 13.min(64 - shift) }).to_vec(), most),
+        most @ 0..=3 if samples >= FEW => ([0, 13, 26, 39, 52].map(|shift| Band { shift, bits: 13.min(64 - shift) }).to_vec(), most),
         _ => (vec![Band { shift: 0, bits: 0 }], 0),
     }
 }
@@ -119,7 +122,7 @@ fn blocks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 /// order, from several threads.
 fn each_pair(hashes: &[[u64; 4]], [first, second]: [Range<usize>; 2], radius: u32, found: impl Fn(&[(u32, u32)]) + Sync) {
     assert!(u32::try_from(hashes.len()).is_ok(), "sample numbers fit 32 bits");
-    let (bands, most) = bands(radius);
+    let (bands, most) = bands(radius, first.len().max(second.len()));
     for (number, band) in bands.iter().enumerate() {
         let a = Buckets::new(hashes, first.clone(), *band);
         let other = (first != second).then(|| Buckets::new(hashes, second.clone(), *band));
@@ -246,8 +249,7 @@ mod tests {
 
     #[test]
     fn edges_of_blocks_and_all_numbers_of_bands() {
-        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22), (3000, 5), (3000, 14), (3000, 19), (3000, 20)]
-        {
+        for (n, radius) in [(0, 4), (1, 4), (2, 64), (BLOCK + 1, 3), (BLOCK + TILE + 1, 22), (FEW, 5), (FEW, 14), (FEW, 19), (FEW, 20)] {
             let hashes = planted(n, radius.min(20), 9);
             let want = brute(&hashes, radius);
             assert_eq!(all_pairs(&hashes, radius), want, "{n} hashes, radius {radius}");
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn hashes_that_all_share_their_bands_are_compared_too() {
-        let hashes: Vec<[u64; 4]> = (0..BLOCK as u64 + 300).map(|i| [i & 1, i << 7, i << 20, 0]).collect();
+        let hashes: Vec<[u64; 4]> = (0..FEW as u64 + 300).map(|i| [i & 1, i << 7, i << 20, 0]).collect();
         for radius in [4, 12] {
             assert_eq!(all_pairs(&hashes, radius), brute(&hashes, radius));
         }
@@ -264,9 +266,9 @@ mod tests {
 
     #[test]
     fn parts_of_the_samples_give_their_share_of_the_pairs() {
-        let hashes = planted(3000, 12, 5);
+        let hashes = planted(FEW + 4000, 12, 5);
         let want = brute(&hashes, 12);
-        for [first, second] in [[0..1000, 1000..3000], [1000..3000, 0..1000], [0..2000, 1000..3000]] {
+        for [first, second] in [[0..1000, 1000..12_000], [4000..12_000, 0..12_000], [0..9000, 3000..FEW + 4000], [0..3000, 2000..5000]] {
             let mine = want.iter().copied().filter(|(a, b)| first.contains(&(*a as usize)) && second.contains(&(*b as usize)));
             let mine: Vec<_> = mine.collect();
             assert_eq!(pairs(&hashes, [first.clone(), second.clone()], 12).unwrap(), mine, "{first:?} {second:?}");
