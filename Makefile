@@ -23,7 +23,8 @@ test-all: test
 
 RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
 
-# Ours against the Python stack, and how cost grows with the data; about 40 minutes, on a machine that does nothing else.
+# Ours against the Python stack, and how cost grows with the data; 25 minutes, once the
+# Python stack is installed, on a machine that does nothing else.
 bench: build
 	cargo build --release --locked --example speed
 	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && "$$python" benches/growth.py $(RESULTS)

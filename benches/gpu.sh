@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything about one GPU in one call of a few minutes: first whether the GPU computes what the CPU does, then a training whose only
-# rank sums its gradients by NCCL, then speed against the Python stack, then a training from shards: how long it waits for data, and
-# the memory that it takes.
+# Everything about one GPU in one call: first whether the GPU computes what the CPU does, then a training from shards whose only rank
+# sums its gradients by NCCL (how fast, how long it waits for data, the memory that it takes), then speed against the Python stack.
+# It has not run on a GPU yet. Its crops and augmentation are made by the CPU.
 #
 #   benches/gpu.sh OUT_FOLDER [cuda|cpu]
 #

@@ -76,18 +76,9 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|s| {
         for _ in 0..THREADS {
-            s.spawn(|| while_below(&next, n, &work));
+            s.spawn(|| std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|i| *i < n).for_each(&work));
         }
     });
-}
-
-fn while_below(next: &AtomicUsize, n: usize, work: impl Fn(usize)) {
-    loop {
-        match next.fetch_add(1, Relaxed) {
-            i if i < n => work(i),
-            _ => return,
-        }
-    }
 }
 
 /// The floor of preprocessing: every picture read and decoded, nothing else, into buffers that are kept.

@@ -424,7 +424,7 @@ pub struct Predict {
     pub tta: Tta,
     /// How the logits of the crops become one.
     pub reduce: CropReduce,
-    /// Images (crops) per forward pass; 0: what suits the device (on a CPU 5, which stay in its cache, on a GPU 40).
+    /// Images (crops) per forward pass; 0: what suits the device (few on a CPU, so that they stay in its cache).
     pub batch: usize,
 }
 

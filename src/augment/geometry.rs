@@ -99,32 +99,34 @@ mod tests {
 
     #[test]
     fn windows_equal_index_formulas() {
-        let (n, top, left, s) = (23, 4, 9, 11);
-        let image = numbered(n);
-        let crop = |r: usize, c: usize| image[(top + r) * n + left + c];
-        let window = Window::new(n, top, left, s);
-        let e = s - 1;
-        type At<'a> = Box<dyn Fn(usize, usize) -> [u8; 4] + 'a>;
-        let cases: [(Window, At); 7] = [
-            (window, Box::new(crop)),
-            (window.turned(1), Box::new(|r, c| crop(c, e - r))),
-            (window.turned(2), Box::new(|r, c| crop(e - r, e - c))),
-            (window.turned(3), Box::new(|r, c| crop(e - c, r))),
-            (window.flipped_vertically(), Box::new(|r, c| crop(e - r, c))),
-            (window.flipped_horizontally(), Box::new(|r, c| crop(r, e - c))),
-            // First the turn, then the flip of what it gave.
-            (window.turned(1).flipped_vertically(), Box::new(|r, c| crop(c, r))),
-        ];
-        for (i, (window, at)) in cases.iter().enumerate() {
-            let mut out = vec![[0; 4]; s * s];
-            window.copy(&image, &mut out);
-            for r in 0..s {
-                for c in 0..s {
-                    assert_eq!(out[r * s + c], at(r, c), "case {i} at ({r}, {c})");
+        // Within one block, and over several.
+        for (n, top, left, s) in [(23, 4, 9, 11), (101, 4, 9, 2 * BLOCK + 7)] {
+            let image = numbered(n);
+            let crop = |r: usize, c: usize| image[(top + r) * n + left + c];
+            let window = Window::new(n, top, left, s);
+            let e = s - 1;
+            type At<'a> = Box<dyn Fn(usize, usize) -> [u8; 4] + 'a>;
+            let cases: [(Window, At); 7] = [
+                (window, Box::new(crop)),
+                (window.turned(1), Box::new(|r, c| crop(c, e - r))),
+                (window.turned(2), Box::new(|r, c| crop(e - r, e - c))),
+                (window.turned(3), Box::new(|r, c| crop(e - c, r))),
+                (window.flipped_vertically(), Box::new(|r, c| crop(e - r, c))),
+                (window.flipped_horizontally(), Box::new(|r, c| crop(r, e - c))),
+                // First the turn, then the flip of what it gave.
+                (window.turned(1).flipped_vertically(), Box::new(|r, c| crop(c, r))),
+            ];
+            for (i, (window, at)) in cases.iter().enumerate() {
+                let mut out = vec![[0; 4]; s * s];
+                window.copy(&image, &mut out);
+                for r in 0..s {
+                    for c in 0..s {
+                        assert_eq!(out[r * s + c], at(r, c), "case {i} at ({r}, {c})");
+                    }
                 }
             }
+            assert_eq!(window.turned(4), window);
         }
-        assert_eq!(window.turned(4), window);
     }
 
     /// The definition: pixel centres, a triangle of half-width max(1, from / to), normalised over the pixels inside.

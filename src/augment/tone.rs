@@ -86,6 +86,18 @@ mod tests {
     }
 
     #[test]
+    fn every_value_is_rounded_to_the_nearest_and_clipped() {
+        let all: Vec<[u8; 4]> = (0..=255u8).map(|x| [x; 4]).collect();
+        for (alpha, beta) in [(1.0, 0.0), (0.5, 0.0), (1.5, 0.0), (0.25, 0.006), (1.1, 0.1), (0.9, -0.3), (3.0, 1.0), (0.7, -2.0)] {
+            let mut after = all.clone();
+            apply(&mut after, Tones::All(Tone { alpha, beta }));
+            for (x, got) in all.iter().zip(after) {
+                assert_eq!(got, [(alpha * f32::from(x[0]) + beta * 127.5).round() as u8; 4], "{alpha} {beta} {x:?}");
+            }
+        }
+    }
+
+    #[test]
     fn four_tones_take_the_means_of_their_channels() {
         let tones = [(1.1, 0.3), (0.7, -0.2), (1.5, 0.0), (0.9, 2.0)].map(|(alpha, beta)| Tone { alpha, beta });
         let pixels = image();

@@ -287,6 +287,25 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_pixels_equal_one_after_the_other() {
+        let side = 5 * RUN + 9;
+        let image: Vec<[u8; 4]> = (0..(side * side) as u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for seed in 0..6 {
+            let map = Affine::from_jitter(side, random_jitter(&mut stream(Use::Augment, 1, seed, 3), 4.0 * (seed as f64).powi(2)));
+            let mut out = vec![[0; 4]; side * side];
+            warp(&image, side, map, None, &mut out);
+            let m = map.0.map(|v| (v * (1u64 << FRACTION) as f64) as i64);
+            for (row, out) in out.chunks_exact(side).enumerate() {
+                let place = [1, 4].map(|i| ((map.0[i] * row as f64 + map.0[i + 1]) * (1u64 << FRACTION) as f64) as i64);
+                for (column, got) in out.iter().enumerate() {
+                    let [x, y] = after(place, [m[0], m[3]], column);
+                    assert_eq!(*got, bilinear(&image, side, x, y), "seed {seed}, row {row}, column {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn absurd_maps_stay_inside_the_image() {
         let image = [[1; 4], [2; 4], [3; 4], [4; 4]];
         for map in [[1e300, 0.0, 0.0, 0.0, -1e300, 0.0], [0.0; 6], [f64::NAN; 6]] {
