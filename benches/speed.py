@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Ours against the Python stack, stage by stage, in turn on the same inputs: benches/speed.py OUT_FOLDER [--rounds 7] [--stage NAME ...]
 
-Every round of a stage runs each contestant once, in alternating order. All seconds go to OUT_FOLDER/speed.csv, the table of medians
-and ratios to OUT_FOLDER/speed.md. Run it with the Python of a virtual environment that has benches/peers/requirements.txt; with two
+Every round of a stage runs each contestant once, in alternating order. All seconds go to OUT_FOLDER/speed.json, the table of medians
+and ratios to OUT_FOLDER/speed.md; stages that are measured again replace those of before, the others stay. Run it with the Python of a virtual environment that has benches/peers/requirements.txt; with two
 threads or workers everywhere, while nothing else runs. Shards are written to the memory file system where there is room, so that the
 disk is not what is measured: ours also makes its files durable (fsync), theirs does not.
 """
 import argparse
 import collections
-import csv
 import json
 import os
 import platform
@@ -67,44 +66,45 @@ def rate(key, amount, *words):
 
 class Results:
     def __init__(self, folder, rounds, stages, device):
-        self.folder, self.rounds, self.stages, self.device = folder, rounds, stages, device
-        self.seconds = collections.defaultdict(lambda: collections.defaultdict(list))
-        self.notes = {}
+        self.file, self.table, self.rounds, self.stages, self.device = folder / "speed.json", folder / "speed.md", rounds, stages, device
+        self.measured = json.loads(self.file.read_text()) if self.file.exists() else {}
 
     def wants(self, stage):
         return not self.stages or any(stage.startswith(s) for s in self.stages)
 
     def compete(self, stage, contestants, best=False, note=""):
         """Rounds of all contestants; `ours` comes first, `floor` is no peer but what cannot be undercut."""
-        self.notes[stage] = (best, note)
+        seconds = {name: [] for name in contestants}
         for i in range(self.rounds):
             for name in list(contestants)[:: 1 if i % 2 == 0 else -1]:
-                self.seconds[stage][name].append(contestants[name]())
+                seconds[name].append(round(contestants[name](), 4))
         for contestant in contestants.values():
             if isinstance(contestant, Served):
                 contestant.close()
+        self.measured[stage] = {"on": machine(), "best": best, "note": note, "seconds": seconds}
         print(self.row(stage), flush=True)
         self.write()
 
     def row(self, stage):
-        best, note = self.notes[stage]
-        of = lambda name: min(self.seconds[stage][name]) if best else statistics.median(self.seconds[stage][name])
-        spread = lambda name: f"{of(name):.3f} s ({min(self.seconds[stage][name]):.3f} to {max(self.seconds[stage][name]):.3f})"
-        peers = [name for name in self.seconds[stage] if name not in ("ours", "floor")]
+        best, note, seconds = (self.measured[stage][key] for key in ("best", "note", "seconds"))
+        of = lambda name: min(seconds[name]) if best else statistics.median(seconds[name])
+        spread = lambda name: f"{of(name):.3f} s ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
+        peers = [name for name in seconds if name not in ("ours", "floor")]
         others = "; ".join(f"{name} {spread(name)}: **{of(name) / of('ours'):.2f}x**" for name in peers)
-        floor = f"{of('floor') / of('ours'):.2f} of the time is the floor's ({spread('floor')})" if "floor" in self.seconds[stage] else ""
+        floor = f"{of('floor') / of('ours'):.2f} of the time is the floor's ({spread('floor')})" if "floor" in seconds else ""
         return f"| {stage} | {spread('ours')} | {others} | {floor} | {note} |"
 
     def write(self):
-        with open(self.folder / "speed.csv", "w", newline="") as f:
-            rows = csv.writer(f)
-            rows.writerow(["stage", "contestant", "round", "seconds"])
-            for stage, contestants in self.seconds.items():
-                for name, seconds in contestants.items():
-                    rows.writerows([stage, name, i + 1, f"{s:.4f}"] for i, s in enumerate(seconds))
-        lines = [machine(), "", f"{self.rounds} rounds; medians, or the best round of each where it says so, and in brackets the range.", ""]
+        self.file.write_text(json.dumps(self.measured, indent=1) + "\n")
+        on = collections.defaultdict(list)
+        for stage, measured in self.measured.items():
+            on[measured["on"]].append(stage)
+        rounds = {len(s) for measured in self.measured.values() for s in measured["seconds"].values()}
+        lines = [where if len(on) == 1 else f"{where}: {'; '.join(stages)}" for where, stages in on.items()]
+        lines = [line for where in lines for line in (where, "")]
+        lines += [f"{' or '.join(map(str, sorted(rounds)))} rounds; medians, or the best round of each where it says so, and in brackets the range.", ""]
         lines += ["| stage | ours | peers, and how many times as long they take | floor | |", "|---|---|---|---|---|"]
-        (self.folder / "speed.md").write_text("\n".join(lines + [self.row(stage) for stage in self.seconds]) + "\n")
+        self.table.write_text("\n".join(lines + [self.row(stage) for stage in self.measured]) + "\n")
 
 
 def machine():
@@ -136,7 +136,7 @@ def repeated(source, extension, repeat, target, part):
 
 def preprocess(results, scratch, fast):
     made = scratch / "made"
-    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 32), "jpg": (REAL / "hpav18/images", "external", "images", 768, 32)}
+    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 96), "jpg": (REAL / "hpav18/images", "external", "images", 768, 64)}
     for extension, (source, key, part, size, repeat) in sources.items():
         stage, note = f"preprocess {extension} to {size}", "real pictures"
         if not results.wants(stage):

@@ -20,7 +20,7 @@ use atlas::{
     infer::Predictor,
     labels::Labels,
     loader::{Loader, Make, Source},
-    manifest::Part,
+    manifest::{CHANNELS, Part},
     model::{DropKeys, Folded, Mode, Network, Norms, Precision, Spec},
     normalize::Normalization,
     optim::{Optimizer, Rates},
@@ -81,11 +81,16 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// The floor of preprocessing: every picture read and decoded, nothing else, into buffers that are kept.
+/// The floor of preprocessing: every picture of whole samples read and decoded, nothing else (a JPEG to its planes of brightness and
+/// colour), into buffers that are kept.
 fn decode(folder: &str, extension: &str, repeat: usize) -> Result<()> {
     device::keep_memory();
     let mut files: Vec<_> = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
-    files.retain(|path| path.extension().is_some_and(|e| e == extension));
+    files.retain(|path| {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let sample = name.rsplit_once('_').filter(|_| name.ends_with(extension)).map(|(sample, _)| sample);
+        sample.is_some_and(|s| CHANNELS.iter().all(|c| Path::new(folder).join(format!("{s}_{c}.{extension}")).exists()))
+    });
     rounds(|| {
         on_threads(files.len() * repeat, |i| {
             let bytes = fs::read(&files[i % files.len()]).expect("the file was listed");
@@ -96,8 +101,11 @@ fn decode(folder: &str, extension: &str, repeat: usize) -> Result<()> {
                     reader.next_frame(&mut pixels).expect("a PNG");
                 }
                 _ => {
-                    let mut decoder = zune_jpeg::JpegDecoder::new(zune_core::bytestream::ZCursor::new(&bytes));
-                    decoder.decode().expect("a JPEG");
+                    let mut decoder = turbojpeg::Decompressor::new().expect("a decoder");
+                    let turbojpeg::DecompressHeader { width, height, subsamp, .. } = decoder.read_header(&bytes).expect("a JPEG");
+                    let mut pixels = vec![0; turbojpeg::yuv_pixels_len(width, 1, height, subsamp).expect("a size")];
+                    let planes = turbojpeg::YuvImage { pixels: &mut pixels[..], width, align: 1, height, subsamp };
+                    decoder.decompress_to_yuv(&bytes, planes).expect("a JPEG");
                 }
             }
         });

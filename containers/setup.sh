@@ -48,6 +48,7 @@ if [ -n "$mpi" ]; then
 fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     command -v valgrind >/dev/null || missing+=(valgrind) # a test counts instructions with it; where it is missing, the test skips
+    command -v nasm >/dev/null || missing+=(nasm)         # vector code of the JPEG decoder, which is built without where it is missing
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -6,7 +6,12 @@
 //! in `(R + G) / 2`, halves to even
 //! so that dark pictures get no brighter; reading those as gray would darken blue eightfold.
 
-use std::{fs, io::Read, path::Path};
+use std::{
+    fs,
+    io::Read,
+    ops::{Add, Mul},
+    path::Path,
+};
 
 use fast_image_resize as fir;
 use flate2::read::MultiGzDecoder;
@@ -15,6 +20,7 @@ use multiversion::multiversion;
 use crate::error::{Error, Result};
 
 mod decode;
+mod jpeg;
 
 use decode::Raster;
 
@@ -24,6 +30,13 @@ pub struct Plane {
     pub width: usize,
     pub height: usize,
     pub pixels: Vec<u8>,
+}
+
+impl Plane {
+    /// Keeps the memory for the next picture that this thread decodes.
+    pub fn reuse(self) {
+        decode::reuse(self.pixels);
+    }
 }
 
 /// A picture's file in memory, recognised and measured but not yet decoded.
@@ -85,14 +98,16 @@ impl<'a> Encoded<'a> {
 
     /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
     pub fn channel(self, channel: usize) -> Result<Plane> {
+        if self.is_jpeg()
+            && let Some(pixels) = jpeg::channel(&self.bytes, channel).map_err(|what| Error::data(self.path, what))?
+        {
+            return Ok(Plane { width: self.header.width as usize, height: self.header.height as usize, pixels });
+        }
         match channel {
             0 => self.plane(|rgb| rgb[0]),
             1 => self.plane(|rgb| rgb[1]),
             2 => self.plane(|rgb| rgb[2]),
-            _ => self.plane(|rgb| {
-                let sum = u16::from(rgb[0]) + u16::from(rgb[1]);
-                (sum / 2 + ((sum & 1) & ((sum / 2) & 1))) as u8
-            }),
+            _ => self.plane(|rgb| halved(rgb[0], rgb[1])),
         }
     }
 
@@ -116,6 +131,13 @@ impl<'a> Encoded<'a> {
         decode::reuse(pixels);
         Ok(Plane { width, height, pixels: plane })
     }
+}
+
+/// The mean, halves to even.
+#[inline(always)]
+fn halved(a: u8, b: u8) -> u8 {
+    let sum = u16::from(a) + u16::from(b);
+    (sum / 2 + (sum & (sum / 2) & 1)) as u8
 }
 
 /// One value of each pixel.
@@ -160,49 +182,113 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
     Plane { width: side, height: side, pixels: to.into_vec() }
 }
 
-/// Old columns that are summed at a time, in registers.
-const COLUMNS: usize = 64;
-
 /// The exact mean over the area of each new pixel, rounded once, halves to even. Rounding after each direction, as
 /// resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
 fn average(plane: &Plane, side: usize) -> Vec<u8> {
-    let (width, height) = (plane.width, plane.height);
-    // In units of 1 / side of an old pixel, new pixel i covers i * n .. (i + 1) * n and old pixel j j * side .. (j + 1) * side.
-    let overlaps = |i: usize, n: usize| {
-        let (from, to) = (i * n, (i + 1) * n);
-        (from / side..to.div_ceil(side)).map(move |j| (j, to.min((j + 1) * side) - from.max(j * side)))
-    };
-    let across: Vec<(usize, Vec<u64>)> =
-        (0..side).map(|x| (x * width / side, overlaps(x, width).map(|(_, weight)| weight as u64).collect())).collect();
-    // Whole numbers below 2^53, and a quotient is correctly rounded: no half is missed.
-    let area = (width * height) as f64;
+    let (across, down) = (Ratio::new(plane.width, side), Ratio::new(plane.height, side));
+    // The narrowest numbers that hold the largest sum: a processor takes the more of them at a time.
+    match 255 * across.old * down.old {
+        ..=0xffff => average_in::<u16>(plane, side, across, down),
+        ..=0xffff_ffff => average_in::<u32>(plane, side, across, down),
+        _ => average_in::<u64>(plane, side, across, down),
+    }
+}
+
+/// How many old pixels lie beside how many new ones, in lowest terms.
+#[derive(Clone, Copy)]
+struct Ratio {
+    old: usize,
+    new: usize,
+}
+
+impl Ratio {
+    fn new(old: usize, new: usize) -> Self {
+        let (mut divisor, mut rest) = (old, new);
+        while rest > 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        Self { old: old / divisor, new: new / divisor }
+    }
+
+    /// The old pixels that new pixel `i` covers, and how much of each. In units of 1 / `new` of an old pixel, it lies from
+    /// `i * old` to `(i + 1) * old` and old pixel j from `j * new` to `(j + 1) * new`.
+    fn covered<T: Whole>(self, i: usize) -> impl Iterator<Item = (usize, T)> {
+        let (Self { old, new }, from) = (self, i * self.old);
+        let to = from + old;
+        (from / new..to.div_ceil(new)).map(move |j| (j, T::from_usize(to.min((j + 1) * new) - from.max(j * new))))
+    }
+}
+
+/// Whole numbers in which means are summed, wide enough for what they hold.
+trait Whole: Copy + Default + Add<Output = Self> + Mul<Output = Self> + From<u8> {
+    fn from_usize(v: usize) -> Self;
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! whole {
+    ($($t:ty)*) => {$(
+        impl Whole for $t {
+            fn from_usize(v: usize) -> Self {
+                v as Self
+            }
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        }
+    )*};
+}
+whole!(u16 u32 u64);
+
+/// Old columns that are summed at a time, in registers.
+const COLUMNS: usize = 128;
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) -> Vec<u8> {
+    let width = plane.width;
+    // By new column, the first old one and the weights of so many.
+    let taps = across.old.div_ceil(across.new) + usize::from(across.new > 1);
+    let taps = if taps <= 4 { 4 } else { taps.next_multiple_of(8) };
+    let mut weights = vec![T::default(); side * taps];
+    for (x, weights) in weights.chunks_exact_mut(taps).enumerate() {
+        weights.iter_mut().zip(across.covered(x)).for_each(|(weight, (_, covered))| *weight = covered);
+    }
+    let starts: Vec<usize> = (0..side).map(|x| x * across.old / across.new).collect();
+    // A quotient of whole numbers below 2^53 is correctly rounded, so that no half is missed; a sum with 2^52 is rounded to a whole
+    // number, halves to even, which are its last bits.
+    let area = (across.old * down.old) as f64;
     let mut out = vec![0; side * side];
-    let (mut sums, mut totals) = (vec![0u32; width], vec![0.0; side]);
+    let (mut sums, mut totals) = (vec![T::default(); width + taps], vec![T::default(); side]);
     for (y, out) in out.chunks_exact_mut(side).enumerate() {
-        for (at, sums) in sums.chunks_mut(COLUMNS).enumerate() {
-            let mut part = [0; COLUMNS];
-            for (row, weight) in overlaps(y, height) {
+        for (at, sums) in sums[..width].chunks_mut(COLUMNS).enumerate() {
+            let mut part = [T::default(); COLUMNS];
+            for (row, covered) in down.covered(y) {
                 let pixels = &plane.pixels[row * width + at * COLUMNS..][..sums.len()];
                 match pixels.first_chunk::<COLUMNS>() {
-                    Some(pixels) => add(&mut part, pixels, weight as u32),
-                    None => add(&mut part, pixels, weight as u32),
+                    Some(pixels) => add(&mut part, pixels, covered),
+                    None => add(&mut part, pixels, covered),
                 }
             }
             sums.copy_from_slice(&part[..sums.len()]);
         }
-        for (total, (start, weights)) in totals.iter_mut().zip(&across) {
-            *total = weights.iter().zip(&sums[*start..]).map(|(w, &s)| w * u64::from(s)).sum::<u64>() as f64;
+        for ((total, weights), &start) in totals.iter_mut().zip(weights.chunks_exact(taps)).zip(&starts) {
+            *total = weighted(weights, &sums[start..][..taps]);
         }
-        out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = (total / area).round_ties_even() as u8);
+        out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = (total.to_f64() / area + (1u64 << 52) as f64).to_bits() as u8);
     }
     out
 }
 
 #[inline(always)]
-fn add(sums: &mut [u32; COLUMNS], pixels: &[u8], weight: u32) {
-    for (sum, &p) in sums.iter_mut().zip(pixels) {
-        *sum += weight * u32::from(p);
+fn add<T: Whole>(sums: &mut [T; COLUMNS], pixels: &[u8], weight: T) {
+    sums.iter_mut().zip(pixels).for_each(|(sum, &p)| *sum = *sum + weight * T::from(p));
+}
+
+#[inline(always)]
+fn weighted<T: Whole>(weights: &[T], sums: &[T]) -> T {
+    let plain = |weights: &[T], sums: &[T]| weights.iter().zip(sums).fold(T::default(), |total, (&w, &s)| total + w * s);
+    match (weights.as_array::<4>(), sums.as_array::<4>()) {
+        (Some(weights), Some(sums)) => plain(weights, sums), // the usual case, without a loop
+        _ => plain(weights, sums),
     }
 }
 

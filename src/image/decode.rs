@@ -1,10 +1,10 @@
 //! The three picture formats.
 
-use std::{cell::Cell, io::Cursor};
+use std::{cell::RefCell, io::Cursor};
 
 use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
-use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
+
+use super::jpeg;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -39,14 +39,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
             let raw = info.color_type.samples() as u64 * (info.bit_depth as u64).div_ceil(8);
             Ok(Header { format: Format::Png, width: info.width, height: info.height, bytes_per_pixel: raw + 1 })
         }
-        [0xff, 0xd8, 0xff, ..] => {
-            let decoder = jpeg_decoder(bytes)?;
-            let (width, height) = decoder.dimensions().ok_or("broken JPEG: no dimensions")?;
-            let [width, height] = [width, height].map(|side| side as u32); // 16 bits in the file
-            // A progressive JPEG keeps all coefficients, two bytes each, until its last scan.
-            let progressive = bytes.windows(2).take(1 << 16).any(|w| w == [0xff, 0xc2]);
-            Ok(Header { format: Format::Jpeg, width, height, bytes_per_pixel: if progressive { 10 } else { 4 } })
-        }
+        [0xff, 0xd8, 0xff, ..] => jpeg::header(bytes),
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => {
             let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(|e| format!("broken TIFF: {e}"))?;
             let (width, height) = decoder.dimensions().map_err(|e| format!("broken TIFF: {e}"))?;
@@ -65,7 +58,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
 pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
     match header.format {
         Format::Png => png(&bytes).map_err(|e| format!("broken PNG: {e}")),
-        Format::Jpeg => jpeg(&bytes),
+        Format::Jpeg => jpeg::decode(&bytes),
         Format::Tiff => tiff(bytes, header),
     }
 }
@@ -87,49 +80,29 @@ fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
     Ok(Raster { step: info.color_type.samples(), pixels })
 }
 
-fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
-    // The decoder fills a file that ends too soon with gray and says nothing. Inside a scan these two bytes cannot occur.
-    let last = |marker: u8| bytes.windows(2).rposition(|w| w == [0xff, marker]);
-    if last(0xd9) < last(0xda) {
-        return Err("cut short: the JPEG's end marker is missing".into());
-    }
-    let mut decoder = jpeg_decoder(bytes)?;
-    let (step, space) = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => (1, ColorSpace::Luma),
-        _ => (3, ColorSpace::RGB),
-    };
-    decoder.set_options(decoder.options().jpeg_set_out_colorspace(space));
-    let mut pixels = buffer(decoder.output_buffer_size().ok_or("broken JPEG: no dimensions")?);
-    decoder.decode_into(&mut pixels).map_err(|e| format!("broken JPEG: {e}"))?;
-    Ok(Raster { step, pixels })
-}
-
-/// After the headers; whatever can be decoded is.
-fn jpeg_decoder(bytes: &[u8]) -> Result<JpegDecoder<ZCursor<&[u8]>>, String> {
-    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| format!("broken JPEG: {e}"))?;
-    Ok(decoder)
-}
-
 thread_local! {
-    /// A buffer that this thread does not need any more. New memory comes page by page and filled with zeros, which takes a
+    /// Buffers that this thread does not need any more. New memory comes page by page and filled with zeros, which takes a
     /// third of the time of decoding.
-    static FREE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// So many bytes of any value.
-fn buffer(size: usize) -> Vec<u8> {
-    let mut buffer = FREE.take();
+pub(super) fn buffer(size: usize) -> Vec<u8> {
+    let mut buffer = FREE.with_borrow_mut(|free| {
+        let fits = free.iter().position(|buffer| buffer.len() >= size);
+        fits.map(|i| free.swap_remove(i)).or_else(|| free.pop()).unwrap_or_default()
+    });
     buffer.resize(size, 0);
     buffer
 }
 
 /// Keeps `pixels` for the next picture of this thread, where they are few enough to be kept.
 pub(super) fn reuse(pixels: Vec<u8>) {
-    if pixels.len() <= 16 << 20 {
-        FREE.set(pixels);
-    }
+    FREE.with_borrow_mut(|free| {
+        if pixels.len() <= 16 << 20 && free.len() < 2 {
+            free.push(pixels);
+        }
+    });
 }
 
 fn tiff(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {

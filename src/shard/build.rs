@@ -222,7 +222,13 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
             Ok(plane) => {
                 hashes[c] = phash(&plane);
                 let fits = (plane.width, plane.height) == (settings.size, settings.size);
-                planes[c] = if fits { plane.pixels } else { image::resize(&plane, settings.size).pixels };
+                planes[c] = if fits {
+                    plane.pixels
+                } else {
+                    let small = image::resize(&plane, settings.size).pixels;
+                    plane.reuse();
+                    small
+                };
             }
             Err(e) => fault(reason(&e)),
         }
