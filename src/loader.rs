@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -29,6 +30,10 @@ pub trait Source: Send + Sync + 'static {
     }
     /// Reads image `i` into `out` `[size, size, 4]`.
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()>;
+    /// Reads at least `rows` of image `i`, each to its place in `out` `[size, size, 4]`; the other rows may hold anything.
+    fn read_rows(&self, i: usize, _rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        self.read(i, out)
+    }
 }
 
 impl Source for Store {
@@ -46,6 +51,10 @@ impl Source for Store {
 
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
         Self::read(self, i, out)
+    }
+
+    fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        Self::read_rows(self, i, rows, out)
     }
 }
 
@@ -241,14 +250,17 @@ impl<'a, S: Source> Maker<'a, S> {
             if stopped() {
                 return Err(Error::failed("the loader was dropped"));
             }
-            self.store.read(draw.sample, &mut self.stored)?;
             let (size, scratch) = (self.store.size(), &mut self.scratch);
             match self.make {
                 Make::Train { augment, seed, epoch } => {
                     let mut rng = rng::stream(Use::Augment, *seed, *epoch, draw.key);
+                    self.store.read_rows(draw.sample, augment::rows(augment, &rng, size), &mut self.stored)?;
                     augment::random(augment, &mut rng, &self.stored, size, scratch, out)?;
                 }
-                Make::Eval { augment, tta } => augment::views(augment, *tta, &self.stored, size, scratch, out)?,
+                Make::Eval { augment, tta } => {
+                    self.store.read(draw.sample, &mut self.stored)?;
+                    augment::views(augment, *tta, &self.stored, size, scratch, out)?;
+                }
             }
         }
         Ok(Batch {
