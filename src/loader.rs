@@ -245,11 +245,15 @@ impl<'a, S: Source> Maker<'a, S> {
 
     fn batch(&mut self, draws: &[Draw], stopped: impl Fn() -> bool) -> Result<Batch> {
         let bytes = self.make.views() * self.make.side() * self.make.side() * 4;
-        let mut images = vec![0; draws.len() * bytes];
-        for (draw, out) in draws.iter().zip(images.chunks_exact_mut(bytes)) {
+        let mut images = Vec::with_capacity(draws.len() * bytes);
+        for draw in draws {
             if stopped() {
                 return Err(Error::failed("the loader was dropped"));
             }
+            // One image at a time, so that it is still in the cache when it is filled.
+            let start = images.len();
+            images.resize(start + bytes, 0);
+            let out = &mut images[start..];
             let (size, scratch) = (self.store.size(), &mut self.scratch);
             match self.make {
                 Make::Train { augment, seed, epoch } => {
