@@ -93,7 +93,7 @@ fn mirror_101(i: isize, n: usize) -> usize {
     }
 }
 
-/// Bits of a coordinate after the point.
+/// Bits of a coordinate after the point: its lower half.
 const FRACTION: u32 = 32;
 
 /// Fills `out` with `image` (both `[side, side]`) looked up through `shift` and then `map`, bilinear (to 1/256 of a
@@ -128,10 +128,10 @@ fn after([x, y]: [i64; 2], step: [i64; 2], n: usize) -> [i64; 2] {
     [x.wrapping_add(step[0].wrapping_mul(n as i64)), y.wrapping_add(step[1].wrapping_mul(n as i64))]
 }
 
-/// How far a coordinate is from its pixel to the next, in 1/256.
+/// How far a coordinate is from its pixel to the next, in 1/256; all of that is in its lower half.
 #[inline(always)]
-fn share(v: i64) -> u64 {
-    (v >> (FRACTION - 8)) as u64 & 0xff
+fn share(lower: u32) -> u32 {
+    lower >> (FRACTION - 8)
 }
 
 /// Half of 1/256 of a pixel, to which places are rounded.
@@ -141,7 +141,7 @@ const HALF: i64 = 1 << (FRACTION - 9);
 fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
     let (x, y) = (x.saturating_add(HALF), y.saturating_add(HALF));
     let (left, top) = ((x >> FRACTION) as isize, (y >> FRACTION) as isize);
-    let (fx, fy) = (share(x), share(y));
+    let (fx, fy) = (share(x as u32), share(y as u32));
     let inside = |v: isize| v >= 0 && v < side as isize - 1;
     let [a, b, c, d] = if inside(left) && inside(top) {
         let at = top as usize * side + left as usize;
@@ -155,25 +155,25 @@ fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
     gather(mix(mix(pixel(a), pixel(b), fx), mix(pixel(c), pixel(d), fx), fy))
 }
 
-/// The low byte of each of four 16-bit lanes, in which four channels are mixed by one multiplication.
-const LANES: u64 = 0x00ff_00ff_00ff_00ff;
+/// The low byte of each of two 16-bit lanes, in which two channels are mixed by one multiplication.
+const LANES: u32 = 0x00ff_00ff;
 
-/// Channels 0 and 2 into the lower lanes, 1 and 3 into the upper ones.
+/// Channels 0 and 2, and 1 and 3.
 #[inline(always)]
-fn spread(pixel: u32) -> u64 {
-    let p = u64::from(pixel);
-    (p | (p << 24)) & LANES
+fn spread(pixel: u32) -> [u32; 2] {
+    [pixel & LANES, (pixel >> 8) & LANES]
 }
 
 #[inline(always)]
-fn gather(lanes: u64) -> [u8; 4] {
-    ((lanes | lanes >> 24) as u32).to_le_bytes()
+fn gather([even, odd]: [u32; 2]) -> [u8; 4] {
+    (even | odd << 8).to_le_bytes()
 }
 
 /// `a + (b - a) * t / 256` in each lane, rounded.
 #[inline(always)]
-fn mix(a: u64, b: u64, t: u64) -> u64 {
-    ((a * (256 - t) + b * t + 0x0080_0080_0080_0080) >> 8) & LANES
+fn mix(a: [u32; 2], b: [u32; 2], t: u32) -> [u32; 2] {
+    let mix = |a: u32, b: u32| ((a * (256 - t) + b * t + 0x0080_0080) >> 8) & LANES;
+    [mix(a[0], b[0]), mix(a[1], b[1])]
 }
 
 /// Three jitters U(-limit, limit) in pixels, (x, y) each.

@@ -90,22 +90,19 @@ impl Pairs {
     fn look_up_mirrored(&mut self, image: &[[u8; 4]], side: usize, place: [i64; 2], step: [i64; 2], n: usize) {
         let last = side as i32 - 1;
         let mirror = |v: i32| (last - (last - v.wrapping_abs()).wrapping_abs()) as u32;
-        let mut at = [[0; RUN]; 4];
-        for i in 0..RUN {
+        let mut at = [[0; 4]; RUN];
+        for (i, at) in at.iter_mut().enumerate() {
             let [x, y] = pixel(place, step, i);
             let [left, right] = [mirror(x), mirror(x.wrapping_add(1))];
             let [top, bottom] = [y, y.wrapping_add(1)].map(|y| mirror(y).wrapping_mul(side as u32));
-            for (at, v) in at.iter_mut().zip([(top, left), (top, right), (bottom, left), (bottom, right)]) {
-                at[i] = v.0.wrapping_add(v.1);
-            }
+            *at = [(top, left), (top, right), (bottom, left), (bottom, right)].map(|(row, column)| row.wrapping_add(column));
         }
         let pair = |left: u32, right: u32| {
             let [left, right] = [left, right].map(|at| u64::from(u32::from_le_bytes(image[at as usize])));
             left | right << 32
         };
-        for i in 0..n.min(RUN) {
-            self.above[i] = pair(at[0][i], at[1][i]);
-            self.below[i] = pair(at[2][i], at[3][i]);
+        for ((at, above), below) in at.iter().zip(&mut self.above).zip(&mut self.below).take(n) {
+            (*above, *below) = (pair(at[0], at[1]), pair(at[2], at[3]));
         }
     }
 
@@ -113,8 +110,12 @@ impl Pairs {
     #[inline(always)]
     fn mix(&self, place: [i64; 2], step: [i64; 2], out: &mut [[u8; 4]]) {
         let mut mixed = [[0; 4]; RUN];
+        // Their lower halves are enough, of which twice as many are counted at a time.
+        let lower = |v: i64| v as u32;
+        let ([x, y], [right, down]) = (place.map(|v| lower(v.wrapping_add(HALF))), step.map(lower));
         for (i, mixed) in mixed.iter_mut().enumerate() {
-            let [x, y] = after(place, step, i).map(|v| share(v.wrapping_add(HALF)));
+            let along = |v: u32, step: u32| share(v.wrapping_add(step.wrapping_mul(i as u32)));
+            let (x, y) = (along(x, right), along(y, down));
             let across = |pair: u64| mix(spread(pair as u32), spread((pair >> 32) as u32), x);
             *mixed = gather(mix(across(self.above[i]), across(self.below[i]), y));
         }
