@@ -5,6 +5,8 @@ pub mod geometry;
 pub mod tone;
 pub mod warp;
 
+use std::ops::Range;
+
 use fast_image_resize::Resizer;
 use rand::RngExt;
 
@@ -45,13 +47,22 @@ pub fn view_side(augment: &Augment, tta: Tta) -> usize {
     }
 }
 
+/// The rows of an image of `side` pixels that [`random`] will look at, given the same `rng`.
+pub fn rows(augment: &Augment, rng: &Rng, side: usize) -> Range<usize> {
+    if side != augment.resize as usize {
+        return 0..side;
+    }
+    let [top, _] = random_corner(augment, &mut rng.clone());
+    top..top + augment.crop as usize
+}
+
 /// Fills `out` `[crop, crop, 4]` with a random version of `image` `[side, side, 4]`: resized, cropped, turned, flipped,
 /// its brightness and contrast changed, distorted, in this order.
 pub fn random(augment: &Augment, rng: &mut Rng, image: &[u8], side: usize, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
     let Scratch { resizer, resized, cropped } = scratch;
     let (image, side) = fit(augment, resizer, resized, image, side)?;
     let crop = augment.crop as usize;
-    let (top, left) = (rng.random_range(0..=side - crop), rng.random_range(0..=side - crop));
+    let [top, left] = random_corner(augment, rng);
     let mut window = Window::new(side, top, left, crop);
     if happens(rng, augment.rot90) {
         window = window.turned(rng.random_range(0..4));
@@ -122,6 +133,12 @@ fn fit<'a>(augment: &Augment, resizer: &mut Resizer, resized: &'a mut Vec<u8>, i
 
 fn happens(rng: &mut Rng, probability: f64) -> bool {
     rng.random::<f64>() < probability
+}
+
+/// Where the crop begins on the resized image: row and column.
+fn random_corner(augment: &Augment, rng: &mut Rng) -> [usize; 2] {
+    let last = (augment.resize - augment.crop) as usize;
+    [(); 2].map(|()| rng.random_range(0..=last))
 }
 
 fn random_tones(augment: &Augment, rng: &mut Rng) -> Tones {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -29,6 +30,10 @@ pub trait Source: Send + Sync + 'static {
     }
     /// Reads image `i` into `out` `[size, size, 4]`.
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()>;
+    /// Reads at least `rows` of image `i`, each to its place in `out` `[size, size, 4]`; the other rows may hold anything.
+    fn read_rows(&self, i: usize, _rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        self.read(i, out)
+    }
 }
 
 impl Source for Store {
@@ -46,6 +51,10 @@ impl Source for Store {
 
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
         Self::read(self, i, out)
+    }
+
+    fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        Self::read_rows(self, i, rows, out)
     }
 }
 
@@ -236,19 +245,26 @@ impl<'a, S: Source> Maker<'a, S> {
 
     fn batch(&mut self, draws: &[Draw], stopped: impl Fn() -> bool) -> Result<Batch> {
         let bytes = self.make.views() * self.make.side() * self.make.side() * 4;
-        let mut images = vec![0; draws.len() * bytes];
-        for (draw, out) in draws.iter().zip(images.chunks_exact_mut(bytes)) {
+        let mut images = Vec::with_capacity(draws.len() * bytes);
+        for draw in draws {
             if stopped() {
                 return Err(Error::failed("the loader was dropped"));
             }
-            self.store.read(draw.sample, &mut self.stored)?;
+            // One image at a time, so that it is still in the cache when it is filled.
+            let start = images.len();
+            images.resize(start + bytes, 0);
+            let out = &mut images[start..];
             let (size, scratch) = (self.store.size(), &mut self.scratch);
             match self.make {
                 Make::Train { augment, seed, epoch } => {
                     let mut rng = rng::stream(Use::Augment, *seed, *epoch, draw.key);
+                    self.store.read_rows(draw.sample, augment::rows(augment, &rng, size), &mut self.stored)?;
                     augment::random(augment, &mut rng, &self.stored, size, scratch, out)?;
                 }
-                Make::Eval { augment, tta } => augment::views(augment, *tta, &self.stored, size, scratch, out)?,
+                Make::Eval { augment, tta } => {
+                    self.store.read(draw.sample, &mut self.stored)?;
+                    augment::views(augment, *tta, &self.stored, size, scratch, out)?;
+                }
             }
         }
         Ok(Batch {

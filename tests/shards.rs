@@ -86,6 +86,60 @@ fn no_flipped_byte_goes_unnoticed() {
 }
 
 #[test]
+fn rows_are_those_of_the_whole_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.h5");
+    let images = write(&file, Part::Train, 3, 3, 8);
+    let reader = Reader::open(&file).unwrap();
+    // The first time all rows are read, later those alone.
+    for rows in [2..5, 0..8, 0..1, 7..8, 4..4, 3..6] {
+        for (i, image) in images.iter().enumerate() {
+            let mut out = vec![0; image.len()];
+            reader.read_rows(i, rows.clone(), &mut out).unwrap();
+            let bytes = rows.start * 32..rows.end * 32;
+            assert!(out[bytes.clone()] == image[bytes], "rows {rows:?} of image {i}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_image_is_refused_at_its_first_use_and_only_rows_are_read_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.h5");
+    let images = write(&file, Part::Train, 3, 3, 8);
+    let whole = fs::read(&file).unwrap();
+    // A byte in the last row of each image.
+    let mut bytes = whole.clone();
+    for image in &images {
+        let at = whole.windows(256).position(|w| w == image).unwrap();
+        bytes[at + 7 * 32 + 3] ^= 1;
+    }
+    let reader = Reader::open(&file).unwrap();
+    let mut out = vec![0; 256];
+    reader.read_rows(0, 0..1, &mut out).unwrap();
+    reader.read(1, &mut out).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let refused = |i: usize| {
+        for _ in 0..2 {
+            let e = reader.read_rows(i, 0..1, &mut vec![0; 256]).unwrap_err();
+            assert!(e.exit_code() == 65 && e.to_string().contains("does not match its checksum"), "{e}");
+        }
+    };
+    // Never read before: refused, each time, although the row that is asked for is sound.
+    refused(2);
+    // Whole when they were first read: now only the rows that are asked for are looked at, and nothing else is written.
+    for i in [0, 1] {
+        out.fill(9);
+        reader.read_rows(i, 1..3, &mut out).unwrap();
+        assert!(out[32..96] == images[i][32..96] && out[..32] == [9; 32] && out[96..] == [9; 160]);
+        assert!(reader.read(i, &mut out).is_err(), "a whole image is compared every time");
+    }
+    assert!(reader.verify().is_err());
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(100).unwrap();
+    assert!(reader.read_rows(0, 1..3, &mut out).unwrap_err().to_string().contains("cut short"));
+}
+
+#[test]
 fn broken_shards_are_named_with_what_to_do() {
     let set = Set::new(4, 0, 32);
     set.plan(&["--set", "preprocess.shard_samples=2"]);

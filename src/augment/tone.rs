@@ -95,6 +95,10 @@ mod tests {
                 assert_eq!(got, [(alpha * f32::from(x[0]) + beta * 127.5).round() as u8; 4], "{alpha} {beta} {x:?}");
             }
         }
+        // The largest number below a half: were a half added to it, the sum would be rounded to 1.
+        let mut ones = [[1; 4]; VALUES / 4 + 1];
+        apply(&mut ones, Tones::All(Tone { alpha: 0.0, beta: 0.499_999_97 }));
+        assert_eq!(ones, [[0; 4]; VALUES / 4 + 1]);
     }
 
     #[test]

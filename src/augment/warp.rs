@@ -1,9 +1,11 @@
 //! Random affine and elastic distortion (Simard, Steinkraus and Platt 2003), as one bilinear lookup per pixel.
 
-use multiversion::multiversion;
+mod line;
+
 use rand::{Rng as _, RngExt};
 
 use crate::rng::Rng;
+use line::line;
 
 /// A map from (x, y) of the output to (x, y) of the input: `x' = m[0] x + m[1] y + m[2]`, `y' = m[3] x + m[4] y + m[5]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +93,7 @@ fn mirror_101(i: isize, n: usize) -> usize {
     }
 }
 
-/// Bits of a coordinate after the point.
+/// Bits of a coordinate after the point: its lower half.
 const FRACTION: u32 = 32;
 
 /// Fills `out` with `image` (both `[side, side]`) looked up through `shift` and then `map`, bilinear (to 1/256 of a
@@ -105,13 +107,7 @@ pub fn warp(image: &[[u8; 4]], side: usize, map: Affine, shift: Option<&Shift>, 
     for (row, out) in out.chunks_exact_mut(side).enumerate() {
         let y = row as f64;
         match shift {
-            None => {
-                let mut place = [fixed(m[1] * y + m[2]), fixed(m[4] * y + m[5])];
-                for out in out.chunks_mut(RUN) {
-                    run(image, side, place, step, out);
-                    place = after(place, step, out.len());
-                }
-            }
+            None => line(image, side, [fixed(m[1] * y + m[2]), fixed(m[4] * y + m[5])], step, out),
             Some([dx, dy]) => {
                 let aside = dx[row * side..].iter().zip(&dy[row * side..]);
                 for ((pixel, column), (dx, dy)) in out.iter_mut().zip(0u32..).zip(aside) {
@@ -132,48 +128,10 @@ fn after([x, y]: [i64; 2], step: [i64; 2], n: usize) -> [i64; 2] {
     [x.wrapping_add(step[0].wrapping_mul(n as i64)), y.wrapping_add(step[1].wrapping_mul(n as i64))]
 }
 
-/// Up to [`RUN`] pixels on a line, from the place (x, y) of the image.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn run(image: &[[u8; 4]], side: usize, mut place: [i64; 2], step: [i64; 2], out: &mut [[u8; 4]]) {
-    // A line between two pixels inside is inside, where no step is so long that sums wrap.
-    let inside = |[x, y]: [i64; 2]| is_inside(x, side) && is_inside(y, side);
-    let short = |step: i64| (step >> FRACTION).unsigned_abs() < side as u64;
-    if !(out.len() == RUN && short(step[0]) && short(step[1]) && inside(place) && inside(after(place, step, RUN - 1))) {
-        for pixel in out {
-            *pixel = bilinear(image, side, place[0], place[1]);
-            place = after(place, step, 1);
-        }
-        return;
-    }
-    // Two neighbours at once, above and below, and where between them.
-    let (mut pairs, mut places) = ([[0; RUN]; 2], [[0; RUN]; 2]);
-    let [mut x, mut y] = [place[0] + HALF, place[1] + HALF];
-    let bytes = image.as_flattened();
-    for i in 0..RUN {
-        let at = 4 * ((y >> FRACTION) as usize * side + (x >> FRACTION) as usize);
-        let around = &bytes[at..at + 4 * side + 8];
-        let pair = |at: usize| around[at..].first_chunk().map_or(0, |pair| u64::from_le_bytes(*pair));
-        (pairs[0][i], pairs[1][i]) = (pair(0), pair(4 * side));
-        (places[0][i], places[1][i]) = (x, y);
-        (x, y) = (x + step[0], y + step[1]);
-    }
-    for (i, out) in out.iter_mut().enumerate() {
-        let across = |pair: u64| mix(spread(pair as u32), spread((pair >> 32) as u32), share(places[0][i]));
-        *out = gather(mix(across(pairs[0][i]), across(pairs[1][i]), share(places[1][i])));
-    }
-}
-
-/// Whether a coordinate lies between two pixels of the image.
+/// How far a coordinate is from its pixel to the next, in 1/256; all of that is in its lower half.
 #[inline(always)]
-fn is_inside(v: i64, side: usize) -> bool {
-    let pixel = v.saturating_add(HALF) >> FRACTION;
-    pixel >= 0 && pixel < side as i64 - 1
-}
-
-/// How far a coordinate is from its pixel to the next, in 1/256.
-#[inline(always)]
-fn share(v: i64) -> u64 {
-    (v >> (FRACTION - 8)) as u64 & 0xff
+fn share(lower: u32) -> u32 {
+    lower >> (FRACTION - 8)
 }
 
 /// Half of 1/256 of a pixel, to which places are rounded.
@@ -183,7 +141,7 @@ const HALF: i64 = 1 << (FRACTION - 9);
 fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
     let (x, y) = (x.saturating_add(HALF), y.saturating_add(HALF));
     let (left, top) = ((x >> FRACTION) as isize, (y >> FRACTION) as isize);
-    let (fx, fy) = (share(x), share(y));
+    let (fx, fy) = (share(x as u32), share(y as u32));
     let inside = |v: isize| v >= 0 && v < side as isize - 1;
     let [a, b, c, d] = if inside(left) && inside(top) {
         let at = top as usize * side + left as usize;
@@ -197,25 +155,25 @@ fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
     gather(mix(mix(pixel(a), pixel(b), fx), mix(pixel(c), pixel(d), fx), fy))
 }
 
-/// The low byte of each of four 16-bit lanes, in which four channels are mixed by one multiplication.
-const LANES: u64 = 0x00ff_00ff_00ff_00ff;
+/// The low byte of each of two 16-bit lanes, in which two channels are mixed by one multiplication.
+const LANES: u32 = 0x00ff_00ff;
 
-/// Channels 0 and 2 into the lower lanes, 1 and 3 into the upper ones.
+/// Channels 0 and 2, and 1 and 3.
 #[inline(always)]
-fn spread(pixel: u32) -> u64 {
-    let p = u64::from(pixel);
-    (p | (p << 24)) & LANES
+fn spread(pixel: u32) -> [u32; 2] {
+    [pixel & LANES, (pixel >> 8) & LANES]
 }
 
 #[inline(always)]
-fn gather(lanes: u64) -> [u8; 4] {
-    ((lanes | lanes >> 24) as u32).to_le_bytes()
+fn gather([even, odd]: [u32; 2]) -> [u8; 4] {
+    (even | odd << 8).to_le_bytes()
 }
 
 /// `a + (b - a) * t / 256` in each lane, rounded.
 #[inline(always)]
-fn mix(a: u64, b: u64, t: u64) -> u64 {
-    ((a * (256 - t) + b * t + 0x0080_0080_0080_0080) >> 8) & LANES
+fn mix(a: [u32; 2], b: [u32; 2], t: u32) -> [u32; 2] {
+    let mix = |a: u32, b: u32| ((a * (256 - t) + b * t + 0x0080_0080) >> 8) & LANES;
+    [mix(a[0], b[0]), mix(a[1], b[1])]
 }
 
 /// Three jitters U(-limit, limit) in pixels, (x, y) each.

@@ -144,6 +144,62 @@ fn dropping_joins_the_workers() {
     }
 }
 
+/// Images in memory, of which only the rows asked for are given; all else is filled with a number of their own.
+struct Rows(u8);
+
+impl Source for Rows {
+    fn size(&self) -> usize {
+        40
+    }
+
+    fn labels(&self, _: usize) -> Labels {
+        Labels::default()
+    }
+
+    fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
+        out.iter_mut().enumerate().for_each(|(k, x)| *x = (k * (i + 3) / 7) as u8);
+        Ok(())
+    }
+
+    fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        self.read(i, out)?;
+        out[..rows.start * 160].fill(self.0);
+        out[rows.end * 160..].fill(self.0);
+        Ok(())
+    }
+}
+
+/// As [`Rows`], with nothing but `read`.
+struct Whole;
+
+impl Source for Whole {
+    fn size(&self) -> usize {
+        40
+    }
+
+    fn labels(&self, _: usize) -> Labels {
+        Labels::default()
+    }
+
+    fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
+        Rows(0).read(i, out)
+    }
+}
+
+#[test]
+fn rows_that_are_not_asked_for_do_not_matter() {
+    fn all<S: Source>(source: S, make: &Make) -> Vec<Batch> {
+        let loader = Loader::new(Arc::new(source), draws(23, 4), make.clone(), 2, 1);
+        loader.map(|b| Batch { waited: Duration::ZERO, ..b.unwrap() }).collect()
+    }
+    // Stored at the size that is cropped, and resized first; the views of prediction.
+    let resized = Make::Train { augment: Augment { resize: 36, ..augment() }, seed: 3, epoch: 2 };
+    for make in [train(), resized, Make::Eval { augment: augment(), tta: Tta::FiveCrop }] {
+        let want = all(Whole, &make);
+        assert!(all(Rows(17), &make) == want && all(Rows(200), &make) == want, "{make:?}");
+    }
+}
+
 #[test]
 fn nothing_to_do_ends_at_once() {
     assert!(Loader::new(Arc::new(Memory::default()), vec![], train(), 4, 4).next().is_none());

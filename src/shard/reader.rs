@@ -2,8 +2,10 @@
 
 use std::{
     fs::File,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use hdf5::types::VarLenUnicode;
@@ -24,6 +26,8 @@ pub struct Reader {
     file: File,
     offset: u64,
     pub(super) tables: Tables,
+    /// By sample, whether its image has matched its checksum since the shard was opened.
+    verified: Vec<AtomicBool>,
 }
 
 impl Reader {
@@ -42,7 +46,8 @@ impl Reader {
             let text = e.to_string();
             faulty(format!("not a whole shard ({})", text.lines().next().unwrap_or("HDF5 cannot read it")))
         })?;
-        Ok(Self { path: path.into(), file, offset: seal.offset, tables })
+        let verified = tables.ids.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { path: path.into(), file, offset: seal.offset, tables, verified })
     }
 
     pub fn path(&self) -> &Path {
@@ -107,18 +112,41 @@ impl Reader {
     /// # Errors
     /// Names the file and the sample where the bytes do not match their checksum or are not there.
     pub fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
-        let bytes = self.size() * self.size() * 4;
-        assert_eq!(out.len(), bytes, "a buffer of [size, size, 4]");
-        let faulty =
-            |what: &str| Error::data(&self.path, format!("sample {}: {what}; delete it and run `atlas preprocess` again", self.ids()[i]));
-        self.file.read_exact_at(out, self.offset + (i * bytes) as u64).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => faulty("the file is cut short"),
-            _ => Error::io("read", &self.path)(e),
-        })?;
-        match checksum(out) == self.tables.checksum[i] {
-            true => Ok(()),
-            false => Err(faulty("its image does not match its checksum")),
+        assert_eq!(out.len(), self.size() * self.size() * 4, "a buffer of [size, size, 4]");
+        self.read_bytes(i, 0, out)?;
+        if checksum(out) != self.tables.checksum[i] {
+            return Err(self.faulty(i, "its image does not match its checksum"));
         }
+        self.verified[i].store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; the other rows of `out` may hold
+    /// anything. Only whole images have checksums: the first time that this reader is asked for the image it reads and compares
+    /// all of it, later the rows alone.
+    ///
+    /// # Errors
+    /// As [`Reader::read`]; bytes that changed after the first time are not noticed.
+    pub fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        if !self.verified[i].load(Relaxed) {
+            return self.read(i, out);
+        }
+        let row = self.size() * 4;
+        assert_eq!(out.len(), row * self.size(), "a buffer of [size, size, 4]");
+        self.read_bytes(i, rows.start * row, &mut out[rows.start * row..rows.end * row])
+    }
+
+    /// Fills `out` with bytes of image `i`, the first of them `skip` bytes behind its beginning.
+    fn read_bytes(&self, i: usize, skip: usize, out: &mut [u8]) -> Result<()> {
+        let bytes = self.size() * self.size() * 4;
+        self.file.read_exact_at(out, self.offset + (i * bytes + skip) as u64).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.faulty(i, "the file is cut short"),
+            _ => Error::io("read", &self.path)(e),
+        })
+    }
+
+    fn faulty(&self, i: usize, what: &str) -> Error {
+        Error::data(&self.path, format!("sample {}: {what}; delete it and run `atlas preprocess` again", self.ids()[i]))
     }
 
     /// Reads every image, on the threads of the current rayon pool, and compares it with its checksum; the tables were

@@ -1,6 +1,6 @@
 //! All shards of a part of the data as one table of samples.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use super::{Reader, path};
 use crate::{
@@ -100,6 +100,12 @@ impl Store {
     pub fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
         let (shard, i) = self.place(i);
         shard.read(i, out)
+    }
+
+    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; see [`Reader::read_rows`].
+    pub fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        let (shard, i) = self.place(i);
+        shard.read_rows(i, rows, out)
     }
 
     /// Mean of each channel over all pixels of all shards, 0 to 255.
