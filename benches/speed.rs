@@ -141,6 +141,9 @@ impl Source for Shard {
     fn read(&self, i: usize, out: &mut [u8]) -> atlas::Result<()> {
         self.0.read(i, out)
     }
+    fn read_rows(&self, i: usize, rows: std::ops::Range<usize>, out: &mut [u8]) -> atlas::Result<()> {
+        self.0.read_rows(i, rows, out)
+    }
 }
 
 /// Drops a file from the page cache, as far as that goes.

@@ -1,5 +1,5 @@
-//! Two things that the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, and a sum over ranks that
-//! gradients flow through.
+//! Three things that the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over ranks that
+//! gradients flow through, and AdamW in one pass over its numbers.
 
 use std::ffi::c_void;
 
@@ -14,6 +14,7 @@ type Reduce = unsafe extern "C" fn(*const c_void, *mut C_tensor);
 unsafe extern "C" {
     fn atlas_on_gradient(leaf: *const C_tensor, ready: Option<Ready>, context: *mut c_void, index: usize) -> bool;
     fn atlas_sum_over_ranks(x: *const C_tensor, reduce: Reduce, context: *const c_void) -> *mut C_tensor;
+    fn atlas_adamw(tensors: *const *mut C_tensor, n: usize, lr: f64, beta1: f64, beta2: f64, decay: f64, eps: f64, step: f64) -> bool;
 }
 
 /// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its part to the gradient of leaf
@@ -64,4 +65,26 @@ pub fn sum_over_ranks(x: &Tensor, world: &'static World) -> Tensor {
     assert!(!sum.is_null(), "libtorch records the sum over ranks");
     // SAFETY: the shim has just made it, and nobody else owns it.
     unsafe { Tensor::from_ptr(sum) }
+}
+
+/// The numbers of one step of AdamW.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    /// Weight decay, times the learning rate, as in Loshchilov & Hutter 2019.
+    pub decay: f64,
+    pub eps: f64,
+    /// From 1; for the correction of the bias.
+    pub step: u64,
+}
+
+/// Moves parameters by their gradients, and the running means of the gradients and of their squares, in place: four f32 tensors of one
+/// length each. The numbers are those of `torch.optim.AdamW(fused=True)`.
+pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step }: AdamW) {
+    let pointers: Vec<*mut C_tensor> = tensors.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
+    // SAFETY: `pointers` names 4 live tensors for each of the `len` sets.
+    let done = unsafe { atlas_adamw(pointers.as_ptr(), tensors.len(), lr, beta1, beta2, decay, eps, step as f64) };
+    assert!(done, "libtorch has AdamW for these tensors");
 }

@@ -23,6 +23,7 @@ mod decode;
 mod jpeg;
 
 use decode::Raster;
+pub use decode::reuse;
 
 /// One gray channel, row by row, on the scale 0 to 255.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +31,6 @@ pub struct Plane {
     pub width: usize,
     pub height: usize,
     pub pixels: Vec<u8>,
-}
-
-impl Plane {
-    /// Keeps the memory for the next picture that this thread decodes.
-    pub fn reuse(self) {
-        decode::reuse(self.pixels);
-    }
 }
 
 /// A picture's file in memory, recognised and measured but not yet decoded.
@@ -215,29 +209,34 @@ impl Ratio {
     fn covered<T: Whole>(self, i: usize) -> impl Iterator<Item = (usize, T)> {
         let (Self { old, new }, from) = (self, i * self.old);
         let to = from + old;
-        (from / new..to.div_ceil(new)).map(move |j| (j, T::from_usize(to.min((j + 1) * new) - from.max(j * new))))
+        (from / new..to.div_ceil(new)).map(move |j| (j, T::new(to.min((j + 1) * new) - from.max(j * new))))
     }
 }
 
 /// Whole numbers in which means are summed, wide enough for what they hold.
 trait Whole: Copy + Default + Add<Output = Self> + Mul<Output = Self> + From<u8> {
-    fn from_usize(v: usize) -> Self;
-    fn to_f64(self) -> f64;
+    fn new(v: usize) -> Self;
+
+    /// `self / by`, rounded, halves to even. A quotient is the nearest floating-point number, near enough not to miss a half as long
+    /// as both are exact in it; its sum with 2^23 (f32) or 2^52 (f64) is rounded to a whole number, whose last bits are the result.
+    fn mean(self, by: usize) -> u8;
 }
 
 macro_rules! whole {
-    ($($t:ty)*) => {$(
+    ($($t:ty: $float:ty, $bits:literal;)*) => {$(
         impl Whole for $t {
-            fn from_usize(v: usize) -> Self {
+            #[inline(always)]
+            fn new(v: usize) -> Self {
                 v as Self
             }
-            fn to_f64(self) -> f64 {
-                self as f64
+            #[inline(always)]
+            fn mean(self, by: usize) -> u8 {
+                (self as $float / by as $float + (1u64 << $bits) as $float).to_bits() as u8
             }
         }
     )*};
 }
-whole!(u16 u32 u64);
+whole!(u16: f32, 23; u32: f64, 52; u64: f64, 52;);
 
 /// Old columns that are summed at a time, in registers.
 const COLUMNS: usize = 128;
@@ -253,9 +252,7 @@ fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) 
         weights.iter_mut().zip(across.covered(x)).for_each(|(weight, (_, covered))| *weight = covered);
     }
     let starts: Vec<usize> = (0..side).map(|x| x * across.old / across.new).collect();
-    // A quotient of whole numbers below 2^53 is correctly rounded, so that no half is missed; a sum with 2^52 is rounded to a whole
-    // number, halves to even, which are its last bits.
-    let area = (across.old * down.old) as f64;
+    let area = across.old * down.old;
     let mut out = vec![0; side * side];
     let (mut sums, mut totals) = (vec![T::default(); width + taps], vec![T::default(); side]);
     for (y, out) in out.chunks_exact_mut(side).enumerate() {
@@ -270,10 +267,18 @@ fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) 
             }
             sums.copy_from_slice(&part[..sums.len()]);
         }
-        for ((total, weights), &start) in totals.iter_mut().zip(weights.chunks_exact(taps)).zip(&starts) {
-            *total = weighted(weights, &sums[start..][..taps]);
+        match (across.old, across.new) {
+            (2, 1) => group::<T, 2, 1>(&sums, &mut totals),
+            (4, 1) => group::<T, 4, 1>(&sums, &mut totals),
+            (8, 1) => group::<T, 8, 1>(&sums, &mut totals),
+            (8, 3) => group::<T, 8, 3>(&sums, &mut totals),
+            _ => {
+                for ((total, weights), &start) in totals.iter_mut().zip(weights.chunks_exact(taps)).zip(&starts) {
+                    *total = weighted(weights, &sums[start..][..taps]);
+                }
+            }
         }
-        out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = (total.to_f64() / area + (1u64 << 52) as f64).to_bits() as u8);
+        out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = total.mean(area));
     }
     out
 }
@@ -281,6 +286,23 @@ fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) 
 #[inline(always)]
 fn add<T: Whole>(sums: &mut [T; COLUMNS], pixels: &[u8], weight: T) {
     sums.iter_mut().zip(pixels).for_each(|(sum, &p)| *sum = *sum + weight * T::from(p));
+}
+
+/// The totals where the ratio is known to the compiler, ten times as fast: of 2048 or 1024 pixels to 1024, 768, 512 or 256.
+#[inline(always)]
+fn group<T: Whole, const OLD: usize, const NEW: usize>(sums: &[T], totals: &mut [T]) {
+    let covered = |new: usize, old: usize| ((new + 1) * OLD).min((old + 1) * NEW).saturating_sub((new * OLD).max(old * NEW));
+    for (sums, totals) in sums.as_chunks::<OLD>().0.iter().zip(totals.as_chunks_mut::<NEW>().0) {
+        for new in 0..NEW {
+            let mut total = T::default();
+            for old in 0..OLD {
+                if covered(new, old) > 0 {
+                    total = total + T::new(covered(new, old)) * sums[old];
+                }
+            }
+            totals[new] = total;
+        }
+    }
 }
 
 #[inline(always)]

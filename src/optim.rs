@@ -4,16 +4,17 @@
 mod ema;
 mod schedule;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 pub use self::{
     ema::Ema,
     schedule::{Rates, Schedule},
 };
 use crate::{
+    autograd::{self, AdamW},
     config,
     error::{Error, Result},
-    model::Network,
+    model::{Network, Slot},
 };
 
 const EPS: f64 = 1e-8;
@@ -21,7 +22,7 @@ const EPS: f64 = 1e-8;
 /// What [`Optimizer::step`] did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Global L2 norm of the gradient before clipping.
+    /// Global L2 norm of the gradient before clipping; above some 1e19 the squares are not finite.
     pub norm: f64,
     /// The gradient was not finite, so that nothing was changed.
     pub skipped: bool,
@@ -29,11 +30,10 @@ pub struct Step {
 
 /// AdamW or SGD over all parameters at once.
 pub struct Optimizer {
-    kind: config::Optimizer,
     beta2: f64,
     weight_decay: f64,
-    /// Runs of the arena, (offset, length), on which weight decay acts.
-    decayed: Vec<(i64, i64)>,
+    /// The arena in runs, (offset, length, whether weight decay acts on it).
+    runs: Vec<(i64, i64, bool)>,
     /// Largest gradient norm; 0: no clipping.
     clip: f64,
     /// Running mean of the gradient (AdamW) or its momentum (SGD).
@@ -47,14 +47,12 @@ pub struct Optimizer {
 impl Optimizer {
     /// As configured, with moments of zero.
     pub fn new(config: &config::Train, network: &Network) -> Self {
-        let decayed = network.parameter_slots().iter().filter(|s| config.decay_all || s.decays()).map(|s| (s.offset, s.len())).collect();
         let zeros = || network.flat_parameters().zeros_like();
         let second = (config.optimizer == config::Optimizer::Adamw).then(zeros);
         Self {
-            kind: config.optimizer,
             beta2: config.beta2,
             weight_decay: config.weight_decay,
-            decayed,
+            runs: runs(network, |slot| config.weight_decay != 0.0 && (config.decay_all || slot.decays())),
             clip: config.clip,
             first: zeros(),
             second,
@@ -71,44 +69,37 @@ impl Optimizer {
                 return Step { norm, skipped: true };
             }
             self.steps += 1;
-            if self.weight_decay != 0.0 {
-                self.decay(&parameters, &gradients, rates.lr);
-            }
-            for (offset, len) in chunks(&parameters) {
-                let part = |t: &Tensor| t.narrow(0, offset, len);
-                let (parameters, gradients, first) = (part(&parameters), part(&gradients), part(&self.first));
-                match &self.second {
-                    Some(second) => self.adamw(parameters, &gradients, first, part(second), rates),
-                    None => sgd(parameters, &gradients, first, rates),
-                }
+            match &self.second {
+                Some(second) => self.adamw([&parameters, &gradients, &self.first, second], rates),
+                None => self.sgd(&parameters, &gradients, rates),
             }
             Step { norm, skipped: false }
         })
     }
 
-    /// AdamW shrinks the decayed parameters; SGD adds them to the gradient, as torch.optim.
-    fn decay(&self, parameters: &Tensor, gradients: &Tensor, lr: f64) {
-        for &(offset, len) in &self.decayed {
-            let mut part = parameters.narrow(0, offset, len);
-            let _ = match self.kind {
-                config::Optimizer::Adamw => part.g_mul_scalar_(1.0 - lr * self.weight_decay),
-                config::Optimizer::Sgd => gradients.narrow(0, offset, len).g_add_(&(part * self.weight_decay)),
-            };
+    /// Loshchilov & Hutter 2019; bias correction with the momentum of this step, as PyTorch.
+    fn adamw(&self, arenas: [&Tensor; 4], Rates { lr, momentum }: Rates) {
+        let step = AdamW { lr, beta1: momentum, beta2: self.beta2, decay: 0.0, eps: EPS, step: self.steps };
+        for (decays, decay) in [(true, self.weight_decay), (false, 0.0)] {
+            let runs = self.runs.iter().filter(|run| run.2 == decays);
+            let parts: Vec<_> = runs.map(|&(offset, len, _)| arenas.map(|arena| arena.narrow(0, offset, len))).collect();
+            autograd::adamw(&parts, AdamW { decay, ..step });
         }
     }
 
-    /// Loshchilov & Hutter 2019; bias correction with the momentum of this step, as PyTorch.
-    fn adamw(&self, mut parameters: Tensor, gradients: &Tensor, mut first: Tensor, mut second: Tensor, rates: Rates) {
-        let (Rates { lr, momentum: beta1 }, beta2) = (rates, self.beta2);
-        let _ = first.lerp_(gradients, 1.0 - beta1);
-        let _ = second.g_mul_scalar_(beta2);
-        let _ = second.addcmul_(gradients, &(gradients * (1.0 - beta2)));
-        let t = self.steps as f64;
-        let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
-        let mut scale = second.sqrt();
-        let _ = scale.g_div_scalar_(correction2.sqrt());
-        let _ = scale.g_add_scalar_(EPS);
-        let _ = parameters.addcdiv_(&(first * (-lr / correction1)), &scale);
+    /// Weight decay is added to the gradient, and the momentum starts as the first gradient, as in torch.optim.SGD.
+    fn sgd(&self, parameters: &Tensor, gradients: &Tensor, rates: Rates) {
+        for &(offset, len, _) in self.runs.iter().filter(|run| run.2) {
+            let part = |t: &Tensor| t.narrow(0, offset, len);
+            let _ = part(gradients).g_add_(&(part(parameters) * self.weight_decay));
+        }
+        for (offset, len) in chunks(parameters) {
+            let part = |t: &Tensor| t.narrow(0, offset, len);
+            let mut first = part(&self.first);
+            let _ = first.g_mul_scalar_(rates.momentum);
+            let _ = first.g_add_(&part(gradients));
+            let _ = part(parameters).g_sub_(&(first * rates.lr));
+        }
     }
 
     /// The moments by name, each as long as the arena. The handles share the memory.
@@ -143,21 +134,28 @@ impl Optimizer {
     }
 }
 
-/// The momentum starts as the first gradient, as torch.optim.SGD.
-fn sgd(mut parameters: Tensor, gradients: &Tensor, mut first: Tensor, rates: Rates) {
-    let _ = first.g_mul_scalar_(rates.momentum);
-    let _ = first.g_add_(gradients);
-    let _ = parameters.g_sub_(&(first * rates.lr));
+/// The arena of `network` in runs of slots that `decays` gives the same answer for, gaps (of zeros) included.
+fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, bool)> {
+    let mut runs: Vec<(i64, i64, bool)> = Vec::new();
+    let slots = network.parameter_slots();
+    let ends = slots.iter().skip(1).map(|next| next.offset).chain([network.flat_parameters().numel() as i64]);
+    for (slot, end) in slots.iter().zip(ends) {
+        match runs.last_mut() {
+            Some((offset, len, flag)) if *flag == decays(slot) => *len = end - *offset,
+            _ => runs.push((slot.offset, end - slot.offset, decays(slot))),
+        }
+    }
+    runs
 }
 
 /// Scales `gradients` so that their L2 norm is at most `most` (0: no limit) and returns the norm before. As
-/// `torch.nn.utils.clip_grad_norm_`; the norm is summed in f64.
+/// `torch.nn.utils.clip_grad_norm_`; squares are summed in f32 within a piece of the arena, the pieces in f64.
 pub fn clip(gradients: &mut Tensor, most: f64) -> f64 {
-    let norm_of = |(offset, len)| {
+    let squares = |(offset, len)| {
         let part = gradients.narrow(0, offset, len);
-        part.linalg_norm(2.0, [0].as_slice(), false, Kind::Double).double_value(&[])
+        part.dot(&part).double_value(&[])
     };
-    let norm = chunks(gradients).map(norm_of).map(|x| x * x).sum::<f64>().sqrt();
+    let norm = chunks(gradients).map(squares).sum::<f64>().sqrt();
     let factor = most / (norm + 1e-6);
     if most > 0.0 && factor < 1.0 && norm.is_finite() {
         let _ = gradients.g_mul_scalar_(factor);

@@ -1,10 +1,12 @@
-// What libtorch's C++ has and the `tch` crate has not: a hook on a leaf's finished gradient, and a sum over ranks that
-// gradients flow through. Nothing here throws into Rust.
+// What libtorch's C++ has and the `tch` crate has not: a hook on a leaf's finished gradient, a sum over ranks that gradients flow
+// through, and AdamW in one pass. Nothing here throws into Rust.
+#include <ATen/ops/_fused_adamw.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <exception>
 #include <memory>
+#include <vector>
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -64,5 +66,21 @@ extern "C" Tensor *atlas_sum_over_ranks(const Tensor *x, Reduce reduce, const vo
     return new Tensor(Sum::apply(*x, reinterpret_cast<int64_t>(reduce), reinterpret_cast<int64_t>(context)));
   } catch (const std::exception &) {
     return nullptr;
+  }
+}
+
+// One step of AdamW on `n` times four tensors of one length: parameters, gradients, and the running means of gradients and of their
+// squares. `step` counts from 1. Returns whether it went well.
+extern "C" bool atlas_adamw(Tensor *const *tensors, size_t n, double lr, double beta1, double beta2, double decay, double eps, double step) {
+  try {
+    std::vector<Tensor> lists[4];
+    for (size_t i = 0; i < 4 * n; i++) lists[i % 4].push_back(*tensors[i]);
+    if (n == 0) return true;
+    at::NoGradGuard guard;
+    const std::vector<Tensor> steps(n, at::scalar_tensor(step, lists[0][0].options().dtype(at::kFloat)));
+    at::_fused_adamw_(lists[0], lists[1], lists[2], lists[3], {}, steps, lr, beta1, beta2, decay, eps, false, false);
+    return true;
+  } catch (const std::exception &) {
+    return false;
   }
 }

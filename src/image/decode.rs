@@ -96,10 +96,10 @@ pub(super) fn buffer(size: usize) -> Vec<u8> {
     buffer
 }
 
-/// Keeps `pixels` for the next picture of this thread, where they are few enough to be kept.
-pub(super) fn reuse(pixels: Vec<u8>) {
+/// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too much.
+pub fn reuse(pixels: Vec<u8>) {
     FREE.with_borrow_mut(|free| {
-        if pixels.len() <= 16 << 20 && free.len() < 2 {
+        if pixels.len() <= 16 << 20 && free.len() < 4 {
             free.push(pixels);
         }
     });

@@ -160,7 +160,8 @@ fn bombs_are_refused_by_their_header() {
 #[test]
 fn shrinking_averages_areas() {
     // Against the plain mean where sides divide, and over a fine grid of points where they do not.
-    for (width, height, side) in [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)] {
+    let usual = [(64, 32, 32), (64, 32, 16), (64, 32, 8), (64, 32, 24), (288, 96, 96)];
+    for (width, height, side) in [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual) {
         let plane = Plane { width, height, pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect() };
         let small = resize(&plane, side);
         for (i, &got) in small.pixels.iter().enumerate() {

@@ -1,5 +1,5 @@
 use serde_json::Value;
-use tch::Device;
+use tch::{Device, Kind};
 
 use super::*;
 use crate::{

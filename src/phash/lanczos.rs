@@ -17,8 +17,8 @@ struct Window {
 }
 
 /// Windows whose weighted sums are plain sums of products of 16-bit numbers, of which a processor takes the most at a time. A
-/// pixel p less 128 is signed as they are; a weight within 16 bits is multiplied with it. Of a larger one, as they stand in the
-/// middle of a window, so are the lower 8 bits, and the others with 256 p.
+/// pixel less 128 is signed as they are; weights beyond 16 bits, as they stand in the middle of a window, are split as
+/// `256 * high + low`.
 struct Packed {
     low: Products,
     high: Products,
@@ -73,9 +73,18 @@ impl Products {
     #[inline(always)]
     fn sum(&self, i: usize, pixels: &[i16]) -> i32 {
         let (weights, pixels) = (&self.weights[i * self.taps..][..self.taps], &pixels[self.starts[i]..][..self.taps]);
-        let block = |(a, b): (&[i16; BLOCK], &[i16; BLOCK])| a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum::<i32>();
-        weights.as_chunks().0.iter().zip(pixels.as_chunks().0).map(block).sum()
+        let mut sum = 0;
+        for (weights, pixels) in weights.as_chunks().0.iter().zip(pixels.as_chunks().0) {
+            sum += dot(weights, pixels);
+        }
+        sum
     }
+}
+
+/// A function that is always inlined: the closure of an iterator need not be compiled for the processor as `across_by` is.
+#[inline(always)]
+fn dot(a: &[i16; BLOCK], b: &[i16; BLOCK]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// Resizes to `side` x `side`, row by row. A pass that would not change the size is skipped, as in Pillow.
@@ -101,14 +110,11 @@ fn across(pixels: &[u8], width: usize, side: usize) -> Vec<u8> {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn across_by(pixels: &[u8], width: usize, Packed { low, high, shifts }: &Packed) -> Vec<u8> {
     let mut out = vec![0; pixels.len() / width * shifts.len()];
-    let (mut shifted, mut raised) = (vec![0; width + low.taps], vec![0; width + high.taps]);
+    let mut shifted = vec![0; width + low.taps.max(high.taps)];
     for (row, out) in pixels.chunks_exact(width).zip(out.chunks_exact_mut(shifts.len())) {
-        for ((shifted, raised), &p) in shifted.iter_mut().zip(&mut raised).zip(row) {
-            *shifted = i16::from(p) - 128;
-            *raised = *shifted << 8;
-        }
+        shifted.iter_mut().zip(row).for_each(|(shifted, &p)| *shifted = i16::from(p) - 128);
         for (i, (out, shift)) in out.iter_mut().zip(shifts).enumerate() {
-            *out = round(low.sum(i, &shifted) + high.sum(i, &raised) + shift);
+            *out = round((high.sum(i, &shifted) << 8) + low.sum(i, &shifted) + shift);
         }
     }
     out

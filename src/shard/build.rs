@@ -226,7 +226,7 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
                     plane.pixels
                 } else {
                     let small = image::resize(&plane, settings.size).pixels;
-                    plane.reuse();
+                    image::reuse(plane.pixels);
                     small
                 };
             }
@@ -234,7 +234,11 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
         }
     }
     match faults.is_empty() {
-        true => Ok(Entry::new(sample.id.clone(), sample.labels, hashes, interleaved(&planes))),
+        true => {
+            let image = interleaved(&planes);
+            planes.into_iter().for_each(image::reuse);
+            Ok(Entry::new(sample.id.clone(), sample.labels, hashes, image))
+        }
         false => Err(faults),
     }
 }
@@ -251,11 +255,8 @@ fn reason(e: &Error) -> String {
 /// Four planes of one size as pixels of four values.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
-    let mut image = vec![0; 4 * red.len()];
-    for ((((pixel, r), g), b), y) in image.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue).zip(yellow) {
-        *pixel = [*r, *g, *b, *y];
-    }
-    image
+    let pixels: Vec<[u8; 4]> = red.iter().zip(green).zip(blue).zip(yellow).map(|(((&r, &g), &b), &y)| [r, g, b, y]).collect();
+    pixels.into_flattened()
 }
 
 fn write_quarantine(work: &Path, unit: usize, bad: &[Bad]) -> Result<()> {
