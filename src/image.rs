@@ -183,7 +183,7 @@ fn average(plane: &Plane, side: usize) -> Vec<u8> {
     // The narrowest numbers that hold the largest sum: a processor takes the more of them at a time.
     match 255 * across.old * down.old {
         ..=0xffff => average_in::<u16>(plane, side, across, down),
-        ..=0xffff_ffff => average_in::<u32>(plane, side, across, down),
+        0x1_0000..=0xffff_ffff => average_in::<u32>(plane, side, across, down),
         _ => average_in::<u64>(plane, side, across, down),
     }
 }
@@ -293,14 +293,13 @@ fn add<T: Whole>(sums: &mut [T; COLUMNS], pixels: &[u8], weight: T) {
 fn group<T: Whole, const OLD: usize, const NEW: usize>(sums: &[T], totals: &mut [T]) {
     let covered = |new: usize, old: usize| ((new + 1) * OLD).min((old + 1) * NEW).saturating_sub((new * OLD).max(old * NEW));
     for (sums, totals) in sums.as_chunks::<OLD>().0.iter().zip(totals.as_chunks_mut::<NEW>().0) {
-        for new in 0..NEW {
-            let mut total = T::default();
-            for old in 0..OLD {
+        for (new, total) in totals.iter_mut().enumerate() {
+            *total = T::default();
+            for (old, &sum) in sums.iter().enumerate() {
                 if covered(new, old) > 0 {
-                    total = total + T::new(covered(new, old)) * sums[old];
+                    *total = *total + T::new(covered(new, old)) * sum;
                 }
             }
-            totals[new] = total;
         }
     }
 }

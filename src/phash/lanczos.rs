@@ -16,75 +16,43 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// Windows whose weighted sums are plain sums of products of 16-bit numbers, of which a processor takes the most at a time. A
-/// pixel less 128 is signed as they are; weights beyond 16 bits, as they stand in the middle of a window, are split as
-/// `256 * high + low`.
-struct Packed {
-    low: Products,
-    high: Products,
-    /// By window, what the shift of the pixels took from its sum.
-    shifts: Vec<i32>,
-}
-
-/// The same number of products for every window.
-struct Products {
-    /// Per window, some [`BLOCK`]s.
+/// Windows for sums of products of 16-bit numbers, of which a processor takes the most at a time: a pixel less 128 is signed as
+/// they are, and of a weight only the upper 16 bits are taken. Where what is missing might change the result, the sum is made
+/// again in full: once or twice in a hundred times.
+struct Rough {
+    /// What a weight was divided by, as a power of two.
+    exponent: u32,
+    /// Numbers per window, some [`BLOCK`]s.
     taps: usize,
     /// [`taps`](Self::taps) per window, with zeros where it has fewer.
     weights: Vec<i16>,
-    /// By window, the first pixel that it is multiplied with, a multiple of [`ALIGN`].
-    starts: Vec<usize>,
+    /// By window, what the shift of the pixels took from its sum, and how far the sum can be off.
+    shifts: Vec<(i32, i32)>,
 }
 
-/// Products that compile without a loop.
-const BLOCK: usize = 64;
-/// 16 bytes, as far as memory is aligned.
-const ALIGN: usize = 8;
+/// Products that compile without a loop: those of a window of 512 pixels to 32.
+const BLOCK: usize = 96;
 
-impl Packed {
+impl Rough {
     fn new(windows: &[Window]) -> Self {
-        let fits = |w: i32| i16::try_from(w).ok();
-        Self {
-            low: Products::new(windows, |w| fits(w).unwrap_or((w & 0xff) as i16)),
-            high: Products::new(windows, |w| if fits(w).is_some() { 0 } else { (w >> 8) as i16 }),
-            shifts: windows.iter().map(|w| 128 * w.weights.iter().sum::<i32>()).collect(),
+        let all = || windows.iter().flat_map(|w| &w.weights);
+        let rounded = |w: i32, exponent: u32| (w + ((1 << exponent) >> 1)) >> exponent;
+        let fits = |exponent: &u32| all().all(|&w| i16::try_from(rounded(w, *exponent)).is_ok());
+        let exponent = (0..16).find(fits).unwrap_or(16);
+        let taps = windows.iter().map(|w| w.weights.len()).max().unwrap_or(0).next_multiple_of(BLOCK);
+        let mut weights = vec![0; windows.len() * taps];
+        let mut shifts = Vec::new();
+        for (window, to) in windows.iter().zip(weights.chunks_exact_mut(taps)) {
+            let (mut total, mut error) = (0, 0);
+            for (to, &w) in to.iter_mut().zip(&window.weights) {
+                *to = rounded(w, exponent) as i16;
+                total += w;
+                error += (w - (i32::from(*to) << exponent)).abs();
+            }
+            shifts.push((128 * total, 128 * error));
         }
+        Self { exponent, taps, weights, shifts }
     }
-}
-
-impl Products {
-    fn new(windows: &[Window], part: impl Fn(i32) -> i16) -> Self {
-        let parts = |w: &Window| -> (usize, Vec<i16>) {
-            let all: Vec<i16> = w.weights.iter().map(|&w| part(w)).collect();
-            let used = |i: &usize| all[*i] != 0;
-            let (first, last) = ((0..all.len()).find(used).unwrap_or(0), (0..all.len()).rfind(used).map_or(0, |i| i + 1));
-            (w.start + first, all[first..last.max(first)].to_vec())
-        };
-        let parts: Vec<_> = windows.iter().map(parts).collect();
-        let taps = parts.iter().map(|(start, part)| start % ALIGN + part.len()).max().unwrap_or(0).next_multiple_of(BLOCK);
-        let mut weights = vec![0; parts.len() * taps];
-        for (i, (start, part)) in parts.iter().enumerate() {
-            weights[i * taps + start % ALIGN..][..part.len()].copy_from_slice(part);
-        }
-        Self { taps, weights, starts: parts.iter().map(|(start, _)| start / ALIGN * ALIGN).collect() }
-    }
-
-    /// The sum of window `i`.
-    #[inline(always)]
-    fn sum(&self, i: usize, pixels: &[i16]) -> i32 {
-        let (weights, pixels) = (&self.weights[i * self.taps..][..self.taps], &pixels[self.starts[i]..][..self.taps]);
-        let mut sum = 0;
-        for (weights, pixels) in weights.as_chunks().0.iter().zip(pixels.as_chunks().0) {
-            sum += dot(weights, pixels);
-        }
-        sum
-    }
-}
-
-/// A function that is always inlined: the closure of an iterator need not be compiled for the processor as `across_by` is.
-#[inline(always)]
-fn dot(a: &[i16; BLOCK], b: &[i16; BLOCK]) -> i32 {
-    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// Resizes to `side` x `side`, row by row. A pass that would not change the size is skipped, as in Pillow.
@@ -104,20 +72,39 @@ fn across(pixels: &[u8], width: usize, side: usize) -> Vec<u8> {
     if width == side {
         return pixels.to_vec();
     }
-    across_by(pixels, width, &kept(width, side).1)
+    let kept = kept(width, side);
+    across_by(pixels, width, &kept.0, &kept.1)
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn across_by(pixels: &[u8], width: usize, Packed { low, high, shifts }: &Packed) -> Vec<u8> {
-    let mut out = vec![0; pixels.len() / width * shifts.len()];
-    let mut shifted = vec![0; width + low.taps.max(high.taps)];
-    for (row, out) in pixels.chunks_exact(width).zip(out.chunks_exact_mut(shifts.len())) {
+fn across_by(pixels: &[u8], width: usize, windows: &[Window], rough: &Rough) -> Vec<u8> {
+    let mut out = vec![0; pixels.len() / width * windows.len()];
+    let mut shifted = vec![0; width + rough.taps];
+    for (row, out) in pixels.chunks_exact(width).zip(out.chunks_exact_mut(windows.len())) {
         shifted.iter_mut().zip(row).for_each(|(shifted, &p)| *shifted = i16::from(p) - 128);
-        for (i, (out, shift)) in out.iter_mut().zip(shifts).enumerate() {
-            *out = round((high.sum(i, &shifted) << 8) + low.sum(i, &shifted) + shift);
+        let windows = windows.iter().zip(&rough.shifts).zip(rough.weights.chunks_exact(rough.taps));
+        for (out, ((window, (shift, error)), weights)) in out.iter_mut().zip(windows) {
+            let sum = (dot(weights, &shifted[window.start..][..rough.taps]) << rough.exponent) + shift;
+            let (least, most) = (round(sum - error), round(sum + error));
+            *out = if least == most { least } else { exact(window, row) };
         }
     }
     out
+}
+
+/// Functions that are always inlined: the closure of an iterator need not be compiled for the processor as `across_by` is.
+#[inline(always)]
+fn dot(a: &[i16], b: &[i16]) -> i32 {
+    let mut sum = 0;
+    for (a, b) in a.as_chunks().0.iter().zip(b.as_chunks().0) {
+        sum += block(a, b);
+    }
+    sum
+}
+
+#[inline(always)]
+fn block(a: &[i16; BLOCK], b: &[i16; BLOCK]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// Resizes each column from `height` to `side` pixels.
@@ -142,26 +129,32 @@ fn down_by(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     out
 }
 
+/// One pixel of a row.
+#[cold]
+fn exact(window: &Window, row: &[u8]) -> u8 {
+    round(window.weights.iter().zip(&row[window.start..]).map(|(&w, &p)| w * i32::from(p)).sum())
+}
+
 #[inline(always)]
 fn round(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
 
 /// From and to how many pixels, and the windows.
-type Kept = (usize, usize, Rc<(Vec<Window>, Packed)>);
+type Kept = (usize, usize, Rc<(Vec<Window>, Rough)>);
 
 thread_local! {
     /// The last windows made: pictures of one size follow each other, and the sines take longer than the sums.
     static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
-fn kept(from: usize, to: usize) -> Rc<(Vec<Window>, Packed)> {
+fn kept(from: usize, to: usize) -> Rc<(Vec<Window>, Rough)> {
     LAST.with_borrow_mut(|last| match last {
         Some((a, b, windows)) if (*a, *b) == (from, to) => windows.clone(),
         _ => {
             let windows = windows(from, to);
-            let packed = Packed::new(&windows);
-            last.insert((from, to, Rc::new((windows, packed)))).2.clone()
+            let rough = Rough::new(&windows);
+            last.insert((from, to, Rc::new((windows, rough)))).2.clone()
         }
     })
 }
@@ -196,4 +189,25 @@ fn sinc(x: f64) -> f64 {
     }
     let x = x * std::f64::consts::PI;
     x.sin() / x
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Rough sums and then exact ones where it matters give what exact ones give.
+        #[test]
+        fn rows_are_the_plain_sums(width in 1..700usize, side in 1..40usize, seed: u64, brightest in 1..=255u32) {
+            let mut pixels = vec![0; 3 * width];
+            rand::Rng::fill_bytes(&mut crate::rng::stream(crate::rng::Use::Synth, seed, 0, 0), &mut pixels);
+            pixels.iter_mut().for_each(|p| *p = (u32::from(*p) * brightest / 255) as u8);
+            let windows = windows(width, side);
+            let plain = |row| windows.iter().map(move |window| exact(window, row));
+            let want: Vec<u8> = pixels.chunks_exact(width).flat_map(plain).collect();
+            prop_assert!(across_by(&pixels, width, &windows, &Rough::new(&windows)) == want);
+        }
+    }
 }
