@@ -136,7 +136,7 @@ def repeated(source, extension, repeat, target, part):
 
 def preprocess(results, scratch, fast):
     made = scratch / "made"
-    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 96), "jpg": (REAL / "hpav18/images", "external", "images", 768, 64)}
+    sources = {"png": (REAL / "kaggle/train", "kaggle", "train", 512, 96), "jpg": (REAL / "hpav18/images", "external", "images", 768, 128)}
     for extension, (source, key, part, size, repeat) in sources.items():
         stage, note = f"preprocess {extension} to {size}", "real pictures"
         if not results.wants(stage):
