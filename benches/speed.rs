@@ -183,12 +183,14 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
     let mut epoch = 0;
     rounds(|| {
         epoch += 1;
+        let mut shard = shard.clone();
         if cold {
+            shard = Arc::new(Shard::open(path, samples, size)?); // which reads whole images, as in a first epoch
             evict(path)?;
         }
         let draws: Vec<Draw> = order(samples, epoch).into_iter().map(|sample| Draw { sample, key: sample as u64 }).collect();
         let make = Make::Train { augment: augment.clone(), seed: 0, epoch };
-        Loader::new(shard.clone(), draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4)
+        Loader::new(shard, draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4)
             .try_for_each(|batch| batch.map(drop))?;
         Ok(())
     })

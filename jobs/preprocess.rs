@@ -66,12 +66,15 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
         0 => String::new(),
         n => format!("\n{n} samples left out; their files are in {}", shard::quarantine_path(work, 0).with_file_name("quarantine-*.csv").display()),
     };
+    let seconds = start.elapsed().as_secs_f64();
     let text = format!(
         "{} shards with {samples} samples, {built} of them made now, in {}{quarantined}\nwrote {}\nnext: atlas dedup",
         units.len(),
-        duration(start.elapsed().as_secs_f64()),
+        duration(seconds),
         work.join("shards").display(),
     );
-    args.common.print(text, json!({ "shards": units.len(), "built": built, "samples": samples, "bad": bad, "folder": work.join("shards") }));
+    let folder = work.join("shards");
+    let json = json!({ "shards": units.len(), "built": built, "samples": samples, "bad": bad, "seconds": seconds, "folder": folder });
+    args.common.print(text, json);
     Ok(())
 }

@@ -132,10 +132,11 @@ fn to_red(y: i16, cr: i16) -> u8 {
     clip(y + cr + share(cr, 26_345))
 }
 
-/// G = Y - 0.34414 Cb - 0.71414 Cr
+/// G = Y - 0.34414 Cb - 0.71414 Cr; the rest of the factors, 18,734 and 22,554, as 256 times one number and another.
 #[inline(always)]
 fn to_green(y: i16, cb: i16, cr: i16) -> u8 {
-    clip(y - cr + ((18_734 * i32::from(cr) - 22_554 * i32::from(cb) + (1 << 15)) >> 16) as i16)
+    let (high, low) = (73 * cr - 88 * cb, 46 * cr - 26 * cb);
+    clip(y - cr + ((high + (low >> 8) + 128) >> 8))
 }
 
 /// B = Y + 1.772 Cb
