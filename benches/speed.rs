@@ -190,8 +190,7 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
         }
         let draws: Vec<Draw> = order(samples, epoch).into_iter().map(|sample| Draw { sample, key: sample as u64 }).collect();
         let make = Make::Train { augment: augment.clone(), seed: 0, epoch };
-        Loader::new(shard, draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4)
-            .try_for_each(|batch| batch.map(drop))?;
+        Loader::new(shard, draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4).try_for_each(|batch| batch.map(drop))?;
         Ok(())
     })
 }
