@@ -2,8 +2,8 @@
 """Ours against the Python stack, stage by stage, in turn on the same inputs: benches/speed.py OUT_FOLDER [--rounds 7] [--stage NAME ...]
 
 Every round of a stage runs each contestant once, in alternating order. All seconds go to OUT_FOLDER/speed.json, the table of medians
-and ratios to OUT_FOLDER/speed.md; stages that are measured again replace those of before, the others stay. Run it with the Python of a virtual environment that has benches/peers/requirements.txt; with two
-threads or workers everywhere, while nothing else runs. Shards are written to the memory file system where there is room, so that the
+and ratios to OUT_FOLDER/speed.md; stages that are measured again replace those of before, the others stay. Run it with the Python of a
+virtual environment that has benches/peers/requirements.txt; with two threads or workers everywhere, while nothing else runs. Shards are written to the memory file system where there is room, so that the
 disk is not what is measured: ours also makes its files durable (fsync), theirs does not.
 """
 import argparse
