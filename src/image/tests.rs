@@ -37,6 +37,13 @@ fn jpeg_of(side: usize, color: image::ExtendedColorType, data: &[u8]) -> Vec<u8>
     bytes
 }
 
+/// Its colours at half the size.
+fn colour_jpeg(gray: &[u8]) -> Vec<u8> {
+    let pixels: Vec<u8> = gray.iter().flat_map(|&v| [v, v / 2, 255 - v]).collect();
+    let image = turbojpeg::Image { pixels: &pixels[..], width: SIDE, pitch: 3 * SIDE, height: SIDE, format: turbojpeg::PixelFormat::RGB };
+    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
+}
+
 fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -175,6 +182,14 @@ fn shrinking_averages_areas() {
 }
 
 #[test]
+fn wider_numbers_give_the_same_means() {
+    let plane = Plane { width: 40, height: 24, pixels: pattern(40)[..40 * 24].to_vec() };
+    let (across, down) = (Ratio::new(40, 15), Ratio::new(24, 15));
+    let narrow = average_in::<u16>(&plane, 15, across, down);
+    assert!(narrow == average_in::<u32>(&plane, 15, across, down) && narrow == average_in::<u64>(&plane, 15, across, down));
+}
+
+#[test]
 fn enlarging_interpolates() {
     let ramp = Plane { width: 8, height: 8, pixels: (0..64).map(|i| (i % 8 * 30) as u8).collect() };
     let large = resize(&ramp, 32);
@@ -187,12 +202,13 @@ fn enlarging_interpolates() {
 proptest! {
     /// Whatever the bytes, reading answers; it never panics and never takes memory for what a header claims.
     #[test]
-    fn damaged_files_never_panic(kind in 0..4usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
+    fn damaged_files_never_panic(kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
         let gray = pattern(SIDE);
         let mut bytes = match kind {
             0 => png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &gray),
             1 => jpeg_of(SIDE, image::ExtendedColorType::L8, &gray),
             2 => tiff_of::<colortype::Gray8>(SIDE, &gray),
+            3 => colour_jpeg(&gray),
             _ => gz(&tiff_of::<colortype::Gray8>(SIDE, &gray)),
         };
         let n = bytes.len();
