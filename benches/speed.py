@@ -148,7 +148,7 @@ def preprocess(results, scratch, fast):
             counts = ("32", "1") if extension == "png" else ("1", "6")
             timed(ATLAS, "synth", "--out", target, "--samples", counts[0], "--external", counts[1], "--test", "0", "--size", str(side))
             source, note = target / ("train" if extension == "png" else "external/images"), "made pictures"
-        data, work, theirs = scratch / f"data-{extension}", fast / "work", fast / "theirs"
+        data, work, theirs = fast / "data", fast / "work", fast / "theirs"
         n = repeated(source, extension, repeat, data, part)
         keys = [f"--set=data.{key}={data}", f"--set=paths.work={work}", f"--set=preprocess.size={size}", f"--set=threads={THREADS}"]
 
@@ -160,7 +160,8 @@ def preprocess(results, scratch, fast):
         peer = rate("samples_per_s", n, PEERS / "preprocess.py", "--images", source, "--workers", THREADS, "--repeat", repeat, "--ext", extension, "--size", size, "--out", theirs)
         floor = Served(SPEED, "decode", source, extension, repeat)
         results.compete(stage, {"ours": ours, "cv2, imagehash, h5py": peer, "floor": floor}, note=f"{note}, {n} samples, without the start of either; floor: decoding alone")
-        shutil.rmtree(fast / "work"), shutil.rmtree(theirs)
+        for folder in (data, work, theirs):
+            shutil.rmtree(folder)
 
 
 def loader(results, scratch, fast):

@@ -46,7 +46,7 @@ pub struct Encoded<'a> {
 /// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is wider or higher than
 /// `max_side` pixels.
 pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane> {
-    Encoded::read(path, max_side)?.channel(channel)
+    Ok(Encoded::read(path, max_side)?.channel(channel)?.whole())
 }
 
 impl<'a> Encoded<'a> {
@@ -91,18 +91,20 @@ impl<'a> Encoded<'a> {
     }
 
     /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
-    pub fn channel(self, channel: usize) -> Result<Plane> {
+    pub fn channel(self, channel: usize) -> Result<Channel> {
         if self.is_jpeg()
-            && let Some(pixels) = jpeg::channel(&self.bytes, channel).map_err(|what| Error::data(self.path, what))?
+            && let Some(planes) = jpeg::Planes::decode(&self.bytes).map_err(|what| Error::data(self.path, what))?
         {
-            return Ok(Plane { width: self.header.width as usize, height: self.header.height as usize, pixels });
+            let [width, height] = [self.header.width, self.header.height].map(|side| side as usize);
+            return Ok(Channel { width, height, rows: Rows::Computed(planes, channel) });
         }
-        match channel {
+        let Plane { width, height, pixels } = match channel {
             0 => self.plane(|rgb| rgb[0]),
             1 => self.plane(|rgb| rgb[1]),
             2 => self.plane(|rgb| rgb[2]),
             _ => self.plane(|rgb| halved(rgb[0], rgb[1])),
-        }
+        }?;
+        Ok(Channel { width, height, rows: Rows::Decoded(pixels) })
     }
 
     /// Decodes to brightness as Pillow's `convert("L")` does: gray as it is, colours by [`luma`].
@@ -124,6 +126,58 @@ impl<'a> Encoded<'a> {
         };
         decode::reuse(pixels);
         Ok(Plane { width, height, pixels: plane })
+    }
+}
+
+/// One channel of a picture, decoded as far as is needed to have its rows.
+pub struct Channel {
+    width: usize,
+    height: usize,
+    rows: Rows,
+}
+
+enum Rows {
+    Decoded(Vec<u8>),
+    /// Of which channel.
+    Computed(jpeg::Planes, usize),
+}
+
+impl Channel {
+    /// Hands out the rows from the top, `rows` at a time; the last band may have fewer. What is done with a band while it is in
+    /// the processor's cache need not fetch it from memory again.
+    pub fn bands(self, rows: usize, mut each: impl FnMut(&[u8])) {
+        let length = rows.min(self.height) * self.width;
+        match self.rows {
+            Rows::Decoded(pixels) => {
+                pixels.chunks(length).for_each(each);
+                reuse(pixels);
+            }
+            Rows::Computed(planes, channel) => {
+                let mut band = decode::buffer(length);
+                for first in (0..self.height).step_by(rows) {
+                    let band = &mut band[..rows.min(self.height - first) * self.width];
+                    planes.rows(channel, first, band);
+                    each(band);
+                }
+                reuse(band);
+                planes.reuse();
+            }
+        }
+    }
+
+    /// All rows.
+    pub fn whole(self) -> Plane {
+        let (width, height) = (self.width, self.height);
+        let pixels = match self.rows {
+            Rows::Decoded(pixels) => pixels,
+            Rows::Computed(planes, channel) => {
+                let mut pixels = decode::buffer(width * height);
+                planes.rows(channel, 0, &mut pixels);
+                planes.reuse();
+                pixels
+            }
+        };
+        Plane { width, height, pixels }
     }
 }
 
@@ -164,8 +218,10 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
     if plane.width == side && plane.height == side {
         return plane.clone();
     }
-    if plane.width >= side && plane.height >= side {
-        return Plane { width: side, height: side, pixels: average(plane, side) };
+    if let Some(mean) = AreaMean::new(plane.width, plane.height, side) {
+        let mut pixels = Vec::new();
+        mean.rows(&plane.pixels, &mut pixels);
+        return Plane { width: side, height: side, pixels };
     }
     let size = |n: usize| u32::try_from(n).expect("sides are checked when read");
     let from = fir::images::ImageRef::new(size(plane.width), size(plane.height), &plane.pixels, fir::PixelType::U8)
@@ -176,17 +232,58 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
     Plane { width: side, height: side, pixels: to.into_vec() }
 }
 
-/// The exact mean over the area of each new pixel, rounded once, halves to even. Rounding after each direction, as
-/// resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
-fn average(plane: &Plane, side: usize) -> Vec<u8> {
-    let (across, down) = (Ratio::new(plane.width, side), Ratio::new(plane.height, side));
-    // The narrowest numbers that hold the largest sum: a processor takes the more of them at a time.
-    match 255 * across.old * down.old {
-        ..=0xffff => average_in::<u16>(plane, side, across, down),
-        0x1_0000..=0xffff_ffff => average_in::<u32>(plane, side, across, down),
-        _ => average_in::<u64>(plane, side, across, down),
+/// Averaging to fewer pixels: the exact mean over the area of each new one, rounded once, halves to even. Rounding after each
+/// direction, as resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
+pub struct AreaMean {
+    width: usize,
+    side: usize,
+    across: Ratio,
+    down: Ratio,
+    columns: Columns,
+}
+
+/// By new column, the first old one that it covers and how much of it and of the next ones, `taps` in all.
+struct Columns {
+    taps: usize,
+    starts: Vec<usize>,
+    weights: Vec<u32>,
+}
+
+impl AreaMean {
+    /// From `width` x `height` to `side` x `side` pixels; `None` where a side would grow.
+    pub fn new(width: usize, height: usize, side: usize) -> Option<Self> {
+        if width < side || height < side {
+            return None;
+        }
+        let (across, down) = (Ratio::new(width, side), Ratio::new(height, side));
+        let taps = across.old.div_ceil(across.new) + usize::from(across.new > 1);
+        let taps = if taps <= 4 { 4 } else { taps.next_multiple_of(8) };
+        let mut weights = vec![0; side * taps];
+        for (x, weights) in weights.chunks_exact_mut(taps).enumerate() {
+            weights.iter_mut().zip(across.covered(x)).for_each(|(weight, (_, covered))| *weight = covered as u32);
+        }
+        let starts = (0..side).map(|x| x * across.old / across.new).collect();
+        Some(Self { width, side, across, down, columns: Columns { taps, starts, weights } })
+    }
+
+    /// Rows that stay in a second-level cache together with what is made of them, and that whole new rows can be made of.
+    pub fn band(&self) -> usize {
+        (BAND / self.width).max(1).next_multiple_of(self.down.old)
+    }
+
+    /// Makes the new rows of a whole number of [bands](Self::band), behind what `out` has.
+    pub fn rows(&self, pixels: &[u8], out: &mut Vec<u8>) {
+        // The narrowest numbers that hold the largest sum: a processor takes the more of them at a time.
+        match 255 * self.across.old * self.down.old {
+            ..=0xffff => average::<u16>(self, pixels, out),
+            0x1_0000..=0xffff_ffff => average::<u32>(self, pixels, out),
+            _ => average::<u64>(self, pixels, out),
+        }
     }
 }
+
+/// Pixels of a band.
+const BAND: usize = 128 << 10;
 
 /// How many old pixels lie beside how many new ones, in lowest terms.
 #[derive(Clone, Copy)]
@@ -206,10 +303,10 @@ impl Ratio {
 
     /// The old pixels that new pixel `i` covers, and how much of each. In units of 1 / `new` of an old pixel, it lies from
     /// `i * old` to `(i + 1) * old` and old pixel j from `j * new` to `(j + 1) * new`.
-    fn covered<T: Whole>(self, i: usize) -> impl Iterator<Item = (usize, T)> {
+    fn covered(self, i: usize) -> impl Iterator<Item = (usize, usize)> {
         let (Self { old, new }, from) = (self, i * self.old);
         let to = from + old;
-        (from / new..to.div_ceil(new)).map(move |j| (j, T::new(to.min((j + 1) * new) - from.max(j * new))))
+        (from / new..to.div_ceil(new)).map(move |j| (j, to.min((j + 1) * new) - from.max(j * new)))
     }
 }
 
@@ -242,27 +339,21 @@ whole!(u16: f32, 23; u32: f64, 52; u64: f64, 52;);
 const COLUMNS: usize = 128;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
-fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) -> Vec<u8> {
-    let width = plane.width;
-    // By new column, the first old one and the weights of so many.
-    let taps = across.old.div_ceil(across.new) + usize::from(across.new > 1);
-    let taps = if taps <= 4 { 4 } else { taps.next_multiple_of(8) };
-    let mut weights = vec![T::default(); side * taps];
-    for (x, weights) in weights.chunks_exact_mut(taps).enumerate() {
-        weights.iter_mut().zip(across.covered(x)).for_each(|(weight, (_, covered))| *weight = covered);
-    }
-    let starts: Vec<usize> = (0..side).map(|x| x * across.old / across.new).collect();
+fn average<T: Whole>(mean: &AreaMean, pixels: &[u8], out: &mut Vec<u8>) {
+    let &AreaMean { width, side, across, down, columns: Columns { taps, ref starts, ref weights } } = mean;
+    let weights: Vec<T> = weights.iter().map(|&weight| T::new(weight as usize)).collect();
     let area = across.old * down.old;
-    let mut out = vec![0; side * side];
+    let at = out.len();
+    out.resize(at + pixels.len() / width / down.old * down.new * side, 0);
     let (mut sums, mut totals) = (vec![T::default(); width + taps], vec![T::default(); side]);
-    for (y, out) in out.chunks_exact_mut(side).enumerate() {
+    for (y, out) in out[at..].chunks_exact_mut(side).enumerate() {
         for (at, sums) in sums[..width].chunks_mut(COLUMNS).enumerate() {
             let mut part = [T::default(); COLUMNS];
             for (row, covered) in down.covered(y) {
-                let pixels = &plane.pixels[row * width + at * COLUMNS..][..sums.len()];
+                let pixels = &pixels[row * width + at * COLUMNS..][..sums.len()];
                 match pixels.first_chunk::<COLUMNS>() {
-                    Some(pixels) => add(&mut part, pixels, covered),
-                    None => add(&mut part, pixels, covered),
+                    Some(pixels) => add(&mut part, pixels, T::new(covered)),
+                    None => add(&mut part, pixels, T::new(covered)),
                 }
             }
             sums.copy_from_slice(&part[..sums.len()]);
@@ -273,14 +364,13 @@ fn average_in<T: Whole>(plane: &Plane, side: usize, across: Ratio, down: Ratio) 
             (8, 1) => group::<T, 8, 1>(&sums, &mut totals),
             (8, 3) => group::<T, 8, 3>(&sums, &mut totals),
             _ => {
-                for ((total, weights), &start) in totals.iter_mut().zip(weights.chunks_exact(taps)).zip(&starts) {
+                for ((total, weights), &start) in totals.iter_mut().zip(weights.chunks_exact(taps)).zip(starts) {
                     *total = weighted(weights, &sums[start..][..taps]);
                 }
             }
         }
         out.iter_mut().zip(&totals).for_each(|(mean, total)| *mean = total.mean(area));
     }
-    out
 }
 
 #[inline(always)]

@@ -13,14 +13,43 @@ use crate::image::{Plane, luma};
 
 mod lanczos;
 
-use lanczos::resize;
+use lanczos::Resize;
 
 const SIDE: usize = 32;
 const LOW: usize = 8;
 
+/// The DCT hash of a channel whose rows come some at a time.
+pub struct Phash(Resize);
+
+impl Phash {
+    pub fn new(width: usize, height: usize) -> Self {
+        Self(Resize::new(width, height, SIDE))
+    }
+
+    /// Takes the next rows, from the top.
+    pub fn push(&mut self, rows: &[u8]) {
+        self.0.push(rows);
+    }
+
+    /// The hash, after all rows.
+    pub fn finish(self) -> u64 {
+        of(&self.0.finish())
+    }
+}
+
 /// The DCT hash of one channel.
 pub fn phash(plane: &Plane) -> u64 {
-    let small = resize(plane, SIDE);
+    of(&resized(plane, SIDE))
+}
+
+fn resized(plane: &Plane, side: usize) -> Vec<u8> {
+    let mut resize = Resize::new(plane.width, plane.height, side);
+    resize.push(&plane.pixels);
+    resize.finish()
+}
+
+/// The hash of a resized channel.
+fn of(small: &[u8]) -> u64 {
     // Along the columns first, then along the rows, as imagehash does; only the low frequencies are needed.
     let mut columns = [[0.0; SIDE]; LOW];
     for x in 0..SIDE {
@@ -39,7 +68,7 @@ pub fn phash(plane: &Plane) -> u64 {
 
 /// The average hash of one channel.
 pub fn ahash(plane: &Plane) -> u64 {
-    let small = resize(plane, LOW);
+    let small = resized(plane, LOW);
     let sum: u32 = small.iter().map(|&v| u32::from(v)).sum();
     bits(small.iter().map(|&v| u32::from(v) * 64 > sum))
 }

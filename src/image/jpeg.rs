@@ -34,24 +34,41 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, String> {
     Ok(Raster { step, pixels })
 }
 
-/// The plane of `channel`, as [`Encoded::channel`](super::Encoded::channel) counts, of a picture in 4:2:0 with even sides; `None` of
-/// others.
-pub(super) fn channel(bytes: &[u8], channel: usize) -> Result<Option<Vec<u8>>, String> {
-    let mut decoder = decoder()?;
-    let header = decoder.read_header(bytes).map_err(broken)?;
-    let (width, height, subsamp) = (header.width, header.height, header.subsamp);
-    // Below that width, libjpeg does not smooth.
-    if header.colorspace != Colorspace::YCbCr || subsamp != Subsamp::Sub2x2 || width % 2 + height % 2 > 0 || width < 6 {
-        return Ok(None);
+/// A picture in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr `[height / 2, width / 2]`, one behind
+/// the other.
+pub(super) struct Planes {
+    width: usize,
+    height: usize,
+    values: Vec<u8>,
+}
+
+impl Planes {
+    /// `None` where the picture is of another layout.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, String> {
+        let mut decoder = decoder()?;
+        let header = decoder.read_header(bytes).map_err(broken)?;
+        let (width, height, subsamp) = (header.width, header.height, header.subsamp);
+        // Below that width, libjpeg does not smooth.
+        if header.colorspace != Colorspace::YCbCr || subsamp != Subsamp::Sub2x2 || width % 2 + height % 2 > 0 || width < 6 {
+            return Ok(None);
+        }
+        let mut values = buffer(yuv_pixels_len(width, 1, height, subsamp).map_err(broken)?);
+        decoder.decompress_to_yuv(bytes, YuvImage { pixels: &mut values[..], width, align: 1, height, subsamp }).map_err(broken)?;
+        Ok(Some(Self { width, height, values }))
     }
-    let mut planes = buffer(yuv_pixels_len(width, 1, height, subsamp).map_err(broken)?);
-    decoder.decompress_to_yuv(bytes, YuvImage { pixels: &mut planes[..], width, align: 1, height, subsamp }).map_err(broken)?;
-    let (luma, chroma) = planes.split_at(width * height);
-    let (blue, red) = chroma.split_at(width * height / 4);
-    let mut pixels = buffer(width * height);
-    convert([luma, blue, red], width, channel, &mut pixels);
-    reuse(planes);
-    Ok(Some(pixels))
+
+    /// Fills `out` with rows from `first` of the plane of `channel`, as
+    /// [`Encoded::channel`](super::Encoded::channel) counts.
+    pub fn rows(&self, channel: usize, first: usize, out: &mut [u8]) {
+        let (luma, chroma) = self.values.split_at(self.width * self.height);
+        let (blue, red) = chroma.split_at(luma.len() / 4);
+        convert([luma, blue, red], self.width, channel, first, out);
+    }
+
+    /// Keeps their memory for the next picture.
+    pub fn reuse(self) {
+        reuse(self.values);
+    }
 }
 
 fn decoder() -> Result<Decompressor, String> {
@@ -70,13 +87,13 @@ fn broken(e: turbojpeg::Error) -> String {
     }
 }
 
-/// `out` `[height, width]` from brightness `[height, width]`, Cb and Cr `[height / 2, width / 2]`.
+/// Rows `first` and below, `out` `[rows, width]`, from brightness `[height, width]`, Cb and Cr `[height / 2, width / 2]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn convert([luma, blue, red]: [&[u8]; 3], width: usize, channel: usize, out: &mut [u8]) {
+fn convert([luma, blue, red]: [&[u8]; 3], width: usize, channel: usize, first: usize, out: &mut [u8]) {
     let half = width / 2;
     let last = blue.len() / half - 1;
     let (mut cb, mut cr) = (Line::new(width), Line::new(width));
-    for (y, (luma, out)) in luma.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
+    for (y, (luma, out)) in (first..).zip(luma[first * width..].chunks_exact(width).zip(out.chunks_exact_mut(width))) {
         // The row of colours that lies three times as near, and the other one.
         let near = y / 2;
         let far = if y % 2 == 0 { near.saturating_sub(1) } else { last.min(near + 1) };
@@ -187,7 +204,12 @@ mod tests {
             let rgb = decode(&bytes).unwrap();
             for c in 0..4 {
                 let want: Vec<u8> = rgb.pixels.as_chunks::<3>().0.iter().map(|p| if c < 3 { p[c] } else { halved(p[0], p[1]) }).collect();
-                prop_assert!(channel(&bytes, c).unwrap().unwrap() == want, "channel {c} of {width}x{height}");
+                let planes = Planes::decode(&bytes).unwrap().unwrap();
+                let mut got = vec![0; width * height];
+                for (i, out) in got.chunks_mut(6 * width).enumerate() {
+                    planes.rows(c, 6 * i, out);
+                }
+                prop_assert!(got == want, "channel {c} of {width}x{height}");
             }
         }
     }
@@ -196,9 +218,9 @@ mod tests {
     fn other_layouts_are_left_to_the_colour_picture() {
         let pixels = vec![77; 3 * 31 * 30];
         for width in [4, 31] {
-            assert!(channel(&encoded(&pixels, width, 30, Subsamp::Sub2x2, 90), 0).unwrap().is_none());
+            assert!(Planes::decode(&encoded(&pixels, width, 30, Subsamp::Sub2x2, 90)).unwrap().is_none());
         }
-        assert!(channel(&encoded(&pixels, 30, 31, Subsamp::None, 90), 0).unwrap().is_none());
+        assert!(Planes::decode(&encoded(&pixels, 30, 31, Subsamp::None, 90)).unwrap().is_none());
         assert_eq!(decode(&encoded(&pixels, 31, 30, Subsamp::Gray, 90)).unwrap().step, 1);
     }
 }

@@ -178,15 +178,21 @@ fn shrinking_averages_areas() {
             assert_eq!(got, mean.round_ties_even() as u8, "{width}x{height} to {side}, pixel {i}: {mean}");
         }
         assert_eq!(resize(&small, side), small);
+        let (mean, mut in_bands) = (AreaMean::new(width, height, side).unwrap(), Vec::new());
+        assert_eq!(mean.band() % mean.down.old, 0);
+        plane.pixels.chunks(mean.down.old * width).for_each(|rows| mean.rows(rows, &mut in_bands));
+        assert!(in_bands == small.pixels, "{width}x{height} to {side}");
     }
 }
 
 #[test]
 fn wider_numbers_give_the_same_means() {
     let plane = Plane { width: 40, height: 24, pixels: pattern(40)[..40 * 24].to_vec() };
-    let (across, down) = (Ratio::new(40, 15), Ratio::new(24, 15));
-    let narrow = average_in::<u16>(&plane, 15, across, down);
-    assert!(narrow == average_in::<u32>(&plane, 15, across, down) && narrow == average_in::<u64>(&plane, 15, across, down));
+    let (mean, mut made) = (AreaMean::new(40, 24, 15).unwrap(), [const { Vec::new() }; 3]);
+    average::<u16>(&mean, &plane.pixels, &mut made[0]);
+    average::<u32>(&mean, &plane.pixels, &mut made[1]);
+    average::<u64>(&mean, &plane.pixels, &mut made[2]);
+    assert!(made[0].len() == 15 * 15 && made[0] == made[1] && made[1] == made[2]);
 }
 
 #[test]

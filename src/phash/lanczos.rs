@@ -5,8 +5,6 @@ use std::{cell::RefCell, rc::Rc};
 
 use multiversion::multiversion;
 
-use crate::image::Plane;
-
 const PRECISION: u32 = 32 - 8 - 2;
 const SUPPORT: f64 = 3.0;
 
@@ -55,32 +53,60 @@ impl Rough {
     }
 }
 
-/// Resizes to `side` x `side`, row by row. A pass that would not change the size is skipped, as in Pillow.
-pub(super) fn resize(plane: &Plane, side: usize) -> Vec<u8> {
-    let (width, height) = (plane.width, plane.height);
-    // Since version 13, Pillow shrinks the height first where that takes away more than twice what the width loses.
-    if height > side && height + side > 2 * width {
-        let flat = down(&plane.pixels, width, height, side);
-        return across(&flat, width, side);
-    }
-    let narrow = across(&plane.pixels, width, side);
-    down(&narrow, side, height, side)
+/// A picture on its way to `side` x `side`. A pass that would not change the size is skipped, as in Pillow.
+pub(super) struct Resize {
+    width: usize,
+    height: usize,
+    side: usize,
+    /// What came in, resized along the rows unless that is to be done last.
+    rows: Vec<u8>,
 }
 
-/// Resizes each row from `width` to `side` pixels.
-fn across(pixels: &[u8], width: usize, side: usize) -> Vec<u8> {
+impl Resize {
+    pub fn new(width: usize, height: usize, side: usize) -> Self {
+        Self { width, height, side, rows: Vec::new() }
+    }
+
+    /// Since version 13, Pillow shrinks the height first where that takes away more than twice what the width loses.
+    fn down_first(&self) -> bool {
+        self.height > self.side && self.height + self.side > 2 * self.width
+    }
+
+    /// Takes the next rows, from the top.
+    pub fn push(&mut self, rows: &[u8]) {
+        if self.down_first() {
+            self.rows.extend(rows);
+        } else {
+            across(rows, self.width, self.side, &mut self.rows);
+        }
+    }
+
+    /// The resized picture, after all rows.
+    pub fn finish(self) -> Vec<u8> {
+        if !self.down_first() {
+            return down(&self.rows, self.side, self.height, self.side);
+        }
+        let (flat, mut out) = (down(&self.rows, self.width, self.height, self.side), Vec::new());
+        across(&flat, self.width, self.side, &mut out);
+        out
+    }
+}
+
+/// Resizes each row from `width` to `side` pixels, behind what `out` has.
+fn across(pixels: &[u8], width: usize, side: usize, out: &mut Vec<u8>) {
     if width == side {
-        return pixels.to_vec();
+        return out.extend(pixels);
     }
     let kept = kept(width, side);
-    across_by(pixels, width, &kept.0, &kept.1)
+    across_by(pixels, width, &kept.0, &kept.1, out);
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn across_by(pixels: &[u8], width: usize, windows: &[Window], rough: &Rough) -> Vec<u8> {
-    let mut out = vec![0; pixels.len() / width * windows.len()];
+fn across_by(pixels: &[u8], width: usize, windows: &[Window], rough: &Rough, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + pixels.len() / width * windows.len(), 0);
     let mut shifted = vec![0; width + rough.taps];
-    for (row, out) in pixels.chunks_exact(width).zip(out.chunks_exact_mut(windows.len())) {
+    for (row, out) in pixels.chunks_exact(width).zip(out[at..].chunks_exact_mut(windows.len())) {
         shifted.iter_mut().zip(row).for_each(|(shifted, &p)| *shifted = i16::from(p) - 128);
         let windows = windows.iter().zip(&rough.shifts).zip(rough.weights.chunks_exact(rough.taps));
         for (out, ((window, (shift, error)), weights)) in out.iter_mut().zip(windows) {
@@ -89,7 +115,6 @@ fn across_by(pixels: &[u8], width: usize, windows: &[Window], rough: &Rough) -> 
             *out = if least == most { least } else { exact(window, row) };
         }
     }
-    out
 }
 
 /// Functions that are always inlined: the closure of an iterator need not be compiled for the processor as `across_by` is.
@@ -207,7 +232,11 @@ mod tests {
             let windows = windows(width, side);
             let plain = |row| windows.iter().map(move |window| exact(window, row));
             let want: Vec<u8> = pixels.chunks_exact(width).flat_map(plain).collect();
-            prop_assert!(across_by(&pixels, width, &windows, &Rough::new(&windows)) == want);
+            let mut got = Vec::new();
+            for row in pixels.chunks(width) {
+                across_by(row, width, &windows, &Rough::new(&windows), &mut got);
+            }
+            prop_assert!(got == want);
         }
     }
 }

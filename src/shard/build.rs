@@ -16,9 +16,9 @@ use super::{Entry, Reader, Writer, path};
 use crate::{
     artefact,
     error::{Error, Result},
-    image::{self, Encoded},
+    image::{self, AreaMean, Channel, Encoded},
     manifest::{CHANNELS, Manifest, Sample, ShardPlan},
-    phash::phash,
+    phash::{Phash, phash},
     progress::Progress,
     stop::Stop,
 };
@@ -219,17 +219,7 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
         }
         let _taken = memory.take(encoded.memory());
         match encoded.channel(c) {
-            Ok(plane) => {
-                hashes[c] = phash(&plane);
-                let fits = (plane.width, plane.height) == (settings.size, settings.size);
-                planes[c] = if fits {
-                    plane.pixels
-                } else {
-                    let small = image::resize(&plane, settings.size).pixels;
-                    image::reuse(plane.pixels);
-                    small
-                };
-            }
+            Ok(channel) => (hashes[c], planes[c]) = hashed_and_resized(channel, dimensions, settings.size),
             Err(e) => fault(reason(&e)),
         }
     }
@@ -240,6 +230,25 @@ fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Result<Entry, V
             Ok(Entry::new(sample.id.clone(), sample.labels, hashes, image))
         }
         false => Err(faults),
+    }
+}
+
+/// The hash of a channel and its pixels at `size`, in one go where it has to shrink.
+fn hashed_and_resized(channel: Channel, (width, height): (u32, u32), size: usize) -> (u64, Vec<u8>) {
+    let (width, height) = (width as usize, height as usize);
+    match AreaMean::new(width, height, size).filter(|_| width > size || height > size) {
+        Some(mean) => {
+            let (mut hash, mut small) = (Phash::new(width, height), Vec::with_capacity(size * size));
+            channel.bands(mean.band(), |rows| {
+                hash.push(rows);
+                mean.rows(rows, &mut small);
+            });
+            (hash.finish(), small)
+        }
+        None => {
+            let plane = channel.whole();
+            (phash(&plane), if width == size && height == size { plane.pixels } else { image::resize(&plane, size).pixels })
+        }
     }
 }
 
@@ -321,5 +330,23 @@ mod tests {
         });
         assert!(peak.load(SeqCst) <= 10);
         assert_eq!(*memory.free.lock().unwrap(), 10);
+    }
+
+    #[test]
+    fn in_bands_a_channel_is_what_it_is_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (width, height) = (1024, 1000);
+        let pixels: Vec<u8> = (0..3 * width * height).map(|i| ((i * i) >> 9) as u8).collect();
+        let picture = turbojpeg::Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: turbojpeg::PixelFormat::RGB };
+        for (name, layout) in [("planes.jpg", turbojpeg::Subsamp::Sub2x2), ("colours.jpg", turbojpeg::Subsamp::None)] {
+            let file = dir.path().join(name);
+            std::fs::write(&file, turbojpeg::compress(picture, 90, layout).unwrap()).unwrap();
+            for (c, size) in [(0, 1000), (1, 384), (3, 77), (2, 1010)] {
+                let read = || Encoded::read(&file, 2000).unwrap().channel(c).unwrap();
+                let plane = read().whole();
+                let (hash, small) = hashed_and_resized(read(), (width as u32, height as u32), size);
+                assert!(hash == phash(&plane) && small == image::resize(&plane, size).pixels, "{name}, channel {c} at {size}");
+            }
+        }
     }
 }
