@@ -1,5 +1,5 @@
-//! Three things that the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over ranks that
-//! gradients flow through, and AdamW in one pass over its numbers.
+//! What the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over ranks that gradients flow through,
+//! AdamW in one pass over its numbers, and convolutions with kernels in oneDNN's own order.
 
 use std::ffi::c_void;
 
@@ -15,6 +15,15 @@ unsafe extern "C" {
     fn atlas_on_gradient(leaf: *const C_tensor, ready: Option<Ready>, context: *mut c_void, index: usize) -> bool;
     fn atlas_sum_over_ranks(x: *const C_tensor, reduce: Reduce, context: *const c_void) -> *mut C_tensor;
     fn atlas_adamw(tensors: *const *mut C_tensor, n: usize, lr: f64, beta1: f64, beta2: f64, decay: f64, eps: f64, step: f64) -> bool;
+    fn atlas_pack_kernels(weight: *const C_tensor, stride: i64, padding: i64, groups: i64, size: *const i64) -> *mut C_tensor;
+    fn atlas_packed_convolution(
+        x: *const C_tensor,
+        packed: *const C_tensor,
+        bias: *const C_tensor,
+        stride: i64,
+        padding: i64,
+        groups: i64,
+    ) -> *mut C_tensor;
 }
 
 /// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its part to the gradient of leaf
@@ -87,4 +96,33 @@ pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step
     // SAFETY: `pointers` names 4 live tensors for each of the `len` sets.
     let done = unsafe { atlas_adamw(pointers.as_ptr(), tensors.len(), lr, beta1, beta2, decay, eps, step as f64) };
     assert!(done, "libtorch has AdamW for these tensors");
+}
+
+/// Kernels in the order in which oneDNN computes with them; plain ones it puts into that order each time.
+pub struct PackedKernels {
+    kernels: Tensor,
+    stride: i64,
+    padding: i64,
+    groups: i64,
+}
+
+impl PackedKernels {
+    /// Of `weight` `[to, from / groups, side, side]` for inputs of `size` `[n, from, h, w]`; others are taken, too, but more slowly.
+    /// `None` where oneDNN has no order of its own for them: not on a CPU, not in f32 or bf16.
+    pub fn new(weight: &Tensor, stride: i64, padding: i64, groups: i64, size: [i64; 4]) -> Option<Self> {
+        // SAFETY: `weight` is a live tensor, and `size` holds four numbers.
+        let kernels = unsafe { atlas_pack_kernels(weight.as_ptr(), stride, padding, groups, size.as_ptr()) };
+        // SAFETY: the shim has just made it, and nobody else owns it.
+        (!kernels.is_null()).then(|| Self { kernels: unsafe { Tensor::from_ptr(kernels) }, stride, padding, groups })
+    }
+
+    /// `x` `[n, from, h, w]` convolved, plus `bias` `[to]`.
+    pub fn convolve(&self, x: &Tensor, bias: &Tensor) -> Tensor {
+        let Self { kernels, stride, padding, groups } = self;
+        // SAFETY: all three are live tensors.
+        let out = unsafe { atlas_packed_convolution(x.as_ptr(), kernels.as_ptr(), bias.as_ptr(), *stride, *padding, *groups) };
+        assert!(!out.is_null(), "oneDNN convolves with what it has packed");
+        // SAFETY: the shim has just made it, and nobody else owns it.
+        unsafe { Tensor::from_ptr(out) }
+    }
 }

@@ -153,7 +153,7 @@ impl Network {
         let own = self.flat_parameters.kind();
         let kind = self.kind(precision);
         let x = self.input(x, kind);
-        let pass = Pass { parameters: &self.parameters, buffers: &self.buffers, kind, mode, dropout: self.spec.dropout, folded: false };
+        let pass = Pass { parameters: &self.parameters, buffers: &self.buffers, kind, mode, dropout: self.spec.dropout, folded: None };
         let run = || self.layers.forward(&pass, &x).to_kind(own);
         match mode {
             Mode::Eval => tch::no_grad(run),

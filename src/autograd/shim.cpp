@@ -1,5 +1,6 @@
 // What libtorch's C++ has and the `tch` crate has not: a hook on a leaf's finished gradient, a sum over ranks that gradients flow
-// through, and AdamW in one pass. Nothing here throws into Rust.
+// through, AdamW in one pass, and convolutions with kernels that oneDNN has put in its own order. Nothing here throws into Rust.
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
@@ -82,5 +83,30 @@ extern "C" bool atlas_adamw(Tensor *const *tensors, size_t n, double lr, double 
     return true;
   } catch (const std::exception &) {
     return false;
+  }
+}
+
+// The kernels `weight` in oneDNN's own order for inputs of `size` [n, c, h, w]. Null where oneDNN does not take them.
+extern "C" Tensor *atlas_pack_kernels(const Tensor *weight, int64_t stride, int64_t padding, int64_t groups, const int64_t *size) {
+  try {
+    using Pack = Tensor(const Tensor &, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, at::OptionalIntArrayRef);
+    static const auto pack = c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "").typed<Pack>();
+    const int64_t s[] = {stride, stride}, p[] = {padding, padding}, one[] = {1, 1};
+    return new Tensor(pack.call(*weight, p, s, one, groups, at::IntArrayRef(size, 4)));
+  } catch (const std::exception &) {
+    return nullptr;
+  }
+}
+
+// The convolution of `x` with such kernels, and a bias. Null where it went wrong.
+extern "C" Tensor *atlas_packed_convolution(const Tensor *x, const Tensor *packed, const Tensor *bias, int64_t stride, int64_t padding, int64_t groups) {
+  try {
+    using Convolve = Tensor(const Tensor &, const Tensor &, const std::optional<Tensor> &, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                            std::string_view, torch::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+    static const auto convolve = c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_convolution_pointwise", "").typed<Convolve>();
+    const int64_t s[] = {stride, stride}, p[] = {padding, padding}, one[] = {1, 1};
+    return new Tensor(convolve.call(*x, *packed, *bias, p, s, one, groups, "none", torch::List<std::optional<at::Scalar>>(), ""));
+  } catch (const std::exception &) {
+    return nullptr;
   }
 }

@@ -1,17 +1,42 @@
-//! A network for prediction alone: each batch norm folded into the kernel before it, weights converted once.
+//! A network for prediction alone: each batch norm folded into the kernel before it, weights converted once and, on a CPU, brought into
+//! the order in which oneDNN computes with them.
 
-use tch::{Kind, Tensor};
+use std::{cell::RefCell, collections::HashMap};
+
+use tch::{Device, Kind, Tensor};
 
 use super::{
     Network, Precision,
+    layers::Conv,
     pass::{EPS, Mode, Pass},
 };
+use crate::autograd::PackedKernels;
 
 /// The weights of a network at one moment, ready to predict.
 pub struct Folded<'a> {
     network: &'a Network,
     parameters: Vec<Tensor>,
     kind: Kind,
+    packed: Packed,
+}
+
+/// The kernels of the convolutions as they were packed for their last input, by the index of the parameter.
+#[derive(Default)]
+pub(super) struct Packed(RefCell<HashMap<usize, ([i64; 4], Option<PackedKernels>)>>);
+
+impl Packed {
+    pub fn convolve(&self, conv: &Conv, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
+        let (s, p) = (conv.stride, conv.padding);
+        let plain = || x.conv2d(weight, Some(bias), [s, s], [p, p], [1, 1], conv.groups);
+        let (Device::Cpu, Kind::Float | Kind::BFloat16, Ok(size)) = (x.device(), x.kind(), <[i64; 4]>::try_from(x.size())) else {
+            return plain();
+        };
+        let mut all = self.0.borrow_mut();
+        if all.get(&conv.weight).is_none_or(|(of, _)| *of != size) {
+            all.insert(conv.weight, (size, PackedKernels::new(weight, s, p, conv.groups, size)));
+        }
+        all[&conv.weight].1.as_ref().map_or_else(plain, |kernels| kernels.convolve(x, bias))
+    }
 }
 
 impl<'a> Folded<'a> {
@@ -33,15 +58,21 @@ impl<'a> Folded<'a> {
             }
             parameters
         });
-        Self { network, parameters, kind }
+        Self { network, parameters, kind, packed: Packed::default() }
     }
 
     /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]`, normalised, on the network's device; as
     /// [`Network::forward`] in [`Mode::Eval`], up to rounding.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let network = self.network;
-        let pass =
-            Pass { parameters: &self.parameters, buffers: &network.buffers, kind: self.kind, mode: Mode::Eval, dropout: 0.0, folded: true };
+        let pass = Pass {
+            parameters: &self.parameters,
+            buffers: &network.buffers,
+            kind: self.kind,
+            mode: Mode::Eval,
+            dropout: 0.0,
+            folded: Some(&self.packed),
+        };
         tch::no_grad(|| network.layers.forward(&pass, &network.input(x, self.kind)).to_kind(Kind::Float))
     }
 }

@@ -3,7 +3,10 @@
 use rand::RngExt;
 use tch::{Kind, Tensor};
 
-use super::layers::{Conv, Linear, Norm};
+use super::{
+    folded::Packed,
+    layers::{Conv, Linear, Norm},
+};
 use crate::{
     autograd::sum_over_ranks,
     comm::World,
@@ -49,8 +52,8 @@ pub(super) struct Pass<'a> {
     pub kind: Kind,
     pub mode: Mode<'a>,
     pub dropout: f64,
-    /// Whether the kernels do the work of the batch norms behind them, whose biases are then the convolutions'.
-    pub folded: bool,
+    /// Where the kernels do the work of the batch norms behind them, whose biases are then the convolutions'.
+    pub folded: Option<&'a Packed>,
 }
 
 impl Pass<'_> {
@@ -60,10 +63,12 @@ impl Pass<'_> {
     }
 
     pub fn conv_norm(&self, (conv, norm): &(Conv, Norm), x: &Tensor) -> Tensor {
+        let weight = self.weight(conv.weight);
+        if let Some(packed) = self.folded {
+            return packed.convolve(conv, &weight, &self.weight(norm.bias), x);
+        }
         let (s, p) = (conv.stride, conv.padding);
-        let bias = self.folded.then(|| self.weight(norm.bias));
-        let x = x.conv2d(&self.weight(conv.weight), bias, [s, s], [p, p], [1, 1], conv.groups);
-        if self.folded { x } else { self.norm(norm, &x) }
+        self.norm(norm, &x.conv2d(&weight, None::<Tensor>, [s, s], [p, p], [1, 1], conv.groups))
     }
 
     /// Batch norm with f32 parameters and statistics in both precisions, as PyTorch's autocast.
