@@ -13,8 +13,8 @@
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
 //! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
-//! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predict`] [`submission`] [`plot`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
+//! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
@@ -23,6 +23,7 @@
 //! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
 //! exit codes.
 
+pub mod activation;
 pub mod artefact;
 pub mod augment;
 pub mod autograd;
@@ -36,6 +37,7 @@ pub mod error;
 pub mod exchange;
 pub mod fault;
 pub mod fetch;
+pub mod finished;
 pub mod folds;
 pub mod history;
 pub mod image;

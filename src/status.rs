@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     dedup::report,
     error::Result,
+    finished,
     folds::table,
     manifest::{Manifest, Part, Plan},
     predict,
@@ -129,7 +130,7 @@ fn answered(config: &Config, run: &Run, tasks: usize) -> Result<[Vec<(bool, bool
     let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
     let inputs = (0..config.split.folds).map(|k| run.validation(k)).chain(files.iter().map(|f| f.path.clone()));
     let newest: Option<SystemTime> = inputs.filter_map(|p| made(&p)).max();
-    let last = run.folder.join(if files.is_empty() { submit::SCORES } else { submit::FITTED });
+    let last = run.folder.join(if files.is_empty() { finished::SCORES } else { submit::FITTED });
     let there = made(&last);
     let done = fresh.iter().all(|f| *f) && there.is_some() && there >= newest;
     Ok([predicted, vec![(done, there.is_some() && !done)]])

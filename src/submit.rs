@@ -3,12 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{Array2, Axis};
-
 use crate::{
     artefact,
     config::{Config, Method},
     error::{Error, Result},
+    finished::{OutOfFold, SCORES, THRESHOLDS},
     labels::{self, CLASSES, Labels, NAMES},
     manifest::{Manifest, Part},
     metrics::{self, Counts},
@@ -16,7 +15,7 @@ use crate::{
     predictions::Predictions,
     results::Run,
     shard::Store,
-    submission, thresholds, train,
+    submission, thresholds,
 };
 
 /// A method's thresholds and what they score on the out-of-fold predictions.
@@ -43,8 +42,7 @@ pub struct Outcome {
     pub written: bool,
 }
 
-/// Names of files in the run's folder that are written last: without and with a test set.
-pub const SCORES: &str = "scores.csv";
+/// The file in the run's folder that is written last where there is a test set, and after [`SCORES`].
 pub const FITTED: &str = "submission_optimal_threshold.csv";
 
 /// Inner folds of the cross-fitted scores.
@@ -56,7 +54,7 @@ const INNER_FOLDS: usize = 5;
 /// # Errors
 /// Usage where no fold is finished; data where predictions do not fit the manifest or sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
-    let (ids, probabilities, truth) = out_of_fold(config, run)?;
+    let OutOfFold { ids, probabilities, truth, .. } = OutOfFold::read(config, run)?;
     let (groups, probabilities) = (same_sample(&ids), probabilities.view());
     let fit = |&(method, name): &(Method, &'static str)| {
         let thresholds = thresholds::fit(method, probabilities, &truth);
@@ -78,31 +76,6 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     Ok(Outcome { fits, used, map, written })
 }
 
-/// All finished folds' out-of-fold predictions: ids, probabilities `[n, 28]` and truth. With shuffle splits a sample may
-/// stand in several folds; each of its predictions counts.
-fn out_of_fold(config: &Config, run: &Run) -> Result<(Vec<String>, Array2<f32>, Vec<Labels>)> {
-    let folds = run.finished_folds()?;
-    if let Some(k) = folds.iter().find(|&&k| !train::has_predictions(config, run, k)) {
-        let what = format!("made with other weights or other predict keys; `atlas train --fold {k} --run {}` predicts again", run.name());
-        return Err(Error::data(run.validation(*k), what));
-    }
-    let parts = folds.iter().map(|&k| Predictions::read(&run.validation(k))).collect::<Result<Vec<_>>>()?;
-    let views: Vec<_> = parts.iter().map(|p| p.probabilities.view()).collect();
-    let probabilities = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
-    let manifest = Manifest::read(&config.paths.work)?;
-    let labels: HashMap<&str, Labels> = manifest.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
-    let ids: Vec<String> = parts.iter().flat_map(|p| p.ids.clone()).collect();
-    let truth = ids.iter().map(|id| labels.get(id.as_str()).copied().ok_or_else(|| unknown(run, id))).collect::<Result<_>>()?;
-    Ok((ids, probabilities, truth))
-}
-
-fn unknown(run: &Run, id: &str) -> Error {
-    Error::data(
-        &run.folder,
-        format!("sample {id} of the out-of-fold predictions is not in the manifest; train again or restore the manifest of this run"),
-    )
-}
-
 fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {
     let mut table = String::from("class,name");
     let mut scores = String::from("method,cross_fitted_macro_f1,in_sample_macro_f1\n");
@@ -118,7 +91,7 @@ fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {
         }
         table.push('\n');
     }
-    artefact::write(run.folder.join("thresholds.csv"), table)?;
+    artefact::write(run.folder.join(THRESHOLDS), table)?;
     artefact::write(run.folder.join(SCORES), scores)
 }
 

@@ -65,14 +65,22 @@ impl<'a> Folded<'a> {
     /// [`Network::forward`] in [`Mode::Eval`], up to rounding.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let network = self.network;
-        let pass = Pass {
-            parameters: &self.parameters,
-            buffers: &network.buffers,
-            kind: self.kind,
-            mode: Mode::Eval,
-            dropout: 0.0,
-            folded: Some(&self.packed),
-        };
-        tch::no_grad(|| network.layers.forward(&pass, &network.input(x, self.kind)).to_kind(Kind::Float))
+        tch::no_grad(|| network.layers.forward(&self.pass(), &network.input(x, self.kind)).to_kind(Kind::Float))
+    }
+
+    /// The last feature maps `[n, features, h, w]` of `x` `[n, channels, h, w]`.
+    pub fn features(&self, x: &Tensor) -> Tensor {
+        let network = self.network;
+        tch::no_grad(|| network.layers.features(&self.pass(), &network.input(x, self.kind)))
+    }
+
+    /// Logits `[n, classes]` of feature maps; gradients flow to them.
+    pub fn head(&self, features: &Tensor) -> Tensor {
+        self.network.layers.head(&self.pass(), features)
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        let buffers = &self.network.buffers;
+        Pass { parameters: &self.parameters, buffers, kind: self.kind, mode: Mode::Eval, dropout: 0.0, folded: Some(&self.packed) }
     }
 }

@@ -188,12 +188,22 @@ impl Layers {
 
     /// Logits `[n, classes]` of `x` `[n, channels, h, w]`, in the kind of `x`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        self.head(pass, &self.features(pass, x))
+    }
+
+    /// The last feature maps, `[n, features, h, w]`, each side about a 32nd of the image's (a 48th with the stem `seed`).
+    pub fn features(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();
         // Ceil mode without padding, as the Caffe weights want it.
         let mut x = x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], true);
         for block in &self.blocks {
             x = block.forward(pass, &x);
         }
+        x
+    }
+
+    /// Logits `[n, classes]` of the last feature maps.
+    pub fn head(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let average = x.mean_dim([2, 3].as_slice(), false, None::<Kind>);
         match &self.head {
             Head::Linear(linear) => pass.linear(linear, &pass.dropout(0, average)),
