@@ -8,12 +8,12 @@ const PROBES: usize = 12;
 
 /// Core time in nanoseconds, as measured on one core of an AMD EPYC with AVX-512 on the real pictures (`benches/preprocess.sh`).
 /// Per pixel read: reading, decoding, hashing.
-const PNG: f64 = 4.2;
-const JPEG: f64 = 4.8;
+const PNG: f64 = 1.93;
+const JPEG: f64 = 1.58;
 /// Per pixel written: resizing and storing.
-const KEPT: f64 = 3.0;
-const ENLARGED: f64 = 4.75;
-const SHRUNK: f64 = 11.0;
+const KEPT: f64 = 1.31;
+const ENLARGED: f64 = 2.62;
+const SHRUNK: f64 = 1.1;
 
 /// What `preprocess` needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,14 +59,14 @@ fn nanoseconds(from: (u32, u32), is_jpeg: bool, side: u32) -> f64 {
 mod tests {
     #[test]
     fn as_measured() {
-        // benches/results/2026-11-24-2-cores-epyc/preprocess.csv: milliseconds per sample, the median of the runs.
+        // benches/results/2026-11-25-2-cores-epyc/preprocess.csv: milliseconds per sample, the median of the runs.
         for (from, is_jpeg, side, measured) in [
-            (512, false, 512, 7.6),
-            (512, false, 768, 15.5),
-            (512, false, 1024, 24.2),
-            (2048, true, 512, 89.95),
-            (2048, true, 768, 109.2),
-            (2048, true, 1024, 124.1),
+            (512, false, 512, 3.36),
+            (512, false, 768, 8.24),
+            (512, false, 1024, 13.04),
+            (2048, true, 512, 27.73),
+            (2048, true, 768, 29.03),
+            (2048, true, 1024, 31.23),
         ] {
             let estimated = 4e-6 * super::nanoseconds((from, from), is_jpeg, side);
             assert!((estimated / measured - 1.0).abs() < 0.05, "{from} to {side}: {estimated} ms, measured {measured} ms");
