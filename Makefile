@@ -1,7 +1,7 @@
 # Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo test test-all bench bench-all check clean
+.PHONY: setup build demo explore test test-all bench bench-all check clean
 
 setup:
 	@containers/setup.sh
@@ -13,6 +13,10 @@ demo: build
 	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 --seed 1 --min-per-class 30
 	@$(ATLAS) run --config configs/demo.toml
 	@$(ATLAS) evaluate --predictions work/demo/results/latest/submission_optimal_threshold.csv --truth work/demo/data/truth.csv
+
+# Nothing of the demo that is done is done again.
+explore: demo
+	@$(ATLAS) explore --config configs/demo.toml
 
 test: setup
 	tests/with_slurm.sh 4 cargo test --release --locked

@@ -47,6 +47,7 @@ jobs! {
     submit,
     run,
     status,
+    explore,
     evaluate,
     hash,
     verify,

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 
 mod decode;
 mod jpeg;
+mod rgby;
 
 use decode::Raster;
 pub use decode::reuse;
@@ -52,12 +53,17 @@ pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane>
 impl<'a> Encoded<'a> {
     /// Reads a file (inflates it where it is gzipped) and looks at its header.
     pub fn read(path: &'a Path, max_side: u32) -> Result<Self> {
-        // No picture within the limit is larger than its 16-bit RGB pixels plus some headers.
-        let largest = u64::from(max_side).pow(2) * 6 + (1 << 20);
+        let largest = largest(max_side);
         let file = fs::File::open(path).map_err(Error::io("open", path))?;
         let length = file.metadata().map_or(0, |m| m.len().min(largest));
         let mut bytes = Vec::with_capacity(length as usize + 1); // one more, so that its end is seen without growing
         file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        Self::new(path, bytes, max_side)
+    }
+
+    /// As [`read`](Self::read), of a file's content; `path` is what messages call it.
+    pub fn new(path: &'a Path, mut bytes: Vec<u8>, max_side: u32) -> Result<Self> {
+        let largest = largest(max_side);
         if bytes.len() as u64 > largest {
             return Err(Error::data(path, format!("is larger than any picture of {max_side} pixels a side (preprocess.max_pixels_side)")));
         }
@@ -127,6 +133,11 @@ impl<'a> Encoded<'a> {
         decode::reuse(pixels);
         Ok(Plane { width, height, pixels: plane })
     }
+}
+
+/// No picture within the limit has more bytes than its 16-bit RGB pixels plus some headers.
+fn largest(max_side: u32) -> u64 {
+    u64::from(max_side).pow(2) * 6 + (1 << 20)
 }
 
 /// One channel of a picture, decoded as far as is needed to have its rows.

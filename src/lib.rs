@@ -15,6 +15,7 @@
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | look | [`explore`] | a page over a run: samples, errors, where the networks look |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
@@ -35,6 +36,7 @@ pub mod device;
 pub mod doctor;
 pub mod error;
 pub mod exchange;
+pub mod explore;
 pub mod fault;
 pub mod fetch;
 pub mod finished;

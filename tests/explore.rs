@@ -1,0 +1,483 @@
+//! `atlas explore` over real HTTP: what it shows of a made run, and what it refuses.
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+#[path = "explore/made.rs"]
+mod made;
+use atlas::picture::encode_png;
+use made::{EVIL, Made, SIDE, THRESHOLD, id, plane, probability, truth};
+use png::ColorType::{Grayscale, Rgb};
+use serde_json::Value;
+
+const TRAIN: usize = 60;
+const TEST: usize = 6;
+
+fn numbers(page: &Value) -> Vec<u64> {
+    page["rows"].as_array().unwrap().iter().map(|row| row["number"].as_u64().unwrap()).collect()
+}
+
+/// The classes above the threshold, else the most probable one.
+fn predicted(i: usize) -> Vec<usize> {
+    let above: Vec<usize> = (0..28).filter(|&c| probability(i, c) > THRESHOLD).collect();
+    let best = (0..28).max_by(|&a, &b| probability(i, a).total_cmp(&probability(i, b))).unwrap();
+    if above.is_empty() { vec![best] } else { above }
+}
+
+#[test]
+fn samples_are_those_of_the_run() {
+    let made = Made::new(TRAIN, TEST);
+    let explored = made.explore(&[]);
+    let run = explored.json("/api/run");
+    assert_eq!((&run["run"], run["train"].as_u64(), run["test"].as_u64()), (&"made".into(), Some(60), Some(6)));
+    assert_eq!(run["classes"][3]["samples"], (0..TRAIN).filter(|&i| truth(i).contains(3)).count());
+    assert!((run["classes"][27]["threshold"].as_f64().unwrap() - f64::from(THRESHOLD)).abs() < 1e-6);
+
+    let page = explored.json("/api/samples?count=500");
+    assert_eq!(page["rows"].as_array().unwrap().len(), TRAIN + TEST);
+    for (i, row) in page["rows"].as_array().unwrap().iter().enumerate().take(TRAIN - 1) {
+        assert_eq!((row["id"].as_str().unwrap(), &row["folds"]), (&*id(i), &serde_json::json!([i % 2])));
+        assert_eq!(row["predicted"], serde_json::json!(predicted(i)), "{i}");
+    }
+    assert_eq!((&page["rows"][TRAIN - 1]["score"], &page["rows"][TRAIN - 1]["folds"]), (&Value::Null, &serde_json::json!([])));
+
+    let missed: Vec<u64> =
+        (0..TRAIN - 1).filter(|&i| truth(i).contains(2) && !predicted(i).contains(&2)).map(|i| i as u64).collect();
+    assert!(!missed.is_empty());
+    assert_eq!(numbers(&explored.json("/api/samples?class=2&relation=missed&count=500")), missed);
+    let false_: Vec<u64> = (0..TRAIN - 1)
+        .filter(|&i| i % 2 == 1 && !truth(i).contains(2) && predicted(i).contains(&2))
+        .map(|i| i as u64)
+        .collect();
+    assert!(false_.len() > 3);
+    let address = "class=2&relation=false&fold=1&sort=lowest";
+    let page = explored.json(&format!("/api/samples?{address}&count=3"));
+    assert_eq!(page["total"], false_.len());
+    let mut sorted = false_.clone();
+    sorted.sort_by(|&a, &b| probability(a as usize, 2).total_cmp(&probability(b as usize, 2)));
+    assert_eq!(numbers(&page), sorted[..3]);
+    let csv = explored.get(&format!("/api/samples.csv?{address}"));
+    assert!(csv.head.to_lowercase().contains("content-disposition: attachment"), "{}", csv.head);
+    let mut reader = csv::Reader::from_reader(&csv.body[..]);
+    let ids: Vec<String> = reader.records().map(|r| r.unwrap()[0].to_string()).collect();
+    assert_eq!(ids, sorted.iter().map(|&i| id(i as usize)).collect::<Vec<_>>());
+
+    let image = explored.get("/api/samples/9/image").body;
+    assert_eq!(image.len(), SIDE * SIDE * 4);
+    assert!((0..4).all(|c| image.iter().skip(c).step_by(4).eq(&plane(9, c))));
+    assert_eq!(explored.get("/api/samples/9/thumbnail").body, image, "small as it is");
+}
+
+#[test]
+fn the_networks_say_what_predict_wrote_and_who_is_alike() {
+    let made = Made::new(TRAIN, TEST);
+    let explored = made.explore(&[]);
+    let test = TRAIN + 2;
+    let stored = explored.json(&format!("/api/samples/{test}"));
+    let now = explored.json(&format!("/api/samples/{test}/prediction"));
+    for c in 0..28 {
+        let (stored, now) = (stored["probabilities"][c].as_f64().unwrap(), now["probabilities"][c].as_f64().unwrap());
+        assert!((stored - now).abs() < 1e-4, "class {c}: {stored} {now}");
+    }
+    let folds = now["folds"].as_array().unwrap();
+    assert!(folds.len() == 2 && folds.iter().all(|f| f["logits"].as_array().unwrap().len() == 5), "five crops of two folds");
+    let width = now["width"].as_u64().unwrap() as usize;
+    let maps = now["maps"].as_array().unwrap();
+    assert!(maps.len() == 28 && maps.iter().all(|m| m.as_array().unwrap().len() == width * width));
+    let own = explored.json("/api/samples/5/prediction");
+    assert_eq!((own["folds"].as_array().unwrap().len(), &own["folds"][0]["fold"]), (1, &1.into()), "by whom it was not seen");
+
+    // 1 is 0, a little brighter.
+    let alike = explored.json("/api/samples/0/neighbours?by=hash");
+    assert_eq!(alike["rows"][0]["sample"]["number"], 1);
+    let started = Instant::now();
+    let alike = loop {
+        let alike = explored.json("/api/samples/0/neighbours?by=embedding");
+        if alike["done"] == alike["of"] {
+            break alike;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{alike}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!((&alike["done"], &alike["rows"][0]["sample"]["number"]), (&(TRAIN + TEST).into(), &1.into()));
+    assert!(alike["rows"][0]["cosine"].as_f64().unwrap() > 0.99);
+
+    // The same pictures, dropped, are the same sample.
+    let planes: Vec<Vec<u8>> = (0..4).map(|c| encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()).collect();
+    let dropped = explored.post(&[("a_green.png", &planes[1]), ("a_red.png", &planes[0]), ("a_yellow.png", &planes[3]), ("a_blue.png", &planes[2])]);
+    assert_eq!(dropped.status, 201, "{}", dropped.text());
+    let number = serde_json::from_slice::<Value>(&dropped.body).unwrap()["number"].to_string();
+    assert_eq!(explored.get(&format!("/api/uploads/{number}/image")).body, explored.get("/api/samples/9/image").body);
+    for by in ["hash", "embedding"] {
+        let alike = explored.json(&format!("/api/uploads/{number}/neighbours?by={by}"));
+        assert_eq!(alike["rows"][0]["sample"]["number"], 9, "{by}: {alike}");
+    }
+    assert_eq!(explored.json(&format!("/api/uploads/{number}/prediction"))["probabilities"].as_array().unwrap().len(), 28);
+}
+
+#[test]
+fn hostile_requests_are_refused_in_words() {
+    let made = Made::new(TRAIN, TEST);
+    let explored = made.explore(&[]);
+    for path in [
+        "/../../etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/api/samples/../../../etc/passwd/image",
+        "/api/samples/..%2f..%2fmanifest.csv/image",
+        "/api/samples/66/image",
+        "/api/samples/-1/image",
+        "/api/samples/18446744073709551616/image",
+        "/api/samples/0x1/image",
+        "/api/files/0/image",
+        "/api/uploads/1/image",
+        "/api/samples/1/secret",
+        "/assets/index.html",
+        "/index.html%00",
+        "//evil.example/",
+    ] {
+        explored.get(path).refused(404, "");
+    }
+    for (query, part) in [
+        ("class=28", "no class 28"),
+        ("class=x", "class"),
+        ("relation=nonsense", "unknown variant"),
+        ("unknown=1", "unknown field"),
+        ("count=-1", "count"),
+        ("part=../x", "part"),
+    ] {
+        explored.get(&format!("/api/samples?{query}")).refused(400, part);
+        explored.get(&format!("/api/samples.csv?{query}")).refused(400, part);
+    }
+    explored.get("/api/samples/1/neighbours").refused(400, "by");
+    let address = explored.address();
+    let send = |line: &str, headers: &str| explored.raw(&format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
+    let host = format!("Host: {address}\r\n");
+    send("GET /api/run", "Host: evil.example\r\n").refused(403, "Host");
+    send("GET /", "Host: evil.example:80\r\n").refused(403, "Host");
+    send("GET /api/run", &format!("{host}{host}")).refused(400, "one Host");
+    send("GET http://evil.example/api/run", "Host: evil.example\r\n").refused(403, "Host");
+    let post = |more: &str| send("POST /api/uploads", &format!("{host}Content-Length: 0\r\n{more}"));
+    post("Origin: http://evil.example\r\n").refused(403, "Origin");
+    post("Origin: null\r\n").refused(403, "Origin");
+    post(&format!("Origin: http://{address}\r\n")).refused(400, "multipart");
+    for line in ["POST /api/run", "DELETE /api/samples/1", "PUT /", "GET /api/uploads", "PATCH /explore.js"] {
+        send(line, &format!("{host}Content-Length: 0\r\n")).refused(405, "does not take");
+    }
+    let page = explored.get("/");
+    for header in ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "frame-ancestors 'none'"] {
+        assert!(page.head.to_lowercase().contains(header), "{}", page.head);
+    }
+    assert!(page.status == 200 && !page.text().contains("<script>"), "no inline script");
+    // A hostile id is data, and only ever sent as such.
+    let row = explored.get("/api/samples?text=onerror&count=1");
+    assert!(row.head.to_lowercase().contains("content-type: application/json"), "{}", row.head);
+    assert_eq!(serde_json::from_slice::<Value>(&row.body).unwrap()["rows"][0]["id"], EVIL);
+}
+
+#[test]
+fn broken_huge_and_wrong_uploads_are_refused_in_words() {
+    let made = Made::new(TRAIN, TEST);
+    let explored = made.explore(&[]);
+    let gray = encode_png(&[7; SIDE * SIDE], SIDE, SIDE, Grayscale).unwrap();
+    let wide = encode_png(&[0; 4097 * 3], 4097, 1, Rgb).unwrap();
+    let mut cut = encode_png(&[9; SIDE * SIDE * 3], SIDE, SIDE, Rgb).unwrap();
+    cut.truncate(cut.len() / 2);
+    explored.post(&[]).refused(400, "0 files");
+    explored.post(&[("a.png", &gray), ("b.png", &gray)]).refused(400, "2 files");
+    explored.post(&[("a.png", &gray); 5]).refused(400, "more than four");
+    explored.post(&[("a.png", &gray); 4]).refused(400, "_red");
+    explored.post(&[("a.png", &gray)]).refused(400, "gray picture");
+    explored.post(&[("a.png", &wide)]).refused(400, "4097x1 pixels; at most 4096");
+    explored.post(&[("a.png", &cut)]).refused(400, "broken PNG");
+    explored.post(&[(EVIL, b"<svg onload=alert(1)>")]).refused(400, "neither PNG nor JPEG nor TIFF");
+    explored.post(&[("../../etc/passwd", b"")]).refused(400, "the file is empty");
+    // A bomb: 30,000 x 30,000 pixels in a few bytes of header.
+    let mut bomb = encode_png(&[0; 3], 1, 1, Rgb).unwrap();
+    bomb[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
+    assert_eq!(explored.post(&[("bomb.png", &bomb)]).status, 400);
+
+    // Refused by what it says it will send; and, where it does not say, by what it sends.
+    let head = format!(
+        "POST /api/uploads HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n",
+        explored.address()
+    );
+    explored.raw(&format!("{head}Content-Length: 9999999999\r\n\r\n")).refused(413, "more than 64 MiB");
+    let mut stream = TcpStream::connect(explored.address()).unwrap();
+    let part = "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\r\n";
+    write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{part}\r\n", part.len()).unwrap();
+    let mut answer = Vec::new();
+    // Until the server has heard enough; what it says then is there to be read.
+    for _ in 0..65 {
+        if write!(stream, "100000\r\n").and_then(|()| stream.write_all(&[0; 1 << 20])).and_then(|()| stream.write_all(b"\r\n")).is_err() {
+            break;
+        }
+    }
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
+    explored.raw(&format!("{head}Content-Length: 5\r\n\r\nabcde")).refused(400, "cannot be read");
+    assert_eq!(explored.get("/").status, 200, "it still answers");
+}
+
+#[test]
+fn elsewhere_it_wants_its_token() {
+    let made = Made::new(TRAIN, TEST);
+    for words in [&["--host", "0.0.0.0"][..], &["--token"]] {
+        let explored = made.explore(words);
+        let (_, token) = explored.url.split_once("/?token=").unwrap();
+        assert_eq!(token.len(), 32);
+        let port = explored.address().split_once(':').unwrap().1;
+        let get = |path: &str, more: &str| {
+            explored.raw(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{more}\r\n"))
+        };
+        for path in ["/", "/explore.js", "/api/run", "/?token=", "/api/run?token=0123456789abcdef0123456789abcdef"] {
+            get(path, "").refused(401, "token");
+        }
+        get("/api/run", "Cookie: atlas=1\r\n").refused(401, "token");
+        let entered = get(&format!("/?token={token}"), "");
+        assert_eq!(entered.status, 303);
+        let head = entered.head.to_lowercase();
+        let cookie = format!("atlas-{port}={token}");
+        assert!(head.contains("location: /\r\n") && head.contains(&format!("set-cookie: {cookie}; httponly; samesite=lax")), "{head}");
+        assert_eq!(get("/api/run", &format!("Cookie: {cookie}\r\n")).status, 200);
+    }
+    let explored = made.explore(&[]);
+    assert!(explored.url.starts_with("http://127.0.0.1:") && explored.url.ends_with('/'), "{}", explored.url);
+}
+
+#[test]
+fn it_starts_and_ends_in_order() {
+    let made = Made::new(TRAIN, TEST);
+    let mut explored = made.explore(&[]);
+    let port = explored.address().split_once(':').unwrap().1.to_string();
+    let taken = made.command(&["--port", &port]).output().unwrap();
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(taken.status.code() == Some(2) && said.contains(&format!("port {port}")) && said.contains("--port"), "{said}");
+    // With a connection that stays open, and a question that goes on.
+    let mut idle = TcpStream::connect(explored.address()).unwrap();
+    write!(idle, "GET /api/samples/0/neighbours?by=embedding HTTP/1.1\r\nHost: {}\r\n\r\n", explored.address()).unwrap();
+    explored.interrupt();
+    let started = Instant::now();
+    assert_eq!(explored.child.wait().unwrap().code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+
+    // Without thresholds and test predictions it shows what there is.
+    let run = made.config.parent().unwrap();
+    fs::remove_file(run.join("thresholds.csv")).unwrap();
+    fs::remove_dir_all(run.join("predictions")).unwrap();
+    let explored = made.explore(&[]);
+    assert_eq!(explored.json("/api/run")["method"], "half");
+    assert_eq!(explored.json("/api/samples?part=test&count=1")["rows"][0]["score"], Value::Null);
+    drop(explored);
+    fs::remove_dir_all(made.work.join("shards")).unwrap();
+    let out = made.command(&["--port", "0"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(65), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("run `atlas preprocess`"));
+    fs::remove_dir_all(run).unwrap();
+    let out = made.command(&["--port", "0"]).output().unwrap();
+    assert!(!out.status.success());
+}
+
+#[path = "explore/browser.rs"]
+mod browser;
+use browser::Browser;
+
+/// The pixels of the first canvas that a selector finds, `[size, size, 4]` red, green, blue and opaque.
+fn pixels(browser: &Browser, selector: &str) -> Vec<u64> {
+    let script = format!(
+        "const c = document.querySelector('{selector}'); return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    );
+    browser.run(&script).as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect()
+}
+
+/// ATLAS_AXE names axe-core's axe.min.js; ATLAS_SHOTS a folder for screenshots.
+#[test]
+#[ignore = "needs Chromium and its driver"]
+fn in_a_browser_everything_works_and_nobody_else_is_asked() {
+    let Some(browser) = Browser::start() else { return eprintln!("skipped: no chromedriver") };
+    let axe = std::env::var("ATLAS_AXE").ok().map(|path| fs::read_to_string(path).unwrap());
+    let shots = std::env::var_os("ATLAS_SHOTS").map(std::path::PathBuf::from);
+    let look = |name: &str| {
+        for (scheme, width, height) in [("light", 1280, 900), ("dark", 1280, 900), ("light", 390, 844), ("dark", 390, 844)] {
+            browser.colours(scheme);
+            browser.size(width, height);
+            let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
+            assert!(wide <= u64::from(width), "{name}: {wide} pixels wide on {width}");
+            if let Some(axe) = &axe {
+                assert_eq!(browser.findings(axe), [""; 0], "{name}, {scheme}, {width}");
+            }
+            if let Some(folder) = &shots {
+                browser.screenshot(&folder.join(format!("{name}-{scheme}-{width}.png")));
+            }
+        }
+        browser.size(1280, 900);
+    };
+    if axe.is_none() {
+        eprintln!("ATLAS_AXE names no axe.min.js: accessibility is not checked");
+    }
+    let (train, test) = (300, TEST);
+    let made = Made::new(train, test);
+    let explored = made.explore(&["--token"]);
+    let api = made.explore(&[]);
+    browser.post("/url", serde_json::json!({ "url": explored.url }));
+    browser.until("document.querySelectorAll('#samples li').length === 60");
+    assert_eq!(browser.run("return location.search"), "", "the token is gone from the address");
+    look("list");
+
+    // Channels: all four as they should be mixed, then green alone, then brighter.
+    let shown = |i: usize, [red, green, blue, yellow]: [f64; 4]| -> Vec<u64> {
+        let value = |c: usize, p: usize, gain: f64| (f64::from(plane(i, c)[p]) * gain).min(255.0);
+        let rounded = |v: f64| v.min(255.0).round_ties_even() as u64;
+        (0..SIDE * SIDE)
+            .flat_map(|p| {
+                let both = value(3, p, yellow) / 2.0;
+                [rounded(value(0, p, red) + both), rounded(value(1, p, green) + both), rounded(value(2, p, blue)), 255]
+            })
+            .collect()
+    };
+    browser.until("document.querySelector('#samples canvas').width === 32");
+    assert!(pixels(&browser, "#samples canvas") == shown(0, [1.0; 4]));
+    for channel in ["red", "blue", "yellow"] {
+        browser.click(&format!("button.{channel}"));
+    }
+    assert!(pixels(&browser, "#samples canvas") == shown(0, [0.0, 1.0, 0.0, 0.0]));
+    browser.keys("#channels div:nth-child(2) input", "\u{e014}"); // arrow right
+    assert!(pixels(&browser, "#samples canvas") == shown(0, [0.0, 1.25, 0.0, 0.0]));
+    browser.keys("body", "1");
+    assert!(pixels(&browser, "#samples canvas") == shown(0, [1.0, 1.25, 0.0, 0.0]), "key 1 switches red");
+    browser.click("#channels > button");
+    assert!(pixels(&browser, "#samples canvas") == shown(0, [1.0; 4]));
+
+    // Filters, and what they download.
+    let total = |query: &str| api.json(&format!("/api/samples?{query}"))["total"].to_string();
+    browser.click("select[name=class] option[value='2']");
+    browser.click("select[name=relation] option[value=missed]");
+    let missed = total("class=2&relation=missed");
+    browser.until(&format!("document.querySelector('#where').textContent.endsWith('of {missed} samples')"));
+    assert_eq!(browser.run("return document.querySelectorAll('#samples .missed').length > 0"), true);
+    let folder = tempfile::tempdir().unwrap();
+    browser.cdp("Browser.setDownloadBehavior", serde_json::json!({ "behavior": "allow", "downloadPath": folder.path() }));
+    browser.click("#csv");
+    let file = folder.path().join("samples.csv");
+    let started = Instant::now();
+    while !file.exists() {
+        assert!(started.elapsed() < Duration::from_secs(10), "nothing was downloaded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(csv::Reader::from_path(file).unwrap().records().count().to_string(), missed);
+    browser.click("button[type=reset]");
+    browser.keys("input[name=text]", "onerror");
+    browser.until("document.querySelectorAll('#samples li').length === 1");
+    assert_eq!(browser.run("return document.querySelector('#samples .id').textContent"), EVIL);
+    assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0, "the id is text, no element");
+    browser.click("button[type=reset]");
+    browser.until("document.querySelectorAll('#samples li').length === 60");
+    browser.click("#next");
+    browser.until("document.querySelector('#where').textContent.startsWith('61 to 120')");
+
+    // One sample: its classes, the networks, the map, the next one by key.
+    browser.click("#samples li:last-child button");
+    browser.until("document.querySelector('#title').textContent === 'made-000119'");
+    browser.until("document.querySelectorAll('#neighbours li').length === 12");
+    let plain = pixels(&browser, "#view");
+    assert!(plain == shown(119, [1.0; 4]));
+    browser.click("#look");
+    browser.until("!document.querySelector('#crops').hidden");
+    let map = "const o = document.querySelector('#map'); return o.value";
+    assert_ne!(browser.run(map), "");
+    let heated = (0..28).find(|c| {
+        browser.click(&format!("#map option[value='{c}']"));
+        pixels(&browser, "#view") != plain
+    });
+    assert!(heated.is_some(), "no map of any class is seen");
+    assert_eq!(browser.run("return document.querySelectorAll('#logits thead th').length"), 6, "five crops of one fold");
+    browser.click("#crops summary");
+    look("sample");
+    browser.click("#by option[value=embedding]");
+    browser.until("/cosine/.test(document.querySelector('#neighbours').textContent)");
+    browser.keys("#title", "\u{e014}");
+    browser.until("document.querySelector('#title').textContent === 'made-000120'");
+    browser.until("document.querySelector('#where').textContent.startsWith('121 to 180')");
+    browser.keys("#close", "\u{e00c}"); // Escape
+    browser.until("!document.querySelector('dialog').open");
+
+    // Pictures of one's own: a wrong one is told, four good ones are shown.
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    browser.keys("#files", &write("evil.png", b"<b>no picture</b>"));
+    browser.until("/evil.png: neither PNG nor JPEG/.test(document.querySelector('#dropped').textContent)");
+    browser.run("document.querySelector('#files').value = ''");
+    let four = ["red", "green", "blue", "yellow"].iter().enumerate();
+    let four = four.map(|(c, name)| write(&format!("x_{name}.png"), &encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()));
+    browser.keys("#files", &four.collect::<Vec<_>>().join("\n"));
+    browser.until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
+    browser.click("#map option[value='']");
+    browser.until("document.querySelector('#view').width === 32");
+    assert!(pixels(&browser, "#view") == shown(9, [1.0; 4]));
+
+    // The console has one complaint, about the picture that was refused on purpose.
+    let complaints: Vec<String> = browser.complaints().into_iter().filter(|c| !(c.contains("/api/uploads") && c.contains("400"))).collect();
+    assert_eq!(complaints, [""; 0]);
+    let requests = browser.requests();
+    assert!(requests.len() > 100);
+    let ours = format!("http://{}/", explored.address());
+    let others: Vec<&String> = requests.iter().filter(|url| !url.starts_with(&ours)).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
+/// Prints how long a page takes and how much memory, with as many samples as the competition and the external set together have.
+#[test]
+#[ignore = "makes a hundred thousand samples"]
+fn a_hundred_thousand_samples() {
+    let made = Made::new(95_000, 5_000);
+    let started = Instant::now();
+    let explored = made.explore(&[]);
+    println!("start until the address is printed: {:.2} s", started.elapsed().as_secs_f64());
+    let seconds = |path: &str| {
+        let started = Instant::now();
+        let answer = explored.get(path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        started.elapsed().as_secs_f64()
+    };
+    let memory = |key: &str| {
+        let text = fs::read_to_string(format!("/proc/{}/status", explored.child.id())).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap().to_string();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    };
+    let mut page = ["/", "/explore.css", "/explore.js", "/page.js", "/picture.js", "/sample.js", "/api/run", "/api/samples?count=60"]
+        .map(seconds)
+        .iter()
+        .sum::<f64>();
+    page += (0..60).map(|i| seconds(&format!("/api/samples/{i}/thumbnail"))).sum::<f64>();
+    println!("first page with its 60 thumbnails, one after the other: {page:.3} s; {} MiB", memory("VmRSS"));
+    for query in [
+        "class=2&relation=missed",
+        "relation=wrong&sort=worst",
+        "class=0&min=0.3&max=0.6&sort=highest",
+        "text=99 nucleoli",
+        "sort=id&from=99900",
+    ] {
+        println!("{query}: {:.3} s", seconds(&format!("/api/samples?{query}&count=60")));
+    }
+    println!("neighbours by hash: {:.3} s", seconds("/api/samples/777/neighbours?by=hash"));
+    println!("all as CSV: {:.2} s", seconds("/api/samples.csv"));
+    println!("first prediction, networks loaded: {:.2} s; {} MiB", seconds("/api/samples/777/prediction"), memory("VmRSS"));
+    println!("first neighbours by embedding: {:.2} s", seconds("/api/samples/777/neighbours?by=embedding"));
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(300) {
+        let of = explored.json("/api/samples/777/neighbours?by=embedding");
+        if of["done"] == of["of"] {
+            break;
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    let again = explored.json("/api/samples/777/neighbours?by=embedding");
+    println!("embedded after {:.0} s: {} of {}", started.elapsed().as_secs_f64(), again["done"], again["of"]);
+    println!("neighbours by embedding: {:.3} s; at the most {} MiB", seconds("/api/samples/777/neighbours?by=embedding"), memory("VmHWM"));
+    assert_eq!(explored.json("/api/samples")["total"], 100_000);
+}
