@@ -1,6 +1,7 @@
 //! What all jobs share: the common options, logging, the exit code of a bug.
 
 use std::{
+    io::Write,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use atlas::{
     comm::{self, watch},
     config::Config,
     manifest::{Manifest, Plan},
+    progress,
     stop::Stop,
     tasks,
 };
@@ -123,7 +125,6 @@ pub fn told(e: &anyhow::Error) -> (u8, Option<String>) {
 
 /// `RUST_LOG` decides; by default everything from `info` up goes to standard error, with a time of day.
 pub fn set_up_logging() {
-    use std::io::Write;
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format(|f, record| {
             let level = match record.level() {
@@ -133,7 +134,21 @@ pub fn set_up_logging() {
             let tag = watch::tag().unwrap_or_default();
             writeln!(f, "{} {tag}{level}{}", &f.timestamp_seconds().to_string()[11..19], record.args())
         })
+        .target(env_logger::Target::Pipe(Box::new(Above)))
         .init();
+}
+
+/// Standard error above the bars that are drawn there.
+struct Above;
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        progress::above(|| std::io::stderr().write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A panic is a bug: say so and exit 70, with all other ranks, also when it happens in a worker thread.

@@ -273,6 +273,7 @@ fn report(
         list.display(),
         ledger.path().display(),
     );
+    let next = (ended.is_none() && left == 0 && missing <= allowed).then_some("\nnext: the other tasks, if there are, then atlas plan");
     let numbers = json!({
         "task": share.0, "tasks": share.1, "files": files, "there": there, "present": done.present, "adopted": done.adopted,
         "fetched": done.fetched, "bytes": done.bytes, "missing": missing, "failed": left, "ledger": ledger.path(), "failures": list,
@@ -280,7 +281,7 @@ fn report(
     if let (Some(json), serde_json::Value::Object(numbers)) = (json.as_object_mut(), numbers) {
         json.extend(numbers);
     }
-    options.common.print(text, json);
+    options.common.print(text + next.unwrap_or_default(), json);
     let example = |missing: bool| done.failed.iter().find(|f| f.missing == missing).map_or(String::new(), |f| format!("{}: {}", f.file, f.reason));
     match ended {
         Some(Error::Stopped(_)) => Err(Error::Stopped(format!("stopped with {there} of {files} files there; run it again to go on")).into()),

@@ -5,6 +5,7 @@ use atlas::{
     Error,
     image::{Encoded, Plane},
     phash::{ahash, composite, phash},
+    progress::Progress,
 };
 use rayon::prelude::*;
 use serde_json::json;
@@ -49,8 +50,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
     let hashes: Vec<_> = pool.install(|| {
         let files: Vec<_> = args.files.chunks(if args.stack { 4 } else { 1 }).collect();
-        files.into_par_iter().map(|f| (&f[0], one(f).map(|p| (phash(&p), ahash(&p))))).collect()
+        let progress = Progress::new("hash", "pictures", files.len() as u64);
+        let hashes = |f: &[PathBuf]| {
+            let hashes = one(f).map(|p| (phash(&p), ahash(&p)));
+            progress.add(1);
+            hashes
+        };
+        files.into_par_iter().map(|f| (&f[0], hashes(f))).collect()
     });
+    let (done, all) = (hashes.iter().filter(|(_, h)| h.is_ok()).count(), hashes.len());
     let (mut rows, mut failed) = (Vec::new(), None::<Error>);
     for (path, result) in hashes {
         match result {
@@ -68,5 +76,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.common.json {
         println!("{}", json!({ "hashes": rows }));
     }
+    log::info!("{done} of {all} hashed");
     failed.map_or(Ok(()), |e| Err(e.into()))
 }

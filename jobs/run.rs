@@ -14,7 +14,7 @@ use atlas::{
     Error, artefact,
     comm::{self, watch::Heartbeat},
     config::Config,
-    device,
+    device, finished,
     progress::duration,
     results::Run,
     train::{self, Standing, standings},
@@ -87,8 +87,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(false, Relaxed);
     let seconds = start.elapsed().as_secs_f64();
-    let text = format!("done in {}; the results lie in {}", duration(seconds), run.folder.display());
-    args.common.print(text, json!({ "run": run.folder, "seconds": seconds }));
+    let (fits, used) = finished::thresholds(&config, &run)?;
+    let finished::Thresholds { method, cross_fitted, .. } = &fits[used];
+    let text = format!(
+        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\nwrote {}\nlook at scores.svg there",
+        duration(seconds),
+        run.folder.display()
+    );
+    args.common.print(text, json!({ "run": run.folder, "seconds": seconds, "method": method, "cross_fitted_macro_f1": cross_fitted }));
     Ok(())
 }
 

@@ -88,11 +88,12 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
         text += &format!("fold {fold}: {size:>6} samples validate, {:>6} train\n", rows.len() - size);
     }
     text += &format!(
-        "largest deviation of a class count: {:.1} ({}); mean relative deviation {:.4}\nwrote {}",
+        "largest deviation of a class count: {:.1} ({}); mean relative deviation {:.4}\nwrote {}{}",
         quality.max_abs_count_deviation,
         NAMES[quality.worst_class],
         quality.mean_rel_deviation,
-        out.display()
+        out.display(),
+        if is_bare { String::new() } else { format!("\nnext: atlas train --fold 0, and so on to {}", folds - 1) }
     );
     let mut json = serde_json::to_value(&quality)?;
     (json["samples"], json["groups"], json["out"]) = (rows.len().into(), groups.into(), serde_json::to_value(&out)?);

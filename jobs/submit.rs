@@ -33,7 +33,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         text += &format!("  {:<22}{:>10.4} {:>10.4}{}\n", f.name, f.cross_fitted, f.in_sample, if i == used { "  <- used" } else { "" });
     }
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
-    text += if written { ", submission.csv, submission_optimal_threshold.csv" } else { " (no test predictions, so no submission)" };
+    text += match written {
+        true => ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where the truth is known, atlas evaluate scores them",
+        false => " (no test predictions, so no submission)",
+    };
     let score = |f: &submit::Fit| json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample });
     let scores: serde_json::Map<_, _> = fits.iter().map(|f| (f.name.to_string(), score(f))).collect();
     args.common.print(text, json!({ "run": run.folder, "used": fits[used].name, "scores": scores, "map": map }));

@@ -9,6 +9,7 @@ use atlas::{
     Error, Result,
     checkpoint::Checkpoint,
     predictions::Predictions,
+    progress::Progress,
     shard,
     weights::{self, Weights},
 };
@@ -41,7 +42,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         collect(path, &mut files)?;
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
-    let results: Vec<Result<String>> = pool.install(|| files.par_iter().map(|f| check(f)).collect());
+    let progress = Progress::new("verify", "files", files.len() as u64);
+    let look = |file: &PathBuf| {
+        let result = check(file);
+        progress.add(1);
+        result
+    };
+    let results: Vec<Result<String>> = pool.install(|| files.par_iter().map(look).collect());
+    drop(progress);
+    let whole = results.iter().filter(|r| r.is_ok()).count();
     let (mut rows, mut failed) = (Vec::new(), None);
     for (path, result) in files.iter().zip(results) {
         if args.common.json {
@@ -57,6 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.common.json {
         println!("{}", json!({ "ok": failed.is_none(), "files": rows }));
     }
+    log::info!("{whole} of {} files are whole", files.len());
     failed.map_or(Ok(()), |e| Err(e.into()))
 }
 

@@ -320,6 +320,8 @@ pub struct Train {
     pub sync_bn: bool,
     /// Minutes after which the training stops at a checkpoint, as at a signal (exit code 75); 0: no limit.
     pub max_minutes: f64,
+    /// Write a log for TensorBoard, too.
+    pub tensorboard: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

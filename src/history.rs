@@ -46,6 +46,11 @@ impl Logs {
         Self { fold: fold.into() }
     }
 
+    /// The folder of the fold.
+    pub fn folder(&self) -> &Path {
+        &self.fold
+    }
+
     /// `history.csv`, anew.
     pub fn write_history(&self, rows: &[Row]) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
@@ -61,6 +66,13 @@ impl Logs {
         fs::create_dir_all(&self.fold).map_err(Error::io("create the folder", &self.fold))?;
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
         writeln!(file, "{line}").map_err(Error::io("write", &path))
+    }
+
+    /// The mean losses of the intervals in `metrics.jsonl`; NaN where one has none.
+    pub fn losses(&self) -> Vec<f64> {
+        let text = fs::read_to_string(self.fold.join("metrics.jsonl")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.map(|line| line["loss"].as_f64().unwrap_or(f64::NAN)).collect()
     }
 
     /// Drops the lines of `metrics.jsonl` after `step`: a resumed training writes them again.

@@ -13,12 +13,12 @@
 //! | network | [`model`] [`weights`] [`loss`] [`optim`] | SE-ResNeXt, its weights in and out, losses, optimisers and schedules |
 //! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
-//! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | training | [`results`] [`history`] [`tensorboard`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
+//! | answer | [`predict`] [`submission`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //! | look | [`explore`] | a page over a run: samples, errors, where the networks look |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
-//! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
+//! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`] and [`plot`] (samples and charts for people), [`device`] and [`autograd`] (what `tch` lacks),
 //! [`stop`] (signals), [`tasks`] (what became of each task), [`fault`] (faults on purpose, for tests).
 //!
 //! The program in `jobs/` has one file per batch job; it parses the command line, calls this library and maps errors to
@@ -68,6 +68,7 @@ pub mod submission;
 pub mod submit;
 pub mod synth;
 pub mod tasks;
+pub mod tensorboard;
 pub mod thresholds;
 pub mod train;
 pub mod weights;

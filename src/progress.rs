@@ -1,15 +1,22 @@
 //! Progress of long work: a bar on a terminal, a line every few seconds in a log file.
 
 use std::{
-    io::IsTerminal,
     sync::{
-        Mutex,
+        LazyLock, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// All that is drawn on the terminal, one below the other; nothing where standard error is none.
+static DRAWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Runs `write`, which writes whole lines to standard error, so that they appear above what is drawn there.
+pub fn above<T>(write: impl FnOnce() -> T) -> T {
+    DRAWN.suspend(write)
+}
 
 /// Counts units of work; shared by threads.
 pub struct Progress {
@@ -27,10 +34,8 @@ impl Progress {
     /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples").
     pub fn new(what: impl Into<String>, unit: &'static str, total: u64) -> Self {
         let what = what.into();
-        let visible = std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left").expect("a fixed template");
-        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(what.clone()).with_message(unit);
+        let bar = DRAWN.add(ProgressBar::new(total).with_style(style).with_prefix(what.clone()).with_message(unit));
         Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now(), before: 0, bytes: AtomicU64::new(0) }
     }
 
@@ -88,6 +93,53 @@ impl Drop for Progress {
     }
 }
 
+/// Lines on a terminal that stay in their place and change; nothing in a log file.
+pub struct Note(ProgressBar);
+
+impl Note {
+    pub fn begin() -> Self {
+        Self(DRAWN.add(ProgressBar::no_length().with_style(ProgressStyle::with_template("{msg}").expect("a fixed template"))))
+    }
+
+    /// Whether nobody sees it.
+    pub fn is_hidden(&self) -> bool {
+        self.0.is_hidden()
+    }
+
+    pub fn set(&self, text: String) {
+        self.0.set_message(text);
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// `width` characters: full blocks for the share of the work that is done, thin lines for the rest.
+pub fn bar(share: f64, width: usize) -> String {
+    let full = (share.clamp(0.0, 1.0) * width as f64) as usize;
+    "█".repeat(full) + &"─".repeat(width - full)
+}
+
+/// A curve as at most `width` characters between the least value, low, and the largest, high; where there are more values than
+/// characters, each stands for the mean of some. What is not finite leaves a gap.
+pub fn sparkline(values: &[f64], width: usize) -> String {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let columns = values.len().min(width);
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let means: Vec<f64> = (0..columns).map(|i| mean(&values[i * values.len() / columns..(i + 1) * values.len() / columns])).collect();
+    let finite = || means.iter().copied().filter(|m| m.is_finite());
+    let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let level = |m: &f64| match (m - least) / (most - least) {
+        _ if !m.is_finite() => ' ',
+        share if share.is_finite() => LEVELS[(share * 7.0).round() as usize],
+        _ => LEVELS[0], // all are equal
+    };
+    means.iter().map(level).collect()
+}
+
 /// Seconds as a person reads them: `42 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
@@ -100,8 +152,25 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn durations_read_well() {
-        assert_eq!([42.0, 185.0, 7800.0].map(super::duration), ["42 s", "3 min 05 s", "2 h 10 min"]);
+        assert_eq!([42.0, 185.0, 7800.0].map(duration), ["42 s", "3 min 05 s", "2 h 10 min"]);
+    }
+
+    #[test]
+    fn a_sparkline_spans_the_least_to_the_largest() {
+        assert_eq!(sparkline(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 8), "▁▂▃▄▅▆▇█");
+        assert_eq!(sparkline(&[9.0, 2.0, 5.5], 8), "█▁▅");
+        assert_eq!(sparkline(&[1.0, 3.0, 8.0, 10.0, 16.0], 2), "▁█"); // means of two and of three
+        assert_eq!(sparkline(&[1.0, f64::NAN, 2.0], 8), "▁ █");
+        assert_eq!((sparkline(&[], 8), sparkline(&[3.0; 4], 3), sparkline(&[f64::INFINITY], 3)), (String::new(), "▁▁▁".into(), " ".into()));
+    }
+
+    #[test]
+    fn a_bar_is_as_full_as_the_work_is_done() {
+        assert_eq!([0.0, 0.5, 0.99, 1.0, 7.0].map(|s| bar(s, 4)), ["────", "██──", "███─", "████", "████"]);
+        assert_eq!(bar(f64::NAN, 2), "──");
     }
 }

@@ -268,12 +268,13 @@ impl Run {
 const LONG_AGO: Duration = Duration::from_secs(60 * 86_400);
 
 /// Keys that may change within a run, besides threads, [fetch] and all that comes after training.
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
     "preprocess.tasks",
     "train.checkpoint_steps",
     "train.max_skipped_steps",
     "train.max_minutes",
     "train.ranks",
+    "train.tensorboard",
     "comm.backend",
     "comm.timeout_seconds",
     "comm.start_timeout_seconds",

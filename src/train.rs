@@ -1,12 +1,15 @@
 //! One fold, from shards and folds to checkpoints and out-of-fold predictions. Killed at any moment, it goes on from the
 //! newest checkpoint and ends with the same bits.
 
+mod board;
 mod data;
+pub mod find_lr;
 mod form;
 mod meter;
 mod state;
 pub mod step;
 mod validate;
+mod view;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,7 @@ use self::{
     state::Session,
     step::{Input, Passes},
     validate::{predict_validation, validate, write_samples},
+    view::View,
 };
 use crate::{
     checkpoint::{Checkpoint, Folder},
@@ -34,6 +38,7 @@ use crate::{
     loader::{Batch, Loader, Make},
     metrics,
     model::{DropKeys, Norms, Spec},
+    optim::Rates,
     predictions::Predictions,
     progress::{Progress, duration},
     results::Run,
@@ -123,7 +128,7 @@ pub fn train(config: &Config, run: &Run, fold: usize, world: &'static World, sto
         let newest = world.agree(folder.newest())?;
         let form = form::settle(effective, world, state::began_as(&folder, newest.as_ref()))?;
         let mut session = world.agree(Session::new(effective, run, fold, &data, form, world))?;
-        world.agree(session.resume(newest))?;
+        world.agree(session.resume(newest, &data))?;
         Ok::<_, Error>((session, lock))
     });
     let (mut session, _lock) = begun?;
@@ -159,9 +164,12 @@ fn to_the_end(session: &mut Session, data: &FoldData, run: &Run, start: Instant,
         std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     let exchange = Exchange::new(&session.network, session.world, config.comm.wire);
-    while session.state.epoch < config.train.epochs {
-        let draws = train_epoch(session, &exchange, data, start, stop)?;
-        end_epoch(session, data, &draws, stop)?;
+    if session.state.epoch < config.train.epochs {
+        let mut view = View::begin(session);
+        while session.state.epoch < config.train.epochs {
+            let draws = train_epoch(session, &exchange, data, &mut view, start, stop)?;
+            end_epoch(session, data, &draws, stop)?;
+        }
     }
     let path = weights_path(config, run, fold);
     session.ensure_weights(&path)?;
@@ -170,7 +178,14 @@ fn to_the_end(session: &mut Session, data: &FoldData, run: &Run, start: Instant,
 }
 
 /// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their order.
-fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, start: Instant, stop: &Stop) -> Result<Vec<usize>> {
+fn train_epoch(
+    session: &mut Session,
+    exchange: &Exchange,
+    data: &FoldData,
+    view: &mut View,
+    start: Instant,
+    stop: &Stop,
+) -> Result<Vec<usize>> {
     let (config, epoch, world) = (session.config, session.state.epoch, session.world);
     let batches = session.batches(data, epoch);
     let todo = &batches[session.state.step_in_epoch..];
@@ -189,7 +204,8 @@ fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, star
         meter.data += batch.waited.as_secs_f64();
         let over = config.train.max_minutes > 0.0 && start.elapsed() > Duration::from_secs_f64(60.0 * config.train.max_minutes);
         let asked = stop.asked() || over || fault::strikes("stop");
-        let step = train_step(session, exchange, &batch, share, &mut meter, asked)?;
+        let rates = session.schedule.at(session.state.step as usize);
+        let step = train_step(session, exchange, &batch, share, rates, &mut meter, asked)?;
         watch::warm();
         meter.step(share.of, step.norm);
         progress.add(1);
@@ -197,9 +213,13 @@ fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, star
         s.step_in_epoch += 1;
         s.step += 1;
         watch::at(epoch + 1, s.step_in_epoch, s.step, share_done(s.step_in_epoch));
+        view.step(session, share.of, batch.waited.as_secs_f64(), rates.lr);
         let at = session.state.step_in_epoch;
         if session.leads() && (at.is_multiple_of(meter.interval) || at == batches.len()) {
-            session.logs.metrics(&meter.line(session, step.lr))?;
+            let line = meter.line(session, rates.lr);
+            session.logs.metrics(&line)?;
+            session.board.as_ref().map_or(Ok(()), |board| board.interval(session.state.step, &line))?;
+            view.interval(line["loss"].as_f64());
         }
         if step.stop {
             watch::agreed();
@@ -218,13 +238,24 @@ fn train_epoch(session: &mut Session, exchange: &Exchange, data: &FoldData, star
 struct StepDone {
     /// Of the gradient before clipping.
     norm: f64,
-    lr: f64,
+    /// Over the whole batch.
+    loss: f64,
+    /// The gradient was not finite, so that nothing was changed.
+    skipped: bool,
     /// Some rank was asked to stop.
     stop: bool,
 }
 
 /// Forward, backward, the sum over the ranks, the move of the weights.
-fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: &Share, meter: &mut Meter, stop: bool) -> Result<StepDone> {
+fn train_step(
+    session: &mut Session,
+    exchange: &Exchange,
+    batch: &Batch,
+    share: &Share,
+    rates: Rates,
+    meter: &mut Meter,
+    stop: bool,
+) -> Result<StepDone> {
     let (config, world) = (session.config, session.world);
     assert!(!fault::strikes("panic"), "asked for by ATLAS_FAULT");
     if fault::strikes("error") {
@@ -257,7 +288,6 @@ fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: 
             Ok(())
         })
     })?;
-    let rates = session.schedule.at(session.state.step as usize);
     let step = timed(&mut meter.optimizer, || {
         watch::during("optimizer", Limit::Usual, || {
             let step = session.optimizer.step(&session.network, rates);
@@ -289,7 +319,7 @@ fn train_step(session: &mut Session, exchange: &Exchange, batch: &Batch, share: 
             return Err(if session.leads() { Error::Failed(what) } else { Error::Elsewhere(1) });
         }
     }
-    Ok(StepDone { norm: step.norm, lr: rates.lr, stop: sums[1] > 0.0 })
+    Ok(StepDone { norm: step.norm, loss: sums[0], skipped: step.skipped, stop: sums[1] > 0.0 })
 }
 
 /// Logs, validation, the best weights so far, and a checkpoint at the start of the next epoch.
@@ -318,6 +348,7 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &Sto
         session.save()?; // whoever is killed in the validation need not train the epoch again
         session.with_average(|session| validate(session, data, &mut row, stop))?;
     }
+    session.board.as_ref().map_or(Ok(()), |board| board.epoch(session, &row, &probabilities))?;
     let s = &mut session.state;
     let better = row.map.is_some_and(|map| s.best.is_none_or(|(best, _)| map > best));
     if let (true, Some(map)) = (better, row.map) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes long or needs more than the program: Python (ATLAS_PYTHON names one with torch, timm, h5py and opencv; without it
+# What takes long or needs more than the program: Python (ATLAS_PYTHON names one with torch, timm, h5py, opencv and tensorboard; without it
 # those tests skip), a Slurm, Apptainer and MPICH (installed here as root on Debian; otherwise those tests skip).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."

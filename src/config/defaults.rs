@@ -107,6 +107,7 @@ impl Default for Train {
             ranks: 1,
             sync_bn: false,
             max_minutes: 0.0,
+            tensorboard: true,
         }
     }
 }

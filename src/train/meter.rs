@@ -85,7 +85,7 @@ pub fn timed<T>(counter: &mut f64, work: impl FnOnce() -> T) -> T {
 }
 
 /// Resident memory of this process in MiB.
-fn resident_mib() -> u64 {
+pub fn resident_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| (pages * 4096) >> 20)
 }

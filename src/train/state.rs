@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use ndarray::Array2;
 use tch::Tensor;
 
-use super::data::FoldData;
+use super::{board::Board, data::FoldData};
 use crate::{
     artefact,
     checkpoint::{Checkpoint, Conditions, Folder, State},
@@ -41,6 +41,8 @@ pub struct Session<'a> {
     /// Loss of each step of the epoch at hand.
     pub seen_losses: Vec<f32>,
     pub logs: Logs,
+    /// TensorBoard's log, on the first rank where it is wanted.
+    pub board: Option<Board>,
     pub folder: Folder,
     started: Instant,
     /// Epochs that were complete when this process took over.
@@ -90,6 +92,7 @@ impl<'a> Session<'a> {
             gathered: 0,
             seen_losses: Vec::new(),
             logs: Logs::of(&run.fold(fold)),
+            board: None,
             folder,
             started: Instant::now(),
             completed: 0,
@@ -97,9 +100,12 @@ impl<'a> Session<'a> {
     }
 
     /// Goes on from the newest checkpoint, if there is one.
-    pub fn resume(&mut self, newest: Option<Checkpoint>) -> Result<()> {
+    pub fn resume(&mut self, newest: Option<Checkpoint>, data: &FoldData) -> Result<()> {
         match newest {
-            Some(checkpoint) => self.restore(checkpoint)?,
+            Some(checkpoint) => {
+                self.restore(checkpoint)?;
+                self.rewind_logs(data)?;
+            }
             None => match Checkpoint::read(&self.folder.last()) {
                 // Finished, and what was needed on the way is gone.
                 Ok(last) if last.state.data == self.state.data && last.state.spec == self.state.spec => {
@@ -107,8 +113,7 @@ impl<'a> Session<'a> {
                     self.ema = None; // they are the averaged ones
                     self.state = last.state;
                 }
-                _ if self.leads() => self.logs.rewind_metrics(0)?,
-                _ => {}
+                _ => self.rewind_logs(data)?,
             },
         }
         self.completed = self.state.epoch;
@@ -280,12 +285,23 @@ impl<'a> Session<'a> {
         self.gathered = self.seen_logits.len();
         self.seen_losses = infer::to_vec(checkpoint.tensor("seen.losses")?);
         self.state = State { conditions: self.state.conditions.clone(), ..checkpoint.state };
-        if self.leads() {
-            self.logs.rewind_metrics(self.state.step)?;
-            self.logs.write_history(&self.state.history)?;
-        }
         let s = &self.state;
         log::info!("fold {}: going on after epoch {}, step {}", self.fold, s.epoch, s.step_in_epoch);
+        Ok(())
+    }
+
+    /// What is on disk goes as far as the state at hand.
+    fn rewind_logs(&mut self, data: &FoldData) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
+        self.logs.rewind_metrics(self.state.step)?;
+        if self.state.step > 0 {
+            self.logs.write_history(&self.state.history)?;
+        }
+        if self.train.tensorboard {
+            self.board = Some(Board::open(self.logs.folder(), &self.state, data)?);
+        }
         Ok(())
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     model::{DropKeys, Mode, Network, Norms, Precision},
 };
 
+/// What [`Passes::backward`] says of a loss that is not finite.
+pub const NOT_FINITE: &str = "the loss is not finite; try a smaller train.lr, or train.precision = \"f32\"";
+
 /// What one forward pass takes.
 pub struct Input<'a> {
     /// `[n, 4, h, w]`, normalised.
@@ -57,7 +60,7 @@ impl Passes<'_> {
             let loss = loss::total(&out, &targets, self.losses) * weight;
             let value = loss.double_value(&[]);
             if !value.is_finite() || fault::strikes("loss") {
-                return Err(Error::failed("the loss is not finite; try a smaller train.lr, or train.precision = \"f32\""));
+                return Err(Error::failed(NOT_FINITE));
             }
             sum += value;
             if i == last {

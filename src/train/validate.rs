@@ -12,7 +12,7 @@ use crate::{
     history::{Row, Samples},
     infer::{self, Predictor, sigmoid},
     labels::{CLASSES, Labels},
-    loss,
+    loss, metrics,
     predictions::Predictions,
     progress::{Progress, duration},
     results::Run,
@@ -39,7 +39,9 @@ pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) 
         sum += loss::total(&logits, &one_hot(part), &config.train.loss).double_value(&[]) * part.len() as f64;
     }
     row.valid_loss = Some(sum / labels.len() as f64);
-    row.macro_f1 = Some(macro_f1_at_half(&probabilities, &labels));
+    let counts = metrics::counts(probabilities.view(), &labels, &[0.5; CLASSES]);
+    row.macro_f1 = Some(metrics::macro_f1(&counts));
+    session.board.as_ref().map_or(Ok(()), |board| board.validation(session.state.step, &probabilities, &counts))?;
     let own: Vec<usize> = (0..labels.len()).collect();
     row.macro_f1_fitted = Some(thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, &own, 2, 0).macro_f1);
     row.map = Some(mean_average_precision(&probabilities, &labels));
