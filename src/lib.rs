@@ -15,6 +15,7 @@
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | given away | [`card`] | what there is to say of exported weights |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
@@ -27,6 +28,7 @@ pub mod activation;
 pub mod artefact;
 pub mod augment;
 pub mod autograd;
+pub mod card;
 pub mod checkpoint;
 pub mod comm;
 pub mod config;
