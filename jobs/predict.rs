@@ -1,29 +1,72 @@
 //! `atlas predict`
 
-use atlas::{predict, results::Run, tasks::Log};
+use std::path::{Path, PathBuf};
+
+use atlas::{
+    Error, card,
+    config::Config,
+    device, finished, infer,
+    labels::CLASSES,
+    predict::{
+        self,
+        folder::{self, Ensemble, Outputs},
+    },
+    results::Run,
+    stop::Stop,
+    tasks::Log,
+    weights::Weights,
+};
 use serde_json::json;
 
-use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
+use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
 
-/// Predict the test shards with all finished folds
+/// Predict the test shards, or a folder of your own pictures, with all finished folds
 ///
 /// Reads the checkpoints of a run and shards/test-*.h5. Writes results/<run>/predictions/test-NNNNN.h5: the mean
 /// probabilities over the folds, crops (predict.tta) reduced as predict.reduce says. What is there already and was made
 /// with the same weights and settings is left as it is. A signal makes it stop with exit 75; run it again to go on.
+///
+/// With --images it needs nothing but the pictures and the run (or one weight file), and writes one table: id, labels by name, the
+/// probability of each class. A class counts where it is above its fitted threshold (0.5 where `submit` has not run), and where
+/// none is, the most probable one. Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be read.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas predict --config configs/atlas.toml --task 0 --tasks 4")]
+#[command(after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
+    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy")]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
+    #[command(flatten)]
+    own: Own,
     #[command(flatten)]
     tasks: Tasks,
     #[command(flatten)]
     common: Common,
 }
 
+/// A folder of someone's own pictures.
+#[derive(clap::Args)]
+struct Own {
+    /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of any size
+    #[arg(long, value_name = "FOLDER", requires = "output", conflicts_with_all = ["task", "tasks"])]
+    images: Option<PathBuf>,
+    /// The table to write for --images
+    #[arg(long, value_name = "FILE.csv", requires = "images")]
+    output: Option<PathBuf>,
+    /// Also write the first fold's features of each whole image, [n, features] f32 in the order of the table: FILE.npy, or FILE.h5 with
+    /// /ids and /embeddings
+    #[arg(long, value_name = "FILE", requires = "images")]
+    embeddings: Option<PathBuf>,
+    /// One weight file instead of a run: a checkpoint, or what `atlas weights export` made of one (which brings its thresholds)
+    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "run")]
+    weights: Option<PathBuf>,
+}
+
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
+    if let (Some(images), Some(output)) = (&args.own.images, &args.own.output) {
+        return own(&args, &config, images, output);
+    }
     let run = Run::existing(&config, args.run.as_deref())?;
     let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
     run.begin(&config)?;
@@ -37,4 +80,52 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     args.common.print(text, json!({ "made": made, "left": left, "folder": folder }));
     Ok(())
+}
+
+fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Result<()> {
+    if !images.is_dir() {
+        return Err(Error::usage(format!("--images {}: there is no such folder", images.display())).into());
+    }
+    let embeddings = args.own.embeddings.as_deref();
+    if let Some(path) = embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5")) {
+        return Err(Error::usage(format!("--embeddings {}: expected a name that ends in .npy or .h5", path.display())).into());
+    }
+    let device = device::choose(config.comm.backend, 0)?;
+    let ensemble = match &args.own.weights {
+        Some(file) => {
+            must_exist("--weights", file)?;
+            let weights = Weights::open(file)?;
+            if let Some(side) = weights.metadata().get("image_side").filter(|side| **side != config.augment.resize.to_string()) {
+                let set = format!("--set augment.resize={side}");
+                log::warn!("{}: trained on images of {side} pixels, but augment.resize is {}; try {set}", file.display(), config.augment.resize);
+            }
+            let thresholds = card::thresholds(&weights)?.unwrap_or_else(|| half(&format!("{} brings none", file.display())));
+            Ensemble { networks: vec![infer::given(&weights, config, device)?], thresholds }
+        }
+        None => {
+            let run = Run::existing(config, args.run.as_deref())?;
+            let thresholds = match finished::thresholds(config, &run) {
+                Ok((all, used)) => all[used].values,
+                Err(Error::Usage(why)) => half(&why),
+                Err(e) => return Err(e.into()),
+            };
+            Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
+        }
+    };
+    let stop: &Stop = stop_on_signals()?;
+    let outcome = folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
+    let mut text = format!("{} samples predicted by {} networks\nwrote {}", outcome.predicted, ensemble.networks.len(), output.display());
+    for more in embeddings.iter().copied().chain(outcome.list.as_deref()) {
+        text += &format!("\nwrote {}", more.display());
+    }
+    let skipped: Vec<_> = outcome.skipped.iter().map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason})).collect();
+    let json = json!({"predicted": outcome.predicted, "skipped": skipped, "output": output, "embeddings": embeddings});
+    args.common.print(text, json);
+    Ok(())
+}
+
+/// The thresholds where there are none.
+fn half(why: &str) -> [f32; CLASSES] {
+    log::warn!("{why}; every threshold is 0.5");
+    [0.5; CLASSES]
 }

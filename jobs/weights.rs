@@ -2,6 +2,8 @@
 use std::path::PathBuf;
 
 use atlas::{
+    Error, artefact,
+    card::{Card, Format},
     config::{Head, Stem},
     weights::{self, Metadata, Weights},
 };
@@ -10,9 +12,9 @@ use tch::Device;
 
 use crate::common::{Common, must_exist};
 
-/// Bring weights in and out: state dicts of Cadene's and timm's SE-ResNeXt networks as safetensors
+/// Bring weights in and out: state dicts of Cadene's and timm's SE-ResNeXt networks, ONNX
 ///
-/// `import` reads a state dict and writes a file of ours, which says in its metadata what it is; `export` does the reverse.
+/// `import` reads a state dict and writes a file of ours, which says in its metadata what it is; `export` gives a network to others.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output work/imagenet.safetensors --channels 4")]
 pub struct Args {
@@ -24,20 +26,26 @@ pub struct Args {
 enum Way {
     /// Read a state dict (names with or without `module.` or `model.`), check it, write a weight file of ours
     ///
-    /// Channels, classes and head stay as they are in the file unless told otherwise. New channels get the mean of the others,
+    /// The state dict is a safetensors file, or what torch.save writes (.pth, .pt) since PyTorch 1.6: only tensors are read, nothing in
+    /// it is run, and a file that needs more is refused. Channels, classes and head stay as they are in the file unless told otherwise. New channels get the mean of the others,
     /// rescaled so that activations keep their size; with another head or number of classes the head starts afresh.
-    #[command(after_help = "Example: atlas weights import timm.safetensors --output work/imagenet.safetensors --channels 4 --classes 28")]
+    #[command(after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors --channels 4 --classes 28")]
     Import(Import),
-    /// Read a weight file of ours, write a state dict under timm's names
-    #[command(after_help = "Example: atlas weights export work/imagenet.safetensors --output timm.safetensors")]
+    /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and its model card X.md
+    ///
+    /// X.safetensors is a state dict under timm's names. X.onnx takes `image` f32 [n, channels, h, w] and gives `logits` f32 [n, classes],
+    /// with any n, h and w: of a checkpoint, the graph normalises as the training did and takes pixel values (0 to 255, channels red,
+    /// green, blue, yellow); of another weight file, it takes normalised images. Both carry the card in their metadata: classes, channels,
+    /// normalisation, and where the file lies in a run, its thresholds, scores, data and provenance.
+    #[command(after_help = "Example: atlas weights export results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
     Export(Files),
 }
 
 #[derive(clap::Args)]
 struct Files {
-    /// The safetensors file to read
+    /// The weight file to read
     file: PathBuf,
-    /// The safetensors file to write
+    /// The file to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -107,14 +115,28 @@ impl Files {
     fn export(self) -> anyhow::Result<()> {
         let Self { file, output, common } = &self;
         must_exist("FILE", file)?;
+        let format = match output.extension().and_then(|e| e.to_str()) {
+            Some("onnx") => Format::Onnx,
+            Some("safetensors") => Format::Safetensors,
+            _ => return Err(Error::usage(format!("--output {}: expected a name that ends in .onnx or .safetensors", output.display())).into()),
+        };
         let weights = Weights::open(file)?;
         let (network, _) = weights.network(weights.spec(), 0, false, Device::Cpu)?;
-        let notes = weights::export(output, &network)?;
-        let mut text = format!("{}: {} parameters under timm's names", output.display(), network.parameter_count());
+        let card = Card::of(file, &weights)?;
+        let normalization = weights.normalization()?;
+        let notes = match format {
+            Format::Onnx => weights::onnx::write(output, &network, normalization.as_ref(), &card.metadata()).map(|()| Vec::new())?,
+            Format::Safetensors => weights::export(output, &network, &card.metadata())?,
+        };
+        let name = output.file_name().unwrap_or_default().to_string_lossy();
+        let page = output.with_extension("md");
+        artefact::write(&page, card.markdown(&name, format, &notes))?;
+        let mut text = format!("{}: {} parameters, described in {}", output.display(), network.parameter_count(), page.display());
         for note in &notes {
             text += &format!("\n{note}");
         }
-        common.print(text, json!({"output": output, "network": weights::describe(network.spec()), "notes": notes}));
+        let network = weights::describe(network.spec());
+        common.print(text, json!({"output": output, "card": page, "network": network, "notes": notes}));
         Ok(())
     }
 }

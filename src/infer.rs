@@ -19,6 +19,7 @@ use crate::{
     progress::Progress,
     sampler::Draw,
     stop::Stop,
+    weights::Weights,
 };
 
 /// A network ready to predict.
@@ -106,6 +107,27 @@ pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     let network = Network::new(&state.spec, 0, form.channels_last, device)?;
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
     Ok(Trained { network, precision: form.precision, normalization: state.normalization.clone() })
+}
+
+/// The network of any weight file that says how its images were normalised: a checkpoint, or what was exported from one. It computes
+/// as the keys say, in f32 and channels-last where they say `auto`.
+///
+/// # Errors
+/// Usage where the file does not say it, or the network is not one of four channels and 28 classes; data where it is damaged.
+pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Trained> {
+    let (spec, path) = (weights.spec(), weights.path().display());
+    if (spec.channels, spec.classes) != (4, CLASSES as i64) {
+        let what = format!("{path}: the network has {} channels and {} classes, expected 4 and {CLASSES}", spec.channels, spec.classes);
+        return Err(Error::usage(what));
+    }
+    let normalization = weights.normalization()?.ok_or_else(|| {
+        Error::usage(format!(
+            "{path}: does not say how images are normalised; name a checkpoint, or what `atlas weights export` made of one"
+        ))
+    })?;
+    let form = Form::of(&config.train, Form::PREFERRED);
+    let (network, _) = weights.network(spec, 0, form.channels_last, device)?;
+    Ok(Trained { network, precision: form.precision, normalization })
 }
 
 /// Names what predictions depend on besides the images: the weights, with what `auto` came to, and the settings.

@@ -16,6 +16,7 @@
 //! | training | [`results`] [`history`] [`tensorboard`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
 //! | look | [`explore`] | a page over a run: samples, errors, where the networks look |
+//! | given away | [`card`] | what there is to say of exported weights |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`] and [`plot`] (samples and charts for people), [`device`] and [`autograd`] (what `tch` lacks),
@@ -28,6 +29,7 @@ pub mod activation;
 pub mod artefact;
 pub mod augment;
 pub mod autograd;
+pub mod card;
 pub mod checkpoint;
 pub mod comm;
 pub mod config;

@@ -24,7 +24,7 @@ mod scan;
 pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};
 pub use plan::Plan;
-pub use scan::{Problem, Scan, external_table, scan};
+pub use scan::{MISSING_CHANNELS, Problem, Scan, external_table, pictures, scan};
 
 /// The channels of a sample in the order in which they are stored everywhere.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];

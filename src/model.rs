@@ -24,7 +24,7 @@ pub use self::{
     arena::Slot,
     folded::Folded,
     form::{Form, Precision},
-    pass::{DropKeys, Mode, Norms},
+    pass::{DropKeys, EPS, Mode, Norms},
 };
 use self::{arena::Init, layers::Layers, layers::Plan, pass::Pass};
 use crate::{

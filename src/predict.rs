@@ -1,15 +1,19 @@
-//! The test set through the networks of all finished folds: one file of mean probabilities per test shard.
+//! The test set through the networks of all finished folds: one file of mean probabilities per test shard. And a [`folder`] of
+//! someone's own pictures.
+
+pub mod folder;
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use ndarray::Array2;
+use tch::Device;
 
 use crate::{
     artefact,
     config::Config,
     device,
     error::Result,
-    infer::{self, sigmoid},
+    infer::{self, Trained, sigmoid},
     labels::CLASSES,
     manifest::Part,
     predictions::Predictions,
@@ -61,6 +65,18 @@ fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
     Ok(folds.iter().map(|&k| weights_path(config, run, k)).collect())
 }
 
+/// The networks of all finished folds.
+///
+/// # Errors
+/// Usage where no fold is finished; data where a checkpoint is damaged.
+pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<Trained>> {
+    let weights = weights(config, run)?;
+    if weights.len() < config.split.folds {
+        log::warn!("only {} of {} folds are finished: the answer is theirs alone", weights.len(), config.split.folds);
+    }
+    weights.iter().map(|path| infer::load(path, config, device)).collect()
+}
+
 /// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file that is there and fresh is
 /// left as it is. Returns the numbers of files made and left.
 ///
@@ -75,11 +91,7 @@ pub fn predict(config: &Config, run: &Run, task: usize, tasks: usize, stop: &Sto
     if todo.is_empty() {
         return Ok((0, left.len()));
     }
-    let weights = weights(config, run)?;
-    if weights.len() < config.split.folds {
-        log::warn!("only {} of {} folds are finished: the answer is theirs alone", weights.len(), config.split.folds);
-    }
-    let networks = weights.iter().map(|path| infer::load(path, config, device)).collect::<Result<Vec<_>>>()?;
+    let networks = networks(config, run, device)?;
     let total: usize = todo.iter().map(|f| f.samples.len()).sum();
     let progress = Progress::new("predict", "samples", (total * networks.len()) as u64);
     for file in &todo {

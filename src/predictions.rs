@@ -24,26 +24,7 @@ impl Predictions {
     /// Writes the file, whole or not at all. `source` names what the predictions were made with (a hash), so that a
     /// second run can tell whether they are stale.
     pub fn write(&self, path: &Path, source: u64) -> Result<()> {
-        let temporary = artefact::temporary_name(path)?;
-        let result = self.write_hdf5(&temporary, source).map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())));
-        if result.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        result?;
-        std::fs::File::open(&temporary).and_then(|f| f.sync_all()).map_err(Error::io("sync", &temporary))?;
-        artefact::publish(&temporary, path)
-    }
-
-    fn write_hdf5(&self, path: &Path, source: u64) -> hdf5::Result<()> {
-        // Without times, so that equal predictions give equal bytes.
-        let file = hdf5::File::with_options().with_fcpl(|p| p.obj_track_times(false)).create(path)?;
-        let new = || file.new_dataset_builder().obj_track_times(false);
-        let ids: Vec<VarLenUnicode> = self.ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
-        new().with_data(&ids).create("ids")?;
-        new().with_data(&self.probabilities).create("probabilities")?;
-        file.new_attr::<u64>().create("source")?.write_scalar(&source)?;
-        file.new_attr::<u64>().create("xxh3")?.write_scalar(&self.checksum())?;
-        file.close()
+        write_hdf5(path, &self.ids, "probabilities", &self.probabilities, &[("source", source), ("xxh3", self.checksum())])
     }
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
@@ -78,6 +59,33 @@ impl Predictions {
     pub fn is_fresh(path: &Path, source: u64) -> bool {
         Self::read_with_source(path).is_ok_and(|(_, made_with)| made_with == Some(source))
     }
+}
+
+/// Writes `/ids` and a matrix `name` `[n, columns]` with attributes of the file, whole or not at all.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn write_hdf5(path: &Path, ids: &[String], name: &str, values: &Array2<f32>, attributes: &[(&str, u64)]) -> Result<()> {
+    let temporary = artefact::temporary_name(path)?;
+    let write = || -> hdf5::Result<()> {
+        // Without times, so that equal content gives equal bytes.
+        let file = hdf5::File::with_options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary)?;
+        let new = || file.new_dataset_builder().obj_track_times(false);
+        let ids: Vec<VarLenUnicode> = ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
+        new().with_data(&ids).create("ids")?;
+        new().with_data(values).create(name)?;
+        for (name, value) in attributes {
+            file.new_attr::<u64>().create(*name)?.write_scalar(value)?;
+        }
+        file.close()
+    };
+    let result = write().map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result?;
+    std::fs::File::open(&temporary).and_then(|f| f.sync_all()).map_err(Error::io("sync", &temporary))?;
+    artefact::publish(&temporary, path)
 }
 
 /// An HDF5 file with `/probabilities` and, perhaps, `/ids`.

@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use crate::{labels::Labels, manifest::Part};
 
 mod build;
+mod pictures;
 mod reader;
 mod seal;
 mod store;
 mod writer;
 
-pub use build::{Bad, Builder, Outcome, Settings, quarantine_path, quarantined};
+pub use build::{Builder, Outcome, quarantine_path, quarantined, write_bad};
+pub use pictures::{Bad, Settings, read_images};
 pub use reader::Reader;
 pub use store::Store;
 pub use writer::{Entry, Writer};

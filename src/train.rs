@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
+pub use self::data::FoldData;
 use self::{
-    data::FoldData,
     meter::{Meter, timed},
     state::Session,
     step::{Input, Passes},

@@ -1,7 +1,11 @@
 //! Weights in and out: safetensors files that describe themselves, and state dicts of Cadene's and timm's networks under
-//! the same names. [`Weights::open`] checks a file in full before [`Weights::network`] makes a network of it.
+//! the same names, also as PyTorch saves them. [`Weights::open`] checks a file in full before [`Weights::network`] makes a network
+//! of it; [`export`] and [`onnx`] give networks to others.
 
 mod file;
+pub mod onnx;
+mod pickle;
+mod torch;
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
@@ -12,6 +16,7 @@ use crate::{
     config::{Head, Stem},
     error::{Error, Result},
     model::{ARCHS, Network, Spec},
+    normalize::Normalization,
 };
 
 /// The checked content of a weight file.
@@ -19,12 +24,14 @@ pub struct Weights {
     path: PathBuf,
     spec: Spec,
     tensors: BTreeMap<String, Tensor>,
+    metadata: Metadata,
 }
 
 impl Weights {
     /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others those of the moment), or a
-    /// state dict of Cadene's or timm's with or without `module.` and `model.` before the names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes;
-    /// the stem, which has none, is then `standard`.
+    /// state dict of Cadene's or timm's, as safetensors or from `torch.save`, with or without `module.` and `model.` before the
+    /// names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes; the stem,
+    /// which has none, is then `standard`.
     ///
     /// # Errors
     /// Data, naming every tensor that is missing, unexpected or of a wrong shape.
@@ -35,7 +42,7 @@ impl Weights {
                 return Err(Error::data(path, "this checkpoint is broken: its content does not match its checksum"));
             }
             let (spec, tensors) = trained(path, state, &mut raw)?;
-            return Ok(Self { path: path.into(), spec, tensors });
+            return Ok(Self { path: path.into(), spec, tensors, metadata });
         }
         let mut tensors = BTreeMap::new();
         for (name, tensor) in raw {
@@ -56,15 +63,38 @@ impl Weights {
         };
         let problems = problems(&spec, &tensors)?;
         if problems.is_empty() {
-            return Ok(Self { path: path.into(), spec, tensors });
+            return Ok(Self { path: path.into(), spec, tensors, metadata });
         }
         let (arch, listed) = (&spec.arch, problems.join("; "));
         Err(Error::data(path, format!("these are not the weights of {arch}, the network that fits best: {listed}")))
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the file holds.
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// What the file says of itself; a checkpoint's lies under `state`.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// What images have to go through before these weights, where the file says it: checkpoints do, and what was exported from one.
+    ///
+    /// # Errors
+    /// Data, where it cannot be read.
+    pub fn normalization(&self) -> Result<Option<Normalization>> {
+        let of = |text: &str, key: Option<&str>| {
+            let value: serde_json::Value = serde_json::from_str(text)?;
+            serde_json::from_value(key.map_or(&value, |key| &value[key]).clone())
+        };
+        let text = |key: &str| self.metadata.get(key);
+        let read = text("state").map(|t| of(t, Some(NORMALIZATION))).or_else(|| text(NORMALIZATION).map(|t| of(t, None)));
+        read.transpose().map_err(|e| Error::data(&self.path, format!("its metadata have no `{NORMALIZATION}` that can be read: {e}")))
     }
 
     /// Whether a network as `spec` wants it can begin with them.
@@ -135,6 +165,9 @@ pub fn describe(spec: &Spec) -> Metadata {
     ];
     pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
+
+/// The key under which a normalisation stands in metadata, as JSON.
+pub const NORMALIZATION: &str = "normalization";
 
 /// The kernel that sees the image.
 const FIRST: &str = "layer0.conv1.weight";
@@ -236,8 +269,8 @@ fn problems(spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<Strin
 }
 
 /// Writes a network as a state dict that timm's model of the same shape loads, and says what such a model has to be
-/// changed in. The metadata repeats it.
-pub fn export(path: &Path, network: &Network) -> Result<Vec<String>> {
+/// changed in. The metadata repeats it, with `more` beside.
+pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<String>> {
     let spec = network.spec();
     let mut notes = Vec::new();
     match TIMM.iter().find(|(ours, _)| *ours == spec.arch) {
@@ -253,8 +286,9 @@ pub fn export(path: &Path, network: &Network) -> Result<Vec<String>> {
         notes.push("head.bn1, fc1, bn2 and fc2 stand in place of last_linear: average and max pooling, batch norm, linear, relu, batch norm, linear".into());
     }
     // `pt` is what PyTorch's own tools look for.
-    let more = [("format".into(), "pt".into()), ("timm".into(), notes.join("; "))];
-    save(path, network, &more.into())?;
+    let mut metadata = Metadata::from([("format".into(), "pt".into()), ("timm".into(), notes.join("; "))]);
+    metadata.extend(more.clone());
+    save(path, network, &metadata)?;
     Ok(notes)
 }
 

@@ -2,6 +2,8 @@
 //! users do wrong.
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
 
+#[path = "pipeline/own.rs"]
+mod own;
 #[path = "pipeline/small.rs"]
 mod small;
 use small::{Small, files, stderr, succeeds};
@@ -102,6 +104,10 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
         small.atlas(&["evaluate", "--json", "--truth", &truth, "--predictions", run.join("submission.csv").to_str().unwrap()]).output();
     let score = json(&out.unwrap())["macro_f1"].as_f64().unwrap();
     assert!((score - macro_f1(&submission(&run.join("submission.csv")), &truth)).abs() < 1e-12);
+
+    own::pictures(&small, &run);
+    own::card(&small, &run);
+    assert_eq!(differing(&files(&run), &made), [""; 0], "and the run stays as it is");
 }
 
 /// From the definition, class by class.

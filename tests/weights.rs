@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use atlas::{
-    config::{Head, Stem},
-    model::{Network, Spec},
+    checkpoint::{Checkpoint, Conditions, State},
+    config::{Head, Normalize, Stem},
+    image,
+    model::{Form, Mode, Network, Precision, Spec},
+    normalize::Normalization,
     weights::{self, Metadata},
 };
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 type Tensors = Vec<(String, Tensor)>;
@@ -172,5 +175,174 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
         job.arg("forward").arg("--weights").arg(&file).arg("--input").arg(&path).arg("--output").arg(folder.path().join("y"));
         let told = text(&job.assert().code(65).get_output().stderr);
         assert!(told.contains("x.safetensors") && told.contains("`input`"), "{told}");
+    }
+}
+
+#[test]
+fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch");
+    let expected: serde_json::Value = serde_json::from_str(include_str!("golden/torch/expected.json")).unwrap();
+    for name in ["state.pth", "nested.pt"] {
+        let (tensors, _) = weights::read(&golden.join(name)).unwrap();
+        assert_eq!(tensors.len(), expected.as_object().unwrap().len(), "{name}");
+        for (key, tensor) in tensors {
+            let want = &expected[&key];
+            assert_eq!(serde_json::json!(tensor.size()), want["size"], "{name}: {key}");
+            let values: Vec<f64> = Vec::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap();
+            assert_eq!(serde_json::json!(values), want["values"], "{name}: {key}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (name, what) in [
+        ("namespace.pth", "`argparse.Namespace`"),
+        ("old.pth", "before version 1.6"),
+        ("mixed.pth", "`epoch` is not a tensor"),
+        ("state.pth", "`plain` is unexpected"),
+    ] {
+        let mut job = atlas();
+        job.args(["weights", "import"]).arg(golden.join(name)).arg("--output").arg(dir.path().join("y"));
+        let told = text(&job.assert().code(65).get_output().stderr);
+        assert!(told.contains(name) && told.contains(what), "{told}");
+    }
+}
+
+/// A checkpoint of a network with weights from the formula.
+fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Network {
+    let network = Network::new(spec, 0, false, Device::Cpu).unwrap();
+    formula::fill(network.named_tensors());
+    let form = Form { precision: Precision::F32, channels_last: false };
+    let state = State {
+        spec: spec.clone(),
+        normalization: normalization.clone(),
+        epoch: 2,
+        step_in_epoch: 0,
+        step: 9,
+        optimizer_steps: 9,
+        skipped: 0,
+        best: None,
+        history: vec![],
+        conditions: Conditions { threads: 1, ranks: 1, form, processor: "p".into() },
+        data: 5,
+    };
+    let tensors = [("parameters".to_string(), network.flat_parameters()), ("buffers".to_string(), network.flat_buffers())];
+    Checkpoint { state, tensors: tensors.into() }.write(path).unwrap();
+    network
+}
+
+fn export(file: &Path, output: &Path) -> assert_cmd::assert::Assert {
+    atlas().args(["weights", "export"]).arg(file).arg("--output").arg(output).assert()
+}
+
+#[test]
+fn an_export_describes_itself_and_keeps_its_normalisation() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let spec = Spec { arch: "se_resnext_tiny".into(), stem: Stem::Seed, head: Head::Seed, channels: 4, classes: 28, dropout: 0.5 };
+    let normalization = Normalization { method: Normalize::Dataset, mean: [1.0, 2.0, 3.0, 4.5], std: [20.0, 30.0, 40.0, 50.0] };
+    checkpoint(&path("c.safetensors"), &spec, &normalization);
+    for name in ["x.pt", "x", "x.onnx.gz"] {
+        let told = text(&export(&path("c.safetensors"), &path(name)).code(2).get_output().stderr);
+        assert!(told.contains(name) && told.contains("ends in .onnx or .safetensors"), "{told}");
+        assert!(!path(name).exists());
+    }
+    export(&path("c.safetensors"), &path("x.onnx")).success();
+    export(&path("c.safetensors"), &path("s.safetensors")).success();
+    let metadata = weights::read(&path("s.safetensors")).unwrap().1;
+    for (key, value) in [("channel_order", r#"["red","green","blue","yellow"]"#), ("epoch", "2"), ("format", "pt"), ("stem", "seed")] {
+        assert_eq!(metadata[key], value);
+    }
+    assert_eq!(weights::Weights::open(&path("s.safetensors")).unwrap().normalization().unwrap(), Some(normalization));
+    for (page, parts) in [
+        ("x.md", &["`image` f32 `[n, 4, h, w]`", "takes pixel values, 0 to 255", "onnxruntime.InferenceSession(\"x.onnx\")"][..]),
+        ("s.md", &["layer0.conv1.stride = (3, 3)", "of pixel values, 0 to 255: (x - mean) / std per channel, mean [1.0, 2.0, 3.0, 4.5]"]),
+    ] {
+        let page = std::fs::read_to_string(path(page)).unwrap();
+        for part in parts.iter().chain(&["se_resnext_tiny", "| 27 | Rods & rings | - | - | - |", "red, green, blue, yellow"]) {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+    }
+    // What was exported is the same network, with the same answer of its own.
+    export(&path("s.safetensors"), &path("again.onnx")).success();
+    let graph = |name: &str| std::fs::read(path(name)).unwrap().len();
+    assert!(graph("again.onnx").abs_diff(graph("x.onnx")) < 2000);
+}
+
+/// 32 samples of the competition as u8 `[32, 224, 224, 4]`.
+fn real_samples(folder: &Path) -> Vec<u8> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    // By name the channels of a sample are blue, green, red, yellow.
+    let sample = |files: &[PathBuf]| {
+        let plane = |(file, channel): (usize, usize)| image::resize(&image::read_channel(&files[file], channel, 4096).unwrap(), 224).pixels;
+        let planes: Vec<Vec<u8>> = [(2, 0), (1, 1), (0, 2), (3, 3)].map(plane).into();
+        (0..224 * 224).flat_map(|i| planes.iter().map(|p| p[i]).collect::<Vec<_>>()).collect::<Vec<u8>>()
+    };
+    let images: Vec<Vec<u8>> = names.chunks_exact(4).map(sample).collect();
+    assert_eq!(images.len(), 32);
+    images.concat()
+}
+
+#[test]
+#[ignore = "needs ATLAS_PYTHON with timm, onnx and onnxruntime, takes a minute; run by make test-all"]
+fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/kaggle/train");
+    let (Some(python), true) = (std::env::var_os("ATLAS_PYTHON"), data.exists()) else {
+        println!("skipped: ATLAS_PYTHON is not set, or ../shared/data is not here");
+        return;
+    };
+    tch::set_num_threads(2);
+    let images = real_samples(&data);
+    let pixels = Tensor::from_slice(&images).view([32, 224, 224, 4]).permute([0, 3, 1, 2]).to_kind(Kind::Float).contiguous();
+    let dataset = Normalization { method: Normalize::Dataset, mean: [20.0, 13.0, 14.0, 20.0], std: [30.0, 24.0, 37.0, 31.0] };
+    let image = Normalization { method: Normalize::Image, ..dataset.clone() };
+    for (arch, stem, head, normalization) in [
+        ("se_resnext50_32x4d", Stem::Standard, Head::Linear, &dataset),
+        ("se_resnext26_32x4d", Stem::Seed, Head::Seed, &image),
+        ("se_resnext_small", Stem::Standard, Head::Seed, &Normalization::unit()),
+        ("se_resnext_tiny", Stem::Seed, Head::Linear, &dataset),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let spec = Spec { arch: arch.into(), stem, head, channels: 4, classes: 28, dropout: 0.2 };
+        let network = checkpoint(&path("c.safetensors"), &spec, normalization);
+        let input = normalization.apply(&images, 224, Device::Cpu).contiguous();
+        weights::write(
+            &path("images"),
+            &[("image".into(), pixels.shallow_clone()), ("input".into(), input.shallow_clone())],
+            &Metadata::new(),
+        )
+        .unwrap();
+        export(&path("c.safetensors"), &path("x.onnx")).success();
+        export(&path("c.safetensors"), &path("x.safetensors")).success();
+        let mut peer = std::process::Command::new(&python);
+        peer.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/exchange.py")).arg("--images").arg(path("images"));
+        peer.arg("--onnx").arg(path("x.onnx")).arg("--out").arg(path("out"));
+        let in_timm = arch == "se_resnext50_32x4d";
+        if in_timm {
+            peer.arg("--timm").arg(path("x.safetensors")).arg("--pth").arg(path("timm.pth"));
+        }
+        assert!(peer.status().unwrap().success());
+        let theirs = weights::read(&path("out")).unwrap().0;
+        let off = |name: &str, ours: &Tensor| {
+            let off = (ours - &theirs[name]).abs().max().double_value(&[]);
+            println!(
+                "{arch}, {stem:?}, {head:?}, {:?}: {name} off by {off:.2e}, logits up to {:.1}",
+                normalization.method,
+                ours.abs().max().double_value(&[])
+            );
+            assert!(off < 1e-4, "{arch}: {name} off by {off}");
+        };
+        let logits = network.forward(&input, Mode::Eval, Precision::F32);
+        off("onnx", &logits);
+        if normalization.method != Normalize::Image {
+            let cut = input.narrow(0, 0, 2).narrow(2, 0, 97).narrow(3, 0, 130);
+            off("cut", &network.forward(&cut, Mode::Eval, Precision::F32));
+        }
+        if in_timm {
+            off("timm", &logits);
+            atlas().args(["weights", "import"]).arg(path("timm.pth")).arg("--output").arg(path("back.safetensors")).assert().success();
+            let back = weights::read(&path("back.safetensors")).unwrap().0;
+            assert!(network.named_tensors().iter().all(|(name, tensor)| back[name].equal(tensor)));
+        }
     }
 }

@@ -75,6 +75,30 @@ pub fn scan(data: &Data) -> Result<Scan> {
     Ok(scan)
 }
 
+/// Every sample of a folder of pictures that belong to no data set, in order of id: as the test part, without labels.
+pub fn pictures(folder: &Path) -> Result<Scan> {
+    let mut scan = Scan::default();
+    let Listing { samples, mut names, .. } = scan.list("images", folder)?;
+    for (id, endings) in samples {
+        match names.complete(endings) {
+            Ok(files) => scan.manifest.samples.push(Sample {
+                id,
+                source: Source::External,
+                part: Part::Test,
+                labels: Labels::default(),
+                files,
+                shard: 0,
+            }),
+            Err(missing) => scan.problem(MISSING_CHANNELS, "images", id, missing),
+        }
+    }
+    scan.problems.sort_unstable();
+    Ok(scan)
+}
+
+/// The kind of problem of a sample that lacks pictures, which its detail names.
+pub const MISSING_CHANNELS: &str = "missing channels";
+
 /// The id that a fault of a table names; empty where it names none.
 fn id_in(fault: &str) -> &str {
     fault.split_once("id ").map_or("", |(_, rest)| rest.split([':', ' ']).next().unwrap_or(""))
@@ -152,7 +176,7 @@ impl Scan {
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
-                (Err(missing), _) => self.problem("missing channels", place, id, missing),
+                (Err(missing), _) => self.problem(MISSING_CHANNELS, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
                 (Ok(_), None) => self.problem("images without labels", place, id, ""),
                 (Ok(_), Some(l)) if l.is_empty() => self.problem("images without labels", place, id, "its row has no class"),
@@ -204,7 +228,7 @@ impl Scan {
             let trained = &self.manifest.samples[..trained];
             match files {
                 None => self.problem("ids without images", "test", id, "in sample_submission.csv"),
-                Some(Err(missing)) => self.problem("missing channels", "test", id, missing),
+                Some(Err(missing)) => self.problem(MISSING_CHANNELS, "test", id, missing),
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
                     self.problem("repeated ids", "test", id, "in the train part too")
                 }
@@ -237,7 +261,7 @@ impl Scan {
         for same in self.problems.chunk_by(|a, b| (a.kind, a.place) == (b.kind, b.place)) {
             let few = |p: &Problem| match p.detail.as_str() {
                 "" => p.id.clone(),
-                detail if same.len() <= 3 || p.kind == "missing channels" => format!("{} ({detail})", p.id),
+                detail if same.len() <= 3 || p.kind == MISSING_CHANNELS => format!("{} ({detail})", p.id),
                 _ => p.id.clone(),
             };
             let ids: Vec<String> = same.iter().take(5).map(few).collect();

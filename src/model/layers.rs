@@ -124,6 +124,16 @@ impl Bottleneck {
     }
 }
 
+impl Stem {
+    /// Of the first convolution.
+    pub fn stride(self) -> i64 {
+        match self {
+            Self::Seed => 3,
+            Self::Standard => 2,
+        }
+    }
+}
+
 /// Pooling and classifier.
 enum Head {
     Linear(Linear),
@@ -142,11 +152,7 @@ const HIDDEN: i64 = 1024;
 
 impl Layers {
     pub fn new(plan: &mut Plan, arch: &Arch, stem: Stem, head: HeadKind, channels: i64, classes: i64) -> Self {
-        let stride = match stem {
-            Stem::Seed => 3,
-            Stem::Standard => 2,
-        };
-        let stem = (plan.conv("layer0.conv1", channels, arch.stem, 7, stride, 1), plan.norm("layer0.bn1", arch.stem));
+        let stem = (plan.conv("layer0.conv1", channels, arch.stem, 7, stem.stride(), 1), plan.norm("layer0.bn1", arch.stem));
         let (mut blocks, mut from) = (Vec::new(), arch.stem);
         for (stage, &count) in arch.blocks.iter().enumerate() {
             for i in 0..count {

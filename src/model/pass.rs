@@ -44,7 +44,8 @@ pub enum Norms {
 }
 
 const MOMENTUM: f64 = 0.1;
-pub(super) const EPS: f64 = 1e-5;
+/// What batch norm adds to a variance.
+pub const EPS: f64 = 1e-5;
 
 pub(super) struct Pass<'a> {
     pub parameters: &'a [Tensor],

@@ -19,7 +19,7 @@ use crate::{
 
 /// One sample on its way into a shard, with everything that can be computed beside other samples.
 pub struct Entry {
-    image: Vec<u8>,
+    pub(super) image: Vec<u8>,
     row: Row,
 }
 

@@ -12,6 +12,7 @@ use crate::{
     shard::Store,
 };
 
+/// The samples of a fold.
 pub struct FoldData {
     pub store: Arc<Store>,
     /// Positions in the store.
@@ -24,6 +25,8 @@ pub struct FoldData {
 }
 
 impl FoldData {
+    /// # Errors
+    /// Data, where shards or folds are missing, damaged, do not fit each other or are too few.
     pub fn open(config: &Config, fold: usize) -> Result<Self> {
         let store = Arc::new(Store::open(&config.paths.work, Part::Train)?);
         let rows = folds::read(&config.paths.work, &store, &config.split)?;

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
+use super::torch;
 use crate::{
     artefact,
     error::{Error, Result},
@@ -27,19 +28,24 @@ const KINDS: [(Dtype, Kind, &str); 8] = [
     (Dtype::BOOL, Kind::Bool, "BOOL"),
 ];
 
-/// All tensors of a file, on the CPU, in the kinds in which they are stored.
+/// All tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU, in the kinds in which they are stored.
 ///
 /// # Errors
-/// Data, if it is no safetensors file, is cut off or holds a kind of number that is not known here.
+/// Data, if it is neither, is cut off, or holds a kind of number that is not known here or anything but tensors.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    // A zip archive or a bare pickle is what torch.save writes.
-    if bytes.starts_with(b"PK") || bytes.starts_with(&[0x80, 2]) {
-        let how = "python -c \"import sys, torch, safetensors.torch as s; \
-                   s.save_file(torch.load(sys.argv[1], map_location='cpu'), sys.argv[2])\" IN.pth OUT.safetensors";
-        return Err(Error::data(path, format!("expected a safetensors file, this is one of PyTorch; convert it with `{how}`")));
+    if bytes.starts_with(b"PK") {
+        return Ok((torch::read(path, &bytes)?, Metadata::new()));
     }
-    let invalid = |e| Error::data(path, format!("expected a complete safetensors file ({e})"));
+    if torch::is_old(&bytes) {
+        let how =
+            "python -c \"import sys, torch; torch.save(torch.load(sys.argv[1], map_location='cpu', weights_only=True), sys.argv[2])\"";
+        return Err(Error::data(
+            path,
+            format!("is in PyTorch's format from before version 1.6; bring it into today's with `{how} OLD.pth NEW.pth`"),
+        ));
+    }
+    let invalid = |e| Error::data(path, format!("expected a complete safetensors file or one of torch.save ({e})"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
@@ -133,7 +139,7 @@ mod tests {
         let path = dir.path().join("w.safetensors");
         write(&path, &[("w".to_string(), Tensor::zeros([100], (Kind::Float, Device::Cpu)))], &Metadata::new()).unwrap();
         let bytes = fs::read(&path).unwrap();
-        for bad in [&bytes[..bytes.len() - 1], &bytes[..5], b"PK\x03\x04 a pickle in a zip", b""] {
+        for bad in [&bytes[..bytes.len() - 1], &bytes[..5], b"PK\x03\x04 no zip", b""] {
             fs::write(&path, bad).unwrap();
             let error = read(&path).unwrap_err();
             assert!(error.exit_code() == 65 && error.to_string().contains("w.safetensors"), "{error}");
