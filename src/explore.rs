@@ -86,8 +86,10 @@ impl Explorer {
     pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
         let folds = run.finished_folds()?;
         let work = &config.paths.work;
-        let (opened, known) =
-            rayon::join(|| rayon::join(|| Store::open(work, Part::Train), || Store::open(work, Part::Test)), || OutOfFold::read(config, run));
+        let (opened, known) = rayon::join(
+            || rayon::join(|| Store::open(work, Part::Train), || Store::open(work, Part::Test)),
+            || OutOfFold::read(config, run),
+        );
         let stores = Stores { train: Arc::new(opened.0?), test: Arc::new(opened.1?) };
         let (thresholds, method) = thresholds(config, run)?;
         let table = Table::of(&stores, known?, test_predictions(config, run, &stores.test)?, &thresholds);
@@ -185,7 +187,7 @@ impl Table {
         let mut folds = vec![Vec::new(); n];
         let places: HashMap<&str, usize> = (0..n).map(|i| (stores.train.id(i), i)).collect();
         for ((id, fold), row) in known.ids.iter().zip(&known.folds).zip(known.probabilities.rows()) {
-            // Of other shards than those at hand; opening them says so where it matters.
+            // What was put into quarantine since has no image.
             let Some(&place) = places.get(id.as_str()) else { continue };
             let mut sum = probabilities.row_mut(place);
             sum += &row;

@@ -44,14 +44,11 @@ fn samples_are_those_of_the_run() {
     }
     assert_eq!((&page["rows"][TRAIN - 1]["score"], &page["rows"][TRAIN - 1]["folds"]), (&Value::Null, &serde_json::json!([])));
 
-    let missed: Vec<u64> =
-        (0..TRAIN - 1).filter(|&i| truth(i).contains(2) && !predicted(i).contains(&2)).map(|i| i as u64).collect();
+    let missed: Vec<u64> = (0..TRAIN - 1).filter(|&i| truth(i).contains(2) && !predicted(i).contains(&2)).map(|i| i as u64).collect();
     assert!(!missed.is_empty());
     assert_eq!(numbers(&explored.json("/api/samples?class=2&relation=missed&count=500")), missed);
-    let false_: Vec<u64> = (0..TRAIN - 1)
-        .filter(|&i| i % 2 == 1 && !truth(i).contains(2) && predicted(i).contains(&2))
-        .map(|i| i as u64)
-        .collect();
+    let false_: Vec<u64> =
+        (0..TRAIN - 1).filter(|&i| i % 2 == 1 && !truth(i).contains(2) && predicted(i).contains(&2)).map(|i| i as u64).collect();
     assert!(false_.len() > 3);
     let address = "class=2&relation=false&fold=1&sort=lowest";
     let page = explored.json(&format!("/api/samples?{address}&count=3"));
@@ -107,7 +104,8 @@ fn the_networks_say_what_predict_wrote_and_who_is_alike() {
 
     // The same pictures, dropped, are the same sample.
     let planes: Vec<Vec<u8>> = (0..4).map(|c| encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()).collect();
-    let dropped = explored.post(&[("a_green.png", &planes[1]), ("a_red.png", &planes[0]), ("a_yellow.png", &planes[3]), ("a_blue.png", &planes[2])]);
+    let dropped =
+        explored.post(&[("a_green.png", &planes[1]), ("a_red.png", &planes[0]), ("a_yellow.png", &planes[3]), ("a_blue.png", &planes[2])]);
     assert_eq!(dropped.status, 201, "{}", dropped.text());
     let number = serde_json::from_slice::<Value>(&dropped.body).unwrap()["number"].to_string();
     assert_eq!(explored.get(&format!("/api/uploads/{number}/image")).body, explored.get("/api/samples/9/image").body);
@@ -153,7 +151,7 @@ fn hostile_requests_are_refused_in_words() {
         explored.get(&format!("/api/samples.csv?{query}")).refused(400, part);
     }
     explored.get("/api/samples/1/neighbours").refused(400, "by");
-    let address = explored.address();
+    let address = &explored.address;
     let send = |line: &str, headers: &str| explored.raw(&format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
     let host = format!("Host: {address}\r\n");
     send("GET /api/run", "Host: evil.example\r\n").refused(403, "Host");
@@ -188,8 +186,8 @@ fn broken_huge_and_wrong_uploads_are_refused_in_words() {
     cut.truncate(cut.len() / 2);
     explored.post(&[]).refused(400, "0 files");
     explored.post(&[("a.png", &gray), ("b.png", &gray)]).refused(400, "2 files");
-    explored.post(&[("a.png", &gray); 5]).refused(400, "more than four");
-    explored.post(&[("a.png", &gray); 4]).refused(400, "_red");
+    explored.post(&[("a.png", &gray[..]); 5]).refused(400, "more than four");
+    explored.post(&[("a.png", &gray[..]); 4]).refused(400, "_red");
     explored.post(&[("a.png", &gray)]).refused(400, "gray picture");
     explored.post(&[("a.png", &wide)]).refused(400, "4097x1 pixels; at most 4096");
     explored.post(&[("a.png", &cut)]).refused(400, "broken PNG");
@@ -203,10 +201,10 @@ fn broken_huge_and_wrong_uploads_are_refused_in_words() {
     // Refused by what it says it will send; and, where it does not say, by what it sends.
     let head = format!(
         "POST /api/uploads HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n",
-        explored.address()
+        explored.address
     );
     explored.raw(&format!("{head}Content-Length: 9999999999\r\n\r\n")).refused(413, "more than 64 MiB");
-    let mut stream = TcpStream::connect(explored.address()).unwrap();
+    let mut stream = TcpStream::connect(&explored.address).unwrap();
     let part = "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\r\n";
     write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{part}\r\n", part.len()).unwrap();
     let mut answer = Vec::new();
@@ -229,7 +227,7 @@ fn elsewhere_it_wants_its_token() {
         let explored = made.explore(words);
         let (_, token) = explored.url.split_once("/?token=").unwrap();
         assert_eq!(token.len(), 32);
-        let port = explored.address().split_once(':').unwrap().1;
+        let port = explored.address.split_once(':').unwrap().1;
         let get = |path: &str, more: &str| {
             explored.raw(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{more}\r\n"))
         };
@@ -252,13 +250,13 @@ fn elsewhere_it_wants_its_token() {
 fn it_starts_and_ends_in_order() {
     let made = Made::new(TRAIN, TEST);
     let mut explored = made.explore(&[]);
-    let port = explored.address().split_once(':').unwrap().1.to_string();
+    let port = explored.address.split_once(':').unwrap().1.to_string();
     let taken = made.command(&["--port", &port]).output().unwrap();
     let said = String::from_utf8_lossy(&taken.stderr).into_owned();
     assert!(taken.status.code() == Some(2) && said.contains(&format!("port {port}")) && said.contains("--port"), "{said}");
     // With a connection that stays open, and a question that goes on.
-    let mut idle = TcpStream::connect(explored.address()).unwrap();
-    write!(idle, "GET /api/samples/0/neighbours?by=embedding HTTP/1.1\r\nHost: {}\r\n\r\n", explored.address()).unwrap();
+    let mut idle = TcpStream::connect(&explored.address).unwrap();
+    write!(idle, "GET /api/samples/0/neighbours?by=embedding HTTP/1.1\r\nHost: {}\r\n\r\n", explored.address).unwrap();
     explored.interrupt();
     let started = Instant::now();
     assert_eq!(explored.child.wait().unwrap().code(), Some(0));
@@ -415,7 +413,8 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     let four = ["red", "green", "blue", "yellow"].iter().enumerate();
     let four = four.map(|(c, name)| write(&format!("x_{name}.png"), &encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()));
     browser.keys("#files", &four.collect::<Vec<_>>().join("\n"));
-    browser.until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
+    browser
+        .until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
     browser.click("#map option[value='']");
     browser.until("document.querySelector('#view').width === 32");
     assert!(pixels(&browser, "#view") == shown(9, [1.0; 4]));
@@ -425,7 +424,7 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     assert_eq!(complaints, [""; 0]);
     let requests = browser.requests();
     assert!(requests.len() > 100);
-    let ours = format!("http://{}/", explored.address());
+    let ours = format!("http://{}/", explored.address);
     let others: Vec<&String> = requests.iter().filter(|url| !url.starts_with(&ours)).collect();
     assert!(others.is_empty(), "{others:?}");
 }

@@ -20,7 +20,9 @@ pub struct Guard {
 pub enum Verdict {
     Pass,
     /// The token came in the address of the page: keep it in this cookie and show the page without it.
-    Enter { cookie: String },
+    Enter {
+        cookie: String,
+    },
     Refuse(StatusCode, &'static str),
 }
 
@@ -43,6 +45,10 @@ impl Guard {
         let origins = headers.get_all(header::ORIGIN);
         if method == Method::POST && !origins.iter().all(|origin| origin.to_str().is_ok_and(ours)) {
             return refuse(StatusCode::FORBIDDEN, "the Origin header names another page; nothing is taken from there");
+        }
+        // Neither may another page have the networks work, by an address in a picture of its.
+        if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") && uri.path() != "/" {
+            return refuse(StatusCode::FORBIDDEN, "another page asks; open the address that was printed");
         }
         let Some(token) = &self.token else { return Verdict::Pass };
         let right = |given: &str| bool::from(given.as_bytes().ct_eq(token.as_bytes()));
@@ -102,7 +108,8 @@ mod tests {
             assert_eq!(of(host), 200, "{host}");
         }
         let own = artefact::host();
-        for host in ["evil.example", "evil.example:8642", "localhost.evil.example", "10.0.0.7:8642", "127.0.0.1.evil.example", "a b", &own] {
+        for host in ["evil.example", "evil.example:8642", "localhost.evil.example", "10.0.0.7:8642", "127.0.0.1.evil.example", "a b", &own]
+        {
             assert_eq!(of(host), 403, "{host}");
         }
         assert_eq!(verdict(&local, Method::GET, "/", &[]), 400);
@@ -122,10 +129,14 @@ mod tests {
             verdict(&guard, method, "/api/uploads", &headers)
         };
         assert_eq!((of(Method::POST, &[]), of(Method::POST, &["http://localhost:8642"])), (200, 200));
-        for origin in ["http://evil.example", "null", "https://localhost:8642", "http://localhost:8643", "http://localhost:8642.evil.example"] {
+        for origin in
+            ["http://evil.example", "null", "https://localhost:8642", "http://localhost:8643", "http://localhost:8642.evil.example"]
+        {
             assert_eq!(of(Method::POST, &[origin]), 403, "{origin}");
         }
         assert_eq!(of(Method::POST, &["http://localhost:8642", "http://evil.example"]), 403);
+        let from = |site: &str, path: &str| verdict(&guard, Method::GET, path, &[("host", "localhost"), ("sec-fetch-site", site)]);
+        assert_eq!((from("cross-site", "/api/run"), from("cross-site", "/"), from("same-origin", "/api/run")), (403, 200, 200));
     }
 
     #[test]

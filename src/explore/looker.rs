@@ -48,8 +48,15 @@ pub struct OfFold {
 
 /// What is asked of the thread.
 enum Job {
-    Predict { picture: Picture, folds: Vec<usize>, answer: oneshot::Sender<Result<Prediction>> },
-    Embed { picture: Picture, answer: oneshot::Sender<Result<Vec<f32>>> },
+    Predict {
+        picture: Picture,
+        folds: Vec<usize>,
+        answer: oneshot::Sender<Result<Prediction>>,
+    },
+    Embed {
+        picture: Picture,
+        answer: oneshot::Sender<Result<Vec<f32>>>,
+    },
     /// From now on embed all samples while nothing else is to do.
     EmbedAll,
 }
@@ -139,7 +146,8 @@ impl Networks {
                 true => jobs.try_recv(),
             };
             match job {
-                // Whoever asked may have gone.
+                // Whoever asked may have gone, as when somebody leafs through the samples.
+                Ok(Job::Predict { answer, .. }) if answer.is_closed() => {}
                 Ok(Job::Predict { picture, folds, answer }) => drop(answer.send(self.predict(&picture, &folds))),
                 Ok(Job::Embed { picture, answer }) => drop(answer.send(self.embed(&picture))),
                 Ok(Job::EmbedAll) => embedding = true,

@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{
-        FromRequest, Multipart, Path, Query as UrlQuery, Request, State,
-        multipart::MultipartError,
-        rejection::QueryRejection,
-    },
+    extract::{FromRequest, Multipart, Path, Query as UrlQuery, Request, State, multipart::MultipartError, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
@@ -139,7 +135,8 @@ pub async fn samples(State(explorer): Shared, query: Result<UrlQuery<Query>, Que
 pub async fn csv(State(explorer): Shared, query: Result<UrlQuery<Query>, QueryRejection>) -> Answer<Response> {
     let query = checked(query)?;
     let bytes = off(move || Ok(explorer.table.csv(&explorer.table.select(&query)).map_err(Error::failed)?)).await?;
-    let headers = [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, "attachment; filename=\"samples.csv\"")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, "attachment; filename=\"samples.csv\"")];
     Ok((headers, bytes).into_response())
 }
 
@@ -233,7 +230,8 @@ pub async fn neighbours(
     off(move || {
         let embeddings = &explorer.looker.embeddings;
         let found = embeddings.nearest(&embedding, own, NEIGHBOURS);
-        let rows: Vec<_> = found.iter().map(|&(i, cosine)| json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })).collect();
+        let rows: Vec<_> =
+            found.iter().map(|&(i, cosine)| json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })).collect();
         let of = explorer.len().min(embeddings.room().unwrap_or(usize::MAX));
         Ok(Json(json!({ "rows": rows, "done": embeddings.len(), "of": of })))
     })

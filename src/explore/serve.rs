@@ -21,6 +21,7 @@ use super::{
     pages, upload,
 };
 use crate::{
+    artefact,
     error::{Error, Result},
     stop::Stop,
 };
@@ -54,7 +55,9 @@ impl Server {
         let token = (guarded || host.is_some()).then(guard::random_token);
         let query = token.as_ref().map_or(String::new(), |token| format!("?token={token}"));
         let guard = Arc::new(Guard::new(address, at.port(), token));
-        Ok(Self { listener, url: format!("http://{at}/{query}"), guard })
+        // An address that means all of them cannot be opened.
+        let place = if address.is_unspecified() { format!("{}:{}", artefact::host(), at.port()) } else { at.to_string() };
+        Ok(Self { listener, url: format!("http://{place}/{query}"), guard })
     }
 
     /// Answers until `stop`.

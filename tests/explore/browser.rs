@@ -21,7 +21,7 @@ impl Browser {
     pub fn start() -> Option<Self> {
         let mut driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.find_map(|l| Some(l.split_once("on port ")?.1.trim_end_matches('.').to_string())).expect("its port");
+        let port = lines.find_map(|l| Some(l.split_once("successfully on port ")?.1.trim_end_matches('.').to_string())).expect("its port");
         thread::spawn(move || lines.for_each(drop));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), agent };
@@ -34,8 +34,10 @@ impl Browser {
     }
 
     pub fn post(&self, path: &str, body: Value) -> Value {
-        let mut response = self.agent.post(format!("{}{path}", self.session)).send_json(&body).unwrap();
-        let answer: Value = response.body_mut().with_config().limit(100 << 20).read_json().unwrap();
+        let mut response =
+            self.agent.post(format!("{}{path}", self.session)).content_type("application/json").send(body.to_string()).unwrap();
+        let text = response.body_mut().with_config().limit(100 << 20).read_to_string().unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
         assert!(response.status().is_success(), "{path} {body}: {answer}");
         answer["value"].clone()
     }
@@ -66,7 +68,11 @@ impl Browser {
     pub fn until(&self, expression: &str) {
         let start = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != true {
-            assert!(start.elapsed() < Duration::from_secs(30), "waited too long until {expression}; {}", self.run("return document.body.innerText"));
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "waited too long until {expression}; {}",
+                self.run("return document.body.innerText")
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -84,22 +90,21 @@ impl Browser {
     pub fn screenshot(&self, path: &Path) {
         use std::io::Write;
         let shot = self.cdp("Page.captureScreenshot", json!({}));
-        let mut decoder = Command::new("base64")
-            .arg("-d")
-            .stdin(Stdio::piped())
-            .stdout(std::fs::File::create(path).unwrap())
-            .spawn()
-            .unwrap();
+        let mut decoder =
+            Command::new("base64").arg("-d").stdin(Stdio::piped()).stdout(std::fs::File::create(path).unwrap()).spawn().unwrap();
         decoder.stdin.take().unwrap().write_all(shot["data"].as_str().unwrap().as_bytes()).unwrap();
         assert!(decoder.wait().unwrap().success());
     }
 
     /// Serious and critical findings of axe-core, whose source this is.
     pub fn findings(&self, axe: &str) -> Vec<String> {
-        let script = format!("{axe};const done = arguments[0]; axe.run({{ resultTypes: ['violations'] }}).then((r) => done(r.violations));");
+        let script =
+            format!("{axe};const done = arguments[0]; axe.run({{ resultTypes: ['violations'] }}).then((r) => done(r.violations));");
         let found = self.post("/execute/async", json!({ "script": script, "args": [] }));
         let serious = |v: &&Value| ["serious", "critical"].contains(&v["impact"].as_str().unwrap_or(""));
-        let said = |v: &Value| format!("{}: {}", v["id"], v["nodes"].as_array().unwrap().iter().map(|n| n["html"].to_string()).collect::<String>());
+        let said = |v: &Value| {
+            format!("{}: {}", v["id"], v["nodes"].as_array().unwrap().iter().map(|n| n["html"].to_string()).collect::<String>())
+        };
         found.as_array().unwrap().iter().filter(serious).map(said).collect()
     }
 

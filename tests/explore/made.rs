@@ -116,11 +116,13 @@ impl Made {
         if !words.contains(&"--port") {
             command.args(["--port", "0"]);
         }
-        let mut child = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        Explored { child, url: told["url"].as_str().unwrap().into() }
+        let url = told["url"].as_str().unwrap().to_string();
+        let port = url.split(['/', '?']).nth(2).unwrap().rsplit(':').next().unwrap();
+        Explored { child, address: format!("127.0.0.1:{port}"), url }
     }
 }
 
@@ -128,7 +130,7 @@ fn config(folder: &Path) -> Config {
     let mut config = Config { threads: Some(2), ..Config::default() };
     config.paths.work = folder.join("work");
     config.paths.results = folder.join("results");
-    (config.preprocess.size, config.augment.resize, config.augment.crop) = (SIDE as u32, SIDE as u32, 24);
+    (config.preprocess.size, config.augment.resize, config.augment.crop) = (SIDE as u32, 48, 32);
     config.preprocess.shard_samples = 512;
     config.split.folds = 2;
     config.model.arch = "se_resnext_tiny".into();
@@ -159,17 +161,14 @@ fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
 pub struct Explored {
     pub child: Child,
     pub url: String,
+    /// `127.0.0.1:PORT`
+    pub address: String,
 }
 
 impl Explored {
-    /// `127.0.0.1:PORT`
-    pub fn address(&self) -> &str {
-        self.url.strip_prefix("http://").unwrap().split('/').next().unwrap()
-    }
-
     /// Status, headers and body of an answer.
     pub fn get(&self, path: &str) -> Answer {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address()))
+        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
     }
 
     pub fn json(&self, path: &str) -> serde_json::Value {
@@ -188,14 +187,14 @@ impl Explored {
             body.extend_from_slice(b"\r\n");
         }
         body.extend_from_slice(b"--x--\r\n");
-        let url = format!("http://{}/api/uploads", self.address());
+        let url = format!("http://{}/api/uploads", self.address);
         let mut response = agent.post(url).content_type("multipart/form-data; boundary=x").send(&body[..]).unwrap();
         Answer { status: response.status().as_u16(), head: String::new(), body: response.body_mut().read_to_vec().unwrap() }
     }
 
     /// Sends exactly these bytes.
     pub fn raw(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();

@@ -8,6 +8,8 @@ const form = by("filters");
 let from = 0;
 let rows = [];
 let total = 0;
+/** The question that the list answers. */
+let asked = "";
 let leaving = new AbortController();
 
 /** The filters as an address's question. */
@@ -20,7 +22,7 @@ async function load() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const asked = question();
+  asked = String(question());
   by("csv").href = `/api/samples.csv?${asked}`;
   history.replaceState(null, "", `?${asked}${from ? `#${from}` : ""}`);
   try {
@@ -28,7 +30,7 @@ async function load() {
     page.set("from", from);
     page.set("count", PAGE);
     ({ rows, total } = await json(`/api/samples?${page}`, { signal }));
-    const scored = asked.has("class") ? "" : "highest ";
+    const scored = page.has("class") ? "" : "highest ";
     const note = ({ score }) => (score === null ? "not predicted" : `${scored}${score.toFixed(3)}`);
     forget(by("samples"));
     by("samples").replaceChildren(...rows.map((row, i) => thumbnail(row, note(row), () => openAt(i), { signal })));
@@ -97,12 +99,14 @@ function filters() {
   from = Number(location.hash.slice(1)) || 0;
   let waiting;
   const changed = () => {
-    from = 0;
     clearTimeout(waiting);
-    waiting = setTimeout(load, 150);
+    waiting = setTimeout(() => {
+      if (String(question()) === asked) return; // as when a field is left
+      from = 0;
+      load();
+    }, 150);
   };
-  form.addEventListener("input", changed);
-  form.addEventListener("reset", changed);
+  for (const kind of ["input", "change", "reset"]) form.addEventListener(kind, changed);
   form.addEventListener("submit", (e) => e.preventDefault());
   for (const [id, step] of [["back", -PAGE], ["next", PAGE]]) {
     by(id).addEventListener("click", () => {

@@ -50,7 +50,10 @@ export async function open(subject, neighbours = () => [null, null]) {
   by("map").value = "";
   by("map").disabled = true;
   [by("earlier").disabled, by("later").disabled] = around().map((n) => n === null);
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    by("tools").append(by("channels")); // what lies behind an open dialog cannot be reached
+    dialog.showModal();
+  }
   try {
     const drawn = show(by("view"), `/api/${subject}/image`, { signal });
     if (!own) {
@@ -155,5 +158,6 @@ export function setUp() {
   dialog.addEventListener("close", () => {
     leaving.abort();
     forget(dialog);
+    by("filters").after(by("channels"));
   });
 }
