@@ -117,10 +117,10 @@ impl Drop for Note {
     }
 }
 
-/// `width` characters: full blocks for the share of the work that is done, thin lines for the rest.
+/// `width` characters: full blocks for the share of the work that is done, light ones for the rest.
 pub fn bar(share: f64, width: usize) -> String {
     let full = (share.clamp(0.0, 1.0) * width as f64) as usize;
-    "█".repeat(full) + &"─".repeat(width - full)
+    "█".repeat(full) + &"░".repeat(width - full)
 }
 
 /// A curve as at most `width` characters between the least value, low, and the largest, high; where there are more values than
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_as_full_as_the_work_is_done() {
-        assert_eq!([0.0, 0.5, 0.99, 1.0, 7.0].map(|s| bar(s, 4)), ["────", "██──", "███─", "████", "████"]);
-        assert_eq!(bar(f64::NAN, 2), "──");
+        assert_eq!([0.0, 0.5, 0.99, 1.0, 7.0].map(|s| bar(s, 4)), ["░░░░", "██░░", "███░", "████", "████"]);
+        assert_eq!(bar(f64::NAN, 2), "░░");
     }
 }

@@ -156,9 +156,9 @@ fn a_learning_rate_is_found_and_no_run_is_touched() {
     let rows: Vec<[f64; 3]> = table.deserialize().map(|r| r.unwrap()).collect();
     assert!(rows.len() as u64 == json["steps"].as_u64().unwrap() && rows.len() > 50, "{}", rows.len());
     assert!((rows[0][0] - 1e-7).abs() < 1e-12 && rows.is_sorted_by(|a, b| a[0] < b[0]));
-    // The running mean by its definition: weights 0.98^age, over their sum.
+    // The running mean by its definition: weights 0.9^age, over their sum.
     for n in [1, 2, 30, rows.len()] {
-        let weight = |i: usize| 0.98f64.powi((n - 1 - i) as i32);
+        let weight = |i: usize| 0.9f64.powi((n - 1 - i) as i32);
         let mean = (0..n).map(|i| weight(i) * rows[i][1]).sum::<f64>() / (0..n).map(weight).sum::<f64>();
         assert!((mean - rows[n - 1][2]).abs() < 1e-9 * mean, "{n}: {mean} {}", rows[n - 1][2]);
     }

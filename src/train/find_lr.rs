@@ -27,14 +27,18 @@ const FROM: f64 = 1e-7;
 const TO: f64 = 10.0;
 const STEPS: usize = 200;
 
-/// How much of the running mean of the loss stays in a step.
-const SMOOTHING: f64 = 0.98;
+/// How much of the running mean of the loss stays in a step. (fastai's 0.98 lags so far behind that its steepest descent lies where
+/// single steps already rise.)
+const SMOOTHING: f64 = 0.9;
 
 /// How many times the least smoothed loss ends the test.
 const TOO_MUCH: f64 = 4.0;
 
 /// First points, in which the running mean is still that of few, that suggest nothing.
 const SKIPPED: usize = 10;
+
+/// A slope is taken from so many steps before to as many after, a third of a decade each: the loss of single batches is noisy.
+const REACH: usize = 8;
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,9 +151,9 @@ fn rate(step: usize) -> f64 {
 pub fn suggest(points: &[Point]) -> Option<Suggestion> {
     let loss = |i: usize| points[i].smoothed;
     let bottom = (0..points.len()).reduce(|best, i| if loss(i) < loss(best) { i } else { best })?;
-    // Central differences before the least loss, as numpy.gradient.
-    let slope = |i: usize| (loss(i + 1) - loss(i - 1)) / (points[i + 1].lr / points[i - 1].lr).ln();
-    let steepest = (SKIPPED.max(1)..bottom).reduce(|best, i| if slope(i) < slope(best) { i } else { best })?;
+    let slope = |i: usize| (loss(i + REACH) - loss(i - REACH)) / (points[i + REACH].lr / points[i - REACH].lr).ln();
+    let steepest =
+        (SKIPPED.max(REACH)..(bottom + 1).saturating_sub(REACH)).reduce(|best, i| if slope(i) < slope(best) { i } else { best })?;
     let falls = slope(steepest) < 0.0;
     falls.then(|| Suggestion { steepest: points[steepest].lr, tenth_of_minimum: points[bottom].lr / 10.0 })
 }

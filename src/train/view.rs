@@ -166,7 +166,7 @@ mod tests {
         };
         let pad = |text: &str| format!("{text:<40}");
         let expected = [
-            format!("fold 1    {}{} 25 %, about 3 min 05 s left", "█".repeat(10), "─".repeat(30)),
+            format!("fold 1    {}{} 25 %, about 3 min 05 s left", "█".repeat(10), "░".repeat(30)),
             format!("loss      {} 0.500", pad("█▄▁")),
             format!("macro F1  {} 0.400, best 0.500 in epoch 3", pad("▁█▆")),
             "speed     143 samples/s, waiting for data 2 %, memory 812 MiB, GPU 4096 MiB, lr 3.00e-3".into(),
