@@ -36,11 +36,11 @@ fn numbers_are_those_that_python_writes() {
 
 /// Opcodes with short arguments, so that made programs get far.
 fn program() -> impl Strategy<Value = Vec<u8>> {
-    let names = ["ccollections\nOrderedDict\n", "ctorch\nFloatStorage\n", "ctorch._utils\n_rebuild_tensor_v2\n"];
+    const NAMES: [&str; 3] = ["ccollections\nOrderedDict\n", "ctorch\nFloatStorage\n", "ctorch._utils\n_rebuild_tensor_v2\n"];
     let word = prop_oneof![
         proptest::sample::select(&b"(}])tae su.RbQN\x85\x86\x87"[..]).prop_map(|b| vec![b]),
         (proptest::sample::select(&b"qhK"[..]), 0u8..4).prop_map(|(op, n)| vec![op, n]),
-        proptest::sample::select(&names[..]).prop_map(|name| name.as_bytes().to_vec()),
+        proptest::sample::select(&NAMES[..]).prop_map(|name| name.as_bytes().to_vec()),
         Just(b"X\x07\x00\x00\x00storage".to_vec()),
     ];
     proptest::collection::vec(word, 0..60).prop_map(|words| words.concat())
