@@ -114,7 +114,7 @@ fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Re
     };
     let stop: &Stop = stop_on_signals()?;
     let outcome = folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
-    let mut text = format!("{} samples predicted by {} networks\nwrote {}", outcome.predicted, ensemble.networks.len(), output.display());
+    let mut text = format!("{} samples predicted, networks: {}\nwrote {}", outcome.predicted, ensemble.networks.len(), output.display());
     for more in embeddings.iter().copied().chain(outcome.list.as_deref()) {
         text += &format!("\nwrote {}", more.display());
     }

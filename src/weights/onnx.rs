@@ -5,9 +5,11 @@ mod proto;
 use std::{collections::BTreeMap, path::Path};
 
 use prost::Message;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use self::proto::{Attribute, Constant, Dimension, Entry, FLOAT, Graph, Model, Node, OperatorSet, Shape, TensorType, Type, Value};
+use self::proto::{
+    Attribute, Constant, DOUBLE, Dimension, Entry, FLOAT, Graph, INT64, Model, Node, OperatorSet, Shape, TensorType, Type, Value,
+};
 use super::{Metadata, describe, with_bytes};
 use crate::{
     artefact,
@@ -38,10 +40,7 @@ pub fn write(path: &Path, network: &Network, normalization: Option<&Normalizatio
     let features = builder.features(x, arch, spec.stem);
     builder.head(&features, spec.head);
     let Builder { nodes, tensors } = builder;
-    let initializer = tensors
-        .into_iter()
-        .map(|(name, tensor)| Constant { dims: tensor.size(), data_type: FLOAT, name, raw_data: with_bytes(&tensor, <[u8]>::to_vec) })
-        .collect();
+    let initializer = tensors.into_iter().map(|(name, tensor)| constant(name, &tensor)).collect();
     let takes = match normalization {
         Some(_) => "pixel values, 0 to 255; normalised inside",
         None => "normalised as in training",
@@ -67,6 +66,15 @@ pub fn write(path: &Path, network: &Network, normalization: Option<&Normalizatio
         metadata_props: metadata.into_iter().map(|(key, value)| Entry { key, value }).collect(),
     };
     artefact::write(path, model.encode_to_vec())
+}
+
+fn constant(name: String, tensor: &Tensor) -> Constant {
+    let data_type = match tensor.kind() {
+        Kind::Int64 => INT64,
+        Kind::Double => DOUBLE,
+        _ => FLOAT, // the network's own
+    };
+    Constant { dims: tensor.size(), data_type, name, raw_data: with_bytes(tensor, <[u8]>::to_vec) }
 }
 
 fn value(name: &str, dim: Vec<Dimension>, doc: &str) -> Value {
@@ -97,26 +105,27 @@ impl Builder {
 
     /// As [`Normalization::apply`], which documents the formulas.
     fn normalized(&mut self, x: &str, normalization: &Normalization) -> String {
-        let mut constant = |name: &str, values: &[f64]| {
-            let tensor = Tensor::from_slice(values).to_kind(tch::Kind::Float).view([1, -1, 1, 1]);
-            self.tensors.insert(name.into(), tensor);
-        };
         match normalization.method {
             Normalize::Unit | Normalize::Dataset => {
-                constant("normalization.mean", &normalization.mean);
-                constant("normalization.std", &normalization.std);
+                for (name, values) in [("normalization.mean", normalization.mean), ("normalization.std", normalization.std)] {
+                    self.tensors.insert(name.into(), Tensor::from_slice(&values).to_kind(Kind::Float).view([1, -1, 1, 1]));
+                }
                 let centred = self.op("Sub", &[x, "normalization.mean"], &[]);
                 self.op("Div", &[&centred, "normalization.std"], &[])
             }
             Normalize::Image => {
-                constant("normalization.least", &[1.0]);
-                let mean = self.op("GlobalAveragePool", &[x], &[]);
-                let centred = self.op("Sub", &[x, &mean], &[]);
+                // In f64: ONNX Runtime sums the pixels of an f32 image one after the other, and is off by 1e-4 then.
+                let (axes, least) = (Tensor::from_slice(&[2i64, 3]), Tensor::from_slice(&[1f64]));
+                self.tensors.extend([("normalization.axes".into(), axes), ("normalization.least".into(), least)]);
+                let wide = self.op("Cast", &[x], &[Attribute::int("to", DOUBLE.into())]);
+                let mean = self.op("ReduceMean", &[&wide, "normalization.axes"], &[]);
+                let centred = self.op("Sub", &[&wide, &mean], &[]);
                 let square = self.op("Mul", &[&centred, &centred], &[]);
-                let variance = self.op("GlobalAveragePool", &[&square], &[]);
+                let variance = self.op("ReduceMean", &[&square, "normalization.axes"], &[]);
                 let std = self.op("Sqrt", &[&variance], &[]);
                 let std = self.op("Max", &[&std, "normalization.least"], &[]);
-                self.op("Div", &[&centred, &std], &[])
+                let out = self.op("Div", &[&centred, &std], &[]);
+                self.op("Cast", &[&out], &[Attribute::int("to", FLOAT.into())])
             }
         }
     }

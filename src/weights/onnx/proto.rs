@@ -90,8 +90,10 @@ impl Attribute {
     }
 }
 
-/// `data_type` and `elem_type` of f32.
+/// `data_type` and `elem_type` of f32, i64 and f64.
 pub const FLOAT: i32 = 1;
+pub const INT64: i32 = 7;
+pub const DOUBLE: i32 = 11;
 
 /// A tensor with its values.
 #[derive(Clone, PartialEq, Message)]

@@ -111,7 +111,7 @@ fn parts() -> Vec<(String, Vec<u8>)> {
         let mut file = zip.by_index(i).unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
-        parts.push((file.name().split_once('/').unwrap().1.to_string(), bytes));
+        parts.push((file.name().unwrap().split_once('/').unwrap().1.to_string(), bytes));
     }
     parts
 }
