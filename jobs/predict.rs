@@ -1,6 +1,6 @@
 //! `atlas predict`
 
-use atlas::{predict, results::Run, tasks::Log};
+use atlas::{device, predict, results::Run, tasks::Log};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
@@ -28,7 +28,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
     run.begin(&config)?;
     let stop = stop_on_signals()?;
-    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name());
+    let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
+    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
     let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
