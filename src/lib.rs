@@ -14,7 +14,7 @@
 //! | score | [`predictions`] [`metrics`] [`thresholds`] | probabilities in files, F1 and average precision, thresholds fitted and cross-fitted |
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
-//! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
+//! | answer | [`predict`] [`submission`] [`plot`] [`finished`] [`submit`] [`report`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files, one page of a run |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
 //! pure function), [`error`] (messages and exit codes), [`progress`], [`picture`], [`device`] and [`autograd`] (what `tch` lacks),
@@ -56,6 +56,7 @@ pub mod plot;
 pub mod predict;
 pub mod predictions;
 pub mod progress;
+pub mod report;
 pub mod results;
 pub mod rng;
 pub mod sampler;

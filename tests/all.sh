@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What takes long or needs more than the program: Python (ATLAS_PYTHON names one with torch, timm, h5py and opencv; without it
-# those tests skip), a Slurm, Apptainer and MPICH (installed here as root on Debian; otherwise those tests skip).
+# those tests skip), a Slurm, Apptainer, MPICH and Chromium (installed here as root on Debian; otherwise those tests skip).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would only hinder each other
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v mpicc.mpich >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v mpicc.mpich && command -v chromium; } >/dev/null; then
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev chromium >/dev/null
 fi
 tests/with_slurm.sh 4 cargo test --release --locked -- --ignored --nocapture --test-threads=1
 tests/with_slurm.sh 4 tests/container.sh
