@@ -45,6 +45,7 @@ jobs! {
     train,
     predict,
     submit,
+    report,
     run,
     status,
     explore,

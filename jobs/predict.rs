@@ -71,7 +71,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
     run.begin(&config)?;
     let stop = stop_on_signals()?;
-    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name());
+    let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
+    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
     let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {

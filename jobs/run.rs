@@ -30,7 +30,7 @@ use crate::{
 
 /// The whole pipeline on this machine, from images to scored submissions
 ///
-/// Runs plan, preprocess, dedup, split, train (every fold), predict and submit in order. Each step does only what is
+/// Runs plan, preprocess, dedup, split, train (every fold), predict, submit and report in order. Each step does only what is
 /// missing or stale, so that an interrupted run goes on where it was: run the same command again. With train.ranks above 1
 /// it trains through `mpirun` (ATLAS_MPIRUN names another launcher).
 #[derive(clap::Args)]
@@ -62,14 +62,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {
-        log::info!("step {} of {}: {job}", at + 1, folds + 6);
+        log::info!("step {} of {}: {job}", at + 1, folds + 7);
         step(&args.common, &[job])?;
     }
     let (run, standings) = which_run(named, &config)?;
     let name = run.name();
     let (training, mut trained) = (Instant::now(), 0);
     for (fold, standing) in standings.into_iter().enumerate() {
-        log::info!("step {} of {}: train fold {fold}{}", fold + 5, folds + 6, left(training, trained, folds - fold));
+        log::info!("step {} of {}: train fold {fold}{}", fold + 5, folds + 7, left(training, trained, folds - fold));
         if standing == Standing::Done {
             log::info!("  fold {fold} is finished already");
             continue;
@@ -81,8 +81,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         trained += 1;
     }
-    for (at, job) in ["predict", "submit"].into_iter().enumerate() {
-        log::info!("step {} of {}: {job}", folds + 5 + at, folds + 6);
+    for (at, job) in ["predict", "submit", "report"].into_iter().enumerate() {
+        log::info!("step {} of {}: {job}", folds + 5 + at, folds + 7);
         step(&args.common, &[job, "--run", &name])?;
     }
     NESTED.store(false, Relaxed);

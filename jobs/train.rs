@@ -111,7 +111,9 @@ fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'sta
     };
     let name = world.agree(found)?.map(|run| run.name()).unwrap_or_default();
     let run = Run { folder: config.paths.results.join(world.broadcast_text(&name)?) };
-    let log = (world.rank() == 0).then(|| Log::of(&config.paths.work, "train", fold).in_run(&run.name()));
+    let gpus = if world.device.is_cuda() { world.size() } else { 0 };
+    let log = || Log::of(&config.paths.work, "train", fold).in_run(&run.name()).on(world.cores * world.size(), gpus);
+    let log = (world.rank() == 0).then(log);
     log.iter().for_each(Log::begin);
     let outcome = train::train(&config, &run, fold, world, stop);
     let (code, text) = outcome.as_ref().err().map_or((0, None), |e| (e.exit_code(), Some(e.to_string())));

@@ -76,7 +76,7 @@ run() {
     srun --kill-on-bad-exit=1 "${options[@]}" "${atlas[@]}" "$@" --config "$config" || code=$?
     # 75 alone says that running again goes on; a program that was killed (137, 143) has not said so.
     [ "$code" -ne 75 ] || again
-    exit "$code"
+    [ "$code" -eq 0 ] || exit "$code"
 }
 
 # again: this task goes back into the queue, unless somebody cancelled it or it has been there too often

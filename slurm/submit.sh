@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fits the thresholds and writes the submissions: sbatch slurm/submit.sh [OPTIONS OF atlas submit]
+# Fits the thresholds, writes the submissions and the report: sbatch slurm/submit.sh [OPTIONS OF atlas submit]
 #SBATCH --job-name=atlas-submit
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -17,3 +17,4 @@ root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Comm
 
 needs plan preprocess
 step submit "$@"
+step report "$@"

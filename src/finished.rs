@@ -31,10 +31,11 @@ pub struct OutOfFold {
 
 impl OutOfFold {
     /// # Errors
-    /// Usage where no fold is finished; data where predictions do not fit the weights or the manifest.
+    /// Usage where no fold is finished; data where predictions do not fit the weights (if these are still there) or the manifest.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
-        if let Some(k) = finished.iter().find(|&&k| !train::has_predictions(config, run, k)) {
+        if let Some(k) = finished.iter().find(|&&k| train::weights_path(config, run, k).exists() && !train::has_predictions(config, run, k))
+        {
             let what =
                 format!("made with other weights or other predict keys; `atlas train --fold {k} --run {}` predicts again", run.name());
             return Err(Error::data(run.validation(*k), what));

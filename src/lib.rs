@@ -15,7 +15,7 @@
 //! | ranks | [`comm`] [`exchange`] | several processes train one network: sums of gradients, a watchdog, who does what of a batch |
 //! | training | [`results`] [`history`] [`tensorboard`] [`checkpoint`] [`infer`] [`activation`] [`train`] | one fold, resumable at any moment with bit-equal results |
 //! | answer | [`predict`] [`submission`] [`finished`] [`submit`] [`status`] | crops and folds averaged, thresholds fitted out of fold, CSV files |
-//! | look | [`explore`] | a page over a run: samples, errors, where the networks look |
+//! | look | [`report`] [`explore`] | a run on one page; its samples, errors and maps in a browser |
 //! | given away | [`card`] | what there is to say of exported weights |
 //!
 //! Beside them: [`doctor`] (looks at machine, allocation and container), [`config`] (one TOML per experiment), [`artefact`] (atomic files, checksums), [`rng`] (randomness as a
@@ -60,6 +60,7 @@ pub mod plot;
 pub mod predict;
 pub mod predictions;
 pub mod progress;
+pub mod report;
 pub mod results;
 pub mod rng;
 pub mod sampler;

@@ -18,6 +18,7 @@ pub enum Use {
     Init = 4,
     Split = 5,
     Synth = 6,
+    Bootstrap = 7,
 }
 
 /// The generator of one (use, seed, epoch, index).

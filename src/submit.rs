@@ -15,7 +15,8 @@ use crate::{
     predictions::Predictions,
     results::Run,
     shard::Store,
-    submission, thresholds,
+    submission,
+    thresholds::{self, CrossFitted},
 };
 
 /// A method's thresholds and what they score on the out-of-fold predictions.
@@ -54,13 +55,13 @@ const INNER_FOLDS: usize = 5;
 /// # Errors
 /// Usage where no fold is finished; data where predictions do not fit the manifest or sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
-    let OutOfFold { ids, probabilities, truth, .. } = OutOfFold::read(config, run)?;
-    let (groups, probabilities) = (same_sample(&ids), probabilities.view());
+    let answer = OutOfFold::read(config, run)?;
+    let (probabilities, truth) = (answer.probabilities.view(), &answer.truth);
     let fit = |&(method, name): &(Method, &'static str)| {
-        let thresholds = thresholds::fit(method, probabilities, &truth);
-        let crossed = thresholds::cross_fitted(method, probabilities, &truth, &groups, INNER_FOLDS, config.split.seed);
-        let counts = metrics::counts_of(crossed.predicted, &truth);
-        let in_sample = metrics::macro_f1(&metrics::counts(probabilities, &truth, &thresholds));
+        let thresholds = thresholds::fit(method, probabilities, truth);
+        let crossed = cross_fitted(config, method, &answer);
+        let counts = metrics::counts_of(crossed.predicted, truth);
+        let in_sample = metrics::macro_f1(&metrics::counts(probabilities, truth, &thresholds));
         Fit { method, name, thresholds, cross_fitted: crossed.macro_f1, counts, in_sample }
     };
     let fits: Vec<Fit> = thresholds::METHODS.iter().map(fit).collect();
@@ -69,11 +70,17 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     write_tables(run, &fits)?;
     let title = format!("F1 per class, out of fold, {} thresholds cross-fitted", fits[used].name);
     artefact::write(run.folder.join("scores.svg"), plot::per_class(&title, &fits[used].counts)?)?;
-    let counts = metrics::counts(probabilities, &truth, &fits[used].thresholds);
+    let counts = metrics::counts(probabilities, truth, &fits[used].thresholds);
     let commonest = (0..CLASSES).max_by_key(|&c| counts[c].positives()).unwrap_or(0);
     let written = write_submissions(config, run, &fits[used].thresholds, commonest)?;
-    let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, &truth));
+    let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, truth));
     Ok(Outcome { fits, used, map, written })
+}
+
+/// The score of a method, and what it predicts, on samples that its thresholds have not seen.
+pub fn cross_fitted(config: &Config, method: Method, answer: &OutOfFold) -> CrossFitted {
+    let groups = same_sample(&answer.ids);
+    thresholds::cross_fitted(method, answer.probabilities.view(), &answer.truth, &groups, INNER_FOLDS, config.split.seed)
 }
 
 fn write_tables(run: &Run, fits: &[Fit]) -> Result<()> {

@@ -18,6 +18,11 @@ pub struct Began {
     pub time: String,
     pub host: String,
     pub pid: u32,
+    /// Cores that were its own, of all its ranks; 0 where an older version did not say.
+    #[serde(default)]
+    pub cores: usize,
+    #[serde(default)]
+    pub gpus: usize,
     /// The run that it belongs to, from training on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
@@ -61,12 +66,31 @@ pub struct Attempt {
 pub struct Log {
     path: PathBuf,
     run: Option<String>,
+    cores: usize,
+    gpus: usize,
 }
 
 impl Log {
     /// Task `task` of the job `job`, over the work folder `work`.
     pub fn of(work: &Path, job: &str, task: usize) -> Self {
-        Self { path: work.join("tasks").join(format!("{job}-{task:05}.jsonl")), run: None }
+        Self { path: work.join("tasks").join(format!("{job}-{task:05}.jsonl")), run: None, cores: cores(), gpus: 0 }
+    }
+
+    /// Every task of every job over the work folder `work`: the job's name and its log.
+    pub fn all(work: &Path) -> Vec<(String, Self)> {
+        let entries = fs::read_dir(work.join("tasks")).into_iter().flatten().flatten();
+        let log = |name: &str| {
+            let (job, task) = name.strip_suffix(".jsonl")?.rsplit_once('-')?;
+            Some((job.to_string(), Self::of(work, job, task.parse().ok()?)))
+        };
+        let mut all: Vec<_> = entries.filter_map(|e| log(e.file_name().to_str()?)).collect();
+        all.sort_by(|a, b| a.1.path.cmp(&b.1.path));
+        all
+    }
+
+    /// The same task with so many cores and GPUs; by default, the cores that this process may run on.
+    pub fn on(self, cores: usize, gpus: usize) -> Self {
+        Self { cores, gpus, ..self }
     }
 
     /// The same task of one run.
@@ -84,6 +108,8 @@ impl Log {
             time: now(),
             host: node(),
             pid: std::process::id(),
+            cores: self.cores,
+            gpus: self.gpus,
             run: self.run.clone(),
             slurm,
             log: env("ATLAS_LOG").map(PathBuf::from),
@@ -129,6 +155,11 @@ impl Log {
             log::warn!("cannot write {} ({e}); `atlas status` will not know of this task", self.path.display());
         }
     }
+}
+
+/// What this process may run on, limits of its control group included.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// This machine, as Slurm calls it where there is one.

@@ -5,11 +5,8 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_WAIT_POLICY=PASSIVE # tests run side by side: spinning threads would only hinder each other
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v mpicc.mpich >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev >/dev/null
-fi
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v mpicc.mpich && command -v chromedriver; } >/dev/null; then
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich libmpich-dev chromium chromium-driver >/dev/null
 fi
 if command -v npm >/dev/null && npm install --silent --prefix target/axe axe-core@4 >/dev/null; then
     export ATLAS_AXE=$PWD/target/axe/node_modules/axe-core/axe.min.js
