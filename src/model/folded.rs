@@ -20,9 +20,12 @@ pub struct Folded<'a> {
     packed: Packed,
 }
 
-/// The kernels of the convolutions as they were packed for their last input, by the index of the parameter.
+/// The kernels of the convolutions, by the index of the parameter, as they were packed for their last input.
 #[derive(Default)]
-pub(super) struct Packed(RefCell<HashMap<usize, ([i64; 4], Option<PackedKernels>)>>);
+pub(super) struct Packed(RefCell<HashMap<usize, ForInput>>);
+
+/// The size of the input `[n, c, h, w]`, and the kernels if oneDNN packs them.
+type ForInput = ([i64; 4], Option<PackedKernels>);
 
 impl Packed {
     pub fn convolve(&self, conv: &Conv, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
