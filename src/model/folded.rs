@@ -22,7 +22,10 @@ pub struct Folded<'a> {
 
 /// The kernels of the convolutions as they were packed for their last input, by the index of the parameter.
 #[derive(Default)]
-pub(super) struct Packed(RefCell<HashMap<usize, ([i64; 4], Option<PackedKernels>)>>);
+pub(super) struct Packed(RefCell<HashMap<usize, PackedFor>>);
+
+/// The shape of an input, and the kernels packed for it, where they can be.
+type PackedFor = ([i64; 4], Option<PackedKernels>);
 
 impl Packed {
     pub fn convolve(&self, conv: &Conv, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
