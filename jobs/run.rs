@@ -90,7 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (fits, used) = finished::thresholds(&config, &run)?;
     let finished::Thresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
-        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\nwrote {}\nlook at scores.svg there",
+        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\nwrote {}\nopen report.html there",
         duration(seconds),
         run.folder.display()
     );

@@ -59,7 +59,7 @@ struct Origin {
     crop_side: u32,
     thresholds: Option<Fitted>,
     data: Option<Data>,
-    /// As the run's provenance.json.
+    /// As the run's provenance.json, but for the machine's name: the card leaves the house.
     provenance: serde_json::Value,
 }
 
@@ -142,7 +142,9 @@ impl Origin {
             return Ok(None);
         };
         let (run, config) = (Run { folder: folder.into() }, Config::load(Some(&folder.join("config.toml")), &[])?);
-        let provenance = fs::read_to_string(folder.join("provenance.json")).ok().and_then(|t| serde_json::from_str(&t).ok());
+        let provenance = fs::read_to_string(folder.join("provenance.json")).ok();
+        let mut provenance: serde_json::Value = provenance.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        provenance.as_object_mut().and_then(|pairs| pairs.remove("host"));
         let thresholds = match finished::thresholds(&config, &run) {
             Ok((mut all, used)) => Some(all.swap_remove(used)),
             Err(Error::Usage(_)) => None, // `submit` has not run
@@ -162,7 +164,7 @@ impl Origin {
             crop_side: config.augment.crop,
             thresholds: thresholds.map(fitted),
             data: Data::of(&config, fold, state),
-            provenance: provenance.unwrap_or_default(),
+            provenance,
         }))
     }
 }

@@ -24,6 +24,7 @@ const FEW: u64 = 10;
 /// Everything of the section but its pictures.
 pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<Value> {
     let mut classes = scored.classes();
+    classes.retain(|c| c.positives > 0);
     classes.sort_by(|a, b| b.f1.total_cmp(&a.f1).then(a.class.cmp(&b.class)));
     let confusion = Confusion::new(&scored.predicted, &scored.answer.truth);
     let pair = confusion.most_confused().map(|(there, back)| {
@@ -45,7 +46,7 @@ pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<
     Ok(context! {
         score => scored.macro_f1(), interval => Serde(scored.interval()), in_sample => method.in_sample, method => &method.method, map => scored.map(),
         resamples => RESAMPLES, groups => scored.bootstrap.groups, samples => scored.answer.ids.len(),
-        best => Serde(&classes[..3]), worst => Serde(classes.iter().rev().take(3).collect::<Vec<_>>()), pair,
+        best => Serde(classes.iter().take(3).collect::<Vec<_>>()), worst => Serde(classes.iter().rev().take(3).collect::<Vec<_>>()), pair,
         train => of(Part::Train, Source::Official), external => of(Part::Train, Source::External),
         test => manifest.samples.iter().filter(|s| s.part == Part::Test).count(), removed => found.map(Found::removed),
         size => config.preprocess.size, folds => folds.len(), folds_planned => config.split.folds, arch => &config.model.arch, epochs => config.train.epochs,
