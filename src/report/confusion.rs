@@ -61,22 +61,20 @@ impl Confusion {
         pairs
     }
 
-    /// The two classes that are most often taken for each other, both ways counted, and how often each way; `None` where none
-    /// is.
-    pub fn most_confused(&self) -> Option<(Pair, Pair)> {
-        let ways = |p: &Pair| {
-            (
-                *p,
-                Pair {
-                    missed: p.predicted,
-                    predicted: p.missed,
-                    count: self.instead[p.predicted][p.missed],
-                    share: self.share(p.predicted, p.missed),
-                },
-            )
+    /// The pairs of classes that are most often taken for each other, both ways counted, `n` at most, and how often each way, the
+    /// more frequent one first.
+    pub fn most_confused(&self, n: usize) -> Vec<(Pair, Pair)> {
+        let back = |p: &Pair| Pair {
+            missed: p.predicted,
+            predicted: p.missed,
+            count: self.instead[p.predicted][p.missed],
+            share: self.share(p.predicted, p.missed),
         };
-        // Of equally frequent ones the first of pairs().
-        self.pairs().iter().map(ways).rev().max_by_key(|(there, back)| there.count + back.count)
+        let mut ways: Vec<(Pair, Pair)> = self.pairs().iter().map(|p| (*p, back(p))).collect();
+        ways.retain(|(there, back)| there.count > back.count || there.count == back.count && there.missed < back.missed);
+        ways.sort_by_key(|(there, back)| std::cmp::Reverse(there.count + back.count));
+        ways.truncate(n);
+        ways
     }
 }
 
@@ -104,9 +102,11 @@ mod tests {
         let truth = ["1", "1 7", "2", "4", "4", ""].map(set);
         let predicted = ["2", "2 7", "1", "5", "5", "3"].map(set);
         let confusion = Confusion::new(&predicted, &truth);
-        let (there, back) = confusion.most_confused().unwrap();
-        assert_eq!((there.missed, there.predicted, there.count, back.count), (1, 2, 2, 1));
+        let ranked = confusion.most_confused(9);
+        let told: Vec<_> = ranked.iter().map(|(there, back)| (there.missed, there.predicted, there.count, back.count)).collect();
+        assert_eq!(told, [(1, 2, 2, 1), (4, 5, 2, 0)]);
+        let there = ranked[0].0;
         assert_eq!((there.share, confusion.share(1, 7), confusion.share(9, 1)), (1.0, 0.0, 0.0));
-        assert!(Confusion::new(&truth, &truth).most_confused().is_none());
+        assert!(Confusion::new(&truth, &truth).most_confused(9).is_empty());
     }
 }

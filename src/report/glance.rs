@@ -27,9 +27,10 @@ pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<
     classes.retain(|c| c.positives > 0);
     classes.sort_by(|a, b| b.f1.total_cmp(&a.f1).then(a.class.cmp(&b.class)));
     let confusion = Confusion::new(&scored.predicted, &scored.answer.truth);
-    let pair = confusion.most_confused().map(|(there, back)| {
-        context! { a => NAMES[there.missed], b => NAMES[there.predicted], there => there.count, back => back.count }
+    let pairs = confusion.most_confused(3).into_iter().map(|(there, back)| {
+        context! { a => NAMES[there.missed], b => NAMES[there.predicted], there => there.count, back => back.count, both => there.count + back.count }
     });
+    let pairs: Vec<Value> = pairs.collect();
     let provenance: serde_json::Value =
         fs::read(scored.run.folder.join("provenance.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let machine = |key: &str| match &provenance[key] {
@@ -46,7 +47,7 @@ pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<
     Ok(context! {
         score => scored.macro_f1(), interval => Serde(scored.interval()), in_sample => method.in_sample, method => &method.method, map => scored.map(),
         resamples => RESAMPLES, groups => scored.bootstrap.groups, samples => scored.answer.ids.len(),
-        best => Serde(classes.iter().take(3).collect::<Vec<_>>()), worst => Serde(classes.iter().rev().take(3).collect::<Vec<_>>()), pair,
+        best => Serde(classes.iter().take(3).collect::<Vec<_>>()), worst => Serde(classes.iter().rev().take(3).collect::<Vec<_>>()), pairs,
         train => of(Part::Train, Source::Official), external => of(Part::Train, Source::External),
         test => manifest.samples.iter().filter(|s| s.part == Part::Test).count(), removed => found.map(Found::removed),
         size => config.preprocess.size, folds => folds.len(), folds_planned => config.split.folds, arch => &config.model.arch, epochs => config.train.epochs,
@@ -86,7 +87,7 @@ fn advice(scored: &Scored, folds: &[Fold], found: Option<&Found>, confusion: &Co
         let text = format!("{}, the worst class (F1 {:.3}): its hardest samples.", NAMES[class], scored.counts[class].f1());
         say(&format!("class-{class}"), text);
     }
-    if let Some((there, back)) = confusion.most_confused() {
+    if let Some((there, back)) = confusion.most_confused(1).first() {
         let text =
             format!("{} and {} are taken for each other {} times.", NAMES[there.missed], NAMES[there.predicted], there.count + back.count);
         say("confusion", text);
