@@ -13,7 +13,7 @@ use crate::common::{Common, stop_on_signals};
 /// Look at a run in a browser: its samples and errors, where its networks look, neighbours, and pictures of your own
 ///
 /// Reads the shards and a run with a finished fold; writes nothing. Serves a page to this machine until Ctrl-C. The networks are
-/// loaded when the first prediction is asked for. On a cluster, forward the port: ssh -L 8642:localhost:8642 HOST
+/// loaded when they are first asked. On a cluster, forward the port: ssh -L 8642:localhost:8642 HOST
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas explore --config configs/demo.toml")]
 pub struct Args {

@@ -57,7 +57,7 @@ struct Own {
     /// /ids and /embeddings
     #[arg(long, value_name = "FILE", requires = "images")]
     embeddings: Option<PathBuf>,
-    /// One weight file instead of a run: a checkpoint, or what `atlas weights export` made of one (which brings its thresholds)
+    /// One weight file instead of a run: a checkpoint, or an X.safetensors that `atlas weights export` made of one (which brings its thresholds)
     #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "run")]
     weights: Option<PathBuf>,
 }
@@ -105,11 +105,8 @@ fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Re
         }
         None => {
             let run = Run::existing(config, args.run.as_deref())?;
-            let thresholds = match finished::thresholds(config, &run) {
-                Ok((all, used)) => all[used].values,
-                Err(Error::Usage(why)) => half(&why),
-                Err(e) => return Err(e.into()),
-            };
+            let why = || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
+            let thresholds = finished::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
             Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
         }
     };

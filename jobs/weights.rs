@@ -34,8 +34,8 @@ enum Way {
     /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and its model card X.md
     ///
     /// X.safetensors is a state dict under timm's names. X.onnx takes `image` f32 [n, channels, h, w] and gives `logits` f32 [n, classes],
-    /// with any n, h and w: of a checkpoint, the graph normalises as the training did and takes pixel values (0 to 255, channels red,
-    /// green, blue, yellow); of another weight file, it takes normalised images. Both carry the card in their metadata: classes, channels,
+    /// with any n, h and w: where FILE says how images were normalised (a checkpoint, or an X.safetensors made of one), the graph does it
+    /// and takes pixel values (0 to 255, channels red, green, blue, yellow); else it takes normalised images. Both carry the card in their metadata: classes, channels,
     /// normalisation, and where the file lies in a run, its thresholds, scores, data and provenance.
     #[command(after_help = "Example: atlas weights export results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
     Export(Files),

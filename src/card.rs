@@ -3,7 +3,7 @@
 
 mod markdown;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -142,14 +142,9 @@ impl Origin {
             return Ok(None);
         };
         let (run, config) = (Run { folder: folder.into() }, Config::load(Some(&folder.join("config.toml")), &[])?);
-        let provenance = fs::read_to_string(folder.join("provenance.json")).ok();
-        let mut provenance: serde_json::Value = provenance.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let mut provenance = run.provenance();
         provenance.as_object_mut().and_then(|pairs| pairs.remove("host"));
-        let thresholds = match finished::thresholds(&config, &run) {
-            Ok((mut all, used)) => Some(all.swap_remove(used)),
-            Err(Error::Usage(_)) => None, // `submit` has not run
-            Err(e) => return Err(e),
-        };
+        let thresholds = finished::used(&config, &run)?;
         let fitted = |t: finished::Thresholds| Fitted {
             method: t.method,
             values: t.values,

@@ -2,10 +2,7 @@
 //! pictures. [`Server`] answers a browser; an [`Explorer`] knows the run. Memory: a row of 28 probabilities and some labels for each
 //! sample (200 bytes), embeddings of up to 512 MiB once they are asked for, and the networks; images are read when they are shown.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use ndarray::Array2;
 
@@ -13,7 +10,7 @@ use crate::{
     augment::geometry,
     config::Config,
     error::Result,
-    finished::{self, OutOfFold, THRESHOLDS},
+    finished::{self, OutOfFold},
     labels::{CLASSES, Labels},
     manifest::Part,
     predict,
@@ -150,7 +147,8 @@ impl Explorer {
         self.stores.of(row.part).phash(row.place)
     }
 
-    /// The folds whose networks may be asked about a picture: those that did not train on it.
+    /// The folds whose networks are asked about a picture: those that predicted it without having trained on it, else all. Of a training
+    /// sample that none has predicted (dropped as a duplicate, or of a fold that is not finished), the page says that they may have.
     fn folds_for(&self, subject: Subject) -> Vec<usize> {
         match subject {
             Subject::Sample(i) if !self.table.rows[i].folds.is_empty() => self.table.rows[i].folds.clone(),
@@ -185,10 +183,9 @@ impl Table {
         let n = stores.train.len();
         let mut probabilities = Array2::zeros((n + stores.test.len(), CLASSES));
         let mut folds = vec![Vec::new(); n];
-        let places: HashMap<&str, usize> = (0..n).map(|i| (stores.train.id(i), i)).collect();
         for ((id, fold), row) in known.ids.iter().zip(&known.folds).zip(known.probabilities.rows()) {
             // What was put into quarantine since has no image.
-            let Some(&place) = places.get(id.as_str()) else { continue };
+            let Some(place) = stores.train.find(id) else { continue };
             let mut sum = probabilities.row_mut(place);
             sum += &row;
             folds[place].push(*fold);
@@ -214,13 +211,13 @@ impl Table {
 
 /// The thresholds that the run's answer uses, and what they are called; a half where `submit` has not run.
 fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
-    if !run.folder.join(THRESHOLDS).exists() {
-        log::warn!("{} is not there: every threshold is 0.5; `atlas submit` fits them", run.folder.join(THRESHOLDS).display());
-        return Ok(([0.5; CLASSES], "half".into()));
-    }
-    let (mut all, used) = finished::thresholds(config, run)?;
-    let used = all.swap_remove(used);
-    Ok((used.values, used.method))
+    Ok(finished::used(config, run)?.map_or_else(
+        || {
+            log::warn!("{} has no thresholds: every one is 0.5; `atlas submit` fits them", run.folder.display());
+            ([0.5; CLASSES], "half".into())
+        },
+        |used| (used.values, used.method),
+    ))
 }
 
 /// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights.

@@ -1,9 +1,6 @@
 //! What a run has to say of its samples, read back from its files.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use ndarray::{Array2, Axis};
 
@@ -83,11 +80,10 @@ pub fn thresholds(config: &Config, run: &Run) -> Result<(Vec<Thresholds>, usize)
     if !table.exists() || !scores.exists() {
         return Err(Error::usage(format!("{} is not there; run `atlas submit` first", table.display())));
     }
-    let scores = rows(&scores)?;
     let mut all = Vec::new();
-    for score in &scores.1 {
-        let [method, cross_fitted, in_sample] = &score[..] else { return Err(scores.0.broken("expected three columns")) };
-        let number = |text: &str| text.parse().map_err(|_| scores.0.broken(&format!("`{text}` is not a number")));
+    for score in rows(&scores)? {
+        let [method, cross_fitted, in_sample] = &score[..] else { return Err(broken(&scores, "expected three columns")) };
+        let number = |text: &str| text.parse().map_err(|_| broken(&scores, &format!("`{text}` is not a number")));
         all.push(Thresholds {
             method: method.clone(),
             values: [0.5; CLASSES],
@@ -95,33 +91,40 @@ pub fn thresholds(config: &Config, run: &Run) -> Result<(Vec<Thresholds>, usize)
             in_sample: number(in_sample)?,
         });
     }
-    let (file, lines) = rows(&table)?;
+    let lines = rows(&table)?;
     if lines.len() != CLASSES || lines.iter().any(|l| l.len() != 2 + all.len()) {
-        return Err(file.broken(&format!("expected {CLASSES} rows, one column for each method of {}", scores.0.0.display())));
+        return Err(broken(&table, &format!("expected {CLASSES} rows, one column for each method of {}", scores.display())));
     }
     for (class, line) in lines.iter().enumerate() {
         for (of, text) in all.iter_mut().zip(&line[2..]) {
-            of.values[class] = text.parse().map_err(|_| file.broken(&format!("`{text}` is not a number")))?;
+            of.values[class] = text.parse().map_err(|_| broken(&table, &format!("`{text}` is not a number")))?;
         }
     }
     let best = (0..all.len()).max_by(|&a, &b| all[a].cross_fitted.total_cmp(&all[b].cross_fitted));
     let named = |method| METHODS.iter().find(|(m, _)| Some(*m) == method).map(|(_, name)| *name);
     let wanted = |t: &Thresholds| named(config.submit.thresholds) == Some(&t.method);
-    let used = all.iter().position(wanted).or(best).ok_or_else(|| scores.0.broken("no method"))?;
+    let used = all.iter().position(wanted).or(best).ok_or_else(|| broken(&scores, "no method"))?;
     Ok((all, used))
 }
 
-struct Table(PathBuf);
-
-impl Table {
-    fn broken(&self, what: &str) -> Error {
-        Error::data(&self.0, format!("{what}; run `atlas submit` again"))
+/// The thresholds that the run's answer uses; `None` where `submit` has not run.
+///
+/// # Errors
+/// As [`thresholds`], else.
+pub fn used(config: &Config, run: &Run) -> Result<Option<Thresholds>> {
+    match thresholds(config, run) {
+        Ok((mut all, used)) => Ok(Some(all.swap_remove(used))),
+        Err(Error::Usage(_)) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
-fn rows(path: &Path) -> Result<(Table, Vec<Vec<String>>)> {
-    let broken = |e: csv::Error| Error::data(path, e);
-    let mut reader = csv::Reader::from_path(path).map_err(broken)?;
-    let rows = reader.records().map(|r| r.map(|r| r.iter().map(String::from).collect())).collect::<csv::Result<_>>().map_err(broken)?;
-    Ok((Table(path.into()), rows))
+fn broken(path: &Path, what: &str) -> Error {
+    Error::data(path, format!("{what}; run `atlas submit` again"))
+}
+
+fn rows(path: &Path) -> Result<Vec<Vec<String>>> {
+    let wrong = |e: csv::Error| Error::data(path, e);
+    let mut reader = csv::Reader::from_path(path).map_err(wrong)?;
+    reader.records().map(|r| r.map(|r| r.iter().map(String::from).collect())).collect::<csv::Result<_>>().map_err(wrong)
 }

@@ -250,7 +250,8 @@ pub struct AreaMean {
     side: usize,
     across: Ratio,
     down: Ratio,
-    columns: Columns,
+    /// Where the ratio is not one that is known to the compiler.
+    columns: Option<Columns>,
 }
 
 /// By new column, the first old one that it covers and how much of it and of the next ones, `taps` in all.
@@ -260,13 +261,8 @@ struct Columns {
     weights: Vec<u32>,
 }
 
-impl AreaMean {
-    /// From `width` x `height` to `side` x `side` pixels; `None` where a side would grow.
-    pub fn new(width: usize, height: usize, side: usize) -> Option<Self> {
-        if width < side || height < side {
-            return None;
-        }
-        let (across, down) = (Ratio::new(width, side), Ratio::new(height, side));
+impl Columns {
+    fn new(across: Ratio, side: usize) -> Self {
         let taps = across.old.div_ceil(across.new) + usize::from(across.new > 1);
         let taps = if taps <= 4 { 4 } else { taps.next_multiple_of(8) };
         let mut weights = vec![0; side * taps];
@@ -274,7 +270,19 @@ impl AreaMean {
             weights.iter_mut().zip(across.covered(x)).for_each(|(weight, (_, covered))| *weight = covered as u32);
         }
         let starts = (0..side).map(|x| x * across.old / across.new).collect();
-        Some(Self { width, side, across, down, columns: Columns { taps, starts, weights } })
+        Self { taps, starts, weights }
+    }
+}
+
+impl AreaMean {
+    /// From `width` x `height` to `side` x `side` pixels; `None` where a side would grow.
+    pub fn new(width: usize, height: usize, side: usize) -> Option<Self> {
+        if width < side || height < side {
+            return None;
+        }
+        let (across, down) = (Ratio::new(width, side), Ratio::new(height, side));
+        let columns = (!USUAL.contains(&(across.old, across.new))).then(|| Columns::new(across, side));
+        Some(Self { width, side, across, down, columns })
     }
 
     /// Rows that stay in a second-level cache together with what is made of them, and that whole new rows can be made of.
@@ -292,6 +300,9 @@ impl AreaMean {
         }
     }
 }
+
+/// Ratios of columns that [`average`] has loops of its own for.
+const USUAL: [(usize, usize); 4] = [(2, 1), (4, 1), (8, 1), (8, 3)];
 
 /// Pixels of a band.
 const BAND: usize = 128 << 10;
@@ -351,8 +362,9 @@ const COLUMNS: usize = 128;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
 fn average<T: Whole>(mean: &AreaMean, pixels: &[u8], out: &mut Vec<u8>) {
-    let &AreaMean { width, side, across, down, columns: Columns { taps, ref starts, ref weights } } = mean;
-    let weights: Vec<T> = weights.iter().map(|&weight| T::new(weight as usize)).collect();
+    let &AreaMean { width, side, across, down, ref columns } = mean;
+    let (taps, starts) = columns.as_ref().map_or((0, &[][..]), |columns| (columns.taps, &columns.starts));
+    let weights: Vec<T> = columns.iter().flat_map(|columns| &columns.weights).map(|&weight| T::new(weight as usize)).collect();
     let area = across.old * down.old;
     let at = out.len();
     out.resize(at + pixels.len() / width / down.old * down.new * side, 0);

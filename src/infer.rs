@@ -122,7 +122,7 @@ pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Train
     }
     let normalization = weights.normalization()?.ok_or_else(|| {
         Error::usage(format!(
-            "{path}: does not say how images are normalised; name a checkpoint, or what `atlas weights export` made of one"
+            "{path}: does not say how images are normalised; name a checkpoint, or an X.safetensors that `atlas weights export` made of one"
         ))
     })?;
     let form = Form::of(&config.train, Form::PREFERRED);

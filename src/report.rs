@@ -109,7 +109,7 @@ fn values(scored: &Scored, folds: &[Fold], runs: &[(Scored, Vec<Fold>)], source:
     })
 }
 
-/// One number for everything that a report says: this program, and the files of each run.
+/// One number for what a report says, but for the cost, whose logs grow with each command: this program, and the files of each run.
 fn source(runs: &[(Config, Run)]) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").into(), env!("ATLAS_GIT_COMMIT").into()];
     for (config, run) in runs {

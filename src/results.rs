@@ -230,6 +230,12 @@ impl Run {
         self.fold(fold).join("validation.h5")
     }
 
+    /// What `provenance.json` says; null where there is none.
+    pub fn provenance(&self) -> serde_json::Value {
+        let text = fs::read_to_string(self.folder.join("provenance.json")).ok();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
     pub fn is_finished(&self, fold: usize) -> bool {
         self.validation(fold).exists()
     }

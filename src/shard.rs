@@ -21,7 +21,7 @@ mod store;
 mod writer;
 
 pub use build::{Builder, Outcome, quarantine_path, quarantined, write_bad};
-pub use pictures::{Bad, Settings, read_images};
+pub use pictures::{Bad, Settings, interleaved, read_images};
 pub use reader::Reader;
 pub use store::Store;
 pub use writer::{Entry, Writer};

@@ -36,14 +36,12 @@ impl Log {
     /// looking on to forget all it has read. Also returns how many summaries stayed.
     pub fn open(folder: &Path, kept: impl Fn(&Event) -> bool) -> Result<(Self, usize)> {
         let old = files(folder)?;
-        let (mut events, mut whole) = (Vec::new(), old.len() == 1);
-        for path in &old {
-            let (read, complete) = read(path)?;
-            whole &= complete;
-            events.extend(read.into_iter().filter(|e| matches!(e.what, Some(What::Summary(_)))).map(|e| (kept(&e), e)));
-        }
-        whole &= events.iter().all(|(kept, _)| *kept);
-        events.retain(|(kept, _)| *kept);
+        // Of several, a kill kept the older ones from being removed: the last appeared whole, with all that stayed of them.
+        let (read, complete) = old.last().map_or(Ok((Vec::new(), false)), |last| read(last))?;
+        let mut events: Vec<Event> = read.into_iter().filter(|e| matches!(e.what, Some(What::Summary(_)))).collect();
+        let all = events.len();
+        events.retain(kept);
+        let whole = complete && old.len() == 1 && events.len() == all;
         let path = match old.last() {
             Some(path) if whole => path.clone(),
             _ => {
@@ -51,7 +49,7 @@ impl Log {
                 let version = What::FileVersion("brain.Event:2".into());
                 let mut bytes = record(&Event { wall_time: now(), step: 0, what: Some(version) });
                 bytes.extend(record(&Event { wall_time: now(), step: 0, what: Some(What::SessionLog(SessionLog { status: 1 })) }));
-                events.iter().for_each(|(_, event)| bytes.extend(record(event)));
+                events.iter().for_each(|event| bytes.extend(record(event)));
                 artefact::write(&path, bytes)?;
                 old.iter().try_for_each(|old| fs::remove_file(old).map_err(Error::io("remove", old)))?;
                 path

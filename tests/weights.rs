@@ -263,8 +263,9 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
     }
     // What was exported is the same network, with the same answer of its own.
     export(&path("s.safetensors"), &path("again.onnx")).success();
-    let graph = |name: &str| std::fs::read(path(name)).unwrap().len();
-    assert!(graph("again.onnx").abs_diff(graph("x.onnx")) < 2000);
+    let [a, b] = ["x.onnx", "again.onnx"].map(|name| std::fs::read(path(name)).unwrap());
+    let graph = a.len().min(b.len()) - 4000; // behind it stands the card
+    assert!(graph > 500_000 && a[..graph] == b[..graph], "the graph is another one");
 }
 
 /// 32 samples of the competition as u8 `[32, 224, 224, 4]`.

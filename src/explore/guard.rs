@@ -46,8 +46,8 @@ impl Guard {
         if method == Method::POST && !origins.iter().all(|origin| origin.to_str().is_ok_and(ours)) {
             return refuse(StatusCode::FORBIDDEN, "the Origin header names another page; nothing is taken from there");
         }
-        // Neither may another page have the networks work, by an address in a picture of its.
-        if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") && uri.path() != "/" {
+        // Neither may another page have the networks work, by an address in a picture of its; one on another port of this machine is of the same site.
+        if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site") && uri.path() != "/" {
             return refuse(StatusCode::FORBIDDEN, "another page asks; open the address that was printed");
         }
         let Some(token) = &self.token else { return Verdict::Pass };
@@ -76,7 +76,7 @@ impl Guard {
     }
 }
 
-/// 32 hexadecimal digits that nobody can guess, from the system's generator.
+/// 32 hexadecimal digits that nobody can guess.
 pub fn random_token() -> String {
     rand::random::<[u8; 16]>().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // a String takes anything

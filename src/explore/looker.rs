@@ -149,6 +149,7 @@ impl Networks {
                 // Whoever asked may have gone, as when somebody leafs through the samples.
                 Ok(Job::Predict { answer, .. }) if answer.is_closed() => {}
                 Ok(Job::Predict { picture, folds, answer }) => drop(answer.send(self.predict(&picture, &folds))),
+                Ok(Job::Embed { answer, .. }) if answer.is_closed() => {}
                 Ok(Job::Embed { picture, answer }) => drop(answer.send(self.embed(&picture))),
                 Ok(Job::EmbedAll) => embedding = true,
                 Err(mpsc::TryRecvError::Empty) => embedding = self.embed_next(samples, embeddings),
@@ -168,7 +169,14 @@ impl Networks {
             return false;
         }
         let Some(picture) = samples(i) else { return false };
-        match picture.and_then(|picture| self.embed(&picture)) {
+        let embedding = match picture {
+            Ok(picture) => self.embed(&picture),
+            Err(e) => {
+                log::warn!("{e}; it is nobody's neighbour by embedding");
+                embeddings.nothing().ok_or(e)
+            }
+        };
+        match embedding {
             Ok(embedding) => embeddings.push(&embedding),
             Err(e) => {
                 log::warn!("{e}; neighbours by embedding are among the first {i} samples");

@@ -59,6 +59,11 @@ impl Embeddings {
         self.values.write().unwrap_or_else(|e| e.into_inner()).extend(small(embedding));
     }
 
+    /// That of a sample without an image: its cosine to any other is 0. `None` before the first one came.
+    pub fn nothing(&self) -> Option<Vec<f32>> {
+        self.features.get().map(|&features| vec![0.0; features])
+    }
+
     /// That of a sample, if there is one.
     pub fn get(&self, i: usize) -> Option<Vec<f32>> {
         let features = *self.features.get()?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task, time};
 
 use super::{
-    Explorer, Picture, Subject, THUMBNAIL,
+    Explorer, Picture, Subject,
     nearest::{bits, nearest},
     table::Query,
     upload::{self, File},
@@ -21,7 +21,6 @@ use super::{
 use crate::{
     error::Error,
     labels::{CLASSES, NAMES},
-    manifest::Part,
 };
 
 type Shared = State<Arc<Explorer>>;
@@ -97,7 +96,6 @@ pub async fn asset(Path(name): Path<String>) -> Response {
 /// What the page needs to know before it shows anything.
 pub async fn run(State(explorer): Shared) -> Json<Value> {
     let rows = &explorer.table.rows;
-    let count = |part| rows.iter().filter(|row| row.part == part).count();
     let classes: Vec<Value> = (0..CLASSES)
         .map(|c| {
             let samples = rows.iter().filter(|row| row.truth.contains(c)).count();
@@ -109,9 +107,8 @@ pub async fn run(State(explorer): Shared) -> Json<Value> {
         "classes": classes,
         "method": explorer.method,
         "folds": explorer.folds,
-        "train": count(Part::Train),
-        "test": count(Part::Test),
-        "thumbnail": THUMBNAIL,
+        "train": explorer.stores.train.len(),
+        "test": explorer.stores.test.len(),
         "radius": explorer.config.dedup.radius,
         "upload_bytes": upload::MOST_BYTES,
     }))
@@ -249,9 +246,10 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
         return Err(too_large());
     }
     let slow = |_| Refusal(StatusCode::REQUEST_TIMEOUT, "the upload took too long; try again".into());
-    let _turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
+    let turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
     let files = time::timeout(PATIENCE, files_of(request)).await.map_err(slow)??;
     off(move || {
+        let _turn = turn; // held until the pictures are read, also where whoever sent them has gone
         let size = explorer.stores.train.size();
         let upload = upload::read(files, &explorer.config, size).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))?;
         let number = explorer.uploads().add(upload);

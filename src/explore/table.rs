@@ -17,7 +17,7 @@ pub struct Row {
     pub place: usize,
     pub part: Part,
     /// The folds whose networks did not train on it and predicted it: one for a partition; none or several for shuffled hold-outs;
-    /// none for duplicates that were dropped and for test samples.
+    /// none for duplicates that were dropped, folds that are not finished and test samples.
     pub folds: Vec<usize>,
     /// Empty for test samples.
     pub truth: Labels,

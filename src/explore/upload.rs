@@ -9,6 +9,7 @@ use crate::{
     image::{self, Encoded, Plane},
     manifest::CHANNELS,
     phash::phash,
+    shard::interleaved,
 };
 
 /// Bytes of all files of an upload.
@@ -89,8 +90,7 @@ pub fn read(files: Vec<File>, config: &Config, size: usize) -> Result<Upload> {
     }
     let hashes = planes.each_ref().map(phash);
     let planes = planes.map(|plane| image::resize(&plane, size).pixels);
-    let pixels = (0..size * size).flat_map(|i| planes.each_ref().map(|plane| plane[i])).collect();
-    Ok(Upload { picture: Picture { size, pixels }, hashes })
+    Ok(Upload { picture: Picture { size, pixels: interleaved(&planes) }, hashes })
 }
 
 fn open<'a>(file: &'a File, config: &Config) -> Result<Encoded<'a>> {

@@ -115,6 +115,13 @@ fn folded_batch_norms_change_nothing_but_rounding() {
         let off = |got: Tensor| (got - &want).abs().max().double_value(&[]) / scale;
         let folded = off(Folded::new(&exact, Precision::F32).forward(&x.to_kind(Kind::Double)));
         assert!(scale > 1e-3 && folded < 1e-6, "{folded} of {scale}");
+        // In f32 the kernels are packed for the first input, and anew for one of another size.
+        let plain = Folded::new(&net, Precision::F32);
+        let other = image(2, 96);
+        let wide = exact.forward(&other.to_kind(Kind::Double), Mode::Eval, Precision::F32);
+        let far = (plain.forward(&other) - &wide).abs().max().double_value(&[]) / wide.abs().max().double_value(&[]);
+        let near = off(plain.forward(&x));
+        assert!(near < 1e-4 && far < 1e-4, "packed kernels are off by {near} and {far}");
         let coarse = off(Folded::new(&net, Precision::Bf16).forward(&x));
         assert!(coarse > 1e-6 && coarse < 0.05, "bf16 is off by {coarse} of {scale}");
     }

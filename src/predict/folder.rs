@@ -18,7 +18,7 @@ use crate::{
     infer::{Trained, sigmoid},
     labels::{CLASSES, Labels, NAMES},
     loader::{Loader, Make, Source},
-    manifest::{self, MISSING_CHANNELS, Sample},
+    manifest::{self, MISSING_CHANNELS},
     predictions,
     progress::Progress,
     sampler::Draw,
@@ -83,7 +83,10 @@ pub fn predict(config: &Config, folder: &Path, ensemble: &Ensemble, outputs: &Ou
         let mut images = Images { size, ids: Vec::new(), pixels: Vec::new() };
         for (sample, read) in part.iter().zip(pool.install(|| shard::read_images(part, settings))) {
             match read {
-                Ok(pixels) => images.push(sample, pixels),
+                Ok(pixels) => {
+                    images.ids.push(sample.id.clone());
+                    images.pixels.push(pixels);
+                }
                 Err(faults) => skipped.extend(faults),
             }
         }
@@ -123,13 +126,6 @@ struct Images {
     size: usize,
     ids: Vec<String>,
     pixels: Vec<Vec<u8>>,
-}
-
-impl Images {
-    fn push(&mut self, sample: &Sample, pixels: Vec<u8>) {
-        self.ids.push(sample.id.clone());
-        self.pixels.push(pixels);
-    }
 }
 
 impl Source for Images {

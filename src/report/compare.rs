@@ -10,7 +10,7 @@ use crate::{
     report::{
         bootstrap::Interval,
         charts::{self, Axes, COLOURS, Line},
-        cost::{Cost, cost},
+        cost::Cost,
         epochs::Fold,
         scored::Scored,
     },
@@ -21,7 +21,7 @@ pub fn compare(runs: &[(&Scored, &[Fold])]) -> Result<Value> {
     let first = runs[0].0;
     let mut rows = Vec::new();
     for (i, (run, folds)) in runs.iter().enumerate() {
-        let cost = cost(&run.config.paths.work, &run.run.name(), run.config.threads());
+        let cost = run.cost();
         let difference = (i > 0 && same_samples(first, run)).then(|| {
             let draws = run.bootstrap.macro_f1.iter().zip(&first.bootstrap.macro_f1);
             context! { value => run.macro_f1() - first.macro_f1(), interval => Serde(Interval::of(draws.map(|(a, b)| a - b).collect())) }

@@ -1,7 +1,5 @@
 //! The first section: what to know of a run before anything else.
 
-use std::fs;
-
 use minijinja::{Value, context, value::Serde};
 
 use crate::{
@@ -11,7 +9,7 @@ use crate::{
     manifest::{Manifest, Part, Source},
     report::{
         confusion::Confusion,
-        cost::{Cost, cost},
+        cost::Cost,
         epochs::Fold,
         leaks::Found,
         scored::{RESAMPLES, Scored},
@@ -31,14 +29,13 @@ pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<
         context! { a => NAMES[there.missed], b => NAMES[there.predicted], there => there.count, back => back.count, both => there.count + back.count }
     });
     let pairs: Vec<Value> = pairs.collect();
-    let provenance: serde_json::Value =
-        fs::read(scored.run.folder.join("provenance.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let provenance = scored.run.provenance();
     let machine = |key: &str| match &provenance[key] {
         serde_json::Value::Null => "unknown".to_string(),
         serde_json::Value::String(text) => text.clone(),
         value => value.to_string(),
     };
-    let cost = cost(&scored.config.paths.work, &scored.run.name(), provenance["threads"].as_u64().unwrap_or(1) as usize);
+    let cost = scored.cost();
     let config = &scored.config;
     let manifest = Manifest::read(&config.paths.work)?;
     let of = |part, source| manifest.samples.iter().filter(|s| s.part == part && s.source == source).count();

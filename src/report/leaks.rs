@@ -8,7 +8,7 @@ use std::{
 use crate::{
     dedup::report::{CONFLICTS, DUPLICATES, LEAKS},
     error::{Error, Result},
-    folds::table::{self, FoldRow},
+    folds::table::FoldRow,
 };
 
 /// Near-duplicates that `dedup` found.
@@ -91,7 +91,7 @@ fn across_folds(duplicates: &[Vec<Member>], folds: &[FoldRow]) -> usize {
     groups.values().filter(|f| f.len() > 1).count() + near.filter(|f| f.len() > 1).count()
 }
 
-/// By id, the group within which `split` keeps it; without a table of folds every sample is alone.
+/// By id, the group within which `split` keeps it; one that is not in the table is alone.
 pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
     let of: HashMap<&str, usize> = folds.iter().map(|row| (row.id.as_str(), row.group)).collect();
     let beyond = folds.iter().map(|row| row.group + 1).max().unwrap_or(0);
@@ -103,15 +103,6 @@ pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
         })
     };
     ids.iter().map(number).collect()
-}
-
-/// The rows of `folds.csv`; none where there is no such file.
-///
-/// # Errors
-/// As [`table::read_table`].
-pub fn folds(work: &Path) -> Result<Vec<FoldRow>> {
-    let path = work.join(table::NAME);
-    if path.exists() { table::read_table(&path) } else { Ok(Vec::new()) }
 }
 
 fn rows(path: &Path, columns: usize) -> Result<Vec<csv::StringRecord>> {

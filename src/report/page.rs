@@ -69,6 +69,6 @@ mod tests {
     #[test]
     fn a_value_that_is_missing_is_named() {
         let error = render(minijinja::context! {}).unwrap_err().to_string();
-        assert!(error.contains("page.html"), "{error}");
+        assert!(error.contains("page.html:6"), "{error}"); // {{ source }}, which would be left empty
     }
 }

@@ -6,12 +6,13 @@ use crate::{
     config::Config,
     error::{Error, Result},
     finished::{self, OutOfFold, SCORES, Thresholds},
-    folds::table::FoldRow,
+    folds::table::{self, FoldRow},
     labels::{CLASSES, Labels},
     metrics::{self, Counts},
     report::{
         bootstrap::{Bootstrap, Interval},
         calibration::{Reliability, reliability},
+        cost::{Cost, cost},
         leaks,
     },
     results::Run,
@@ -28,7 +29,7 @@ pub struct Scored {
     pub run: Run,
     pub config: Config,
     pub answer: OutOfFold,
-    /// Rows of `folds.csv`; empty where it is gone.
+    /// Rows of `folds.csv`.
     pub folds: Vec<FoldRow>,
     /// By row of the answer, the group that is resampled as one.
     pub groups: Vec<usize>,
@@ -79,7 +80,7 @@ impl Scored {
             let what = format!("the predictions at hand score {:.4}, not as it says; run `atlas submit` again", crossed.macro_f1);
             return Err(Error::data(run.folder.join(SCORES), what));
         }
-        let folds = leaks::folds(&config.paths.work)?;
+        let folds = table::read_table(&config.paths.work.join(table::NAME))?;
         let groups = leaks::groups(&answer.ids, &folds);
         let probabilities = answer.probabilities.view();
         let question =
@@ -108,6 +109,11 @@ impl Scored {
 
     pub fn interval(&self) -> Interval {
         Interval::of(self.bootstrap.macro_f1.clone())
+    }
+
+    /// Logs that do not say how many cores a task had count the threads of the run.
+    pub fn cost(&self) -> Cost {
+        cost(&self.config.paths.work, &self.run.name(), self.run.provenance()["threads"].as_u64().unwrap_or(1) as usize)
     }
 
     pub fn method(&self) -> &Thresholds {

@@ -161,7 +161,7 @@ pub fn curves(scored: &Scored) -> Result<Value> {
             context! { class, name => NAMES[class], svg => charts::lines(&axes, &lines)?, average_precision => scored.average_precision[class] },
         )
     };
-    Ok(context! { curves => (0..CLASSES).map(one).collect::<Result<Vec<_>>>()?, colours => Serde(&COLOURS[..2]) })
+    Ok(context! { curves => (0..CLASSES).map(one).collect::<Result<Vec<_>>>()? })
 }
 
 /// The reliability diagram.
@@ -182,9 +182,7 @@ pub fn calibration(scored: &Scored) -> Result<Value> {
     ];
     let bins: Vec<_> = filled().collect();
     let mean = scored.class_errors.iter().sum::<f64>() / CLASSES as f64;
-    Ok(
-        context! { error => scored.reliability.error, mean_class_error => mean, svg => charts::lines(&axes, &lines)?, bins => Serde(bins), colours => Serde(&COLOURS[..2]) },
-    )
+    Ok(context! { error => scored.reliability.error, mean_class_error => mean, svg => charts::lines(&axes, &lines)?, bins => Serde(bins) })
 }
 
 /// What every method's thresholds are and score.

@@ -86,7 +86,13 @@ fn hashed_and_resized(channel: Channel, (width, height): (u32, u32), size: usize
         }
         None => {
             let plane = channel.whole();
-            (phash(&plane), if width == size && height == size { plane.pixels } else { image::resize(&plane, size).pixels })
+            let hash = phash(&plane);
+            if width == size && height == size {
+                return (hash, plane.pixels);
+            }
+            let large = image::resize(&plane, size).pixels;
+            image::reuse(plane.pixels);
+            (hash, large)
         }
     }
 }
@@ -100,9 +106,9 @@ fn reason(e: &Error) -> String {
     }
 }
 
-/// Four planes of one size as pixels of four values.
+/// Four planes of one size, red, green, blue, yellow, as pixels of four values.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
+pub fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
     let pixels: Vec<[u8; 4]> = red.iter().zip(green).zip(blue).zip(yellow).map(|(((&r, &g), &b), &y)| [r, g, b, y]).collect();
     pixels.into_flattened()
 }

@@ -1,10 +1,7 @@
 //! The learning-rate range test (Smith 2017, "Cyclical learning rates for training neural networks"), as fastai does it: a training
 //! whose learning rate grows exponentially, until the loss has gone up.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{data::FoldData, form, meter::Meter, state::Session, step::NOT_FINITE, train_step};
 use crate::{
@@ -67,11 +64,6 @@ pub struct Found {
     pub chart: PathBuf,
 }
 
-/// Where the tests of an experiment's folds lie.
-pub fn run(config: &Config) -> Run {
-    Run { folder: config.paths.results.join("find_lr") }
-}
-
 /// Tests on the training samples of a fold, with the configured recipe but for its learning rates, and writes `find_lr.csv` and
 /// `find_lr.svg` to `results/find_lr/fold_K/`. `world` has one rank. No run and no checkpoint is touched.
 ///
@@ -84,7 +76,7 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
     device::set_up_cpu(config.threads());
     super::check(config)?;
     let data = FoldData::open(config, fold)?;
-    let run = run(config);
+    let run = Run { folder: config.paths.results.join("find_lr") };
     let form = form::settle(config, world, None)?;
     let mut session = Session::new(config, &run, fold, &data, form, world)?;
     let points = walk(&mut session, &data, stop)?;
@@ -159,11 +151,9 @@ pub fn suggest(points: &[Point]) -> Option<Suggestion> {
 }
 
 fn write(path: &Path, points: &[Point]) -> Result<()> {
-    let mut file = artefact::Writer::create(path)?;
     let mut text = String::from("lr,loss,smoothed_loss\n");
     points.iter().for_each(|p| text += &format!("{:e},{},{}\n", p.lr, p.loss, p.smoothed));
-    file.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
-    file.finish()
+    artefact::write(path, text)
 }
 
 #[cfg(test)]

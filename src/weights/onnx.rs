@@ -60,7 +60,6 @@ pub fn write(path: &Path, network: &Network, normalization: Option<&Normalizatio
         ir_version: IR_VERSION,
         producer_name: "atlas".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        doc_string: String::new(),
         graph: Some(graph),
         opset_import: vec![OperatorSet { version: OPSET }],
         metadata_props: metadata.into_iter().map(|(key, value)| Entry { key, value }).collect(),

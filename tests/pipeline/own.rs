@@ -41,14 +41,17 @@ pub fn pictures(small: &Small, run: &Path) {
     assert_eq!(rows.len(), want.ids.len());
     let thresholds = thresholds(run);
     for (id, p) in want.ids.iter().zip(want.probabilities.rows()) {
-        let (labels, got) = &rows[id];
+        let got = &rows[id].1;
         assert!(got.iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-5), "{id}: {got:?}, expected {p}");
+    }
+    let decided = |(labels, got): &(String, Vec<f32>)| {
         let above: Vec<&str> = (0..28).filter(|&c| got[c] > thresholds[c]).map(|c| NAMES[c]).collect();
         match above[..] {
             [] => assert_eq!(*labels, NAMES[(0..28).rev().max_by(|&a, &b| got[a].total_cmp(&got[b])).unwrap()]),
             _ => assert_eq!(*labels, above.join(";")),
         }
-    }
+    };
+    rows.values().for_each(decided);
     let npy = Array2::<f32>::read_npy(fs::File::open(&embeddings).unwrap()).unwrap();
     assert_eq!(npy.dim(), (rows.len(), 256));
 
@@ -60,6 +63,7 @@ pub fn pictures(small: &Small, run: &Path) {
     let alone = predict(&["--weights", &exported, "--embeddings", &hdf5]);
     succeeds(&alone);
     assert!(!stderr(&alone).contains("threshold"), "{}", stderr(&alone));
+    table(&out).values().for_each(decided);
     let file = hdf5::File::open(&hdf5).unwrap();
     assert_eq!(file.dataset("embeddings").unwrap().read_2d::<f32>().unwrap(), npy);
     assert_eq!(file.dataset("ids").unwrap().size(), rows.len());
@@ -111,7 +115,7 @@ pub fn card(small: &Small, run: &Path) {
     for part in [&format!("| run | {name} |"), "| fold | 1 |", &commit, "trained on crops of 48 x 48", "mean average precision"] {
         assert!(page.contains(part), "{part} in {page}");
     }
-    // The samples of the fold, counted from folds.csv and train.csv.
+    // The samples of the fold, counted from folds.csv.
     let folds = fs::read_to_string(small.path("work/folds.csv")).unwrap();
     let valid = folds.lines().skip(1).filter(|l| l.ends_with(",1")).count();
     assert!(page.contains(&format!("validated on {valid} samples")), "{page}");

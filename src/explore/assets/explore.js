@@ -76,7 +76,8 @@ async function send(files) {
 
 function dropping() {
   by("files").addEventListener("change", (e) => {
-    if (e.target.files.length) send(e.target.files);
+    if (e.target.files.length) send([...e.target.files]);
+    e.target.value = ""; // so that a file that was mended can be chosen again
   });
   document.addEventListener("dragover", (e) => {
     e.preventDefault();

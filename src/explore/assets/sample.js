@@ -60,7 +60,7 @@ export async function open(subject, neighbours = () => [null, null]) {
       stored = await json(`/api/${subject}`, { signal });
       const { sample } = stored;
       by("title").textContent = sample.id;
-      const fold = sample.folds.length ? `, predicted by fold ${sample.folds.join(" and ")}, which did not train on it` : "";
+      const fold = sample.folds.length ? `, predicted by fold ${sample.folds.join(" and ")}, which did not train on it` : sample.part === "test" ? "" : ", predicted by no fold: the networks asked now may have trained on it";
       by("about").textContent = `${sample.part === "test" ? "Test" : "Training"} sample${fold}${sample.loss === null ? "" : `; loss ${sample.loss.toFixed(2)}`}.`;
       classes(null);
     }

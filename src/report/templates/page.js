@@ -11,7 +11,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => {
       const rising = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") !== "ascending" : head.classList.contains("text");
       const value = (row) => {
-        const text = row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+        const text = row.cells[column].textContent.trim();
         const number = Number.parseFloat(text.replaceAll(",", ""));
         return Number.isNaN(number) || head.classList.contains("text") ? text : number;
       };
