@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
+    hash::Hasher,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use crate::{
     error::{Error, Result},
@@ -106,17 +107,17 @@ fn folder_of(path: &Path) -> &Path {
 
 /// xxh3 of some bytes.
 pub fn checksum(bytes: &[u8]) -> u64 {
-    xxh3_64(bytes)
+    XxHash3_64::oneshot(bytes)
 }
 
 /// xxh3 of several parts, each with its length, so that moving a byte from one part to the next changes the sum.
 pub fn checksum_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut hash = Xxh3::new();
+    let mut hash = XxHash3_64::new();
     for part in parts {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part);
+        hash.write(&(part.len() as u64).to_le_bytes());
+        hash.write(part);
     }
-    hash.digest()
+    hash.finish()
 }
 
 /// xxh3 of a file's content.

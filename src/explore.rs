@@ -220,8 +220,14 @@ fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
     ))
 }
 
-/// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights.
+/// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights, or these are gone.
 fn test_predictions(config: &Config, run: &Run, store: &Store) -> Result<Option<Array2<f32>>> {
+    let gone = |&k: &usize| !train::weights_path(config, run, k).exists();
+    if let Some(k) = run.finished_folds()?.into_iter().find(gone) {
+        let path = train::weights_path(config, run, k);
+        log::warn!("{} is gone: networks cannot be asked, and test samples have no predictions", path.display());
+        return Ok(None);
+    }
     let files = predict::files(config, run, store)?;
     if let Some(file) = files.iter().find(|f| !f.is_fresh()) {
         log::warn!("{} is missing or stale: test samples have no predictions; `atlas predict` makes them", file.path.display());

@@ -69,7 +69,7 @@ impl Predictor<'_> {
 
     /// `predict.batch`, or what suits the device: on a CPU as few as stay in its cache, but for one thread in f32 so many that
     /// libtorch takes its fast convolutions.
-    fn images_per_pass(&self) -> usize {
+    pub fn images_per_pass(&self) -> usize {
         match (self.config.predict.batch, self.network.device()) {
             (0, Device::Cpu) if self.config.threads() == 1 && self.precision == Precision::F32 => 20,
             (0, Device::Cpu) => 5,

@@ -3,11 +3,12 @@
 
 use std::{
     fmt::{Display, Write},
+    hash::Hasher,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use crate::{
     artefact,
@@ -181,13 +182,13 @@ impl Manifest {
     /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are left out, so that the
     /// same pictures at another place or in another file format give the same shards.
     pub fn hash(&self) -> u64 {
-        let (mut hash, mut line) = (Xxh3::new(), String::new());
+        let (mut hash, mut line) = (XxHash3_64::new(), String::new());
         for s in &self.samples {
             line.clear();
             let _ = writeln!(line, "{},{},{},{},{}", s.id, s.source.name(), s.part.name(), s.shard, s.labels);
-            hash.update(line.as_bytes());
+            hash.write(line.as_bytes());
         }
-        hash.digest()
+        hash.finish()
     }
 
     /// The shards in order: train, then test. The position in this list is the shard's unit of work: task i of N does

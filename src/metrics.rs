@@ -6,6 +6,8 @@
 pub mod matrix;
 pub mod npy;
 
+use std::ops::AddAssign;
+
 use ndarray::ArrayView2;
 
 use crate::labels::{CLASSES, Labels};
@@ -71,6 +73,14 @@ impl Counts {
     }
 }
 
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.tp += more.tp;
+        self.fp += more.fp;
+        self.fn_ += more.fn_;
+    }
+}
+
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -116,8 +126,9 @@ pub fn macro_f1(counts: &[Counts; CLASSES]) -> f64 {
 
 /// F1 of all classes' hits and misses together, from 0 to 1.
 pub fn micro_f1(counts: &[Counts; CLASSES]) -> f64 {
-    let sum = |part: fn(&Counts) -> u64| counts.iter().map(part).sum();
-    Counts { tp: sum(|c| c.tp), fp: sum(|c| c.fp), fn_: sum(|c| c.fn_) }.f1()
+    let mut all = Counts::default();
+    counts.iter().for_each(|&count| all += count);
+    all.f1()
 }
 
 /// Average precision per class: the sum over distinct scores, from high to low, of (gain in recall) x precision, without

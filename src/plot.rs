@@ -102,7 +102,14 @@ pub fn find_lr(title: &str, points: &[Tried], suggested: [(f64, &str); 2]) -> Re
                     .label(format!("{what}: {lr:.1e}"))
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
             }
-            chart.configure_series_labels().background_style(WHITE.mix(0.9)).border_style(GREY).label_font(("sans-serif", 13)).draw()?;
+            // Losses begin high at the left.
+            let labels = &mut chart.configure_series_labels();
+            labels
+                .position(SeriesLabelPosition::LowerLeft)
+                .background_style(WHITE.mix(0.9))
+                .border_style(GREY)
+                .label_font(("sans-serif", 13))
+                .draw()?;
             root.present()?;
             Ok(())
         };

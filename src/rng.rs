@@ -3,7 +3,7 @@
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The generator used everywhere; its stream is fixed by its algorithm, not by a crate's version.
 pub type Rng = Xoshiro256PlusPlus;
@@ -27,5 +27,5 @@ pub fn stream(purpose: Use, seed: u64, epoch: u64, index: u64) -> Rng {
     for (slot, value) in key.chunks_exact_mut(8).zip([purpose as u64, seed, epoch, index]) {
         slot.copy_from_slice(&value.to_le_bytes());
     }
-    Rng::seed_from_u64(xxh3_64(&key))
+    Rng::seed_from_u64(XxHash3_64::oneshot(&key))
 }

@@ -1,5 +1,10 @@
 //! `atlas report` from outside: what it says of a run, when it is made again, and how it looks in a browser.
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
 #[path = "report/large.rs"]
 mod large;
@@ -97,8 +102,8 @@ fn a_large_run_has_a_small_report() {
     assert!(page.contains("30,000 samples") && page.contains("200 of 600 test samples match"));
 }
 
-/// Sections, sorting, requests, console, accessibility and pictures; see browser.mjs. ATLAS_REPORT names a report to look at, ATLAS_SHOTS
-/// a folder for the pictures.
+/// Sections, sorting, requests, console, accessibility and pictures of three reports; see browser.mjs. ATLAS_REPORT names another to look
+/// at, ATLAS_SHOTS a folder for the pictures.
 #[test]
 #[ignore = "needs node, npm and Debian's chromium"]
 fn a_browser_finds_nothing_wrong() {
@@ -108,17 +113,25 @@ fn a_browser_finds_nothing_wrong() {
     }
     let dir = tempfile::tempdir().unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report");
-    let report = std::env::var("ATLAS_REPORT").map_or_else(
-        |_| {
-            let (config, run) = large::make(dir.path(), 600, 30, 2, 3);
-            atlas::report::report(&config, &run, &[]).unwrap().path
-        },
-        Into::into,
-    );
-    let shots = std::env::var("ATLAS_SHOTS").map_or_else(|_| dir.path().to_path_buf(), Into::into);
     fs::copy(here.join("package.json"), dir.path().join("package.json")).unwrap();
     let install = Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(dir.path()).status().unwrap();
     assert!(install.success(), "npm install");
-    let out = Command::new("node").arg(here.join("browser.mjs")).arg(report).arg(shots).current_dir(dir.path()).output().unwrap();
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let shots = std::env::var("ATLAS_SHOTS").map_or_else(|_| dir.path().to_path_buf(), PathBuf::from);
+    let browse = |name: &str, report: &Path| {
+        let shots = shots.join(name);
+        fs::create_dir_all(&shots).unwrap();
+        let out = Command::new("node").arg(here.join("browser.mjs")).arg(report).arg(shots).current_dir(dir.path()).output().unwrap();
+        assert!(out.status.success(), "{name}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    };
+    if let Ok(report) = std::env::var("ATLAS_REPORT") {
+        return browse("given", Path::new(&report));
+    }
+    let (config, run) = large::make(dir.path(), 600, 30, 2, 3);
+    browse("large", &atlas::report::report(&config, &run, &[]).unwrap().path);
+    // From pictures to the report, by the program: of made and of real images.
+    for (name, small) in [("made", Some(Small::new())), ("real", Small::real())] {
+        let Some(mut small) = small else { continue };
+        succeeds(&small.set("train.epochs=3").run(&["run", "--run", name]));
+        browse(name, &small.result(name, "report.html"));
+    }
 }

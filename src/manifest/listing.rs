@@ -12,7 +12,10 @@ use super::{
     CHANNELS,
     files::{Files, ID},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    progress::Progress,
+};
 
 const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 
@@ -39,14 +42,15 @@ pub(super) struct Names {
     files: HashMap<Endings, Files>,
 }
 
-/// Lists `folder`; the result does not depend on the order in which the file system gives the names.
-pub(super) fn list(folder: &Path) -> Result<Listing> {
+/// Lists `folder`; the result does not depend on the order in which the file system gives the names. `progress` counts them.
+pub(super) fn list(folder: &Path, progress: &Progress) -> Result<Listing> {
     let mut samples: HashMap<String, Endings> = HashMap::new();
     let mut names = Names { folder: folder.into(), endings: Vec::new(), files: HashMap::new() };
     let (mut foreign, mut doubled) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let name = entry.map_err(Error::io("list", folder))?.file_name();
         let name = name.to_string_lossy();
+        progress.add(1);
         let Some((id, channel, ending)) = parse(&name) else {
             foreign.push(name.into_owned());
             continue;
@@ -146,7 +150,7 @@ mod tests {
         {
             fs::write(dir.path().join(name), "").unwrap();
         }
-        let mut listing = list(dir.path()).unwrap();
+        let mut listing = list(dir.path(), &Progress::new("list", "files", 9)).unwrap();
         // Which of the two is met first depends on the file system.
         assert!(listing.doubled.iter().all(|d| d.0 == "a") && listing.doubled.len() == 2, "{:?}", listing.doubled);
         assert_eq!(listing.foreign, ["notes.txt"]);

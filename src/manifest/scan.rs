@@ -15,6 +15,7 @@ use crate::{
     config::Data,
     error::{Error, Result},
     labels::{Labels, read_ids, read_table},
+    progress::Progress,
 };
 
 /// One fault of the data, found by `plan`.
@@ -78,7 +79,7 @@ pub fn scan(data: &Data) -> Result<Scan> {
 /// Every sample of a folder of pictures that belong to no data set, in order of id: as the test part, without labels.
 pub fn pictures(folder: &Path) -> Result<Scan> {
     let mut scan = Scan::default();
-    let Listing { samples, mut names, .. } = scan.list("images", folder)?;
+    let Listing { samples, mut names, .. } = scan.list("images", folder, 0)?;
     for (id, endings) in samples {
         match names.complete(endings) {
             Ok(files) => scan.manifest.samples.push(Sample {
@@ -165,7 +166,7 @@ impl Scan {
             }
             self.problem(kind, place, id, format!("{}, {fault}", table.display()));
         }
-        let Listing { samples, mut names, .. } = self.list(place, folder)?;
+        let Listing { samples, mut names, .. } = self.list(place, folder, rows.len())?;
         // Both in order of id: they are walked along side by side.
         rows.sort_unstable();
         let mut rows = rows.into_iter().peekable();
@@ -214,7 +215,7 @@ impl Scan {
             self.warnings.push(format!("{} is missing; there will be nothing to predict", pictures.display()));
             return Ok(());
         }
-        let Listing { samples: found, mut names, .. } = self.list("test", &pictures)?;
+        let Listing { samples: found, mut names, .. } = self.list("test", &pictures, order.as_ref().map_or(0, Vec::len))?;
         let order = order.unwrap_or_else(|| found.iter().map(|sample| sample.0.clone()).collect());
         let mut ordered = vec![false; found.len()];
         let trained = self.manifest.samples.len();
@@ -244,8 +245,9 @@ impl Scan {
         Ok(())
     }
 
-    fn list(&mut self, place: &'static str, folder: &Path) -> Result<Listing> {
-        let mut listing = list(folder)?;
+    /// Lists a folder in which so many samples are expected.
+    fn list(&mut self, place: &'static str, folder: &Path, samples: usize) -> Result<Listing> {
+        let mut listing = list(folder, &Progress::new(format!("list {place}"), "files", 4 * samples as u64))?;
         for (id, taken, left) in std::mem::take(&mut listing.doubled) {
             self.problem("two files for a channel", place, id, format!("{taken} counts, {left} does not"));
         }

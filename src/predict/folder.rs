@@ -170,7 +170,11 @@ impl Work<'_> {
         let all: Vec<usize> = (0..source.ids.len()).collect();
         let mut probabilities = Array2::zeros((all.len(), CLASSES));
         for network in networks {
-            let logits = network.predictor(self.config, self.stop).logits(&source, &all, self.config.predict.tta, Some(&self.progress))?;
+            let predictor = network.predictor(self.config, self.stop);
+            let logits = predictor.logits(&source, &all, self.config.predict.tta, Some(&self.progress)).map_err(|e| match e {
+                Error::Stopped(_) => Error::Stopped("stopped; nothing was written, run the same command again".into()),
+                other => other,
+            })?;
             probabilities += &(logits.mapv(sigmoid) / networks.len() as f32);
         }
         self.probabilities.push(probabilities);
@@ -184,7 +188,8 @@ impl Work<'_> {
         let (Some(viewer), Some(first)) = (&self.viewer, self.ensemble.networks.first()) else { return Ok(()) };
         let make = Make::Eval { augment: self.config.augment.clone(), tta: Tta::None };
         let side = make.side();
-        let batches = all.chunks(5).map(|batch| batch.iter().map(|&sample| Draw { sample, key: 0 }).collect()).collect();
+        let most = first.predictor(self.config, self.stop).images_per_pass();
+        let batches = all.chunks(most).map(|batch| batch.iter().map(|&sample| Draw { sample, key: 0 }).collect()).collect();
         for batch in Loader::new(source.clone(), batches, make, self.config.threads(), 2) {
             let x = first.normalization.apply(&batch?.images, side, first.network.device());
             self.embeddings.push(viewer.view(&x).embeddings());

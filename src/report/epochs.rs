@@ -85,7 +85,7 @@ pub fn by_class(folds: &[PathBuf]) -> Result<ByClass> {
     let mut sums = [BTreeMap::<usize, [Counts; CLASSES]>::new(), BTreeMap::new()];
     for (train, epoch, counts) in counted {
         for (sum, more) in sums[usize::from(train)].entry(epoch).or_default().iter_mut().zip(counts) {
-            *sum = Counts { tp: sum.tp + more.tp, fp: sum.fp + more.fp, fn_: sum.fn_ + more.fn_ };
+            *sum += more;
         }
     }
     let [valid, train] = sums.map(|epochs| epochs.into_iter().map(|(epoch, counts)| (epoch, counts.map(Counts::f1))).collect());
@@ -110,7 +110,7 @@ fn count(path: &Path) -> Result<[Counts; CLASSES]> {
         })?;
         let predicted = metrics::above(probabilities, &[0.5; CLASSES]);
         for (sum, one) in counts.iter_mut().zip(metrics::counts_of([predicted], &[truth])) {
-            *sum = Counts { tp: sum.tp + one.tp, fp: sum.fp + one.fp, fn_: sum.fn_ + one.fn_ };
+            *sum += one;
         }
     }
 }

@@ -75,7 +75,8 @@ pub(super) fn load(sample: &Sample, settings: Settings, memory: &Memory) -> Resu
 /// The hash of a channel and its pixels at `size`, in one go where it has to shrink.
 fn hashed_and_resized(channel: Channel, (width, height): (u32, u32), size: usize) -> (u64, Vec<u8>) {
     let (width, height) = (width as usize, height as usize);
-    match AreaMean::new(width, height, size).filter(|_| width > size || height > size) {
+    let shrinks = width > size || height > size;
+    match shrinks.then(|| AreaMean::new(width, height, size)).flatten() {
         Some(mean) => {
             let (mut hash, mut small) = (Phash::new(width, height), Vec::with_capacity(size * size));
             channel.bands(mean.band(), |rows| {

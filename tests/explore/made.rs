@@ -112,17 +112,7 @@ impl Made {
     }
 
     pub fn explore(&self, words: &[&str]) -> Explored {
-        let mut command = self.command(words);
-        if !words.contains(&"--port") {
-            command.args(["--port", "0"]);
-        }
-        let mut child = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let url = told["url"].as_str().unwrap().to_string();
-        let port = url.split(['/', '?']).nth(2).unwrap().rsplit(':').next().unwrap();
-        Explored { child, address: format!("127.0.0.1:{port}"), url }
+        Explored::start(self.command(words))
     }
 }
 
@@ -166,6 +156,17 @@ pub struct Explored {
 }
 
 impl Explored {
+    /// Starts the explorer that `command` is, at a free port.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.args(["--port", "0", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let url = told["url"].as_str().unwrap().to_string();
+        let port = url.split(['/', '?']).nth(2).unwrap().rsplit(':').next().unwrap();
+        Self { child, address: format!("127.0.0.1:{port}"), url }
+    }
+
     /// Status, headers and body of an answer.
     pub fn get(&self, path: &str) -> Answer {
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
