@@ -20,6 +20,7 @@ use multiversion::multiversion;
 use crate::error::{Error, Result};
 
 mod decode;
+mod gray;
 mod jpeg;
 mod rgby;
 
