@@ -15,7 +15,7 @@ mod made;
 #[path = "pipeline/small.rs"]
 mod small;
 use atlas::picture::encode_png;
-use made::{Made, SIDE, THRESHOLD, id, plane, probability, truth};
+use made::{EVIL, Made, SIDE, THRESHOLD, id, plane, probability, truth};
 use png::ColorType::{Grayscale, Rgb};
 use serde_json::Value;
 
