@@ -76,7 +76,7 @@ enum Subject {
 
 impl Explorer {
     /// Reads the tables of a run; no image and no network yet. Without thresholds (`submit` has not run) a half, without fresh
-    /// predictions (`predict` has not run) test samples without any, each with a warning.
+    /// predictions (`predict` has not run, or a checkpoint is gone) test samples without any, each with a warning.
     ///
     /// # Errors
     /// Usage where no fold is finished; data where shards or predictions are missing, broken, or do not fit each other.
@@ -89,7 +89,7 @@ impl Explorer {
         );
         let stores = Stores { train: Arc::new(opened.0?), test: Arc::new(opened.1?) };
         let (thresholds, method) = thresholds(config, run)?;
-        let table = Table::of(&stores, known?, test_predictions(config, run, &stores.test)?, &thresholds);
+        let table = Table::of(&stores, known?, test_predictions(config, run, &stores.test, &folds)?, &thresholds);
         let weights = folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();
         let (places, sources): (Vec<_>, _) = (table.rows.iter().map(|r| (r.part, r.place)).collect(), stores.clone());
         let samples = Box::new(move |i: usize| places.get(i).map(|&(part, place)| sources.read(part, place)));
@@ -221,11 +221,10 @@ fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
 }
 
 /// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights, or these are gone.
-fn test_predictions(config: &Config, run: &Run, store: &Store) -> Result<Option<Array2<f32>>> {
-    let gone = |&k: &usize| !train::weights_path(config, run, k).exists();
-    if let Some(k) = run.finished_folds()?.into_iter().find(gone) {
-        let path = train::weights_path(config, run, k);
-        log::warn!("{} is gone: networks cannot be asked, and test samples have no predictions", path.display());
+fn test_predictions(config: &Config, run: &Run, store: &Store, folds: &[usize]) -> Result<Option<Array2<f32>>> {
+    let weights = |&k: &usize| (k, train::weights_path(config, run, k));
+    if let Some((k, path)) = folds.iter().map(weights).find(|(_, path)| !path.exists()) {
+        log::warn!("{} is gone: fold {k} cannot be asked, and test samples have no predictions", path.display());
         return Ok(None);
     }
     let files = predict::files(config, run, store)?;

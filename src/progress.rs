@@ -31,11 +31,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples").
+    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples"); `total` 0 where nobody knows how many there are.
     pub fn new(what: impl Into<String>, unit: &'static str, total: u64) -> Self {
         let what = what.into();
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left").expect("a fixed template");
-        let bar = DRAWN.add(ProgressBar::new(total).with_style(style).with_prefix(what.clone()).with_message(unit));
+        let (bar, template) = match total {
+            0 => (ProgressBar::no_length(), "{prefix} {pos} {msg}, {per_sec}"),
+            _ => (ProgressBar::new(total), "{prefix} {bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left"),
+        };
+        let style = ProgressStyle::with_template(template).expect("a fixed template");
+        let bar = DRAWN.add(bar.with_style(style).with_prefix(what.clone()).with_message(unit));
         Self { bar, what, unit, last_line: Mutex::new(Instant::now()), start: Instant::now(), before: 0, bytes: AtomicU64::new(0) }
     }
 
@@ -78,11 +82,16 @@ impl Progress {
         let mut last = self.last_line.lock().unwrap_or_else(|e| e.into_inner());
         if last.elapsed() > Duration::from_secs(10) {
             *last = Instant::now();
-            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let done = self.bar.position();
             let rate = (done - self.before) as f64 / self.start.elapsed().as_secs_f64();
-            let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
-            let left = if rate > 0.0 { format!(", {} left", duration(left)) } else { String::new() };
-            log::info!("{}: {done}/{total} {}{}, {rate:.1}/s{left}", self.what, self.unit, self.received());
+            let (mut of, mut left) = (String::new(), String::new());
+            if let Some(total) = self.bar.length() {
+                of = format!("/{total}");
+                if rate > 0.0 {
+                    left = format!(", {} left", duration(total.saturating_sub(done) as f64 / rate));
+                }
+            }
+            log::info!("{}: {done}{of} {}{}, {rate:.1}/s{left}", self.what, self.unit, self.received());
         }
     }
 }

@@ -279,6 +279,14 @@ fn it_starts_and_ends_in_order() {
     assert_eq!(explored.json("/api/run")["method"], "half");
     assert_eq!(explored.json("/api/samples?part=test&count=1")["rows"][0]["score"], Value::Null);
     drop(explored);
+    // And without the checkpoint of a fold: only that one cannot be asked.
+    fs::remove_dir_all(run.join("fold_1/model_checkpoints")).unwrap();
+    let explored = made.explore(&[]);
+    assert_eq!(explored.json("/api/samples/1")["sample"]["folds"], serde_json::json!([1]));
+    assert_eq!(explored.json("/api/samples?count=1")["rows"][0]["id"], id(0));
+    assert_eq!(explored.json("/api/samples/0/prediction")["folds"][0]["fold"], 0);
+    explored.get("/api/samples/1/prediction").refused(500, "fold_1");
+    drop(explored);
     fs::remove_dir_all(made.work.join("shards")).unwrap();
     let out = made.command(&["--port", "0"]).output().unwrap();
     assert_eq!(out.status.code(), Some(65), "{}", String::from_utf8_lossy(&out.stderr));

@@ -85,6 +85,17 @@ fn runs_stand_side_by_side() {
     let score = |row: &str| between(row, "<td>", "</td>").parse::<f64>().unwrap();
     let difference = between(rows[1].split_once(" to ").unwrap().1, "<td>", " (").parse::<f64>().unwrap();
     assert!((difference - (score(rows[1]) - score(rows[0]))).abs() < 0.0011, "{}", rows[1]);
+
+    // Both are drawn on the same resamples: the same predictions never differ, although the score has an interval.
+    succeeds(&Command::new("cp").arg("-r").arg(small.result("a", "")).arg(small.result("c", "")).output().unwrap());
+    succeeds(&small.run(&["report", "--run", "c", "--compare", "a"]));
+    let page = fs::read_to_string(small.result("c", "report.html")).unwrap();
+    let compared = between(&page, "<section id=\"compare\"", "</section>");
+    let rows: Vec<&str> = between(compared, "<tbody>", "</tbody>").split("</tr>").collect();
+    assert!(rows[1].contains("<td>0.000 (0.000 to 0.000)</td>"), "{}", rows[1]);
+    let (low, high) = rows[1].split_once(" to ").unwrap();
+    let (low, high) = (low.rsplit(['>', '(']).next().unwrap(), high.split(['<', ')']).next().unwrap());
+    assert!(low.trim().parse::<f64>().unwrap() < high.trim().parse::<f64>().unwrap(), "{}", rows[1]);
 }
 
 /// Of a real run's size: 30,000 samples in five folds. Its time is printed; what it may weigh is held.

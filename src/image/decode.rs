@@ -66,7 +66,7 @@ pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> 
     }
 }
 
-fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
+pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
     // The caller has checked the dimensions; the limit is against hostile side chunks.
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: 16 << 20 });
     decoder.set_transformations(png::Transformations::EXPAND);
@@ -89,6 +89,9 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Buffers that a thread keeps: a sample's four planes, and the rows that one of them is made of.
+const KEPT: usize = 5;
+
 /// So many bytes of any value.
 pub(super) fn buffer(size: usize) -> Vec<u8> {
     let mut buffer = FREE.with_borrow_mut(|free| {
@@ -102,7 +105,7 @@ pub(super) fn buffer(size: usize) -> Vec<u8> {
 /// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too much.
 pub fn reuse(pixels: Vec<u8>) {
     FREE.with_borrow_mut(|free| {
-        if pixels.len() <= 16 << 20 && free.len() < 4 {
+        if pixels.len() <= 16 << 20 && free.len() < KEPT {
             free.push(pixels);
         }
     });

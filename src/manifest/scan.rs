@@ -245,7 +245,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Lists a folder in which so many samples are expected.
+    /// Lists a folder in which so many samples are expected; 0 where nobody knows.
     fn list(&mut self, place: &'static str, folder: &Path, samples: usize) -> Result<Listing> {
         let mut listing = list(folder, &Progress::new(format!("list {place}"), "files", 4 * samples as u64))?;
         for (id, taken, left) in std::mem::take(&mut listing.doubled) {

@@ -21,7 +21,7 @@ pub(super) struct Resize {
     width: usize,
     height: usize,
     side: usize,
-    /// What came in: resized along the rows, by column; as it was, by row, where that is to be done last.
+    /// What came in, by column; already resized along the rows, unless that is to be done last.
     taken: Vec<u8>,
     /// Number of rows that came in.
     rows: usize,
@@ -31,7 +31,7 @@ pub(super) struct Resize {
 impl Resize {
     pub fn new(width: usize, height: usize, side: usize) -> Self {
         let mut resize = Self { width, height, side, taken: Vec::new(), rows: 0, scratch: Scratch::default() };
-        resize.taken = vec![0; height * if resize.down_first() { width } else { side }];
+        resize.taken = vec![0; height * resize.taken_width()];
         resize
     }
 
@@ -40,31 +40,31 @@ impl Resize {
         self.height > self.side && self.height + self.side > 2 * self.width
     }
 
+    fn taken_width(&self) -> usize {
+        if self.down_first() { self.width } else { self.side }
+    }
+
     /// Takes the next rows, from the top.
     pub fn push(&mut self, rows: &[u8]) {
-        if self.down_first() {
-            self.taken[self.rows * self.width..][..rows.len()].copy_from_slice(rows);
-        } else {
-            turn(rows, self.width, self.side, &mut self.scratch, &mut self.taken[self.rows..], self.height);
-        }
+        let to = self.taken_width();
+        turn(rows, self.width, to, &mut self.scratch, &mut self.taken[self.rows..], self.height);
         self.rows += rows.len() / self.width;
     }
 
     /// The resized picture, after all rows.
     pub fn finish(mut self) -> Vec<u8> {
-        let (width, height, side, down_first) = (self.width, self.height, self.side, self.down_first());
+        let (width, height, side, flat) = (self.width, self.height, self.side, self.taken_width());
         let mut turned = |pixels: &[u8], from: usize, to: usize| {
             let rows = pixels.len() / from;
             let mut out = vec![0; to * rows];
             turn(pixels, from, to, &mut self.scratch, &mut out, rows);
             out
         };
-        if !down_first {
-            return turned(&self.taken, height, side);
+        let rows = turned(&self.taken, height, side);
+        if flat == side {
+            return rows;
         }
-        let columns = turned(&self.taken, width, width);
-        let flat = turned(&columns, height, side);
-        let columns = turned(&flat, width, side);
+        let columns = turned(&rows, width, side);
         turned(&columns, side, side)
     }
 }

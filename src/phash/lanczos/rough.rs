@@ -18,7 +18,7 @@ mod lanes;
 pub struct Rough {
     /// What a weight was divided by, as a power of two.
     exponent: u32,
-    /// Sums of a window, in groups of four pixels: the same number of groups in each.
+    /// Groups of four pixels per window, as many as the longest one needs.
     groups: usize,
     /// By window, the group that it starts in.
     starts: Vec<usize>,
@@ -53,7 +53,7 @@ impl Rough {
     }
 }
 
-/// Memory for [`turn`], to be used again for pictures of the same width.
+/// Memory for [`turn`], kept between its calls.
 #[derive(Default)]
 pub struct Scratch(Vec<Column>);
 
@@ -68,21 +68,26 @@ pub fn turn(pixels: &[u8], width: usize, windows: &[Window], rough: &Rough, scra
     scratch.0.resize(width.next_multiple_of(STEP) / 4 + rough.groups, Column([[0; ROWS]; 2]));
     let (work, columns) = (Turn { pixels, width, windows, rough, rows }, &mut scratch.0[..]);
     match (V4::try_new(), V3::try_new()) {
-        (Some(v4), _) => v4.vectorize(By(v4, work, columns, out)),
-        (None, Some(v3)) => v3.vectorize(By(v3, work, columns, out)),
+        (Some(lanes), _) => lanes.vectorize(By { lanes, work, columns, out }),
+        (None, Some(lanes)) => lanes.vectorize(By { lanes, work, columns, out }),
         (None, None) => work.plainly(out),
     }
 }
 
-/// Work compiled for a processor: with what it has, what to do, memory, and where the columns go.
-struct By<'a, L>(L, Turn<'a>, &'a mut [Column], &'a mut [u8]);
+/// The work, compiled for a processor.
+struct By<'a, L> {
+    lanes: L,
+    work: Turn<'a>,
+    columns: &'a mut [Column],
+    out: &'a mut [u8],
+}
 
 impl<L: Lanes> NullaryFnOnce for By<'_, L> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        self.1.by(self.0, self.2, self.3);
+        self.work.by(self.lanes, self.columns, self.out);
     }
 }
 
@@ -169,9 +174,9 @@ mod tests {
             work.plainly(&mut want);
             turn(&pixels, width, &windows, &rough, &mut scratch, &mut got, rows);
             prop_assert!(got == want);
-            if let Some(v3) = V3::try_new() {
+            if let Some(lanes) = V3::try_new() {
                 got.fill(1);
-                v3.vectorize(By(v3, work, &mut scratch.0, &mut got));
+                lanes.vectorize(By { lanes, work, columns: &mut scratch.0, out: &mut got });
                 prop_assert!(got == want);
             }
         }
