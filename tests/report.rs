@@ -87,8 +87,8 @@ fn runs_stand_side_by_side() {
     assert!((difference - (score(rows[1]) - score(rows[0]))).abs() < 0.0011, "{}", rows[1]);
 
     // Both are drawn on the same resamples: the same predictions never differ, although the score has an interval.
-    succeeds(&Command::new("cp").arg("-r").arg(small.result("a", "")).arg(small.result("c", "")).output().unwrap());
-    succeeds(&small.run(&["report", "--run", "c", "--compare", "a"]));
+    succeeds(&Command::new("cp").arg("-r").arg(small.result("b", "")).arg(small.result("c", "")).output().unwrap());
+    succeeds(&small.run(&["report", "--run", "c", "--compare", "b"]));
     let page = fs::read_to_string(small.result("c", "report.html")).unwrap();
     let compared = between(&page, "<section id=\"compare\"", "</section>");
     let rows: Vec<&str> = between(compared, "<tbody>", "</tbody>").split("</tr>").collect();
