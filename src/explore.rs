@@ -2,7 +2,10 @@
 //! pictures. [`Server`] answers a browser; an [`Explorer`] knows the run. Memory: a row of 28 probabilities and some labels for each
 //! sample (200 bytes), embeddings of up to 512 MiB once they are asked for, and the networks; images are read when they are shown.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use ndarray::Array2;
 
@@ -89,8 +92,8 @@ impl Explorer {
         );
         let stores = Stores { train: Arc::new(opened.0?), test: Arc::new(opened.1?) };
         let (thresholds, method) = thresholds(config, run)?;
-        let table = Table::of(&stores, known?, test_predictions(config, run, &stores.test, &folds)?, &thresholds);
-        let weights = folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();
+        let weights: Vec<_> = folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();
+        let table = Table::of(&stores, known?, test_predictions(config, run, &stores.test, &weights)?, &thresholds);
         let (places, sources): (Vec<_>, _) = (table.rows.iter().map(|r| (r.part, r.place)).collect(), stores.clone());
         let samples = Box::new(move |i: usize| places.get(i).map(|&(part, place)| sources.read(part, place)));
         let looker = Looker::start(config.clone(), weights, samples, stop)?;
@@ -221,9 +224,8 @@ fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
 }
 
 /// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights, or these are gone.
-fn test_predictions(config: &Config, run: &Run, store: &Store, folds: &[usize]) -> Result<Option<Array2<f32>>> {
-    let weights = |&k: &usize| (k, train::weights_path(config, run, k));
-    if let Some((k, path)) = folds.iter().map(weights).find(|(_, path)| !path.exists()) {
+fn test_predictions(config: &Config, run: &Run, store: &Store, weights: &[(usize, PathBuf)]) -> Result<Option<Array2<f32>>> {
+    if let Some((k, path)) = weights.iter().find(|(_, path)| !path.exists()) {
         log::warn!("{} is gone: fold {k} cannot be asked, and test samples have no predictions", path.display());
         return Ok(None);
     }

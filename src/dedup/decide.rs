@@ -150,9 +150,8 @@ mod tests {
 
     /// Pictures told apart by a number: equal numbers are copies.
     fn thumb_of(picture: usize) -> Thumb {
-        let pixel = |i: usize| {
-            [0, 7, 13].map(|c| (twox_hash::XxHash3_64::oneshot(&[picture as u8, (i / 64) as u8, (i % 64 / 4) as u8, c]) % 256) as u8)
-        };
+        let pixel =
+            |i: usize| [0, 7, 13].map(|c| (crate::artefact::checksum(&[picture as u8, (i / 64) as u8, (i % 64 / 4) as u8, c]) % 256) as u8);
         let image: Vec<u8> = (0..64 * 64)
             .flat_map(|i| {
                 let [r, g, b] = pixel(i);

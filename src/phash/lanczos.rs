@@ -65,7 +65,7 @@ impl Resize {
             return rows;
         }
         let columns = turned(&rows, width, side);
-        turned(&columns, side, side)
+        turned(&columns, side, side) // of one size: only turned back
     }
 }
 
