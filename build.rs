@@ -13,12 +13,12 @@ fn main() {
     println!("cargo:rerun-if-changed={}", lib.display()); // another libtorch since the last build
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 
-    println!("cargo:rerun-if-changed=src/autograd/shim.cpp");
+    println!("cargo:rerun-if-changed=src/network/autograd/shim.cpp");
     let include = libtorch.join("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .file("src/autograd/shim.cpp")
+        .file("src/network/autograd/shim.cpp")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .flag("-Wno-unused-parameter") // in libtorch's headers
@@ -28,9 +28,13 @@ fn main() {
     println!("cargo:rerun-if-env-changed=ATLAS_GIT_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");
-    let described =
-        Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok().filter(|o| o.status.success());
-    let described = described.map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
+    let described = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output()
+        .ok()
+        .filter(|o| o.status.success());
+    let described = described
+        .map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string());
     let commit = env::var("ATLAS_GIT_COMMIT").unwrap_or(described);
     println!("cargo:rustc-env=ATLAS_GIT_COMMIT={commit}");
 }

@@ -7,13 +7,11 @@ use std::{
 };
 
 use atlas::{
-    Result,
-    comm::{Comm, Op, Ticket, World, share::Share},
+    base::Result,
     config::{Head, Losses, Stem, Wire},
-    device,
-    exchange::Exchange,
-    model::{DropKeys, Network, Norms, Precision, Spec},
-    train::step::{Input, Passes},
+    distributed::{Comm, Op, Ticket, World, batch_share::Share, device, gradient_sync::Exchange},
+    network::model::{DropKeys, Network, Norms, Precision, Spec},
+    training::train::step::{Input, Passes},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -61,17 +59,28 @@ impl Comm for Delayed {
 fn main() {
     device::set_up_cpu(1);
     let (batch, side) = (16, 128);
-    let spec = Spec { arch: "se_resnext26_32x4d".into(), stem: Stem::Standard, head: Head::Linear, channels: 4, classes: 28, dropout: 0.0 };
+    let spec = Spec {
+        arch: "se_resnext26_32x4d".into(),
+        stem: Stem::Standard,
+        head: Head::Linear,
+        channels: 4,
+        classes: 28,
+        dropout: 0.0,
+    };
     let network = Network::new(&spec, 1, true, Device::Cpu).unwrap();
     let bytes = 4.0 * (network.flat_gradients().numel() + network.flat_buffers().numel()) as f64;
     let images = Tensor::randn([batch, 4, side, side], (Kind::Float, Device::Cpu));
     let targets = Tensor::zeros([batch, 28], (Kind::Float, Device::Cpu));
     let step = |bytes_per_s: f64| {
-        let world: &'static World = Box::leak(Box::new(World::of(Box::new(Delayed { bytes_per_s, through: Mutex::default() }))));
+        let world: &'static World = Box::leak(Box::new(World::of(Box::new(Delayed {
+            bytes_per_s,
+            through: Mutex::default(),
+        }))));
         let exchange = Exchange::new(&network, world, Wire::F32);
         let share = Share::new(2 * batch as usize, 0, 2, 0);
         let keys: Vec<u64> = (0..batch as u64).collect();
-        let passes = Passes { share: &share, precision: Precision::F32, losses: &Losses::default() };
+        let passes =
+            Passes { share: &share, precision: Precision::F32, losses: &Losses::default() };
         let start = Instant::now();
         let input = |_| Input {
             images: images.shallow_clone(),
@@ -95,9 +104,16 @@ fn main() {
     for share in [0.1, 0.25, 0.5, 1.0] {
         let communication = share * compute;
         // Interleaved with steps without communication, so that a slower minute slows both.
-        let pairs: Vec<(f64, f64)> = (0..9).map(|_| (step(f64::INFINITY).1, step(bytes / communication).1)).collect();
-        let (alone, with) = (median(pairs.iter().map(|p| p.0).collect()), median(pairs.iter().map(|p| p.1).collect()));
+        let pairs: Vec<(f64, f64)> =
+            (0..9).map(|_| (step(f64::INFINITY).1, step(bytes / communication).1)).collect();
+        let (alone, with) = (
+            median(pairs.iter().map(|p| p.0).collect()),
+            median(pairs.iter().map(|p| p.1).collect()),
+        );
         let hidden = (alone + communication - with) / communication;
-        println!("{communication:.3},{alone:.3},{with:.3},{:.3},{hidden:.3}", alone + communication);
+        println!(
+            "{communication:.3},{alone:.3},{with:.3},{:.3},{hidden:.3}",
+            alone + communication
+        );
     }
 }

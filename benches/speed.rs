@@ -13,22 +13,28 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use atlas::{
-    comm::{self, share::Share},
+    base::{
+        rng::{Use, stream},
+        stop::Stop,
+    },
     config::{Augment, Backend, Config, Head, Losses, Stem, Tta, Wire},
-    device,
-    exchange::Exchange,
-    infer::Predictor,
-    labels::Labels,
-    loader::{Loader, Make, Source},
-    manifest::{CHANNELS, Part},
-    model::{DropKeys, Folded, Mode, Network, Norms, Precision, Spec},
-    normalize::Normalization,
-    optim::{Optimizer, Rates},
-    rng::{Use, stream},
-    sampler::Draw,
-    shard::{Entry, Reader, Writer},
-    stop::Stop,
-    train::step::{Input, Passes},
+    data::{
+        labels::Labels,
+        manifest::{CHANNELS, Part},
+        shard::{Entry, Reader, Writer},
+    },
+    distributed::{self, batch_share::Share, device, gradient_sync::Exchange},
+    loading::{
+        loader::{Loader, Make, Source},
+        normalization::Normalization,
+        sampler::Draw,
+    },
+    network::{
+        model::{DropKeys, Folded, Mode, Network, Norms, Precision, Spec},
+        optim::{Optimizer, Rates},
+        predictor::Predictor,
+    },
+    training::train::step::{Input, Passes},
 };
 use rand::{RngExt, seq::SliceRandom};
 use tch::{Device, Kind, Tensor};
@@ -41,12 +47,20 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["decode", folder, extension, repeat] => decode(folder, extension, repeat.parse()?),
-        ["loader", shard, samples, size, crop] => loader(Path::new(shard), samples.parse()?, size.parse()?, crop.parse()?, false),
-        ["cold", shard, samples, size, crop] => loader(Path::new(shard), samples.parse()?, size.parse()?, crop.parse()?, true),
+        ["loader", shard, samples, size, crop] => {
+            loader(Path::new(shard), samples.parse()?, size.parse()?, crop.parse()?, false)
+        }
+        ["cold", shard, samples, size, crop] => {
+            loader(Path::new(shard), samples.parse()?, size.parse()?, crop.parse()?, true)
+        }
         ["pread", shard, samples, size] => pread(Path::new(shard), samples.parse()?, size.parse()?),
-        ["train", size, batch, precision, layout] => train(size.parse()?, batch.parse()?, of(precision)?, layout == "nhwc"),
+        ["train", size, batch, precision, layout] => {
+            train(size.parse()?, batch.parse()?, of(precision)?, layout == "nhwc")
+        }
         ["check"] => check(),
-        ["predict", size, images, precision, batch] => predict(size.parse()?, images.parse()?, of(precision)?, batch.parse()?),
+        ["predict", size, images, precision, batch] => {
+            predict(size.parse()?, images.parse()?, of(precision)?, batch.parse()?)
+        }
         _ => bail!("see benches/speed.py for the stages and their arguments"),
     }
 }
@@ -76,7 +90,11 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|s| {
         for _ in 0..THREADS {
-            s.spawn(|| std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|i| *i < n).for_each(&work));
+            s.spawn(|| {
+                std::iter::repeat_with(|| next.fetch_add(1, Relaxed))
+                    .take_while(|i| *i < n)
+                    .for_each(&work)
+            });
         }
     });
 }
@@ -85,26 +103,42 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
 /// colour), into buffers that are kept.
 fn decode(folder: &str, extension: &str, repeat: usize) -> Result<()> {
     device::keep_memory();
-    let mut files: Vec<_> = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
+    let mut files: Vec<_> =
+        fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
     files.retain(|path| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let sample = name.rsplit_once('_').filter(|_| name.ends_with(extension)).map(|(sample, _)| sample);
-        sample.is_some_and(|s| CHANNELS.iter().all(|c| Path::new(folder).join(format!("{s}_{c}.{extension}")).exists()))
+        let sample =
+            name.rsplit_once('_').filter(|_| name.ends_with(extension)).map(|(sample, _)| sample);
+        sample.is_some_and(|s| {
+            CHANNELS.iter().all(|c| Path::new(folder).join(format!("{s}_{c}.{extension}")).exists())
+        })
     });
     rounds(|| {
         on_threads(files.len() * repeat, |i| {
             let bytes = fs::read(&files[i % files.len()]).expect("the file was listed");
             match extension {
                 "png" => {
-                    let mut reader = png::Decoder::new(Cursor::new(&bytes)).read_info().expect("a PNG");
+                    let mut reader =
+                        png::Decoder::new(Cursor::new(&bytes)).read_info().expect("a PNG");
                     let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
                     reader.next_frame(&mut pixels).expect("a PNG");
                 }
                 _ => {
                     let mut decoder = turbojpeg::Decompressor::new().expect("a decoder");
-                    let turbojpeg::DecompressHeader { width, height, subsamp, .. } = decoder.read_header(&bytes).expect("a JPEG");
-                    let mut pixels = vec![0; turbojpeg::yuv_pixels_len(width, 1, height, subsamp).expect("a size")];
-                    let planes = turbojpeg::YuvImage { pixels: &mut pixels[..], width, align: 1, height, subsamp };
+                    let turbojpeg::DecompressHeader { width, height, subsamp, .. } =
+                        decoder.read_header(&bytes).expect("a JPEG");
+                    let mut pixels = vec![
+                        0;
+                        turbojpeg::yuv_pixels_len(width, 1, height, subsamp)
+                            .expect("a size")
+                    ];
+                    let planes = turbojpeg::YuvImage {
+                        pixels: &mut pixels[..],
+                        width,
+                        align: 1,
+                        height,
+                        subsamp,
+                    };
                     decoder.decompress_to_yuv(&bytes, planes).expect("a JPEG");
                 }
             }
@@ -138,10 +172,15 @@ impl Source for Shard {
     fn labels(&self, _: usize) -> Labels {
         Labels::default()
     }
-    fn read(&self, i: usize, out: &mut [u8]) -> atlas::Result<()> {
+    fn read(&self, i: usize, out: &mut [u8]) -> atlas::base::Result<()> {
         self.0.read(i, out)
     }
-    fn read_rows(&self, i: usize, rows: std::ops::Range<usize>, out: &mut [u8]) -> atlas::Result<()> {
+    fn read_rows(
+        &self,
+        i: usize,
+        rows: std::ops::Range<usize>,
+        out: &mut [u8],
+    ) -> atlas::base::Result<()> {
         self.0.read_rows(i, rows, out)
     }
 }
@@ -188,9 +227,13 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
             shard = Arc::new(Shard::open(path, samples, size)?); // which reads whole images, as in a first epoch
             evict(path)?;
         }
-        let draws: Vec<Draw> = order(samples, epoch).into_iter().map(|sample| Draw { sample, key: sample as u64 }).collect();
+        let draws: Vec<Draw> = order(samples, epoch)
+            .into_iter()
+            .map(|sample| Draw { sample, key: sample as u64 })
+            .collect();
         let make = Make::Train { augment: augment.clone(), seed: 0, epoch };
-        Loader::new(shard, draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4).try_for_each(|batch| batch.map(drop))?;
+        Loader::new(shard, draws.chunks(16).map(<[_]>::to_vec).collect(), make, THREADS, 4)
+            .try_for_each(|batch| batch.map(drop))?;
         Ok(())
     })
 }
@@ -208,7 +251,8 @@ fn pread(path: &Path, samples: usize, size: usize) -> Result<()> {
             thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
             BUFFER.with_borrow_mut(|buffer| {
                 buffer.resize(bytes, 0);
-                file.read_exact_at(buffer, (order[i] * bytes) as u64).expect("the shard is long enough");
+                file.read_exact_at(buffer, (order[i] * bytes) as u64)
+                    .expect("the shard is long enough");
             });
         });
         Ok(())
@@ -217,13 +261,20 @@ fn pread(path: &Path, samples: usize, size: usize) -> Result<()> {
 
 fn network(nhwc: bool, device: Device) -> Result<Network> {
     device::set_up_cpu(THREADS);
-    let spec = Spec { arch: "se_resnext50_32x4d".into(), stem: Stem::Standard, head: Head::Linear, channels: 4, classes: 28, dropout: 0.0 };
+    let spec = Spec {
+        arch: "se_resnext50_32x4d".into(),
+        stem: Stem::Standard,
+        head: Head::Linear,
+        channels: 4,
+        classes: 28,
+        dropout: 0.0,
+    };
     Ok(Network::new(&spec, 0, nhwc, device)?)
 }
 
 /// Forward pass, BCE, backward pass, AdamW.
 fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> {
-    let world = comm::start(&Config::default().comm)?;
+    let world = distributed::start(&Config::default().comm)?;
     let network = network(nhwc, world.device)?;
     let exchange = Exchange::new(&network, world, Wire::F32);
     let config = atlas::config::Train { lr: 1e-4, clip: 0.0, ..Config::default().train };
@@ -264,7 +315,7 @@ impl Source for Images {
     fn labels(&self, _: usize) -> Labels {
         Labels::default()
     }
-    fn read(&self, i: usize, out: &mut [u8]) -> atlas::Result<()> {
+    fn read(&self, i: usize, out: &mut [u8]) -> atlas::base::Result<()> {
         out.copy_from_slice(&self.pixels[i * out.len()..][..out.len()]);
         Ok(())
     }
@@ -281,9 +332,16 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
     (config.augment.resize, config.augment.crop) = (side as u32, size as u32);
     config.predict.batch = batch;
     let (normalization, stop) = (Normalization::unit(), Stop::new());
-    let predictor = Predictor { network: &network, precision, normalization: &normalization, config: &config, stop: &stop };
+    let predictor = Predictor {
+        network: &network,
+        precision,
+        normalization: &normalization,
+        config: &config,
+        stop: &stop,
+    };
     let samples: Vec<usize> = (0..images).collect();
-    let run = || predictor.logits(&source, &samples, Tta::FiveCrop, None).map(drop).context("prediction");
+    let run =
+        || predictor.logits(&source, &samples, Tta::FiveCrop, None).map(drop).context("prediction");
     run()?;
     rounds(run)
 }
@@ -300,12 +358,21 @@ fn check() -> Result<()> {
         let logits = network.forward(&images.to_device(network.device()), mode, precision);
         logits.square().mean(None::<Kind>).backward();
         let folded = Folded::new(network, precision).forward(&images.to_device(network.device()));
-        [("logits", logits.detach()), ("gradients", network.flat_gradients()), ("folded logits", folded)]
+        [
+            ("logits", logits.detach()),
+            ("gradients", network.flat_gradients()),
+            ("folded logits", folded),
+        ]
     };
     for (precision, limit) in [(Precision::F32, 1e-3), (Precision::Bf16, 1e-2)] {
-        for ((what, want), (_, got)) in results(&cpu, Precision::F32).into_iter().zip(results(&other, precision)) {
-            let off = (got.to_device(Device::Cpu) - &want).norm().double_value(&[]) / want.norm().double_value(&[]);
-            println!("{precision:?} on {device:?}: {what} differ by {off:.1e} of their norm (limit {limit:.0e})");
+        for ((what, want), (_, got)) in
+            results(&cpu, Precision::F32).into_iter().zip(results(&other, precision))
+        {
+            let off = (got.to_device(Device::Cpu) - &want).norm().double_value(&[])
+                / want.norm().double_value(&[]);
+            println!(
+                "{precision:?} on {device:?}: {what} differ by {off:.1e} of their norm (limit {limit:.0e})"
+            );
             if off > limit || off.is_nan() {
                 bail!("{what} of {device:?} in {precision:?} differ from those of the CPU in f32");
             }

@@ -8,13 +8,10 @@ use std::{
 };
 
 use atlas::{
-    Error, Result,
-    comm::{self, watch},
+    base::{Error, Result, progress, stop::Stop, task_log},
     config::Config,
-    manifest::{Manifest, Plan},
-    progress,
-    stop::Stop,
-    tasks,
+    data::manifest::{Manifest, Plan},
+    distributed::{self, watchdog},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR2},
@@ -81,19 +78,29 @@ impl Tasks {
     /// (task, tasks), with `planned` tasks where the command line has no number; task does the shards task, task + tasks, ...
     /// `None` outside an array and without --task: all is to be done. An array may be larger than the plan: its last tasks
     /// then have nothing to do.
-    pub fn resolve(&self, planned: impl FnOnce() -> Result<usize>) -> Result<Option<(usize, usize)>> {
+    pub fn resolve(
+        &self,
+        planned: impl FnOnce() -> Result<usize>,
+    ) -> Result<Option<(usize, usize)>> {
         let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
             _ if NESTED.load(Relaxed) => return Ok(None),
             (Some(task), _) => task,
-            (None, Ok(text)) => {
-                text.parse().map_err(|_| Error::usage(format!("SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task")))?
+            (None, Ok(text)) => text.parse().map_err(|_| {
+                Error::usage(format!(
+                    "SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task"
+                ))
+            })?,
+            (None, Err(_)) if self.tasks.is_some() => {
+                return Err(Error::usage("--tasks without --task: say which of them to do"));
             }
-            (None, Err(_)) if self.tasks.is_some() => return Err(Error::usage("--tasks without --task: say which of them to do")),
             (None, Err(_)) => return Ok(None),
         };
         let tasks = self.tasks.map_or_else(planned, Ok)?;
         if task >= tasks && self.task.is_some() {
-            return Err(Error::usage(format!("--task {task} of {tasks}: tasks count from 0 to {}", tasks.saturating_sub(1))));
+            return Err(Error::usage(format!(
+                "--task {task} of {tasks}: tasks count from 0 to {}",
+                tasks.saturating_sub(1)
+            )));
         }
         Ok(Some((task, tasks)))
     }
@@ -105,7 +112,10 @@ pub fn planned(work: &std::path::Path) -> Result<usize> {
 }
 
 /// Does the work of a task, and keeps that it began and how it ended, for `status`.
-pub fn recorded<T>(log: &tasks::Log, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn recorded<T>(
+    log: &task_log::Log,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     log.begin();
     let result = work();
     let (code, text) = result.as_ref().err().map_or((0, None), told);
@@ -131,8 +141,13 @@ pub fn set_up_logging() {
                 log::Level::Info => String::new(),
                 level => format!("{}: ", level.as_str().to_lowercase()),
             };
-            let tag = watch::tag().unwrap_or_default();
-            writeln!(f, "{} {tag}{level}{}", &f.timestamp_seconds().to_string()[11..19], record.args())
+            let tag = watchdog::tag().unwrap_or_default();
+            writeln!(
+                f,
+                "{} {tag}{level}{}",
+                &f.timestamp_seconds().to_string()[11..19],
+                record.args()
+            )
         })
         .target(env_logger::Target::Pipe(Box::new(Above)))
         .init();
@@ -156,9 +171,9 @@ pub fn set_up_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         default(info);
-        let place = watch::place().map_or(String::new(), |place| format!("{place}: "));
+        let place = watchdog::place().map_or(String::new(), |place| format!("{place}: "));
         eprintln!("atlas: {place}this is a bug; please report it with the lines above");
-        comm::abort(70);
+        distributed::abort(70);
     }));
 }
 

@@ -1,5 +1,5 @@
 //! `atlas config`
-use atlas::Error;
+use atlas::base::Error;
 
 use crate::common::{Common, end_with_the_reader};
 

@@ -1,11 +1,7 @@
 //! `atlas dedup`
 use std::path::PathBuf;
 
-use atlas::{
-    Error,
-    dedup::{report, search, table},
-    tasks::Log,
-};
+use atlas::{base::{Error, task_log::Log}, data::dedup::{report, search, table}};
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
 

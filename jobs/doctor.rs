@@ -1,5 +1,5 @@
 //! `atlas doctor`
-use atlas::{Error, comm::watch, doctor};
+use atlas::{base::Error, distributed::watchdog, operations::doctor};
 
 use crate::common::Common;
 
@@ -33,7 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let Some(world) = world.filter(|world| world.size() > 1) else { return Ok(result?) };
     let result = world.agree(result);
-    watch::leaving();
+    watchdog::leaving();
     world.close();
     Ok(result?)
 }

@@ -1,13 +1,7 @@
 //! `atlas evaluate`
 use std::path::PathBuf;
 
-use atlas::{
-    Error,
-    config::Method,
-    labels::{CLASSES, NAMES},
-    metrics::{self, matrix},
-    thresholds,
-};
+use atlas::{base::Error, config::Method, data::labels::{CLASSES, NAMES}, scoring::{metrics::{self, matrix}, thresholds}};
 use serde_json::{Map, Value, json};
 
 use crate::common::{end_with_the_reader, must_exist};

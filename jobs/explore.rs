@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use atlas::{
-    explore::{Explorer, PORT, Server},
-    results::Run,
-};
+use atlas::{training::run_folder::Run, views::explore::{Explorer, PORT, Server}};
 use serde_json::json;
 
 use crate::common::{Common, stop_on_signals};

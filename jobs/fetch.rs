@@ -4,15 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{
-    Error,
-    config::Config,
-    fetch::{self, Client, Fetched, Item, Kind, Ledger, Row, Target, kaggle},
-    labels::{Rows, read_ids},
-    manifest::external_table,
-    progress::Progress,
-    tasks::Log,
-};
+use atlas::{base::{Error, progress::Progress, task_log::Log}, config::Config, data::{labels::{Rows, read_ids}, manifest::external_table}, fetch::{self, Client, Fetched, Item, Kind, Ledger, Row, Target, kaggle}};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
@@ -176,7 +168,7 @@ fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error
 }
 
 /// Unpacks a zip that has come, and removes it. Returns the number of files.
-fn unpack(ledger: &Ledger, item: &Item, verify: bool, stop: &atlas::stop::Stop) -> Result<usize, Error> {
+fn unpack(ledger: &Ledger, item: &Item, verify: bool, stop: &atlas::base::stop::Stop) -> Result<usize, Error> {
     let path = ledger.folder().join(&item.file);
     let zip = match item.kind {
         Kind::Archive => path,
@@ -371,5 +363,5 @@ fn write_table(path: &Path, rows: &Rows) -> Result<(), Error> {
     for (id, labels) in rows {
         text += &format!("{id},{labels}\n");
     }
-    atlas::artefact::write(path, text)
+    atlas::base::atomic_file::write(path, text)
 }

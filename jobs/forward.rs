@@ -1,11 +1,7 @@
 //! `atlas forward`
 use std::path::PathBuf;
 
-use atlas::{
-    Error, device,
-    model::{Form, Mode},
-    weights::{self, Metadata, Weights},
-};
+use atlas::{base::Error, distributed::device, network::{model::{Form, Mode}, weights::{self, Metadata, Weights}}};
 use serde_json::json;
 use tch::Kind;
 

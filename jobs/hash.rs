@@ -1,12 +1,7 @@
 //! `atlas hash`
 use std::path::{Path, PathBuf};
 
-use atlas::{
-    Error,
-    image::{Encoded, Plane},
-    phash::{ahash, composite, phash},
-    progress::Progress,
-};
+use atlas::{base::{Error, progress::Progress}, data::{image::{Encoded, Plane}, phash::{ahash, composite, phash}}};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -41,7 +36,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         must_exist("FILE", path)?;
         Encoded::read(path, limit)?.luma()
     };
-    let one = |files: &[PathBuf]| -> atlas::Result<Plane> {
+    let one = |files: &[PathBuf]| -> atlas::base::Result<Plane> {
         let [red, green, blue, yellow] = files else { return load(&files[0]) };
         load(yellow)?; // it has no say in the hash, but a stack without it is none
         let planes = [load(red)?, load(green)?, load(blue)?];

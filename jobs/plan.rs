@@ -1,9 +1,5 @@
 //! `atlas plan`
-use atlas::{
-    config::Config,
-    manifest::{Manifest, Part, Plan, Source, estimate, scan},
-    tasks::Log,
-};
+use atlas::{base::task_log::Log, config::Config, data::manifest::{Manifest, Part, Plan, Source, estimate, scan}};
 use serde_json::json;
 
 use crate::common::{Common, recorded};

@@ -2,20 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use atlas::{
-    Error, card,
-    config::Config,
-    device, finished, infer,
-    labels::CLASSES,
-    predict::{
-        self,
-        folder::{self, Ensemble, Outputs},
-    },
-    results::Run,
-    stop::Stop,
-    tasks::Log,
-    weights::Weights,
-};
+use atlas::{base::{Error, stop::Stop, task_log::Log}, config::Config, data::labels::CLASSES, distributed::device, inference::{finished_run, predict::{self, folder::{self, Ensemble, Outputs}}}, network::{predictor, weights::Weights}, training::run_folder::Run, views::model_card};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
@@ -100,13 +87,13 @@ fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Re
                 let set = format!("--set augment.resize={side}");
                 log::warn!("{}: trained on images of {side} pixels, but augment.resize is {}; try {set}", file.display(), config.augment.resize);
             }
-            let thresholds = card::thresholds(&weights)?.unwrap_or_else(|| half(&format!("{} brings none", file.display())));
-            Ensemble { networks: vec![infer::given(&weights, config, device)?], thresholds }
+            let thresholds = model_card::thresholds(&weights)?.unwrap_or_else(|| half(&format!("{} brings none", file.display())));
+            Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds }
         }
         None => {
             let run = Run::existing(config, args.run.as_deref())?;
             let why = || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
-            let thresholds = finished::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
+            let thresholds = finished_run::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
             Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
         }
     };

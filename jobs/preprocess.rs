@@ -2,14 +2,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use atlas::{
-    config::Config,
-    device,
-    manifest::Manifest,
-    progress::{Progress, duration},
-    shard::{self, Builder, Settings},
-    tasks::Log,
-};
+use atlas::{base::{progress::{Progress, duration}, task_log::Log}, config::Config, data::{manifest::Manifest, shard::{self, Builder, Settings}}, distributed::device};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};

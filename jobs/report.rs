@@ -1,6 +1,6 @@
 //! `atlas report`
 
-use atlas::{report, results::Run};
+use atlas::{training::run_folder::Run, views::report};
 use serde_json::json;
 
 use crate::common::Common;
@@ -28,7 +28,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let others = args.compare.iter().map(|name| report::other(&config, name)).collect::<atlas::Result<Vec<_>>>()?;
+    let others = args.compare.iter().map(|name| report::other(&config, name)).collect::<atlas::base::Result<Vec<_>>>()?;
     let report::Outcome { path, made } = report::report(&config, &run, &others)?;
     let text = match &made {
         None => format!("{} is there already, and nothing has changed", path.display()),

@@ -10,15 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atlas::{
-    Error, artefact,
-    comm::{self, watch::Heartbeat},
-    config::Config,
-    device, finished,
-    progress::duration,
-    results::Run,
-    train::{self, Standing, standings},
-};
+use atlas::{base::{Error, atomic_file, progress::duration}, config::Config, distributed::{self, device, watchdog::Heartbeat}, inference::finished_run, training::{run_folder::Run, train::{self, Standing, standings}}};
 use clap::Parser;
 use serde_json::json;
 
@@ -45,7 +37,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
-    let tasks = comm::launched()?;
+    let tasks = distributed::launched()?;
     if tasks > 1 {
         let what = format!("a launcher started {tasks} tasks, and each would do everything; start `atlas run` once and set train.ranks");
         return Err(Error::usage(what).into());
@@ -87,8 +79,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(false, Relaxed);
     let seconds = start.elapsed().as_secs_f64();
-    let (fits, used) = finished::thresholds(&config, &run)?;
-    let finished::Thresholds { method, cross_fitted, .. } = &fits[used];
+    let (fits, used) = finished_run::thresholds(&config, &run)?;
+    let finished_run::Thresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
         "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\nwrote {}\nopen report.html there",
         duration(seconds),
@@ -148,7 +140,7 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
     }
     let missing = |e| Error::usage(format!("train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"));
     let mut child = command.spawn().map_err(missing)?;
-    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == artefact::host();
+    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == atomic_file::host();
     let mut told = false;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {

@@ -1,16 +1,7 @@
 //! `atlas split`
 use std::path::{Path, PathBuf};
 
-use atlas::{
-    Error,
-    config::{Config, Groups, Split, SplitMethod},
-    dedup::report::{self, Duplicates},
-    folds::{self, FoldRow, table},
-    labels::{self, Labels, NAMES},
-    manifest::{self, Manifest, Part},
-    shard::Store,
-    tasks::Log,
-};
+use atlas::{base::{Error, task_log::Log}, config::{Config, Groups, Split, SplitMethod}, data::{dedup::report::{self, Duplicates}, folds::{self, FoldRow, table}, labels::{self, Labels, NAMES}, manifest::{self, Manifest, Part}, shard::Store}};
 
 use crate::common::{Common, must_exist, recorded};
 

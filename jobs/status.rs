@@ -12,14 +12,7 @@ use std::{
     time::Duration,
 };
 
-use atlas::{
-    artefact,
-    config::Config,
-    progress::duration,
-    results::Run,
-    status::{self, Step, Task},
-    tasks::Attempt,
-};
+use atlas::{base::{atomic_file, progress::duration, task_log::Attempt}, config::Config, operations::status::{self, Step, Task}, training::run_folder::Run};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -273,7 +266,7 @@ fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     match (known, &attempt.began.slurm) {
         (Some(state), _) => ["RUNNING", "COMPLETING", "SUSPENDED"].contains(&state),
         (None, Some(_)) if queue.there => false, // Slurm has forgotten it: it ended
-        _ if attempt.began.host == artefact::host() => Path::new(&format!("/proc/{}", attempt.began.pid)).exists(),
+        _ if attempt.began.host == atomic_file::host() => Path::new(&format!("/proc/{}", attempt.began.pid)).exists(),
         _ => true,
     }
 }

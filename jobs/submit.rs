@@ -1,6 +1,6 @@
 //! `atlas submit`
 
-use atlas::{results::Run, submit, tasks::Log};
+use atlas::{base::task_log::Log, inference::submit, training::run_folder::Run};
 use serde_json::json;
 
 use crate::common::{Common, recorded};

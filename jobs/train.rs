@@ -1,18 +1,6 @@
 //! `atlas train`
 
-use atlas::{
-    Error, Result,
-    comm::{self, World, watch},
-    config::Config,
-    progress::duration,
-    results::Run,
-    stop::Stop,
-    tasks::Log,
-    train::{
-        self, Outcome,
-        find_lr::{self, Found, Suggestion},
-    },
-};
+use atlas::{base::{Error, Result, progress::duration, stop::Stop, task_log::Log}, config::Config, distributed::{self, World, watchdog}, training::{run_folder::Run, train::{self, Outcome, find_lr::{self, Found, Suggestion}}}};
 
 use crate::common::{Common, stop_on_signals};
 
@@ -54,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let config = args.common.config();
     let keys = config.as_ref().map(|c| c.comm.clone()).unwrap_or_default();
-    let world = comm::start(&keys)?;
+    let world = distributed::start(&keys)?;
     if world.rank() > 0 {
         log::set_max_level(log::LevelFilter::Warn);
     }
@@ -160,7 +148,7 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
 fn end<T>(world: &World, result: &Result<T>) {
     match result {
         Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {
-            watch::leaving();
+            watchdog::leaving();
             world.close();
         }
         Err(e) => world.fail(e),

@@ -5,14 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{
-    Error, Result,
-    checkpoint::Checkpoint,
-    predictions::Predictions,
-    progress::Progress,
-    shard,
-    weights::{self, Weights},
-};
+use atlas::{base::{Error, Result, progress::Progress}, data::shard, network::weights::{self, Weights}, scoring::prediction_file::Predictions, training::checkpoint::Checkpoint};
 use rayon::prelude::*;
 use serde_json::json;
 

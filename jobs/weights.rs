@@ -1,12 +1,7 @@
 //! `atlas weights`
 use std::path::PathBuf;
 
-use atlas::{
-    Error, artefact,
-    card::{Card, Format},
-    config::{Head, Stem},
-    weights::{self, Metadata, Weights},
-};
+use atlas::{base::{Error, atomic_file}, config::{Head, Stem}, network::weights::{self, Metadata, Weights}, views::model_card::{Card, Format}};
 use serde_json::json;
 use tch::Device;
 
@@ -130,7 +125,7 @@ impl Files {
         };
         let name = output.file_name().unwrap_or_default().to_string_lossy();
         let page = output.with_extension("md");
-        artefact::write(&page, card.markdown(&name, format, &notes))?;
+        atomic_file::write(&page, card.markdown(&name, format, &notes))?;
         let mut text = format!("{}: {} parameters, described in {}", output.display(), network.parameter_count(), page.display());
         for note in &notes {
             text += &format!("\n{note}");

@@ -27,7 +27,7 @@ pub use run::{Failed, Fetched, fetch, write_failed};
 pub use unpack::{Target, unpack};
 pub use xml::{Atlas, read_atlas};
 
-use crate::error::Error;
+use crate::base::Error;
 
 /// What a file must be to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,9 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Again(what) | Self::Bad(what) | Self::Missing(what) | Self::Refused(what) => f.write_str(what),
+            Self::Again(what) | Self::Bad(what) | Self::Missing(what) | Self::Refused(what) => {
+                f.write_str(what)
+            }
             Self::End(e) => e.fmt(f),
         }
     }

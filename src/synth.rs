@@ -25,9 +25,8 @@ use std::{
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    artefact,
-    error::{Error, Result},
+use crate::base::{
+    Error, Result, atomic_file,
     progress::Progress,
     rng::{self, Use},
 };
@@ -104,7 +103,12 @@ pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
     }
     let progress = Progress::new("synth", "samples", made.len() as u64);
     (0..made.len()).into_par_iter().try_for_each(|i| -> Result<()> {
-        write::images(folder, &made[i], &render(options, &made, i)?, &mut rng::stream(Use::Synth, options.seed, 3, i as u64))?;
+        write::images(
+            folder,
+            &made[i],
+            &render(options, &made, i)?,
+            &mut rng::stream(Use::Synth, options.seed, 3, i as u64),
+        )?;
         progress.add(1);
         Ok(())
     })?;
@@ -112,7 +116,7 @@ pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
     write::tables(folder, options, &made)?;
     write::contact_sheet(folder, options, &made)?;
     let text = serde_json::to_string_pretty(&stamp).map_err(Error::failed)?;
-    artefact::write(folder.join("synth.json"), text + "\n")?;
+    atomic_file::write(folder.join("synth.json"), text + "\n")?;
     let started = started(folder);
     fs::remove_file(&started).map_err(Error::io("remove", &started))?;
     Ok(Outcome::Made { duplicates: made.iter().filter(|m| m.copy_of.is_some()).count() })
@@ -122,13 +126,22 @@ pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
 pub fn render(options: &Options, made: &[Made], index: usize) -> Result<Planes> {
     let paint = |i: usize| {
         let style = scene::Style::new(&mut rng::stream(Use::Synth, options.seed, 1, made[i].well));
-        sample::paint(options.size, made[i].labels, &style, &mut rng::stream(Use::Synth, options.seed, 2, i as u64))
+        sample::paint(
+            options.size,
+            made[i].labels,
+            &style,
+            &mut rng::stream(Use::Synth, options.seed, 2, i as u64),
+        )
     };
     match made[index].copy_of {
         None => Ok(paint(index)),
         Some(original) => {
             let official = made[index].place != Place::External;
-            copies::alter(&paint(original), official, &mut rng::stream(Use::Synth, options.seed, 2, index as u64))
+            copies::alter(
+                &paint(original),
+                official,
+                &mut rng::stream(Use::Synth, options.seed, 2, index as u64),
+            )
         }
     }
 }
@@ -140,7 +153,9 @@ fn started(folder: &Path) -> PathBuf {
 
 /// True if the set is there. Otherwise marks the folder as being filled, unless it is somebody else's.
 fn claim(folder: &Path, stamp: &Stamp) -> Result<bool> {
-    let read = |path: PathBuf| fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Stamp>(&t).ok());
+    let read = |path: PathBuf| {
+        fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Stamp>(&t).ok())
+    };
     let (finished, begun) = (read(folder.join("synth.json")), read(started(folder)));
     if finished.as_ref() == Some(stamp) && begun.is_none() {
         return Ok(true);
@@ -151,10 +166,17 @@ fn claim(folder: &Path, stamp: &Stamp) -> Result<bool> {
         Err(e) => return Err(Error::io("list", folder)(e)),
     };
     if !empty && begun.as_ref().or(finished.as_ref()) != Some(stamp) {
-        let what = if finished.is_some() || begun.is_some() { "a set made with other options" } else { "other files" };
-        return Err(Error::usage(format!("{} holds {what}; remove it or give another --out", folder.display())));
+        let what = if finished.is_some() || begun.is_some() {
+            "a set made with other options"
+        } else {
+            "other files"
+        };
+        return Err(Error::usage(format!(
+            "{} holds {what}; remove it or give another --out",
+            folder.display()
+        )));
     }
     let text = serde_json::to_string(stamp).map_err(Error::failed)?;
-    artefact::write(started(folder), text)?;
+    atomic_file::write(started(folder), text)?;
     Ok(false)
 }

@@ -16,16 +16,20 @@ use std::{
 };
 
 use atlas::{
-    augment::{Scratch, random},
+    base::{
+        progress::Progress,
+        rng::{Use, stream},
+        stop::Stop,
+    },
     config::Augment,
-    dedup::search,
-    image::Plane,
-    manifest::Manifest,
-    phash::phash,
-    progress::Progress,
-    rng::{Use, stream},
-    shard::{Builder, Settings},
-    stop::Stop,
+    data::{
+        dedup::search,
+        image::Plane,
+        manifest::Manifest,
+        phash::phash,
+        shard::{Builder, Settings},
+    },
+    loading::augment::{Scratch, random},
 };
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -63,7 +67,9 @@ fn the_hot_loops_cost_what_they_did() {
         return eprintln!("skipped: valgrind is not here");
     }
     if !is_x86_feature_detected!("avx2") {
-        return eprintln!("skipped: the instructions were counted with AVX2, which this processor lacks");
+        return eprintln!(
+            "skipped: the instructions were counted with AVX2, which this processor lacks"
+        );
     }
     let got = measure();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/costs.json");
@@ -90,26 +96,42 @@ fn differences(want: &BTreeMap<String, Cost>, got: &BTreeMap<String, Cost>) -> V
             lines.push(format!("{name} is committed, but there is no such loop"));
             continue;
         };
-        for (what, want, got) in [("instructions", want.instructions, got.instructions), ("allocations", want.allocations, got.allocations)]
-        {
+        for (what, want, got) in [
+            ("instructions", want.instructions, got.instructions),
+            ("allocations", want.allocations, got.allocations),
+        ] {
             if want.abs_diff(got) * 100 > want * MARGIN {
                 let how = if got > want { "more" } else { "fewer" };
                 let percent = (got as f64 / want as f64 - 1.0).abs() * 100.0;
-                lines.push(format!("{name}: {got} {what}, {percent:.0} % {how} than the committed {want}"));
+                lines.push(format!(
+                    "{name}: {got} {what}, {percent:.0} % {how} than the committed {want}"
+                ));
             }
         }
     }
-    lines.extend(got.keys().filter(|name| !want.contains_key(*name)).map(|name| format!("{name} is not committed")));
+    lines.extend(
+        got.keys()
+            .filter(|name| !want.contains_key(*name))
+            .map(|name| format!("{name} is not committed")),
+    );
     lines
 }
 
 #[test]
 fn the_margin_holds_in_both_directions() {
-    let table = |instructions, allocations| BTreeMap::from([("a".to_string(), Cost { instructions, allocations })]);
+    let table = |instructions, allocations| {
+        BTreeMap::from([("a".to_string(), Cost { instructions, allocations })])
+    };
     let want = table(1000, 0);
     assert!([900, 1000, 1100].into_iter().all(|n| differences(&want, &table(n, 0)).is_empty()));
-    assert_eq!(differences(&want, &table(1101, 0)), ["a: 1101 instructions, 10 % more than the committed 1000"]);
-    assert_eq!(differences(&want, &table(500, 0)), ["a: 500 instructions, 50 % fewer than the committed 1000"]);
+    assert_eq!(
+        differences(&want, &table(1101, 0)),
+        ["a: 1101 instructions, 10 % more than the committed 1000"]
+    );
+    assert_eq!(
+        differences(&want, &table(500, 0)),
+        ["a: 500 instructions, 50 % fewer than the committed 1000"]
+    );
     assert_eq!(differences(&want, &table(1000, 1)).len(), 1, "no allocation becomes one");
     assert_eq!(differences(&want, &BTreeMap::new()), ["a is committed, but there is no such loop"]);
     assert_eq!(differences(&BTreeMap::new(), &want), ["a is not committed"]);
@@ -120,7 +142,22 @@ fn measure() -> Costs {
     let small = Small::empty();
     let (data, work) = (small.path("data"), small.path("work"));
     succeeds(
-        &small.atlas(&["synth", "--samples", "3", "--test", "0", "--external", "1", "--size", "512", "--out", &data]).output().unwrap(),
+        &small
+            .atlas(&[
+                "synth",
+                "--samples",
+                "3",
+                "--test",
+                "0",
+                "--external",
+                "1",
+                "--size",
+                "512",
+                "--out",
+                &data,
+            ])
+            .output()
+            .unwrap(),
     );
     succeeds(&small.run(&["plan", "--set=preprocess.shard_samples=3"]));
     let out = Command::new("valgrind")
@@ -139,19 +176,28 @@ fn measure() -> Costs {
         let instructions = instructions(Path::new(&small.path(&format!("counts.{}", i + 1))));
         (name.to_string(), Cost { instructions, allocations: allocations.parse().unwrap() })
     });
-    let with = [version("rustc"), version("valgrind"), find("processor ").next().unwrap().to_string()];
+    let with =
+        [version("rustc"), version("valgrind"), find("processor ").next().unwrap().to_string()];
     Costs { with: with.join(", "), loops: loops.collect() }
 }
 
 fn version(program: &str) -> String {
     let out = Command::new(program).arg("--version").output();
-    out.map_or_else(|_| format!("an unknown {program}"), |o| String::from_utf8_lossy(&o.stdout).trim().into())
+    out.map_or_else(
+        |_| format!("an unknown {program}"),
+        |o| String::from_utf8_lossy(&o.stdout).trim().into(),
+    )
 }
 
 /// The sum at the end of one of callgrind's files.
 fn instructions(path: &Path) -> u64 {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().find_map(|l| l.strip_prefix("totals: ")).expect("the totals").trim().parse().unwrap()
+    text.lines()
+        .find_map(|l| l.strip_prefix("totals: "))
+        .expect("the totals")
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// What runs under valgrind: every loop once, a line for each. Pictures come from `work`.
@@ -209,16 +255,20 @@ fn features() -> String {
 fn build(work: &Path, unit: usize, size: usize) {
     let (manifest, stop) = (Manifest::read(work).unwrap(), Stop::new());
     let builder = Builder::new(work, &manifest, Settings { size, max_side: 4096 }, &stop);
-    let outcome = builder.build(unit, &manifest.shards()[unit], 0, &Progress::new("cost", "samples", 3)).unwrap();
+    let outcome = builder
+        .build(unit, &manifest.shards()[unit], 0, &Progress::new("cost", "samples", 3))
+        .unwrap();
     assert!(outcome.built);
 }
 
 /// Eight versions of one image; everything but the distortion happens to each, so that no dice decide on the cost.
 fn augment(image: &[u8], elastic: f64) {
-    let keys = Augment { rot90: 1.0, flip: 1.0, brightness_contrast: 1.0, elastic, ..Augment::default() };
+    let keys =
+        Augment { rot90: 1.0, flip: 1.0, brightness_contrast: 1.0, elastic, ..Augment::default() };
     let (mut scratch, mut out) = (Scratch::default(), vec![0; 448 * 448 * 4]);
     for i in 0..8 {
-        random(&keys, &mut stream(Use::Augment, 1, 0, i), image, 512, &mut scratch, &mut out).unwrap();
+        random(&keys, &mut stream(Use::Augment, 1, 0, i), image, 512, &mut scratch, &mut out)
+            .unwrap();
         black_box(&out);
     }
 }
@@ -233,7 +283,8 @@ fn planted(n: usize, radius: u32) -> Vec<[u64; 4]> {
     let mut rng = stream(Use::Synth, 2, 0, 0);
     let mut hashes: Vec<[u64; 4]> = (0..n).map(|_| rng.random()).collect();
     for i in (1..n).step_by(20) {
-        hashes[i] = hashes[i - 1].map(|hash| (0..radius).fold(hash, |h, _| h ^ 1 << rng.random_range(0..64)));
+        hashes[i] = hashes[i - 1]
+            .map(|hash| (0..radius).fold(hash, |h, _| h ^ 1 << rng.random_range(0..64)));
     }
     hashes
 }

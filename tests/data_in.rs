@@ -1,7 +1,7 @@
 //! `atlas plan` and `atlas preprocess` from outside.
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use atlas::{
+use atlas::data::{
     manifest::{Manifest, Part},
     shard::{Store, quarantined},
 };
@@ -18,7 +18,9 @@ fn plan_reports_every_fault_in_one_go() {
     fs::remove_file(set.path("test/test-001_red.png")).unwrap();
     fs::copy(set.path("train/train-000_red.png"), set.path("train/train-000_red.tif")).unwrap();
     fs::write(set.path("train/Thumbs.db"), "").unwrap();
-    let table = fs::read_to_string(set.path("train.csv")).unwrap().replace("train-002,2 25", "train-002,2 31");
+    let table = fs::read_to_string(set.path("train.csv"))
+        .unwrap()
+        .replace("train-002,2 25", "train-002,2 31");
     let table = table.replace("train-003,3 25\n", "") + "ghost,1\ntrain-004,7\n";
     fs::write(set.path("train.csv"), table).unwrap();
 
@@ -48,8 +50,17 @@ fn plan_reports_every_fault_in_one_go() {
     let manifest = Manifest::read(&set.work()).unwrap();
     let ids: Vec<_> = manifest.samples.iter().map(|s| (s.id.as_str(), s.part, s.shard)).collect();
     use Part::*;
-    let want = [("train-000", Train, 0), ("train-004", Train, 0), ("train-005", Train, 1), ("test-002", Test, 0), ("test-000", Test, 0)];
-    assert_eq!(ids, want, "complete samples only; the test part in the order of the sample submission");
+    let want = [
+        ("train-000", Train, 0),
+        ("train-004", Train, 0),
+        ("train-005", Train, 1),
+        ("test-002", Test, 0),
+        ("test-000", Test, 0),
+    ];
+    assert_eq!(
+        ids, want,
+        "complete samples only; the test part in the order of the sample submission"
+    );
     assert!(String::from_utf8_lossy(&out.stdout).contains("core-hours"));
 }
 
@@ -59,19 +70,27 @@ fn an_id_that_is_in_several_places_counts_once() {
     fs::create_dir_all(set.path("external/images")).unwrap();
     let copy = |from: &str, to: &str| {
         for c in CHANNELS {
-            fs::copy(set.path(&format!("{from}_{c}.png")), set.path(&format!("{to}_{c}.png"))).unwrap();
+            fs::copy(set.path(&format!("{from}_{c}.png")), set.path(&format!("{to}_{c}.png")))
+                .unwrap();
         }
     };
     for id in ["train-001", "1_1_A1_1", "x_2"] {
         copy("train/train-000", &format!("external/images/{id}"));
     }
-    fs::write(set.path("external/all.csv"), "Id,Target\nx_2,4\nnot-there,1\ntrain-001,3\n1_1_A1_1,5\nzz,1\n").unwrap();
+    fs::write(
+        set.path("external/all.csv"),
+        "Id,Target\nx_2,4\nnot-there,1\ntrain-001,3\n1_1_A1_1,5\nzz,1\n",
+    )
+    .unwrap();
     for id in ["train-002", "x_2", "extra"] {
         copy("test/test-000", &format!("test/{id}"));
     }
-    let submission = fs::read_to_string(set.path("sample_submission.csv")).unwrap() + "train-002,0\nx_2,0\n";
+    let submission =
+        fs::read_to_string(set.path("sample_submission.csv")).unwrap() + "train-002,0\nx_2,0\n";
     fs::write(set.path("sample_submission.csv"), submission).unwrap();
-    succeeds(&set.run("plan", &["--set", &format!("data.external={}", set.path("external").display())]));
+    succeeds(
+        &set.run("plan", &["--set", &format!("data.external={}", set.path("external").display())]),
+    );
     let problems = fs::read_to_string(set.work().join("problems.csv")).unwrap();
     let want = "kind,place,id,detail\n\
                 images not in sample_submission.csv,test,extra,left out\n\
@@ -82,8 +101,12 @@ fn an_id_that_is_in_several_places_counts_once() {
                 repeated ids,test,x_2,in the train part too\n";
     assert_eq!(problems, want);
     let manifest = Manifest::read(&set.work()).unwrap();
-    let ids: Vec<_> = manifest.samples.iter().map(|s| (s.id.as_str(), s.labels.to_string())).collect();
-    assert_eq!(ids[..3].iter().map(|s| s.0).collect::<Vec<_>>(), ["train-000", "train-001", "train-002"]);
+    let ids: Vec<_> =
+        manifest.samples.iter().map(|s| (s.id.as_str(), s.labels.to_string())).collect();
+    assert_eq!(
+        ids[..3].iter().map(|s| s.0).collect::<Vec<_>>(),
+        ["train-000", "train-001", "train-002"]
+    );
     assert_eq!(ids[3..5], [("1_1_A1_1", "5".to_string()), ("x_2", "4".to_string())]);
     assert_eq!(manifest.samples[4].file(3), set.path("external/images/x_2_yellow.png"));
     assert_eq!(manifest.count(Part::Test), 2);
@@ -92,9 +115,17 @@ fn an_id_that_is_in_several_places_counts_once() {
 #[test]
 fn plan_says_what_is_missing() {
     fails(&atlas(&["plan"]), 2, &["set data.kaggle"]);
-    fails(&atlas(&["plan", "--set", "data.kaggle=/nowhere"]), 2, &["/nowhere does not exist", "data.kaggle"]);
+    fails(
+        &atlas(&["plan", "--set", "data.kaggle=/nowhere"]),
+        2,
+        &["/nowhere does not exist", "data.kaggle"],
+    );
     fails(&atlas(&["plan", "--set", "data.kagle=/x"]), 2, &["did you mean `kaggle`"]);
-    fails(&atlas(&["plan", "--set", "preprocess.size=big"]), 2, &["--set preprocess.size=big", "wrong type"]);
+    fails(
+        &atlas(&["plan", "--set", "preprocess.size=big"]),
+        2,
+        &["--set preprocess.size=big", "wrong type"],
+    );
     let empty = Set::new(0, 0, 16);
     fails(&empty.run("plan", &[]), 65, &["the data set is empty"]);
     let set = Set::new(2, 1, 16);
@@ -105,7 +136,11 @@ fn plan_says_what_is_missing() {
     succeeds(&out);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let warnings = json["warnings"].to_string();
-    assert!(warnings.contains("test is missing") && warnings.contains("sample_submission.csv is missing"), "{warnings}");
+    assert!(
+        warnings.contains("test is missing")
+            && warnings.contains("sample_submission.csv is missing"),
+        "{warnings}"
+    );
     assert_eq!((&json["train"], &json["test"]), (&2.into(), &0.into()));
     fs::remove_file(set.path("train.csv")).unwrap();
     fails(&set.run("plan", &[]), 2, &["train.csv does not exist"]);
@@ -119,11 +154,16 @@ fn the_same_pictures_in_other_formats_give_the_same_shards() {
         set.shards()
     };
     let first = run(&Set::new(3, 1, 48));
-    assert_eq!(first.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(), ["test-00000.h5", "train-00000.h5", "train-00001.h5"]);
+    assert_eq!(
+        first.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(),
+        ["test-00000.h5", "train-00000.h5", "train-00001.h5"]
+    );
     std::thread::sleep(std::time::Duration::from_millis(1100)); // a time stamp in the files would show
-    for set in
-        [Set::with(3, 1, 48, "png", made::png16), Set::with(3, 1, 48, "tif", made::tiff), Set::with(3, 1, 48, "tif.gz", made::tiff16_gz)]
-    {
+    for set in [
+        Set::with(3, 1, 48, "png", made::png16),
+        Set::with(3, 1, 48, "tif", made::tiff),
+        Set::with(3, 1, 48, "tif.gz", made::tiff16_gz),
+    ] {
         let other = run(&set);
         for (a, b) in first.iter().zip(&other) {
             assert!(a == b, "{}: {} and {} bytes", a.0, a.1.len(), b.1.len());
@@ -137,14 +177,20 @@ fn tasks_make_the_same_shards_as_one_go_and_a_second_run_does_nothing() {
     let set = Set::new(7, 3, 32);
     set.plan(&["--set", "preprocess.shard_samples=2", "--set", "preprocess.tasks=2"]);
     let first = set.preprocess(&[]);
-    assert_eq!((&first["shards"], &first["built"], &first["samples"]), (&6.into(), &6.into(), &10.into()));
+    assert_eq!(
+        (&first["shards"], &first["built"], &first["samples"]),
+        (&6.into(), &6.into(), &10.into())
+    );
     let whole = set.shards();
     assert_eq!(set.preprocess(&[])["built"], 0);
     fs::remove_dir_all(set.work().join("shards")).unwrap();
     assert_eq!(set.preprocess(&["--task", "1"])["built"], 3);
     let names: Vec<_> = set.shards().into_iter().map(|s| s.0).collect();
     assert_eq!(names, ["test-00001.h5", "train-00001.h5", "train-00003.h5"]);
-    let (kaggle, work) = (format!("data.kaggle={}", set.folder.path().display()), format!("paths.work={}", set.work().display()));
+    let (kaggle, work) = (
+        format!("data.kaggle={}", set.folder.path().display()),
+        format!("paths.work={}", set.work().display()),
+    );
     let out = assert_cmd::Command::cargo_bin("atlas")
         .unwrap()
         .env("SLURM_ARRAY_TASK_ID", "0")
@@ -173,19 +219,29 @@ fn bad_files_are_left_out_up_to_the_limit() {
     made::png(&set.path("test/test-001_green.png"), 16, &made::pattern(16, 1));
     set.plan(&["--set", "preprocess.shard_samples=4"]);
     // One of ten is more than 1 %: the list is written, the shard is not.
-    fails(&set.run("preprocess", &[]), 65, &["quarantine-00000.csv", "train-003_blue.png: neither PNG", "max_bad_fraction"]);
+    fails(
+        &set.run("preprocess", &[]),
+        65,
+        &["quarantine-00000.csv", "train-003_blue.png: neither PNG", "max_bad_fraction"],
+    );
     assert!(set.shards().is_empty());
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
     assert_eq!((&result["samples"], &result["bad"]), (&8.into(), &2.into()));
     let lists: Vec<_> = (0..3).map(|unit| quarantined(&set.work(), unit).unwrap()).collect();
     assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
     assert_eq!(lists[0][0].id, "train-003");
-    assert!(lists[2][0].file.ends_with("test-001_green.png") && lists[2][0].reason == "16x16 pixels, but red has 32x32");
+    assert!(
+        lists[2][0].file.ends_with("test-001_green.png")
+            && lists[2][0].reason == "16x16 pixels, but red has 32x32"
+    );
     let store = Store::open(&set.work(), Part::Train).unwrap();
     assert_eq!((store.len(), store.find("train-003"), store.find("train-004")), (7, None, Some(3)));
     let mut image = vec![0; 32 * 32 * 4];
     store.read(3, &mut image).unwrap();
-    assert!(image.chunks(4).map(|p| p[1]).eq(made::pattern(32, 17)), "the pixels moved up with their id");
+    assert!(
+        image.chunks(4).map(|p| p[1]).eq(made::pattern(32, 17)),
+        "the pixels moved up with their id"
+    );
     // Again: nothing to do, the same list; and within the task the limit still counts what was left out before.
     assert_eq!(set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"])["built"], 0);
     fails(&set.run("preprocess", &[]), 65, &["quarantine-00000.csv", "train-003_blue.png"]);
@@ -200,7 +256,10 @@ fn bad_files_are_left_out_up_to_the_limit() {
         made::png(&set.path(&format!("train/train-005_{c}.png")), 64, &made::pattern(64, 1));
     }
     fs::remove_file(set.work().join("shards/train-00001.h5")).unwrap();
-    let preprocess = |max: &str| set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2", "--set", max])["samples"].clone();
+    let preprocess = |max: &str| {
+        set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2", "--set", max])["samples"]
+            .clone()
+    };
     assert_eq!(preprocess("preprocess.max_pixels_side=48"), 8);
     assert_eq!(quarantined(&set.work(), 1).unwrap().len(), 4);
     assert_eq!(preprocess("preprocess.max_pixels_side=64"), 9);
@@ -215,20 +274,37 @@ fn real_samples_go_through() {
     }
     let (set, external) = real(&data);
     let external = format!("data.external={}", external.display());
-    let more = ["--set", &external, "--set", "preprocess.size=512", "--set", "preprocess.shard_samples=16"];
+    let more = [
+        "--set",
+        &external,
+        "--set",
+        "preprocess.size=512",
+        "--set",
+        "preprocess.shard_samples=16",
+    ];
     let out = set.run("plan", &[&["--json"][..], &more].concat());
     succeeds(&out);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((&json["train"], &json["external"], &json["test"]), (&31.into(), &7.into(), &8.into()), "24 + 6 + the JPEG named .png");
+    assert_eq!(
+        (&json["train"], &json["external"], &json["test"]),
+        (&31.into(), &7.into(), &8.into()),
+        "24 + 6 + the JPEG named .png"
+    );
     let warnings = json["warnings"].to_string();
-    for part in ["10814_51_A1_1 (green, yellow)", "11311_88_G2_1 (red, green, yellow)", "gray16_383_D2_1 (red, green, yellow)"] {
+    for part in [
+        "10814_51_A1_1 (green, yellow)",
+        "11311_88_G2_1 (red, green, yellow)",
+        "gray16_383_D2_1 (red, green, yellow)",
+    ] {
         assert!(warnings.contains(part), "{warnings}");
     }
     assert_eq!(set.preprocess(&more)["samples"], 39);
     let store = Store::open(&set.work(), Part::Train).unwrap();
     let mut image = vec![0; 512 * 512 * 4];
     store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
-    let mean = |c: usize| image.iter().skip(c).step_by(4).map(|&v| f64::from(v)).sum::<f64>() / (512.0 * 512.0);
+    let mean = |c: usize| {
+        image.iter().skip(c).step_by(4).map(|&v| f64::from(v)).sum::<f64>() / (512.0 * 512.0)
+    };
     // Means of the right planes: read as gray, they would be 5.50, 3.06, 1.71 and 7.80.
     for (c, want) in [16.24, 4.61, 13.96, (8.44 + 8.80) / 2.0].into_iter().enumerate() {
         assert!((mean(c) - want).abs() < 0.35, "{}: {} instead of {want}", CHANNELS[c], mean(c));
@@ -249,7 +325,10 @@ fn real(data: &Path) -> (Set, std::path::PathBuf) {
     for (i, id) in ids.iter().enumerate() {
         let part = if i < 24 { "train" } else { "test" };
         match part {
-            "train" => rows += &format!("{}\n", table.lines().find(|l| l.starts_with(id.as_str())).unwrap()),
+            "train" => {
+                rows +=
+                    &format!("{}\n", table.lines().find(|l| l.starts_with(id.as_str())).unwrap())
+            }
             _ => submission += &format!("{id},0\n"),
         }
         for c in CHANNELS {
@@ -268,7 +347,8 @@ fn real(data: &Path) -> (Set, std::path::PathBuf) {
         }
     }
     let labels = fs::read_to_string(data.join("hpav18/HPAv18RBGY_wodpl.csv")).unwrap();
-    let labels = labels.trim_end().to_string() + "\njpeg_bytes_named_png_57_F11_1,3\ngray16_383_D2_1,2\n";
+    let labels =
+        labels.trim_end().to_string() + "\njpeg_bytes_named_png_57_F11_1,3\ngray16_383_D2_1,2\n";
     fs::write(external.join("labels.csv"), labels).unwrap();
     (set, external)
 }
@@ -290,9 +370,17 @@ fn h5py_finds_the_pixels_that_opencv_decodes() {
         set.plan(&more);
         set.preprocess(&more);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data_in/compare.py");
-        let out = std::process::Command::new(&python).arg(script).arg(set.folder.path()).output().unwrap();
+        let out = std::process::Command::new(&python)
+            .arg(script)
+            .arg(set.folder.path())
+            .output()
+            .unwrap();
         succeeds(&out);
-        assert!(String::from_utf8_lossy(&out.stdout).contains("pictures equal"), "{}", String::from_utf8_lossy(&out.stdout));
+        assert!(
+            String::from_utf8_lossy(&out.stdout).contains("pictures equal"),
+            "{}",
+            String::from_utf8_lossy(&out.stdout)
+        );
     }
 }
 
@@ -301,12 +389,17 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let set = Set::new(1, 0, 512);
     let mut table = "Id,Target\n".to_string();
     let jpeg = set.path("large.jpg");
-    let pixels: Vec<u8> = made::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
+    let pixels: Vec<u8> =
+        made::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
     image::save_buffer(&jpeg, &pixels, 2048, 2048, image::ExtendedColorType::Rgb8).unwrap();
     for i in 0..pictures {
         for c in CHANNELS {
             // The first of every 64 are the large ones.
-            let from = if i % 64 < 4 { jpeg.clone() } else { set.path(&format!("train/train-000_{c}.png")) };
+            let from = if i % 64 < 4 {
+                jpeg.clone()
+            } else {
+                set.path(&format!("train/train-000_{c}.png"))
+            };
             symlink(from, set.path(&format!("train/x-{i:05}_{c}.png"))).unwrap();
         }
         table += &format!("x-{i:05},{}\n", i % 28);
@@ -316,13 +409,18 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
     assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
-    eprintln!("{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak");
+    eprintln!(
+        "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak"
+    );
     peak
 }
 
 /// The most anonymous memory that the program has with `words`, in MiB.
 fn peak_of(set: &Set, words: &[&str], code: i32) -> f64 {
-    let (kaggle, work) = (format!("data.kaggle={}", set.folder.path().display()), format!("paths.work={}", set.work().display()));
+    let (kaggle, work) = (
+        format!("data.kaggle={}", set.folder.path().display()),
+        format!("paths.work={}", set.work().display()),
+    );
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"))
         .args(words)
         .args(["--set", &kaggle, "--set", &work])
@@ -334,7 +432,9 @@ fn peak_of(set: &Set, words: &[&str], code: i32) -> f64 {
     let mut peak = 0.0f64;
     while child.try_wait().unwrap().is_none() {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let anonymous = status.lines().find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        let anonymous = status.lines().find_map(|l| {
+            l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+        });
         peak = peak.max(anonymous.unwrap_or(0.0) / 1024.0);
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -366,7 +466,8 @@ fn peak_of_plan(samples: usize) -> [f64; 2] {
         if i % 10_000 == 0 {
             fs::write(&file, "").unwrap();
         }
-        let id = format!("{:08x}-bb9b-11e8-b2b9-ac1f6b6435d0", (i as u32).wrapping_mul(0x9e37_79b9));
+        let id =
+            format!("{:08x}-bb9b-11e8-b2b9-ac1f6b6435d0", (i as u32).wrapping_mul(0x9e37_79b9));
         for c in CHANNELS {
             fs::hard_link(&file, set.path(&format!("train/{id}_{c}.png"))).unwrap();
         }
@@ -387,5 +488,8 @@ fn a_plan_takes_little_memory_per_sample() {
     let per_sample = |few: f64, many: f64| (many - few) * 1048576.0 / 198_000.0;
     let (plan, read) = (per_sample(plan, plan_of_many), per_sample(read, read_of_many));
     eprintln!("bytes per sample: {plan:.0} for plan, {read:.0} for reading the manifest");
-    assert!(plan > 50.0 && plan < 400.0 && read > 50.0 && read < 200.0, "{plan} and {read} bytes per sample");
+    assert!(
+        plan > 50.0 && plan < 400.0 && read > 50.0 && read < 200.0,
+        "{plan} and {read} bytes per sample"
+    );
 }

@@ -8,12 +8,14 @@ use std::{
 
 use assert_cmd::Command;
 use atlas::{
-    image::{Plane, read_channel, resize},
-    labels::Labels,
-    manifest::{Manifest, Part, Pool, Sample, Source},
-    phash::phash,
-    rng::{self, Rng, Use},
-    shard::{self, Entry, Writer},
+    base::rng::{self, Rng, Use},
+    data::{
+        image::{Plane, read_channel, resize},
+        labels::Labels,
+        manifest::{Manifest, Part, Pool, Sample, Source},
+        phash::phash,
+        shard::{self, Entry, Writer},
+    },
 };
 use rand::RngExt;
 
@@ -55,8 +57,11 @@ fn write_work(work: &Path, samples: &[Made], size: usize) {
         for s in listed(part) {
             let hashes = std::array::from_fn(|c| phash(&s.planes[c]));
             let small: Vec<Plane> = s.planes.iter().map(|p| resize(p, size)).collect();
-            let pixels = (0..size * size).flat_map(|i| small.iter().map(move |p| p.pixels[i])).collect();
-            writer.push(Entry::new(s.id.clone(), Labels::parse(s.labels).unwrap(), hashes, pixels)).unwrap();
+            let pixels =
+                (0..size * size).flat_map(|i| small.iter().map(move |p| p.pixels[i])).collect();
+            writer
+                .push(Entry::new(s.id.clone(), Labels::parse(s.labels).unwrap(), hashes, pixels))
+                .unwrap();
         }
         writer.finish(manifest.hash()).unwrap();
     }
@@ -64,16 +69,22 @@ fn write_work(work: &Path, samples: &[Made], size: usize) {
 
 /// A field of cells: in each a wide and some narrow spots of light per channel, on a dark ground.
 fn field(rng: &mut Rng, side: usize) -> [Plane; 4] {
-    let cells: Vec<[f32; 3]> = (0..12).map(|_| [rng.random::<f32>(), rng.random::<f32>(), 0.5 + rng.random::<f32>()]).collect();
+    let cells: Vec<[f32; 3]> = (0..12)
+        .map(|_| [rng.random::<f32>(), rng.random::<f32>(), 0.5 + rng.random::<f32>()])
+        .collect();
     std::array::from_fn(|channel| {
         let mut light = vec![4.0f32; side * side];
         for cell in &cells {
             for spot in 0..5 {
-                let width = side as f32 * if spot == 0 { 0.06 } else { 0.015 + 0.01 * channel as f32 };
+                let width =
+                    side as f32 * if spot == 0 { 0.06 } else { 0.015 + 0.01 * channel as f32 };
                 let mut offset = || 0.12 * (rng.random::<f32>() - 0.5);
                 let centre = [cell[0], cell[1]].map(|c| c * side as f32);
                 let centre = [centre[0] + offset() * side as f32, centre[1]];
-                let reach = |c: f32| (c - 3.0 * width).max(0.0) as usize..((c + 3.0 * width).max(0.0) as usize).min(side);
+                let reach = |c: f32| {
+                    (c - 3.0 * width).max(0.0) as usize
+                        ..((c + 3.0 * width).max(0.0) as usize).min(side)
+                };
                 for y in reach(centre[0]) {
                     for x in reach(centre[1]) {
                         let d = (y as f32 - centre[0]).powi(2) + (x as f32 - centre[1]).powi(2);
@@ -82,7 +93,11 @@ fn field(rng: &mut Rng, side: usize) -> [Plane; 4] {
                 }
             }
         }
-        Plane { width: side, height: side, pixels: light.iter().map(|l| l.min(255.0) as u8).collect() }
+        Plane {
+            width: side,
+            height: side,
+            pixels: light.iter().map(|l| l.min(255.0) as u8).collect(),
+        }
     })
 }
 
@@ -94,16 +109,27 @@ fn copy_of(planes: &[Plane; 4], rng: &mut Rng) -> [Plane; 4] {
     let gain = 0.8 + 0.4 * rng.random::<f32>();
     let quality = rng.random_range(85..=95);
     std::array::from_fn(|c| {
-        let at = |y: i64, x: i64| planes[c].pixels[y.clamp(0, side as i64 - 1) as usize * side + x.clamp(0, side as i64 - 1) as usize];
+        let at = |y: i64, x: i64| {
+            planes[c].pixels
+                [y.clamp(0, side as i64 - 1) as usize * side + x.clamp(0, side as i64 - 1) as usize]
+        };
         let noisy = (0..side * side).map(|i| {
-            let value = f32::from(at((i / side) as i64 + shift[0], (i % side) as i64 + shift[1])) * gain;
+            let value =
+                f32::from(at((i / side) as i64 + shift[0], (i % side) as i64 + shift[1])) * gain;
             let noise: f32 = (0..12).map(|_| rng.random::<f32>() - 0.5).sum::<f32>() * 2.0;
             (value + noise).round().clamp(0.0, 255.0) as u8
         });
         let pixels: Vec<u8> = noisy.collect();
         let mut jpeg = Vec::new();
         let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality);
-        image::ImageEncoder::write_image(encoder, &pixels, side as u32, side as u32, image::ExtendedColorType::L8).unwrap();
+        image::ImageEncoder::write_image(
+            encoder,
+            &pixels,
+            side as u32,
+            side as u32,
+            image::ExtendedColorType::L8,
+        )
+        .unwrap();
         let pixels = image::load_from_memory(&jpeg).unwrap().into_luma8().into_raw();
         Plane { width: side, height: side, pixels }
     })
@@ -152,7 +178,11 @@ fn planted_copies_are_found_and_sibling_fields_are_not() {
     assert_eq!(code, 0, "{err}");
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(groups(&work), planted);
-    assert_eq!((&found["removed"], &found["leaks"], &found["conflicts"]), (&30.into(), &10.into(), &5.into()), "{found}");
+    assert_eq!(
+        (&found["removed"], &found["leaks"], &found["conflicts"]),
+        (&30.into(), &10.into(), &5.into()),
+        "{found}"
+    );
     assert_eq!(found["done_before"], false);
     for row in rows(&work, "duplicates.csv") {
         assert_eq!(row[2] == "1", !row[0].contains('_'), "official before external: {row:?}");
@@ -199,12 +229,23 @@ fn real_images_form_no_false_group() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let read = |folder: &str, end: &str| -> Vec<Made> {
-        let names = fs::read_dir(data.join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        let ids: BTreeSet<String> = names.filter_map(|n| n.strip_suffix(&format!("_red.{end}")).map(String::from)).collect();
+        let names = fs::read_dir(data.join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
+        let ids: BTreeSet<String> = names
+            .filter_map(|n| n.strip_suffix(&format!("_red.{end}")).map(String::from))
+            .collect();
         let file = |id: &str, c: &str| data.join(folder).join(format!("{id}_{c}.{end}"));
         let whole = |id: &String| ["green", "blue", "yellow"].iter().all(|c| file(id, c).exists());
-        let planes = |id: &str| std::array::from_fn(|c| read_channel(&file(id, atlas::manifest::CHANNELS[c]), c, 8192).unwrap());
-        ids.into_iter().filter(whole).map(|id| Made { planes: planes(&id), id, part: Part::Train, labels: "0" }).collect()
+        let planes = |id: &str| {
+            std::array::from_fn(|c| {
+                read_channel(&file(id, atlas::data::manifest::CHANNELS[c]), c, 8192).unwrap()
+            })
+        };
+        ids.into_iter()
+            .filter(whole)
+            .map(|id| Made { planes: planes(&id), id, part: Part::Train, labels: "0" })
+            .collect()
     };
     let mut samples = read("kaggle/train", "png");
     samples.extend(read("hpav18/images", "jpg"));
@@ -229,8 +270,10 @@ fn the_bare_table_gives_groups_and_names_what_is_wrong() {
     let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (table, out) = (file("h.csv"), file("g.csv"));
     // a - b - c is a chain: a and c are 6 bits apart, and still one group.
-    fs::write(&table, "id,red,green,blue,yellow\na,0,0,0,0\nx,ff,0,0,0\nb,7,0,0,ffff\nc,7,7,0,0\n").unwrap();
-    let (code, stdout, err) = atlas(&["dedup", "--hashes", &table, "--out", &out, "--set", "dedup.radius=3", "--json"]);
+    fs::write(&table, "id,red,green,blue,yellow\na,0,0,0,0\nx,ff,0,0,0\nb,7,0,0,ffff\nc,7,7,0,0\n")
+        .unwrap();
+    let (code, stdout, err) =
+        atlas(&["dedup", "--hashes", &table, "--out", &out, "--set", "dedup.radius=3", "--json"]);
     assert_eq!((code, stdout.contains("\"groups\":2")), (0, true), "{err}");
     assert_eq!(fs::read_to_string(&out).unwrap(), "id,group\na,a\nx,x\nb,a\nc,a\n");
 
@@ -238,7 +281,10 @@ fn the_bare_table_gives_groups_and_names_what_is_wrong() {
     let (code, _, err) = atlas(&["dedup", "--hashes", &table, "--out", &out]);
     assert!(code == 65 && err.contains("line 2"), "{code}: {err}");
     let (code, _, err) = atlas(&["dedup", "--hashes", &file("none.csv"), "--out", &out]);
-    assert!(code == 2 && err.contains("--hashes") && err.contains("none.csv: there is no such file"), "{code}: {err}");
+    assert!(
+        code == 2 && err.contains("--hashes") && err.contains("none.csv: there is no such file"),
+        "{code}: {err}"
+    );
     let (code, _, err) = atlas(&["dedup", "--hashes", &table]);
     assert!(code == 2 && err.contains("--out"), "{code}: {err}");
     let (code, _, err) = atlas(&["dedup", "--set", "dedup.radius=65"]);

@@ -44,8 +44,15 @@ impl Place {
     }
 
     fn words(&self) -> Vec<String> {
-        let key = |key: &str, name: &str| format!("--set={key}={}", self.folder.path().join(name).display());
-        vec!["doctor".into(), key("paths.work", "a/work"), key("paths.results", "a/results"), key("data.kaggle", "data")]
+        let key = |key: &str, name: &str| {
+            format!("--set={key}={}", self.folder.path().join(name).display())
+        };
+        vec![
+            "doctor".into(),
+            key("paths.work", "a/work"),
+            key("paths.results", "a/results"),
+            key("data.kaggle", "data"),
+        ]
     }
 
     /// The program, outside all allocations; `words` come last.
@@ -76,23 +83,41 @@ struct Report {
 impl Report {
     fn of(out: &Output) -> Self {
         let stdout = String::from_utf8_lossy(&out.stdout);
-        let json: serde_json::Value =
-            serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}{}", String::from_utf8_lossy(&out.stderr)));
-        let report = Self { code: out.status.code(), checks: json["checks"].as_array().unwrap().clone(), ok: json["ok"] == true };
+        let json: serde_json::Value = serde_json::from_str(&stdout)
+            .unwrap_or_else(|e| panic!("{e}: {stdout}{}", String::from_utf8_lossy(&out.stderr)));
+        let report = Self {
+            code: out.status.code(),
+            checks: json["checks"].as_array().unwrap().clone(),
+            ok: json["ok"] == true,
+        };
         assert_eq!(json.as_object().unwrap().len(), 2);
         for check in &report.checks {
             assert_eq!(check["fix"].is_null(), check["state"] == "ok", "{check}");
         }
         let failed = report.checks.iter().any(|c| c["state"] == "FAIL");
-        assert_eq!((report.code, report.ok), if failed { (Some(2), false) } else { (Some(0), true) });
+        assert_eq!(
+            (report.code, report.ok),
+            if failed { (Some(2), false) } else { (Some(0), true) }
+        );
         report
     }
 
     /// The check must have ended so, and say each of `parts` in what was found or in its fix.
     fn says(&self, name: &str, state: &str, parts: &[&str]) {
-        let check = self.checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no {name}: {:?}", self.checks));
-        let text = format!("{} | {}", check["found"].as_str().unwrap(), check["fix"].as_str().unwrap_or_default());
-        assert!(check["state"] == state && parts.iter().all(|part| text.contains(part)), "expected {state} {parts:?}: {check}");
+        let check = self
+            .checks
+            .iter()
+            .find(|c| c["name"] == name)
+            .unwrap_or_else(|| panic!("no {name}: {:?}", self.checks));
+        let text = format!(
+            "{} | {}",
+            check["found"].as_str().unwrap(),
+            check["fix"].as_str().unwrap_or_default()
+        );
+        assert!(
+            check["state"] == state && parts.iter().all(|part| text.contains(part)),
+            "expected {state} {parts:?}: {check}"
+        );
     }
 }
 
@@ -117,10 +142,13 @@ fn this_machine_is_well_and_the_table_says_the_same_as_the_json() {
     assert!(json.ok, "{:?}", json.checks);
     json.says("paths.work", "ok", &["a/work", "writable", "free", "locks work"]);
     json.says("data.kaggle", "ok", &["readable"]);
-    json.says("rank 0", "ok", &[&atlas::artefact::host(), "core"]);
+    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host(), "core"]);
     let out = place.doctor(&[]).output().unwrap();
     let table = String::from_utf8(out.stdout).unwrap();
-    assert!(out.status.success() && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(
+        out.status.success() && table.lines().all(|line| line.chars().count() <= 100),
+        "{table}"
+    );
     let mut expected = String::new();
     for check in &json.checks {
         let fix = check["fix"].as_str().map_or(String::new(), |fix| format!("fix: {fix}"));
@@ -131,10 +159,14 @@ fn this_machine_is_well_and_the_table_says_the_same_as_the_json() {
     assert_eq!(words(rows), words(&expected));
     let warnings = json.checks.iter().filter(|c| c["state"] == "warning").count();
     assert_eq!(sum, format!("{} ok, {warnings} warnings, 0 failed", NAMES.len() - warnings));
-    let left: Vec<_> = fs::read_dir(place.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(place.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["data"], "nothing is left");
     let out = place.doctor(&["--set", "train.epoks=3"]).output().unwrap();
-    assert!(out.status.code() == Some(2) && String::from_utf8_lossy(&out.stderr).contains("did you mean `epochs`"));
+    assert!(
+        out.status.code() == Some(2)
+            && String::from_utf8_lossy(&out.stderr).contains("did you mean `epochs`")
+    );
 }
 
 #[cfg(feature = "mpi")]
@@ -145,14 +177,21 @@ fn ranks_are_looked_at_together() {
     let limits = r#"[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 0 ] || ulimit -Sn 200; ulimit -l 64; exec "$@""#;
     let mut command = launcher::mpirun(2, "bash");
     outside(&mut command);
-    command.args(["-c", limits, "bash"]).arg(assert_cmd::cargo::cargo_bin!("atlas")).args(place.words());
+    command
+        .args(["-c", limits, "bash"])
+        .arg(assert_cmd::cargo::cargo_bin!("atlas"))
+        .args(place.words());
     let json = report(&mut command);
     json.says("MPI", "ok", &["2 ranks found each other", "MPI"]);
-    json.says("ranks", "ok", &[&format!("2 in all: 0-1 on {}", atlas::artefact::host())]);
-    json.says("rank 0", "ok", &[&atlas::artefact::host()]);
-    json.says("rank 1", "ok", &[&atlas::artefact::host()]);
+    json.says("ranks", "ok", &[&format!("2 in all: 0-1 on {}", atlas::base::atomic_file::host())]);
+    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host()]);
+    json.says("rank 1", "ok", &[&atlas::base::atomic_file::host()]);
     json.says("locked memory", "warning", &["at most 66 kB", "ulimit -l unlimited"]);
-    json.says("open files", "warning", &["rank 1: up to 200, 256 wanted", "; rank 0: up to", "ulimit -n 4096"]);
+    json.says(
+        "open files",
+        "warning",
+        &["rank 1: up to 200, 256 wanted", "; rank 0: up to", "ulimit -n 4096"],
+    );
     // All of them end alike where something is wrong.
     let mut command = launcher::mpirun(2, assert_cmd::cargo::cargo_bin!("atlas"));
     outside(&mut command);
@@ -170,7 +209,14 @@ fn tasks_that_do_not_find_each_other_are_told_so_by_the_first() {
     };
     let json = report(&mut task("0"));
     assert_eq!(json.code, Some(2));
-    json.says("MPI", "FAIL", &["4 tasks were launched, but each sees itself alone", "| Under Slurm use `srun --mpi=pmix`"]);
+    json.says(
+        "MPI",
+        "FAIL",
+        &[
+            "4 tasks were launched, but each sees itself alone",
+            "| Under Slurm use `srun --mpi=pmix`",
+        ],
+    );
     json.says("paths.work", "ok", &[]); // the rest is looked at all the same
     let out = task("3").output().unwrap();
     assert_eq!((out.status.code(), out.stdout.len(), out.stderr.len()), (Some(2), 0, 0));
@@ -188,7 +234,11 @@ fn folders_that_do_not_do_are_named_with_their_fix() {
         "--set=data.kaggle=/nowhere",
         &format!("--set=data.external={}", place.folder.path().join("data/train").display()),
     ]));
-    json.says("paths.work", "FAIL", &[&format!("{} is a file", file.display()), "set paths.work to a folder"]);
+    json.says(
+        "paths.work",
+        "FAIL",
+        &[&format!("{} is a file", file.display()), "set paths.work to a folder"],
+    );
     json.says("paths.results", "FAIL", &["/proc/results: cannot write there", "set paths.results"]);
     json.says("data.kaggle", "FAIL", &["/nowhere", "set data.kaggle"]);
     json.says("data.external", "FAIL", &["data/train is empty", "set data.external"]);
@@ -200,7 +250,7 @@ fn the_plan_says_how_much_space_is_wanted_and_how_many_files() {
     let work = place.folder.path().join("a/work");
     fs::create_dir_all(&work).unwrap();
     let plan = |samples: usize| {
-        let plan = atlas::manifest::Plan {
+        let plan = atlas::data::manifest::Plan {
             train_samples: samples,
             test_samples: 0,
             train_shards: samples,
@@ -239,15 +289,27 @@ fn gpus_that_were_promised_and_are_not_seen_are_a_failure() {
         return;
     }
     let place = Place::new();
-    for (name, value) in [("SLURM_GPUS_ON_NODE", "1"), ("SLURM_JOB_GPUS", "0,1"), ("CUDA_VISIBLE_DEVICES", "0")] {
+    for (name, value) in
+        [("SLURM_GPUS_ON_NODE", "1"), ("SLURM_JOB_GPUS", "0,1"), ("CUDA_VISIBLE_DEVICES", "0")]
+    {
         let json = report(place.doctor(&[]).env(name, value));
         json.says("GPUs", "FAIL", &[&format!("no CUDA driver, but {name}={value}")]);
     }
-    let json = report(place.doctor(&[]).env("SLURM_GPUS_ON_NODE", "1").env("APPTAINER_CONTAINER", "/x/atlas.sif"));
+    let json = report(
+        place.doctor(&[]).env("SLURM_GPUS_ON_NODE", "1").env("APPTAINER_CONTAINER", "/x/atlas.sif"),
+    );
     json.says("GPUs", "FAIL", &["| start the container with --nv"]);
     json.says("container", "ok", &["Apptainer, /x/atlas.sif, without libcuda in it"]);
-    report(&mut place.doctor(&["--set=comm.backend=nccl"])).says("GPUs", "FAIL", &["but comm.backend = \"nccl\""]);
-    for (name, value) in [("SLURM_GPUS_ON_NODE", "0"), ("CUDA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "NoDevFiles")] {
+    report(&mut place.doctor(&["--set=comm.backend=nccl"])).says(
+        "GPUs",
+        "FAIL",
+        &["but comm.backend = \"nccl\""],
+    );
+    for (name, value) in [
+        ("SLURM_GPUS_ON_NODE", "0"),
+        ("CUDA_VISIBLE_DEVICES", ""),
+        ("CUDA_VISIBLE_DEVICES", "NoDevFiles"),
+    ] {
         report(place.doctor(&[]).env(name, value)).says("GPUs", "ok", &["none: training on CPU"]);
     }
 }
@@ -259,12 +321,17 @@ fn gpus_are_listed_with_their_driver_and_nccl() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nccl");
     for (name, library) in [("cuda", "libcuda.so.1"), ("nccl", "libnccl.so")] {
         let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-pthread", "-o"]).arg(place.folder.path().join(library));
-        assert!(cc.arg(sources.join(format!("fake_{name}.c"))).arg("-lrt").status().unwrap().success());
+        cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-pthread", "-o"])
+            .arg(place.folder.path().join(library));
+        assert!(
+            cc.arg(sources.join(format!("fake_{name}.c"))).arg("-lrt").status().unwrap().success()
+        );
     }
     let fake = |words: &[&str]| {
         let mut command = place.doctor(words);
-        command.env("LD_LIBRARY_PATH", place.folder.path()).env("FAKE_LOG", place.folder.path().join("log"));
+        command
+            .env("LD_LIBRARY_PATH", place.folder.path())
+            .env("FAKE_LOG", place.folder.path().join("log"));
         command
     };
     let json = report(&mut fake(&[]));
@@ -284,20 +351,44 @@ fn the_allocation_is_told_and_held_against_what_there_is() {
     let place = Place::new();
     let job = || {
         let mut command = place.doctor(&[]);
-        command.env("SLURM_JOB_ID", "17").env("SLURM_ARRAY_JOB_ID", "15").env("SLURM_ARRAY_TASK_ID", "2");
+        command
+            .env("SLURM_JOB_ID", "17")
+            .env("SLURM_ARRAY_JOB_ID", "15")
+            .env("SLURM_ARRAY_TASK_ID", "2");
         command.env("SLURM_JOB_PARTITION", "gpu").env("PATH", place.folder.path());
         command
     };
     let end = (jiff::Timestamp::now().as_second() + 7000).to_string();
-    let json = report(job().env("SLURM_JOB_END_TIME", end).env("APPTAINER_CONTAINER", "/x/atlas.sif"));
+    let json =
+        report(job().env("SLURM_JOB_END_TIME", end).env("APPTAINER_CONTAINER", "/x/atlas.sif"));
     let found = "job 17, array 15, task 2, partition gpu, 1 h 5";
-    json.says("Slurm", "ok", &[found, "no scontrol, squeue, sacct in the container, which is usual"]);
+    json.says(
+        "Slurm",
+        "ok",
+        &[found, "no scontrol, squeue, sacct in the container, which is usual"],
+    );
     fs::write(place.folder.path().join("squeue"), "").unwrap();
     if !Path::new("/.dockerenv").exists() {
         report(&mut job()).says("Slurm", "warning", &["no scontrol, sacct in PATH", "module load"]);
     }
-    report(job().env("SLURM_NTASKS", "4")).says("MPI", "warning", &["the allocation is of 4 tasks", "srun --mpi=pmix"]);
-    report(job().env("SLURM_CPUS_PER_TASK", "4096")).says("threads", "warning", &["SLURM_CPUS_PER_TASK=4096", "srun --cpus-per-task"]);
-    report(job().env("OMP_NUM_THREADS", "4096")).says("threads", "warning", &["OMP_NUM_THREADS=4096", "unset"]);
-    report(&mut place.doctor(&["--set=threads=4096"])).says("threads", "warning", &["4096 of", "unset threads"]);
+    report(job().env("SLURM_NTASKS", "4")).says(
+        "MPI",
+        "warning",
+        &["the allocation is of 4 tasks", "srun --mpi=pmix"],
+    );
+    report(job().env("SLURM_CPUS_PER_TASK", "4096")).says(
+        "threads",
+        "warning",
+        &["SLURM_CPUS_PER_TASK=4096", "srun --cpus-per-task"],
+    );
+    report(job().env("OMP_NUM_THREADS", "4096")).says(
+        "threads",
+        "warning",
+        &["OMP_NUM_THREADS=4096", "unset"],
+    );
+    report(&mut place.doctor(&["--set=threads=4096"])).says(
+        "threads",
+        "warning",
+        &["4096 of", "unset threads"],
+    );
 }

@@ -6,8 +6,16 @@ use assert_cmd::Command;
 
 fn evaluate(predictions: &Path, truth: &Path, more: &[&str]) -> (i32, serde_json::Value, String) {
     let mut command = Command::cargo_bin("atlas").unwrap();
-    let out =
-        command.arg("evaluate").arg("--predictions").arg(predictions).arg("--truth").arg(truth).arg("--json").args(more).output().unwrap();
+    let out = command
+        .arg("evaluate")
+        .arg("--predictions")
+        .arg(predictions)
+        .arg("--truth")
+        .arg(truth)
+        .arg("--json")
+        .args(more)
+        .output()
+        .unwrap();
     let json = serde_json::from_slice(&out.stdout).unwrap_or_default();
     (out.status.code().unwrap(), json, String::from_utf8(out.stderr).unwrap())
 }
@@ -25,18 +33,34 @@ fn real_predictions_score_as_scikit_learn_says() {
         let number = |i: usize| row[i].parse::<f64>().unwrap();
         let file = |name: &str| data.join("predictions").join(format!("{name}.npy"));
         for (threshold, column) in [("0.5", 3), ("0.2", 4)] {
-            let (code, json, err) = evaluate(&file(row[0]), &file(row[1]), &["--threshold", threshold]);
+            let (code, json, err) =
+                evaluate(&file(row[0]), &file(row[1]), &["--threshold", threshold]);
             assert_eq!(code, 0, "{err}");
-            assert!((json["macro_f1"].as_f64().unwrap() - number(column)).abs() < 1e-6, "{} at {threshold}", row[0]);
+            assert!(
+                (json["macro_f1"].as_f64().unwrap() - number(column)).abs() < 1e-6,
+                "{} at {threshold}",
+                row[0]
+            );
         }
         let (_, json, _) = evaluate(&file(row[0]), &file(row[1]), &["--fit"]);
         let (crossed, inside) = (&json["cross_fitted_macro_f1"], &json["in_sample_macro_f1"]);
-        assert!((inside["optimum"].as_f64().unwrap() - number(7)).abs() < 1e-5, "the optimum of each class");
-        assert!(inside["constant"].as_f64().unwrap() >= number(5) - 1e-6, "no worse than the best of a grid");
+        assert!(
+            (inside["optimum"].as_f64().unwrap() - number(7)).abs() < 1e-5,
+            "the optimum of each class"
+        );
+        assert!(
+            inside["constant"].as_f64().unwrap() >= number(5) - 1e-6,
+            "no worse than the best of a grid"
+        );
         assert_eq!(crossed["half"], json["macro_f1"]);
         for method in ["optimum", "proportion", "shrunken", "constant"] {
-            let (crossed, inside) = (crossed[method].as_f64().unwrap(), inside[method].as_f64().unwrap());
-            assert!(crossed < inside + 0.01 && crossed > 0.4, "{} {method}: {crossed} {inside}", row[0]);
+            let (crossed, inside) =
+                (crossed[method].as_f64().unwrap(), inside[method].as_f64().unwrap());
+            assert!(
+                crossed < inside + 0.01 && crossed > 0.4,
+                "{} {method}: {crossed} {inside}",
+                row[0]
+            );
         }
     }
 }
@@ -45,7 +69,10 @@ fn real_predictions_score_as_scikit_learn_says() {
 const TRUTH: &str = "Id,Target\na,1 2\nb,1\nc,2\n";
 
 fn check(json: &serde_json::Value) {
-    assert!((json["macro_f1"].as_f64().unwrap() - (1.0 + 2.0 / 3.0) / 28.0).abs() < 1e-12, "{json}");
+    assert!(
+        (json["macro_f1"].as_f64().unwrap() - (1.0 + 2.0 / 3.0) / 28.0).abs() < 1e-12,
+        "{json}"
+    );
     assert!((json["micro_f1"].as_f64().unwrap() - 6.0 / 7.0).abs() < 1e-12, "{json}");
     assert_eq!(json["per_class"][2]["recall"], 0.5);
     assert_eq!(json["per_class"].as_array().unwrap().len(), 28);
@@ -61,10 +88,17 @@ fn all_formats_give_the_same_score() {
     let rows = [("b", 0.9, 0.5), ("a", 0.8, 0.7), ("c", 0.2, 0.5)];
 
     let header: String = (0..28).rev().map(|c| format!(",{c}")).collect();
-    let line = |r: &(&str, f64, f64)| (0..28).rev().fold(r.0.to_string(), |line, c| format!("{line},{}", p(c, r.1, r.2)));
-    fs::write(file("matrix.csv"), format!("Id{header}\n{}\n", rows.iter().map(line).collect::<Vec<_>>().join("\n"))).unwrap();
+    let line = |r: &(&str, f64, f64)| {
+        (0..28).rev().fold(r.0.to_string(), |line, c| format!("{line},{}", p(c, r.1, r.2)))
+    };
+    fs::write(
+        file("matrix.csv"),
+        format!("Id{header}\n{}\n", rows.iter().map(line).collect::<Vec<_>>().join("\n")),
+    )
+    .unwrap();
 
-    let values = ndarray::Array2::from_shape_fn((3, 28), |(i, c)| p(c, rows[i].1, rows[i].2) as f32);
+    let values =
+        ndarray::Array2::from_shape_fn((3, 28), |(i, c)| p(c, rows[i].1, rows[i].2) as f32);
     let hdf5_file = hdf5::File::create(file("p.h5")).unwrap();
     let ids: Vec<hdf5::types::VarLenUnicode> = rows.iter().map(|r| r.0.parse().unwrap()).collect();
     hdf5_file.new_dataset_builder().with_data(&ids).create("ids").unwrap();
@@ -79,15 +113,23 @@ fn all_formats_give_the_same_score() {
     // Without ids, rows stand in the order of the truth.
     let ordered = values.select(ndarray::Axis(0), &[1, 0, 2]);
     let bytes: Vec<u8> = ordered.t().iter().flat_map(|v| f64::from(*v).to_be_bytes()).collect();
-    let header = format!("{:<117}\n", "{'descr': '>f8', 'fortran_order': True, 'shape': (3, 28), }");
-    let npy = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes(), &bytes].concat();
+    let header =
+        format!("{:<117}\n", "{'descr': '>f8', 'fortran_order': True, 'shape': (3, 28), }");
+    let npy = [
+        b"\x93NUMPY\x01\x00".as_slice(),
+        &(header.len() as u16).to_le_bytes(),
+        header.as_bytes(),
+        &bytes,
+    ]
+    .concat();
     fs::write(file("p.npy"), npy).unwrap();
     let (code, json, err) = evaluate(&file("p.npy"), &file("truth.csv"), &[]);
     assert_eq!(code, 0, "{err}");
     check(&json);
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["macro_f1", "map", "micro_f1", "per_class"]);
-    let (_, json, _) = evaluate(&file("p.npy"), &file("truth.csv"), &["--fit", "constant", "--folds", "3"]);
+    let (_, json, _) =
+        evaluate(&file("p.npy"), &file("truth.csv"), &["--fit", "constant", "--folds", "3"]);
     assert!(json["cross_fitted_macro_f1"].is_f64() && json["in_sample_macro_f1"].is_f64());
 }
 
@@ -102,7 +144,11 @@ fn what_does_not_fit_is_named() {
         (code, err.lines().last().unwrap_or_default().to_string())
     };
     let matrix = |value: &str| {
-        format!("Id{}\n{}", ",p".repeat(28), ["a", "b", "c"].map(|id| format!("{id}{}\n", format!(",{value}").repeat(28))).concat())
+        format!(
+            "Id{}\n{}",
+            ",p".repeat(28),
+            ["a", "b", "c"].map(|id| format!("{id}{}\n", format!(",{value}").repeat(28))).concat()
+        )
     };
     for (text, code, says) in [
         ("Id,Predicted\na,1\nb,1\n".into(), 65, "1 (c) ids are missing"),
@@ -114,7 +160,10 @@ fn what_does_not_fit_is_named() {
         ("Id,a,b\n".into(), 65, "3 columns; expected Id,Predicted or an id and 28"),
     ] {
         let (got, message) = case(&text);
-        assert!(got == code && message.contains(says) && message.contains("p.csv"), "{got}: {message}; expected {says}");
+        assert!(
+            got == code && message.contains(says) && message.contains("p.csv"),
+            "{got}: {message}; expected {says}"
+        );
     }
     case("Id,Predicted\na,1\nb,1\nc,1\n");
     for (more, says) in [
@@ -131,9 +180,11 @@ fn what_does_not_fit_is_named() {
     assert!(code == 65 && err.contains("ends inside its header"), "{err}");
     fs::write(file("empty.csv"), "Id,Target\n").unwrap();
     assert_eq!(evaluate(&file("p.csv"), &file("empty.csv"), &[]).0, 65);
-    for (predictions, truth, says) in
-        [("none.csv", "truth.csv", "--predictions"), ("p.csv", "none.csv", "--truth"), ("p.csv", "", "this is a folder")]
-    {
+    for (predictions, truth, says) in [
+        ("none.csv", "truth.csv", "--predictions"),
+        ("p.csv", "none.csv", "--truth"),
+        ("p.csv", "", "this is a folder"),
+    ] {
         let (code, _, err) = evaluate(&file(predictions), &file(truth), &[]);
         assert!(code == 2 && err.contains(says), "{code}: {err}");
     }

@@ -14,7 +14,7 @@ mod in_a_browser;
 mod made;
 #[path = "pipeline/small.rs"]
 mod small;
-use atlas::picture::encode_png;
+use atlas::data::contact_sheet::encode_png;
 use made::{EVIL, Made, SIDE, THRESHOLD, id, plane, probability, truth};
 use png::ColorType::{Grayscale, Rgb};
 use serde_json::Value;
@@ -38,23 +38,39 @@ fn samples_are_those_of_the_run() {
     let made = Made::new(TRAIN, TEST);
     let explored = made.explore(&[]);
     let run = explored.json("/api/run");
-    assert_eq!((&run["run"], run["train"].as_u64(), run["test"].as_u64()), (&"made".into(), Some(60), Some(6)));
+    assert_eq!(
+        (&run["run"], run["train"].as_u64(), run["test"].as_u64()),
+        (&"made".into(), Some(60), Some(6))
+    );
     assert_eq!(run["classes"][3]["samples"], (0..TRAIN).filter(|&i| truth(i).contains(3)).count());
-    assert!((run["classes"][27]["threshold"].as_f64().unwrap() - f64::from(THRESHOLD)).abs() < 1e-6);
+    assert!(
+        (run["classes"][27]["threshold"].as_f64().unwrap() - f64::from(THRESHOLD)).abs() < 1e-6
+    );
 
     let page = explored.json("/api/samples?count=500");
     assert_eq!(page["rows"].as_array().unwrap().len(), TRAIN + TEST);
     for (i, row) in page["rows"].as_array().unwrap().iter().enumerate().take(TRAIN - 1) {
-        assert_eq!((row["id"].as_str().unwrap(), &row["folds"]), (&*id(i), &serde_json::json!([i % 2])));
+        assert_eq!(
+            (row["id"].as_str().unwrap(), &row["folds"]),
+            (&*id(i), &serde_json::json!([i % 2]))
+        );
         assert_eq!(row["predicted"], serde_json::json!(predicted(i)), "{i}");
     }
-    assert_eq!((&page["rows"][TRAIN - 1]["score"], &page["rows"][TRAIN - 1]["folds"]), (&Value::Null, &serde_json::json!([])));
+    assert_eq!(
+        (&page["rows"][TRAIN - 1]["score"], &page["rows"][TRAIN - 1]["folds"]),
+        (&Value::Null, &serde_json::json!([]))
+    );
 
-    let missed: Vec<u64> = (0..TRAIN - 1).filter(|&i| truth(i).contains(2) && !predicted(i).contains(&2)).map(|i| i as u64).collect();
+    let missed: Vec<u64> = (0..TRAIN - 1)
+        .filter(|&i| truth(i).contains(2) && !predicted(i).contains(&2))
+        .map(|i| i as u64)
+        .collect();
     assert!(!missed.is_empty());
     assert_eq!(numbers(&explored.json("/api/samples?class=2&relation=missed&count=500")), missed);
-    let false_: Vec<u64> =
-        (0..TRAIN - 1).filter(|&i| i % 2 == 1 && !truth(i).contains(2) && predicted(i).contains(&2)).map(|i| i as u64).collect();
+    let false_: Vec<u64> = (0..TRAIN - 1)
+        .filter(|&i| i % 2 == 1 && !truth(i).contains(2) && predicted(i).contains(&2))
+        .map(|i| i as u64)
+        .collect();
     assert!(false_.len() > 3);
     let address = "class=2&relation=false&fold=1&sort=lowest";
     let page = explored.json(&format!("/api/samples?{address}&count=3"));
@@ -82,16 +98,26 @@ fn the_networks_say_what_predict_wrote_and_who_is_alike() {
     let stored = explored.json(&format!("/api/samples/{test}"));
     let now = explored.json(&format!("/api/samples/{test}/prediction"));
     for c in 0..28 {
-        let (stored, now) = (stored["probabilities"][c].as_f64().unwrap(), now["probabilities"][c].as_f64().unwrap());
+        let (stored, now) = (
+            stored["probabilities"][c].as_f64().unwrap(),
+            now["probabilities"][c].as_f64().unwrap(),
+        );
         assert!((stored - now).abs() < 1e-4, "class {c}: {stored} {now}");
     }
     let folds = now["folds"].as_array().unwrap();
-    assert!(folds.len() == 2 && folds.iter().all(|f| f["logits"].as_array().unwrap().len() == 5), "five crops of two folds");
+    assert!(
+        folds.len() == 2 && folds.iter().all(|f| f["logits"].as_array().unwrap().len() == 5),
+        "five crops of two folds"
+    );
     let width = now["width"].as_u64().unwrap() as usize;
     let maps = now["maps"].as_array().unwrap();
     assert!(maps.len() == 28 && maps.iter().all(|m| m.as_array().unwrap().len() == width * width));
     let own = explored.json("/api/samples/5/prediction");
-    assert_eq!((own["folds"].as_array().unwrap().len(), &own["folds"][0]["fold"]), (1, &1.into()), "by whom it was not seen");
+    assert_eq!(
+        (own["folds"].as_array().unwrap().len(), &own["folds"][0]["fold"]),
+        (1, &1.into()),
+        "by whom it was not seen"
+    );
 
     // 1 is 0, a little brighter.
     let alike = explored.json("/api/samples/0/neighbours?by=hash");
@@ -105,21 +131,38 @@ fn the_networks_say_what_predict_wrote_and_who_is_alike() {
         assert!(started.elapsed() < Duration::from_secs(60), "{alike}");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!((&alike["done"], &alike["rows"][0]["sample"]["number"]), (&(TRAIN + TEST).into(), &1.into()));
+    assert_eq!(
+        (&alike["done"], &alike["rows"][0]["sample"]["number"]),
+        (&(TRAIN + TEST).into(), &1.into())
+    );
     assert!(alike["rows"][0]["cosine"].as_f64().unwrap() > 0.99);
 
     // The same pictures, dropped, are the same sample.
-    let planes: Vec<Vec<u8>> = (0..4).map(|c| encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()).collect();
-    let dropped =
-        explored.post(&[("a_green.png", &planes[1]), ("a_red.png", &planes[0]), ("a_yellow.png", &planes[3]), ("a_blue.png", &planes[2])]);
+    let planes: Vec<Vec<u8>> =
+        (0..4).map(|c| encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()).collect();
+    let dropped = explored.post(&[
+        ("a_green.png", &planes[1]),
+        ("a_red.png", &planes[0]),
+        ("a_yellow.png", &planes[3]),
+        ("a_blue.png", &planes[2]),
+    ]);
     assert_eq!(dropped.status, 201, "{}", dropped.text());
     let number = serde_json::from_slice::<Value>(&dropped.body).unwrap()["number"].to_string();
-    assert_eq!(explored.get(&format!("/api/uploads/{number}/image")).body, explored.get("/api/samples/9/image").body);
+    assert_eq!(
+        explored.get(&format!("/api/uploads/{number}/image")).body,
+        explored.get("/api/samples/9/image").body
+    );
     for by in ["hash", "embedding"] {
         let alike = explored.json(&format!("/api/uploads/{number}/neighbours?by={by}"));
         assert_eq!(alike["rows"][0]["sample"]["number"], 9, "{by}: {alike}");
     }
-    assert_eq!(explored.json(&format!("/api/uploads/{number}/prediction"))["probabilities"].as_array().unwrap().len(), 28);
+    assert_eq!(
+        explored.json(&format!("/api/uploads/{number}/prediction"))["probabilities"]
+            .as_array()
+            .unwrap()
+            .len(),
+        28
+    );
 }
 
 #[test]
@@ -158,21 +201,30 @@ fn hostile_requests_are_refused_in_words() {
     }
     explored.get("/api/samples/1/neighbours").refused(400, "by");
     let address = &explored.address;
-    let send = |line: &str, headers: &str| explored.raw(&format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
+    let send = |line: &str, headers: &str| {
+        explored.raw(&format!("{line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
+    };
     let host = format!("Host: {address}\r\n");
     send("GET /api/run", "Host: evil.example\r\n").refused(403, "Host");
     send("GET /", "Host: evil.example:80\r\n").refused(403, "Host");
     send("GET /api/run", &format!("{host}{host}")).refused(400, "one Host");
     send("GET http://evil.example/api/run", "Host: evil.example\r\n").refused(403, "Host");
-    let post = |more: &str| send("POST /api/uploads", &format!("{host}Content-Length: 0\r\n{more}"));
+    let post =
+        |more: &str| send("POST /api/uploads", &format!("{host}Content-Length: 0\r\n{more}"));
     post("Origin: http://evil.example\r\n").refused(403, "Origin");
     post("Origin: null\r\n").refused(403, "Origin");
     post(&format!("Origin: http://{address}\r\n")).refused(400, "multipart");
-    for line in ["POST /api/run", "DELETE /api/samples/1", "PUT /", "GET /api/uploads", "PATCH /explore.js"] {
+    for line in
+        ["POST /api/run", "DELETE /api/samples/1", "PUT /", "GET /api/uploads", "PATCH /explore.js"]
+    {
         send(line, &format!("{host}Content-Length: 0\r\n")).refused(405, "does not take");
     }
     let page = explored.get("/");
-    for header in ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "frame-ancestors 'none'"] {
+    for header in [
+        "content-security-policy: default-src 'none'",
+        "x-content-type-options: nosniff",
+        "frame-ancestors 'none'",
+    ] {
         assert!(page.head.to_lowercase().contains(header), "{}", page.head);
     }
     assert!(page.status == 200 && !page.text().contains("<script>"), "no inline script");
@@ -197,7 +249,9 @@ fn broken_huge_and_wrong_uploads_are_refused_in_words() {
     explored.post(&[("a.png", &gray)]).refused(400, "gray picture");
     explored.post(&[("a.png", &wide)]).refused(400, "4097x1 pixels; at most 4096");
     explored.post(&[("a.png", &cut)]).refused(400, "broken PNG");
-    explored.post(&[(EVIL, b"<svg onload=alert(1)>")]).refused(400, "neither PNG nor JPEG nor TIFF");
+    explored
+        .post(&[(EVIL, b"<svg onload=alert(1)>")])
+        .refused(400, "neither PNG nor JPEG nor TIFF");
     explored.post(&[("../../etc/passwd", b"")]).refused(400, "the file is empty");
     // A bomb: 30,000 x 30,000 pixels in a few bytes of header.
     let mut bomb = encode_png(&[0; 3], 1, 1, Rgb).unwrap();
@@ -212,14 +266,21 @@ fn broken_huge_and_wrong_uploads_are_refused_in_words() {
         "POST /api/uploads HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n",
         explored.address
     );
-    explored.raw(&format!("{head}Content-Length: 9999999999\r\n\r\n")).refused(413, "more than 64 MiB");
+    explored
+        .raw(&format!("{head}Content-Length: 9999999999\r\n\r\n"))
+        .refused(413, "more than 64 MiB");
     let mut stream = TcpStream::connect(&explored.address).unwrap();
     let part = "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\r\n";
-    write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{part}\r\n", part.len()).unwrap();
+    write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{part}\r\n", part.len())
+        .unwrap();
     let mut answer = Vec::new();
     // Until the server has heard enough; what it says then is there to be read.
     for _ in 0..65 {
-        if write!(stream, "100000\r\n").and_then(|()| stream.write_all(&[0; 1 << 20])).and_then(|()| stream.write_all(b"\r\n")).is_err() {
+        if write!(stream, "100000\r\n")
+            .and_then(|()| stream.write_all(&[0; 1 << 20]))
+            .and_then(|()| stream.write_all(b"\r\n"))
+            .is_err()
+        {
             break;
         }
     }
@@ -238,9 +299,17 @@ fn elsewhere_it_wants_its_token() {
         assert_eq!(token.len(), 32);
         let port = explored.address.split_once(':').unwrap().1;
         let get = |path: &str, more: &str| {
-            explored.raw(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{more}\r\n"))
+            explored.raw(&format!(
+                "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{more}\r\n"
+            ))
         };
-        for path in ["/", "/explore.js", "/api/run", "/?token=", "/api/run?token=0123456789abcdef0123456789abcdef"] {
+        for path in [
+            "/",
+            "/explore.js",
+            "/api/run",
+            "/?token=",
+            "/api/run?token=0123456789abcdef0123456789abcdef",
+        ] {
             get(path, "").refused(401, "token");
         }
         get("/api/run", "Cookie: atlas=1\r\n").refused(401, "token");
@@ -248,11 +317,19 @@ fn elsewhere_it_wants_its_token() {
         assert_eq!(entered.status, 303);
         let head = entered.head.to_lowercase();
         let cookie = format!("atlas-{port}={token}");
-        assert!(head.contains("location: /\r\n") && head.contains(&format!("set-cookie: {cookie}; httponly; samesite=lax")), "{head}");
+        assert!(
+            head.contains("location: /\r\n")
+                && head.contains(&format!("set-cookie: {cookie}; httponly; samesite=lax")),
+            "{head}"
+        );
         assert_eq!(get("/api/run", &format!("Cookie: {cookie}\r\n")).status, 200);
     }
     let explored = made.explore(&[]);
-    assert!(explored.url.starts_with("http://127.0.0.1:") && explored.url.ends_with('/'), "{}", explored.url);
+    assert!(
+        explored.url.starts_with("http://127.0.0.1:") && explored.url.ends_with('/'),
+        "{}",
+        explored.url
+    );
 }
 
 #[test]
@@ -262,10 +339,20 @@ fn it_starts_and_ends_in_order() {
     let port = explored.address.split_once(':').unwrap().1.to_string();
     let taken = made.command(&["--port", &port]).output().unwrap();
     let said = String::from_utf8_lossy(&taken.stderr).into_owned();
-    assert!(taken.status.code() == Some(2) && said.contains(&format!("port {port}")) && said.contains("--port"), "{said}");
+    assert!(
+        taken.status.code() == Some(2)
+            && said.contains(&format!("port {port}"))
+            && said.contains("--port"),
+        "{said}"
+    );
     // With a connection that stays open, and a question that goes on.
     let mut idle = TcpStream::connect(&explored.address).unwrap();
-    write!(idle, "GET /api/samples/0/neighbours?by=embedding HTTP/1.1\r\nHost: {}\r\n\r\n", explored.address).unwrap();
+    write!(
+        idle,
+        "GET /api/samples/0/neighbours?by=embedding HTTP/1.1\r\nHost: {}\r\n\r\n",
+        explored.address
+    )
+    .unwrap();
     explored.interrupt();
     let started = Instant::now();
     assert_eq!(explored.child.wait().unwrap().code(), Some(0));
@@ -315,12 +402,24 @@ fn a_hundred_thousand_samples() {
         let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap().to_string();
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
     };
-    let mut page = ["/", "/explore.css", "/explore.js", "/page.js", "/picture.js", "/sample.js", "/api/run", "/api/samples?count=60"]
-        .map(seconds)
-        .iter()
-        .sum::<f64>();
+    let mut page = [
+        "/",
+        "/explore.css",
+        "/explore.js",
+        "/page.js",
+        "/picture.js",
+        "/sample.js",
+        "/api/run",
+        "/api/samples?count=60",
+    ]
+    .map(seconds)
+    .iter()
+    .sum::<f64>();
     page += (0..60).map(|i| seconds(&format!("/api/samples/{i}/thumbnail"))).sum::<f64>();
-    println!("first page with its 60 thumbnails, one after the other: {page:.3} s; {} MiB", memory("VmRSS"));
+    println!(
+        "first page with its 60 thumbnails, one after the other: {page:.3} s; {} MiB",
+        memory("VmRSS")
+    );
     for query in [
         "class=2&relation=missed",
         "relation=wrong&sort=worst",
@@ -332,8 +431,15 @@ fn a_hundred_thousand_samples() {
     }
     println!("neighbours by hash: {:.3} s", seconds("/api/samples/777/neighbours?by=hash"));
     println!("all as CSV: {:.2} s", seconds("/api/samples.csv"));
-    println!("first prediction, networks loaded: {:.2} s; {} MiB", seconds("/api/samples/777/prediction"), memory("VmRSS"));
-    println!("first neighbours by embedding: {:.2} s", seconds("/api/samples/777/neighbours?by=embedding"));
+    println!(
+        "first prediction, networks loaded: {:.2} s; {} MiB",
+        seconds("/api/samples/777/prediction"),
+        memory("VmRSS")
+    );
+    println!(
+        "first neighbours by embedding: {:.2} s",
+        seconds("/api/samples/777/neighbours?by=embedding")
+    );
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(300) {
         let of = explored.json("/api/samples/777/neighbours?by=embedding");
@@ -343,7 +449,16 @@ fn a_hundred_thousand_samples() {
         std::thread::sleep(Duration::from_secs(2));
     }
     let again = explored.json("/api/samples/777/neighbours?by=embedding");
-    println!("embedded after {:.0} s: {} of {}", started.elapsed().as_secs_f64(), again["done"], again["of"]);
-    println!("neighbours by embedding: {:.3} s; at the most {} MiB", seconds("/api/samples/777/neighbours?by=embedding"), memory("VmHWM"));
+    println!(
+        "embedded after {:.0} s: {} of {}",
+        started.elapsed().as_secs_f64(),
+        again["done"],
+        again["of"]
+    );
+    println!(
+        "neighbours by embedding: {:.3} s; at the most {} MiB",
+        seconds("/api/samples/777/neighbours?by=embedding"),
+        memory("VmHWM")
+    );
     assert_eq!(explored.json("/api/samples")["total"], 100_000);
 }

@@ -19,9 +19,8 @@ mod made;
 mod server;
 
 use atlas::{
+    base::{progress::Progress, stop::Stop},
     fetch::{Ledger, Target, read_atlas, unpack},
-    progress::Progress,
-    stop::Stop,
 };
 use made::{Entry, Pictures, Place, ends, jpeg, path, samples, zip};
 use server::{Answer, Request, Server};
@@ -71,7 +70,9 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
             ("1_green.jpg", 0) => Answer::status(429).with("Retry-After", "1"),
             ("1_blue.jpg", 0 | 1) => Answer::status(500),
             ("1_yellow.jpg", 0) => whole().cut(half),
-            ("2_red.jpg", _) => Answer::file(r, "text/html; charset=utf-8", "e", b"<html>Sorry</html>"),
+            ("2_red.jpg", _) => {
+                Answer::file(r, "text/html; charset=utf-8", "e", b"<html>Sorry</html>")
+            }
             ("2_green.jpg", 0) => whole().cut(half).stall(),
             ("2_blue.jpg", 0) => Answer::file(r, JPEG, "old", &old).cut(old.len() / 2),
             // Cut at once each time: no attempt brings anything.
@@ -86,8 +87,12 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
             }
             ("4_green.jpg", _) => Answer::status(403),
             // Whole by its ends, but the middle is noise.
-            ("4_blue.jpg", _) => Answer::file(r, JPEG, "e", &[&bytes[..3], &[0xff; 500], &[0xff, 0xd9]].concat()),
-            ("4_yellow.jpg", 0) => Answer::status(503).with("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),
+            ("4_blue.jpg", _) => {
+                Answer::file(r, JPEG, "e", &[&bytes[..3], &[0xff; 500], &[0xff, 0xd9]].concat())
+            }
+            ("4_yellow.jpg", 0) => {
+                Answer::status(503).with("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT")
+            }
             // Goes on with a part that was not asked for.
             ("5_red.jpg", 0) => whole().cut(half),
             ("5_red.jpg", 1) => {
@@ -129,13 +134,22 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     let all = ids.iter().flat_map(|id| made::CHANNELS.map(|c| path(&format!("{id}_{c}.jpg"))));
     bad.extend(all.filter(|path| !good.contains_key(path)));
     ends(&out, 1, &["atlas: 2 of", "could not be fetched", "run it again"]);
-    let want: Pictures = good.iter().filter(|(path, _)| !bad.contains(*path)).map(|(p, b)| (p.clone(), b.clone())).collect();
+    let want: Pictures = good
+        .iter()
+        .filter(|(path, _)| !bad.contains(*path))
+        .map(|(p, b)| (p.clone(), b.clone()))
+        .collect();
     let got = place.images();
-    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "no file too many, no half file, none missing");
+    assert_eq!(
+        got.keys().collect::<Vec<_>>(),
+        want.keys().collect::<Vec<_>>(),
+        "no file too many, no half file, none missing"
+    );
     assert!(got == want, "byte by byte");
     place.ledger_is_true("fetched-00000.csv", "images");
     let failed = place.rows("failed-00000.csv");
-    let listed: HashSet<String> = failed.iter().map(|r| path(r[0].strip_prefix("images/").unwrap())).collect();
+    let listed: HashSet<String> =
+        failed.iter().map(|r| path(r[0].strip_prefix("images/").unwrap())).collect();
     assert_eq!(listed, bad);
     for (name, reason, attempts) in [
         ("1_red", "404", "1"),
@@ -147,25 +161,42 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
         ("5_yellow", "gzip", "4"),
     ] {
         let row = failed.iter().find(|r| r[0] == format!("images/1_1_A1_{name}.jpg")).unwrap();
-        assert!(row[2].contains(reason) && row[3] == attempts && row[1].starts_with(&server.url), "{row:?}");
+        assert!(
+            row[2].contains(reason) && row[3] == attempts && row[1].starts_with(&server.url),
+            "{row:?}"
+        );
     }
     assert!(server.peak() <= 3, "{} connections", server.peak());
     let log = server.take_log();
     let of = |path: &str| log.iter().filter(|r| r.path == path).collect::<Vec<_>>();
     let resumed = of(&file(1, "yellow"));
     let half = good[&file(1, "yellow")].len() / 2;
-    assert_eq!((resumed.len(), resumed[1].header("range")), (2, Some(format!("bytes={half}-").as_str())));
+    assert_eq!(
+        (resumed.len(), resumed[1].header("range")),
+        (2, Some(format!("bytes={half}-").as_str()))
+    );
     assert_eq!(of(&file(2, "green"))[1].header("if-range"), Some("\"e\""), "after a stall, too");
     assert_eq!(of(&changing)[1].header("if-range"), Some("\"old\""), "and the new file came whole");
     let asked = of(&file(1, "green"));
-    assert!(asked[1].at - asked[0].at >= Duration::from_secs(1), "Retry-After is kept, not our own shorter wait");
+    assert!(
+        asked[1].at - asked[0].at >= Duration::from_secs(1),
+        "Retry-After is kept, not our own shorter wait"
+    );
     assert_eq!(of(&file(6, "red"))[1].header("range"), None);
     assert_eq!(of(&file(3, "yellow")).len(), 1, "gone is gone");
 
     // Again: only what is on the list is asked for.
     ends(&place.fetch(&["external"]), 1, &[]);
-    let asked: HashSet<String> = server.take_log().into_iter().map(|r| r.path).filter(|p| !p.ends_with("/1/green.jpg")).collect();
-    assert_eq!(asked.iter().map(|p| p.trim_end_matches("?moved").to_string()).collect::<HashSet<_>>(), bad);
+    let asked: HashSet<String> = server
+        .take_log()
+        .into_iter()
+        .map(|r| r.path)
+        .filter(|p| !p.ends_with("/1/green.jpg"))
+        .collect();
+    assert_eq!(
+        asked.iter().map(|p| p.trim_end_matches("?moved").to_string()).collect::<HashSet<_>>(),
+        bad
+    );
 }
 
 #[test]
@@ -179,7 +210,9 @@ fn a_large_file_that_is_broken_each_time_is_given_up() {
     let place = Place::new(&server.url);
     place.table(&ids);
     ends(&place.fetch(&["external"]), 65, &["4 of 4 files"]);
-    assert!(place.rows("failed-00000.csv").iter().any(|r| r[2].contains("cut short") && r[3] == "4"));
+    assert!(
+        place.rows("failed-00000.csv").iter().any(|r| r[2].contains("cut short") && r[3] == "4")
+    );
     assert_eq!(server.requests(), 3 + 4, "fetch.attempts for the broken one");
 }
 
@@ -215,13 +248,21 @@ fn killed_it_goes_on_with_what_is_missing() {
     });
     let place = Place::new(&server.url).set("fetch.read_timeout_seconds=30");
     place.table(&ids);
-    let mut child = place.command(&["external"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child =
+        place.command(&["external"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     // Three connections, each of which ends in a yellow file.
-    let parts = || place.images().iter().filter(|(p, b)| p.ends_with("_yellow.jpg.part") && !b.is_empty()).count();
+    let parts = || {
+        place
+            .images()
+            .iter()
+            .filter(|(p, b)| p.ends_with("_yellow.jpg.part") && !b.is_empty())
+            .count()
+    };
     until("three connections hang", || parts() == 3);
     signal(&child, libc::SIGKILL);
     child.wait().unwrap();
-    let there: HashSet<String> = place.images().into_keys().filter(|p| p.ends_with(".jpg")).collect();
+    let there: HashSet<String> =
+        place.images().into_keys().filter(|p| p.ends_with(".jpg")).collect();
     assert!(there.len() >= 6, "{there:?}");
     let first = server.take_log();
     assert!(first.len() < good.len());
@@ -231,10 +272,21 @@ fn killed_it_goes_on_with_what_is_missing() {
     let log = server.take_log();
     let asked: HashSet<String> = log.iter().map(|r| r.path.clone()).collect();
     let missing: HashSet<String> = good.keys().filter(|p| !there.contains(*p)).cloned().collect();
-    assert_eq!((asked, log.len()), (missing.clone(), missing.len()), "each missing file once, nothing else");
-    assert_eq!(log.iter().filter(|r| r.header("range").is_some()).count(), 3, "the three parts are gone on with");
+    assert_eq!(
+        (asked, log.len()),
+        (missing.clone(), missing.len()),
+        "each missing file once, nothing else"
+    );
+    assert_eq!(
+        log.iter().filter(|r| r.header("range").is_some()).count(),
+        3,
+        "the three parts are gone on with"
+    );
     assert!(place.images() == good, "all there, byte by byte, and no parts left");
-    assert_eq!((json["fetched"].as_u64(), json["there"].as_u64()), (Some(missing.len() as u64), Some(40)));
+    assert_eq!(
+        (json["fetched"].as_u64(), json["there"].as_u64()),
+        (Some(missing.len() as u64), Some(40))
+    );
     place.ledger_is_true("fetched-00000.csv", "images");
 
     assert_eq!(place.fetched(&["external"])["present"], 40);
@@ -248,20 +300,35 @@ fn tasks_fetch_disjoint_parts() {
     let place = Place::new(&server.url);
     place.table(&ids);
     let mut out = place.command(&["external"]);
-    let out = out.env("SLURM_ARRAY_TASK_ID", "1").env("SLURM_ARRAY_TASK_COUNT", "1").output().unwrap();
+    let out =
+        out.env("SLURM_ARRAY_TASK_ID", "1").env("SLURM_ARRAY_TASK_COUNT", "1").output().unwrap();
     ends(&out, 0, &[]);
     let of_one = server.take_paths();
-    let want: Vec<String> =
-        good.keys().filter(|p| ["1_1", "1_3", "1_5"].iter().any(|i| p.contains(&i.replace("1_", "A1_")))).cloned().collect();
-    assert_eq!(of_one, want, "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size");
+    let want: Vec<String> = good
+        .keys()
+        .filter(|p| ["1_1", "1_3", "1_5"].iter().any(|i| p.contains(&i.replace("1_", "A1_"))))
+        .cloned()
+        .collect();
+    assert_eq!(
+        of_one, want,
+        "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size"
+    );
     // Of a pipeline that began with the download, `status` knows that one of its tasks is done.
     let work = place.sets.iter().find_map(|s| s.strip_prefix("paths.work=")).unwrap();
     fs::create_dir_all(format!("{work}/pipeline/one")).unwrap();
     fs::write(format!("{work}/pipeline/one/fetch"), "").unwrap();
     let mut status = std::process::Command::new(assert_cmd::cargo::cargo_bin("atlas"));
-    let out = status.args(["status", "--missing", "--run", "one"]).args(place.sets.iter().flat_map(|s| ["--set", s])).output().unwrap();
+    let out = status
+        .args(["status", "--missing", "--run", "one"])
+        .args(place.sets.iter().flat_map(|s| ["--set", s]))
+        .output()
+        .unwrap();
     ends(&out, 0, &[]);
-    assert!(out.stdout.starts_with(b"fetch_kaggle 0-1\nfetch_external 0\n"), "{}", String::from_utf8_lossy(&out.stdout));
+    assert!(
+        out.stdout.starts_with(b"fetch_kaggle 0-1\nfetch_external 0\n"),
+        "{}",
+        String::from_utf8_lossy(&out.stdout)
+    );
     place.fetched(&["external", "--task", "0", "--tasks", "2"]);
     let of_zero = server.take_paths();
     assert!(of_zero.iter().all(|p| !of_one.contains(p)));
@@ -271,12 +338,21 @@ fn tasks_fetch_disjoint_parts() {
     place.fetched(&["external"]);
     assert_eq!(server.requests(), 0);
 
-    let out = place.command(&["external", "--json"]).env("SLURM_ARRAY_TASK_ID", "2").output().unwrap();
+    let out =
+        place.command(&["external", "--json"]).env("SLURM_ARRAY_TASK_ID", "2").output().unwrap();
     ends(&out, 0, &[]);
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()["files"], 0);
-    ends(&place.fetch(&["external", "--task", "2"]), 2, &["--task 2 of 2: tasks count from 0 to 1"]);
+    ends(
+        &place.fetch(&["external", "--task", "2"]),
+        2,
+        &["--task 2 of 2: tasks count from 0 to 1"],
+    );
     ends(&place.fetch(&["external", "--tasks", "2"]), 2, &["--tasks without --task"]);
-    ends(&place.command(&["external"]).env("SLURM_ARRAY_TASK_ID", "x").output().unwrap(), 2, &["SLURM_ARRAY_TASK_ID is `x`"]);
+    ends(
+        &place.command(&["external"]).env("SLURM_ARRAY_TASK_ID", "x").output().unwrap(),
+        2,
+        &["SLURM_ARRAY_TASK_ID is `x`"],
+    );
 }
 
 #[test]
@@ -293,7 +369,11 @@ fn connections_and_rate_are_limited() {
     let place = place.set("fetch.requests_per_second=20").set("fetch.connections=8");
     let start = Instant::now();
     place.fetched(&["external"]);
-    assert!(start.elapsed() > Duration::from_millis(23 * 50), "24 requests at 20 a second took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(23 * 50),
+        "24 requests at 20 a second took {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -303,11 +383,16 @@ fn a_signal_stops_it_at_once_and_loses_nothing() {
     let calmed = calm.clone();
     let server = Server::start(move |r| {
         let answer = Answer::file(r, JPEG, "e", &served[&r.path]);
-        if r.path.ends_with("2_blue.jpg") && !calmed.load(Relaxed) { answer.cut(4000).stall() } else { answer }
+        if r.path.ends_with("2_blue.jpg") && !calmed.load(Relaxed) {
+            answer.cut(4000).stall()
+        } else {
+            answer
+        }
     });
     let place = Place::new(&server.url).set("fetch.read_timeout_seconds=60");
     place.table(&ids);
-    let child = place.command(&["external"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let child =
+        place.command(&["external"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     until("one hangs and the others are done", || {
         let images = place.images();
         images.len() == 13 && // with the mark of the part
@@ -317,7 +402,10 @@ fn a_signal_stops_it_at_once_and_loses_nothing() {
     signal(&child, libc::SIGTERM);
     let out = child.wait_with_output().unwrap();
     ends(&out, 75, &["stopped with 11 of 12 files there; run it again"]);
-    assert!(start.elapsed() < Duration::from_secs(5), "it does not wait for the stalled connection");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "it does not wait for the stalled connection"
+    );
     server.take_log();
     calm.store(true, Relaxed);
     place.fetched(&["external"]);
@@ -341,8 +429,14 @@ fn what_is_there_is_taken_in_or_replaced() {
     let json = place.fetched(&["external"]);
     assert_eq!((&json["adopted"], &json["fetched"]), (&2.into(), &10.into()));
     let asked = server.take_paths();
-    assert!(!asked.contains(&path("1_1_A1_0_red.jpg")) && asked.contains(&path("1_1_A1_0_blue.jpg")));
-    assert_eq!(fs::read(image("0_green")).unwrap(), made::png(1), "a good picture stays, whoever brought it");
+    assert!(
+        !asked.contains(&path("1_1_A1_0_red.jpg")) && asked.contains(&path("1_1_A1_0_blue.jpg"))
+    );
+    assert_eq!(
+        fs::read(image("0_green")).unwrap(),
+        made::png(1),
+        "a good picture stays, whoever brought it"
+    );
     place.ledger_is_true("fetched-00000.csv", "images");
 
     // One byte of a picture changes on the disk: only --verify sees it. A changed size is seen always.
@@ -363,14 +457,20 @@ fn few_may_be_missing_many_are_bad_data() {
     good.remove(&path("1_1_A1_3_blue.jpg"));
     let server = Server::start(atlas_of(good));
     let place = Place::new(&server.url);
-    ids.extend(["0b6eb490-bbaf-11e8-b2ba", "1_si12_C1_1", "../../evil_1_1_1", "1_1_A1"].map(String::from));
+    ids.extend(
+        ["0b6eb490-bbaf-11e8-b2ba", "1_si12_C1_1", "../../evil_1_1_1", "1_1_A1"].map(String::from),
+    );
     place.table(&ids);
     let out = place.fetch(&["external"]);
     ends(&out, 0, &["1 files are not to be had"]);
     let failed = place.rows("failed-00000.csv");
     assert_eq!(failed.len(), 5, "one 404 and four ids: {failed:?}");
     assert!(failed.iter().any(|r| r[0] == "../../evil_1_1_1" && r[1].is_empty() && r[3] == "0"));
-    ends(&place.fetch(&["external", "--set", "fetch.max_missing_fraction=0.04"]), 65, &["failed-00000.csv", "1_1_A1_3_blue.jpg", "404"]);
+    ends(
+        &place.fetch(&["external", "--set", "fetch.max_missing_fraction=0.04"]),
+        65,
+        &["failed-00000.csv", "1_1_A1_3_blue.jpg", "404"],
+    );
 
     // Another list, by name; ids with a hash keep it in their file's name.
     fs::write(place.data("list.txt"), "Id\n1_1_A1_2_cr5afd\n").unwrap();
@@ -384,7 +484,11 @@ fn few_may_be_missing_many_are_bad_data() {
     fs::write(place.data("list.txt"), "Id\n0b6eb490-bbaf-11e8-b2ba\n").unwrap();
     let out = place.fetch(&["external", "--list", place.data("list.txt").to_str().unwrap()]);
     ends(&out, 65, &["list.txt", "none of the 1 ids is an image of the Atlas"]);
-    ends(&place.fetch(&["external", "--list", "/nowhere.csv"]), 2, &["--list /nowhere.csv", "no such file"]);
+    ends(
+        &place.fetch(&["external", "--list", "/nowhere.csv"]),
+        2,
+        &["--list /nowhere.csv", "no such file"],
+    );
     ends(&place.fetch(&["external", "--set", "data.external="]), 2, &["data.external is not set"]);
 }
 
@@ -487,7 +591,8 @@ fn gz(text: &[u8]) -> Vec<u8> {
 #[test]
 fn the_table_comes_from_the_atlas_xml() {
     let server = Server::start(|r| Answer::file(r, "application/x-gzip", "e", &gz(XML.as_bytes())));
-    let place = Place::new(&server.url).set(&format!("fetch.xml_url={}/download/proteinatlas.xml.gz", server.url));
+    let place = Place::new(&server.url)
+        .set(&format!("fetch.xml_url={}/download/proteinatlas.xml.gz", server.url));
     let want = "Id,Target\n10580_1610_C1_1,0 27\n10580_1610_C1_2,0 7 27\n";
     let table = || fs::read_to_string(place.data("proteinatlas.csv")).unwrap();
     let xml = place.data("atlas.xml");
@@ -495,7 +600,10 @@ fn the_table_comes_from_the_atlas_xml() {
     let out = place.fetch(&["external", "--xml", xml.to_str().unwrap(), "--json"]);
     ends(&out, 0, &["`Vesicles` is none of the 28 classes; 3 images name it"]);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((&json["images"], &json["unlabelled"], &json["foreign"]), (&2.into(), &2.into(), &1.into()));
+    assert_eq!(
+        (&json["images"], &json["unlabelled"], &json["foreign"]),
+        (&2.into(), &2.into(), &1.into())
+    );
     assert_eq!(table(), want);
 
     // From the server, where it is kept.
@@ -511,7 +619,8 @@ fn the_table_comes_from_the_atlas_xml() {
 
     let broken = |bytes: &[u8]| {
         fs::write(&xml, bytes).unwrap();
-        let error = read_atlas(&xml, &Progress::new("read XML", "bytes", 0), &Stop::new()).unwrap_err();
+        let error =
+            read_atlas(&xml, &Progress::new("read XML", "bytes", 0), &Stop::new()).unwrap_err();
         assert_eq!(error.exit_code(), 65);
         error.to_string()
     };
@@ -533,7 +642,8 @@ fn the_table_comes_from_the_atlas_xml() {
 /// The four files of the competition by name.
 fn competition() -> BTreeMap<&'static str, Vec<u8>> {
     let part = |part: &str, n: usize| -> Vec<u8> {
-        let entries: Vec<Entry> = (0..n).map(|i| Entry::new(&format!("{part}{i}_red.png"), made::png(i))).collect();
+        let entries: Vec<Entry> =
+            (0..n).map(|i| Entry::new(&format!("{part}{i}_red.png"), made::png(i))).collect();
         zip(&entries)
     };
     [
@@ -549,8 +659,14 @@ fn competition() -> BTreeMap<&'static str, Vec<u8>> {
 fn kaggle(header: &'static str, storage: String) -> Server {
     Server::start(move |r| match r.header("authorization") {
         Some(h) if h == header => {
-            let file = r.path.strip_prefix("/api/v1/competitions/data/download/human-protein-atlas-image-classification/").unwrap();
-            Answer::status(302).with("Location", format!("{storage}/signed/{file}?X-Goog-Signature=abc"))
+            let file = r
+                .path
+                .strip_prefix(
+                    "/api/v1/competitions/data/download/human-protein-atlas-image-classification/",
+                )
+                .unwrap();
+            Answer::status(302)
+                .with("Location", format!("{storage}/signed/{file}?X-Goog-Signature=abc"))
         }
         Some("Bearer norules") => Answer::status(403),
         _ => Answer::status(401),
@@ -577,18 +693,35 @@ fn kaggle_files_come_whole_and_unpacked() {
         serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()
     };
     assert_eq!(run("0", &[])["unpacked"], 6);
-    assert!(!place.data("test").exists() && !place.data("sample_submission.csv").exists(), "of the other task");
+    assert!(
+        !place.data("test").exists() && !place.data("sample_submission.csv").exists(),
+        "of the other task"
+    );
     assert_eq!(run("1", &[])["unpacked"], 3);
-    let pictures =
-        |part: &str, n: usize| -> BTreeMap<String, Vec<u8>> { (0..n).map(|i| (format!("{part}{i}_red.png"), made::png(i))).collect() };
-    assert!(place.list("train") == pictures("train", 6) && place.list("test") == pictures("test", 3));
+    let pictures = |part: &str, n: usize| -> BTreeMap<String, Vec<u8>> {
+        (0..n).map(|i| (format!("{part}{i}_red.png"), made::png(i))).collect()
+    };
+    assert!(
+        place.list("train") == pictures("train", 6) && place.list("test") == pictures("test", 3)
+    );
     assert_eq!(fs::read(place.data("train.csv")).unwrap(), competition()["train.csv"]);
     assert!(!place.data("train.zip").exists(), "nobody needs it twice");
     place.ledger_is_true_of_kaggle();
     let log = storage.take_log();
-    assert!(log.iter().all(|r| r.header("authorization").is_none()), "the credentials are Kaggle's alone");
-    let halves: Vec<_> = log.iter().filter(|r| r.path.contains("train.zip")).map(|r| r.header("range").map(String::from)).collect();
-    assert_eq!(halves, [None, Some(format!("bytes={}-", competition()["train.zip"].len() / 2))], "resumed, not begun anew");
+    assert!(
+        log.iter().all(|r| r.header("authorization").is_none()),
+        "the credentials are Kaggle's alone"
+    );
+    let halves: Vec<_> = log
+        .iter()
+        .filter(|r| r.path.contains("train.zip"))
+        .map(|r| r.header("range").map(String::from))
+        .collect();
+    assert_eq!(
+        halves,
+        [None, Some(format!("bytes={}-", competition()["train.zip"].len() / 2))],
+        "resumed, not begun anew"
+    );
     assert!(log.iter().all(|r| r.header("accept-encoding") == Some("identity")));
 
     // All there: no request, and no credentials needed.
@@ -619,7 +752,11 @@ impl Place {
     /// Rows of the zips themselves have no file any more.
     fn ledger_is_true_where(&self, name: &str, folder: &str) {
         let text = fs::read_to_string(self.data(name)).unwrap();
-        let kept: String = text.lines().filter(|l| !l.starts_with(&format!("{folder}.zip,"))).map(|l| format!("{l}\n")).collect();
+        let kept: String = text
+            .lines()
+            .filter(|l| !l.starts_with(&format!("{folder}.zip,")))
+            .map(|l| format!("{l}\n"))
+            .collect();
         fs::write(self.data("copy.csv"), kept).unwrap();
         self.ledger_is_true("copy.csv", folder);
         fs::remove_file(self.data("copy.csv")).unwrap();
@@ -635,7 +772,8 @@ fn kaggle_credentials_in_their_order() {
     let place = Place::new(&bearer.url);
     let run = |server: &Server, variables: &[(&str, &str)]| {
         let set = format!("fetch.kaggle_url={}/api/v1", server.url);
-        let mut command = place.command(&["kaggle", "--task", "2", "--tasks", "4", "--set", &set, "--verify"]);
+        let mut command =
+            place.command(&["kaggle", "--task", "2", "--tasks", "4", "--set", &set, "--verify"]);
         let _ = fs::remove_file(place.data("train.csv"));
         command.envs(variables.iter().copied()).output().unwrap()
     };
@@ -643,7 +781,9 @@ fn kaggle_credentials_in_their_order() {
     ends(&none, 2, &["no Kaggle credentials", "KAGGLE_API_TOKEN", "kaggle.json"]);
     assert_eq!(bearer.requests(), 0);
     fs::create_dir(place.folder.path().join(".kaggle")).unwrap();
-    let file = |name: &str, text: &str| fs::write(place.folder.path().join(".kaggle").join(name), text).unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(place.folder.path().join(".kaggle").join(name), text).unwrap()
+    };
     let user = [("KAGGLE_USERNAME", "user"), ("KAGGLE_KEY", "key")];
     file("kaggle.json", r#"{"username":"user","key":"key"}"#);
     ends(&run(&basic, &[]), 0, &[]);
@@ -654,29 +794,56 @@ fn kaggle_credentials_in_their_order() {
     ends(&run(&bearer, &user), 0, &[]);
     ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "first")]), 0, &[]);
     // The variable comes before the file.
-    ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "other")]), 2, &["401", "from KAGGLE_API_TOKEN", "https://www.kaggle.com/settings"]);
-    let rules = "https://www.kaggle.com/competitions/human-protein-atlas-image-classification/rules";
+    ends(
+        &run(&bearer, &[("KAGGLE_API_TOKEN", "other")]),
+        2,
+        &["401", "from KAGGLE_API_TOKEN", "https://www.kaggle.com/settings"],
+    );
+    let rules =
+        "https://www.kaggle.com/competitions/human-protein-atlas-image-classification/rules";
     bearer.take_log();
-    ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]), 2, &["403", "rules must be accepted", "browser", rules]);
+    ends(
+        &run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]),
+        2,
+        &["403", "rules must be accepted", "browser", rules],
+    );
     assert_eq!(bearer.requests(), 1, "no second attempt");
     let out = run(&bearer, &[("KAGGLE_API_TOKEN", "a\nb")]);
     ends(&out, 2, &["characters"]);
     // To another machine credentials go over https only.
     let set = "fetch.kaggle_url=http://kaggle.example/api/v1";
-    ends(&place.command(&["kaggle", "--set", set]).env("KAGGLE_API_TOKEN", "first").output().unwrap(), 2, &["https only"]);
+    ends(
+        &place
+            .command(&["kaggle", "--set", set])
+            .env("KAGGLE_API_TOKEN", "first")
+            .output()
+            .unwrap(),
+        2,
+        &["https only"],
+    );
     // A table in a zip of its own is unpacked.
-    let packed =
-        Server::start(move |r| Answer::file(r, "application/zip", "e", &zip(&[Entry::new("train.csv", files["train.csv"].clone())])));
+    let packed = Server::start(move |r| {
+        Answer::file(
+            r,
+            "application/zip",
+            "e",
+            &zip(&[Entry::new("train.csv", files["train.csv"].clone())]),
+        )
+    });
     ends(&run(&packed, &user), 0, &[]);
     assert_eq!(fs::read(place.data("train.csv")).unwrap(), competition()["train.csv"]);
     assert!(!place.data("train.csv.zip").exists());
     // What is missing there is bad data.
     ends(&run(&Server::start(|_| Answer::status(404)), &user), 65, &["train.csv", "404"]);
-    ends(&run(&Server::start(|r| Answer::file(r, "text/csv", "e", b"<html>")), &user), 65, &["no CSV with a column Id"]);
+    ends(
+        &run(&Server::start(|r| Answer::file(r, "text/csv", "e", b"<html>")), &user),
+        65,
+        &["no CSV with a column Id"],
+    );
 }
 
 /// Unpacks a zip without a server.
-fn unpacked(zip: &[u8]) -> (Place, atlas::Result<usize>) {
+fn unpacked(zip: &[u8]) -> (Place, atlas::base::Result<usize>) {
     let place = Place::new("http://localhost");
     let path = place.data("train.zip");
     fs::write(&path, zip).unwrap();
@@ -713,12 +880,23 @@ fn evil_zips_write_nothing() {
         let name = entry.name.clone();
         let (place, error) = unpacked(&zip(&[good(), entry]));
         let error = error.unwrap_err();
-        assert!(error.to_string().contains(what) && error.to_string().contains("train.zip"), "{name}: {error}");
+        assert!(
+            error.to_string().contains(what) && error.to_string().contains("train.zip"),
+            "{name}: {error}"
+        );
         assert_eq!(error.exit_code(), 65);
         let train: Vec<String> = place.list("train").into_keys().collect();
         // What breaks while it is unpacked leaves the whole files before it.
-        assert_eq!(train, if what.starts_with("the entry") { vec!["good_red.png"] } else { vec![] }, "{name}");
-        for outside in [place.data("evil_red.png"), place.folder.path().join("evil_red.png"), Path::new("/tmp/evil_red.png").into()] {
+        assert_eq!(
+            train,
+            if what.starts_with("the entry") { vec!["good_red.png"] } else { vec![] },
+            "{name}"
+        );
+        for outside in [
+            place.data("evil_red.png"),
+            place.folder.path().join("evil_red.png"),
+            Path::new("/tmp/evil_red.png").into(),
+        ] {
             assert!(!outside.exists(), "{name}");
         }
     }
@@ -729,7 +907,11 @@ fn evil_zips_write_nothing() {
     let storage = storage(BTreeMap::from([("train.zip", broken)]), false);
     let kaggle = kaggle("Bearer t", storage.url.clone());
     let place = Place::new(&kaggle.url);
-    let out = place.command(&["kaggle", "--task", "0", "--tasks", "4"]).env("KAGGLE_API_TOKEN", "t").output().unwrap();
+    let out = place
+        .command(&["kaggle", "--task", "0", "--tasks", "4"])
+        .env("KAGGLE_API_TOKEN", "t")
+        .output()
+        .unwrap();
     ends(&out, 65, &["a_red.png", "it was removed, run again"]);
     assert!(place.list("train").is_empty() && !place.data("train.zip").exists());
 }

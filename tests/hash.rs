@@ -1,7 +1,7 @@
 //! `atlas hash` against Python's imagehash.
 use std::{fs, path::Path, process::Output};
 
-use atlas::{
+use atlas::data::{
     image::Plane,
     phash::{ahash, composite, phash},
 };
@@ -21,13 +21,25 @@ fn made(width: usize, height: usize, c: usize, [a, b, s, top]: [usize; 4]) -> Pl
 
 #[test]
 fn made_pictures_hash_as_in_python() {
-    let mut reader = csv::Reader::from_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/phash.csv")).unwrap();
+    let mut reader = csv::Reader::from_path(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/phash.csv"),
+    )
+    .unwrap();
     let mut rows = 0;
     for row in reader.records().map(Result::unwrap) {
         let n = |i: usize| row[i].parse::<usize>().unwrap();
-        let planes: Vec<Plane> = (0..n(2)).map(|c| made(n(0), n(1), c, [n(3), n(4), n(5), n(6)])).collect();
-        let plane = if planes.len() == 1 { planes[0].clone() } else { composite([&planes[0], &planes[1], &planes[2]]).unwrap() };
-        assert_eq!(format!("{:016x} {:016x}", phash(&plane), ahash(&plane)), format!("{} {}", &row[7], &row[8]), "{row:?}");
+        let planes: Vec<Plane> =
+            (0..n(2)).map(|c| made(n(0), n(1), c, [n(3), n(4), n(5), n(6)])).collect();
+        let plane = if planes.len() == 1 {
+            planes[0].clone()
+        } else {
+            composite([&planes[0], &planes[1], &planes[2]]).unwrap()
+        };
+        assert_eq!(
+            format!("{:016x} {:016x}", phash(&plane), ahash(&plane)),
+            format!("{} {}", &row[7], &row[8]),
+            "{row:?}"
+        );
         rows += 1;
     }
     assert!(rows >= 25);
@@ -41,8 +53,10 @@ fn real_pictures_hash_as_in_python() {
         return;
     };
     let rows: Vec<_> = golden.records().map(Result::unwrap).collect();
-    let paths: Vec<String> = rows.iter().map(|r| data.join(&r[0]).to_string_lossy().into_owned()).collect();
-    let out = atlas(&[&["hash"][..], &paths.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let paths: Vec<String> =
+        rows.iter().map(|r| data.join(&r[0]).to_string_lossy().into_owned()).collect();
+    let out =
+        atlas(&[&["hash"][..], &paths.iter().map(String::as_str).collect::<Vec<_>>()].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8(out.stdout).unwrap();
     assert_eq!(text.lines().count(), rows.len());
@@ -68,9 +82,16 @@ fn the_stack_of_a_sample_hashes_as_the_original_did() {
         return;
     };
     let rows: Vec<_> = golden.records().map(Result::unwrap).collect();
-    let file = |id: &str, c: &str| data.join(format!("kaggle/train/{id}_{c}.png")).to_string_lossy().into_owned();
-    let paths: Vec<String> = rows.iter().flat_map(|r| ["red", "green", "blue", "yellow"].map(|c| file(&r[0], c))).collect();
-    let out = atlas(&[&["hash", "--stack"][..], &paths.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let file = |id: &str, c: &str| {
+        data.join(format!("kaggle/train/{id}_{c}.png")).to_string_lossy().into_owned()
+    };
+    let paths: Vec<String> = rows
+        .iter()
+        .flat_map(|r| ["red", "green", "blue", "yellow"].map(|c| file(&r[0], c)))
+        .collect();
+    let out = atlas(
+        &[&["hash", "--stack"][..], &paths.iter().map(String::as_str).collect::<Vec<_>>()].concat(),
+    );
     let text = String::from_utf8(out.stdout).unwrap();
     let got: Vec<&str> = text.lines().map(|l| &l[..16]).collect();
     assert_eq!(got, rows.iter().map(|r| &r[1]).collect::<Vec<_>>());
@@ -83,19 +104,34 @@ fn a_bad_file_is_named_and_the_others_are_hashed() {
     let good = dir.path().join("good.png");
     let mut encoder = png::Encoder::new(fs::File::create(&good).unwrap(), 8, 8);
     encoder.set_color(png::ColorType::Grayscale);
-    encoder.write_header().unwrap().write_image_data(&made(8, 8, 0, [31, 17, 0, 255]).pixels).unwrap();
+    encoder
+        .write_header()
+        .unwrap()
+        .write_image_data(&made(8, 8, 0, [31, 17, 0, 255]).pixels)
+        .unwrap();
     let bad = dir.path().join("page.jpg");
     fs::write(&bad, "<html>404</html>").unwrap();
     let out = atlas(&["hash", bad.to_str().unwrap(), good.to_str().unwrap()]);
     assert_eq!(out.status.code(), Some(65));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("page.jpg: neither PNG nor JPEG nor TIFF; it starts with `<html>404</html>`"));
+    assert!(
+        String::from_utf8_lossy(&out.stderr)
+            .contains("page.jpg: neither PNG nor JPEG nor TIFF; it starts with `<html>404</html>`")
+    );
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
     // A missing one too; where that is all, the command line is to blame.
-    for (bad, code, says) in [(None, 2, "atlas: FILE /nowhere.png: there is no such file"), (Some(&bad), 65, "page.jpg: neither PNG")] {
-        let files = ["/nowhere.png", good.to_str().unwrap()].into_iter().chain(bad.map(|b| b.to_str().unwrap()));
+    for (bad, code, says) in [
+        (None, 2, "atlas: FILE /nowhere.png: there is no such file"),
+        (Some(&bad), 65, "page.jpg: neither PNG"),
+    ] {
+        let files = ["/nowhere.png", good.to_str().unwrap()]
+            .into_iter()
+            .chain(bad.map(|b| b.to_str().unwrap()));
         let out = atlas(&["hash"].into_iter().chain(files).collect::<Vec<_>>());
         let text = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.code() == Some(code) && text.lines().last().unwrap().contains(says), "{text}");
+        assert!(
+            out.status.code() == Some(code) && text.lines().last().unwrap().contains(says),
+            "{text}"
+        );
         assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
     }
     assert_eq!(atlas(&["hash", "--stack", good.to_str().unwrap()]).status.code(), Some(2));

@@ -2,14 +2,19 @@
 use std::{path::Path, process::Command};
 
 use atlas::{
-    Error,
-    comm::{self, Op, share::Share},
+    base::Error,
     config::{self, Head, Losses, Optimizer as Rule, Stem, Wire},
-    exchange::{Event, Exchange},
-    model::{DropKeys, Network, Norms, Precision, Spec},
-    optim::{Optimizer, Rates},
-    train::step::{Input, Passes},
-    weights,
+    distributed::{
+        self, Op,
+        batch_share::Share,
+        gradient_sync::{Event, Exchange},
+    },
+    network::{
+        model::{DropKeys, Network, Norms, Precision, Spec},
+        optim::{Optimizer, Rates},
+        weights,
+    },
+    training::train::step::{Input, Passes},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -59,7 +64,11 @@ impl Task {
         let task = serde_json::to_string(&Self { output: output.clone(), ..self.clone() }).unwrap();
         let mut command = if ranks > 1 { launcher::workers(ranks, &task) } else { alone(&task) };
         let out = command.output().unwrap();
-        assert!(out.status.success(), "{ranks} ranks, {self:?}:\n{}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{ranks} ranks, {self:?}:\n{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         let (mut tensors, _) = weights::read(Path::new(&output)).unwrap();
         let losses = Vec::try_from(tensors.remove("losses").unwrap()).unwrap();
         (tensors.into_iter().map(|(name, t)| (name, t.to_kind(Kind::Double))).collect(), losses)
@@ -68,7 +77,10 @@ impl Task {
 
 fn alone(task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "worker", "--ignored", "--nocapture"]).env("ATLAS_TEST_WORKER", task).env("OMP_WAIT_POLICY", "PASSIVE");
+    command
+        .args(["--exact", "worker", "--ignored", "--nocapture"])
+        .env("ATLAS_TEST_WORKER", task)
+        .env("OMP_WAIT_POLICY", "PASSIVE");
     command
 }
 
@@ -77,13 +89,23 @@ fn alone(task: &str) -> Command {
 fn worker() {
     let Ok(task) = std::env::var("ATLAS_TEST_WORKER") else { return };
     let task: Task = serde_json::from_str(&task).unwrap();
-    let world = comm::start(&config::Comm::default()).unwrap();
+    let world = distributed::start(&config::Comm::default()).unwrap();
     tch::set_num_threads(1);
     let kind = if task.double { Kind::Double } else { Kind::Float };
-    let spec = Spec { arch: "se_resnext_tiny".into(), stem: Stem::Standard, head: Head::Seed, channels: 4, classes: 28, dropout: 0.3 };
+    let spec = Spec {
+        arch: "se_resnext_tiny".into(),
+        stem: Stem::Standard,
+        head: Head::Seed,
+        channels: 4,
+        classes: 28,
+        dropout: 0.3,
+    };
     let network = Network::of_kind(&spec, 5, true, Device::Cpu, kind).unwrap();
     let exchange = Exchange::new(&network, world, task.wire);
-    let keys = config::Train { optimizer: if task.sgd { Rule::Sgd } else { Rule::Adamw }, ..config::Train::default() };
+    let keys = config::Train {
+        optimizer: if task.sgd { Rule::Sgd } else { Rule::Adamw },
+        ..config::Train::default()
+    };
     let mut optimizer = Optimizer::new(&keys, &network);
     let losses = Losses { lovasz: f64::from(u8::from(task.double)), ..Losses::default() };
     let (mut gradients, mut sums) = (Vec::new(), Vec::new());
@@ -104,8 +126,13 @@ fn worker() {
             let samples = &ids[range];
             let one = |&id: &u64| sample(1000 * step + id, task.side);
             Input {
-                images: Tensor::stack(&samples.iter().map(one).collect::<Vec<_>>(), 0).to_kind(kind),
-                targets: Tensor::stack(&samples.iter().map(|id| target(1000 * step + id)).collect::<Vec<_>>(), 0).to_kind(kind),
+                images: Tensor::stack(&samples.iter().map(one).collect::<Vec<_>>(), 0)
+                    .to_kind(kind),
+                targets: Tensor::stack(
+                    &samples.iter().map(|id| target(1000 * step + id)).collect::<Vec<_>>(),
+                    0,
+                )
+                .to_kind(kind),
                 keys: DropKeys { seed: 1, epoch: step, keys: samples },
             }
         };
@@ -116,12 +143,17 @@ fn worker() {
         world.all_reduce(&mut sum, Op::Sum).unwrap();
         sums.push(sum[0]);
         if step == 0 {
-            gradients = network.named_gradients().into_iter().map(|(name, t)| (name, t.copy())).collect();
+            gradients =
+                network.named_gradients().into_iter().map(|(name, t)| (name, t.copy())).collect();
         }
         optimizer.step(&network, Rates { lr: 1e-3, momentum: 0.9 });
     }
     for flat in [network.flat_parameters(), network.flat_buffers()] {
-        world.same(weights::with_bytes(&flat, atlas::artefact::checksum), || Error::failed("the ranks come apart")).unwrap();
+        world
+            .same(weights::with_bytes(&flat, atlas::base::atomic_file::checksum), || {
+                Error::failed("the ranks come apart")
+            })
+            .unwrap();
     }
     if world.rank() == 0 {
         gradients.push(("losses".into(), Tensor::from_slice(&sums)));
@@ -170,14 +202,21 @@ fn furthest(ours: &[f64], one: &[f64]) -> f64 {
 fn in_f64_ranks_differ_from_one_by_rounding_only() {
     let folder = tempfile::tempdir().unwrap();
     // With more passes than one, frozen batch norm only: the others see the samples of a pass together.
-    for (synchronised, sgd, micro) in [(false, true, 0), (false, false, 2), (true, false, 0), (true, true, 0)] {
+    for (synchronised, sgd, micro) in
+        [(false, true, 0), (false, false, 2), (true, false, 0), (true, true, 0)]
+    {
         let task = Task { synchronised, sgd, micro, ..Task::new() };
         let one = task.run(1, folder.path());
         for ranks in 2..=4 {
             let ours = task.run(ranks, folder.path());
             let ((all, worst), losses) = (distance(&ours.0, &one.0), furthest(&ours.1, &one.1));
-            println!("f64, {ranks} ranks, {task:?}: gradients {all:.1e} (worst {worst:.1e}), losses {losses:.1e}");
-            assert!(all < 1e-12 && losses < 1e-10, "{ranks} ranks, {task:?}: gradients {all:e}, losses {losses:e}");
+            println!(
+                "f64, {ranks} ranks, {task:?}: gradients {all:.1e} (worst {worst:.1e}), losses {losses:.1e}"
+            );
+            assert!(
+                all < 1e-12 && losses < 1e-10,
+                "{ranks} ranks, {task:?}: gradients {all:e}, losses {losses:e}"
+            );
         }
     }
 }
@@ -185,16 +224,34 @@ fn in_f64_ranks_differ_from_one_by_rounding_only() {
 #[test]
 fn in_f32_and_bf16_they_agree_as_far_as_the_numbers_go() {
     let folder = tempfile::tempdir().unwrap();
-    for (bf16, wire, most, most_of_one) in [(false, Wire::F32, 1e-5, 1e-4), (true, Wire::F32, 1e-2, 1.0), (false, Wire::Bf16, 1e-2, 2e-2)] {
+    for (bf16, wire, most, most_of_one) in [
+        (false, Wire::F32, 1e-5, 1e-4),
+        (true, Wire::F32, 1e-2, 1.0),
+        (false, Wire::Bf16, 1e-2, 2e-2),
+    ] {
         for synchronised in [false, true] {
             // 16 samples or more in every forward pass: libtorch computes otherwise with fewer.
-            let task = Task { double: false, bf16, wire, synchronised, batch: 66, side: 64, steps: 1, ..Task::new() };
+            let task = Task {
+                double: false,
+                bf16,
+                wire,
+                synchronised,
+                batch: 66,
+                side: 64,
+                steps: 1,
+                ..Task::new()
+            };
             let one = task.run(1, folder.path());
             for ranks in 2..=4 {
                 let ours = task.run(ranks, folder.path());
                 let (all, worst) = distance(&ours.0, &one.0);
-                println!("bf16 {bf16}, wire {wire:?}, {ranks} ranks, synchronised {synchronised}: gradients {all:.1e} (worst {worst:.1e})");
-                assert!(all < most && worst < most_of_one, "{ranks} ranks, {task:?}: together {all:e}, worst tensor {worst:e}");
+                println!(
+                    "bf16 {bf16}, wire {wire:?}, {ranks} ranks, synchronised {synchronised}: gradients {all:.1e} (worst {worst:.1e})"
+                );
+                assert!(
+                    all < most && worst < most_of_one,
+                    "{ranks} ranks, {task:?}: together {all:e}, worst tensor {worst:e}"
+                );
             }
         }
     }
@@ -213,16 +270,31 @@ fn a_gradient_left_out_shows() {
 /// The reduction of a stage begins before the backward pass of the stage below it.
 #[test]
 fn sums_begin_while_the_stages_below_still_compute() {
-    let world: &'static comm::World = Box::leak(Box::new(comm::World::alone()));
-    let spec = Spec { arch: "se_resnext_tiny".into(), stem: Stem::Standard, head: Head::Seed, channels: 4, classes: 28, dropout: 0.0 };
+    let world: &'static distributed::World = Box::leak(Box::new(distributed::World::alone()));
+    let spec = Spec {
+        arch: "se_resnext_tiny".into(),
+        stem: Stem::Standard,
+        head: Head::Seed,
+        channels: 4,
+        classes: 28,
+        dropout: 0.0,
+    };
     for precision in [Precision::F32, Precision::Bf16] {
         let network = Network::new(&spec, 5, true, Device::Cpu).unwrap();
         let exchange = Exchange::new(&network, world, Wire::F32);
         let share = Share::new(8, 0, 1, 4);
         let keys: Vec<u64> = (0..8).collect();
         let input = |range: std::ops::Range<usize>| Input {
-            images: Tensor::stack(&keys[range.clone()].iter().map(|&id| sample(id, 64)).collect::<Vec<_>>(), 0).to_kind(Kind::Float),
-            targets: Tensor::stack(&keys[range.clone()].iter().map(|&id| target(id)).collect::<Vec<_>>(), 0).to_kind(Kind::Float),
+            images: Tensor::stack(
+                &keys[range.clone()].iter().map(|&id| sample(id, 64)).collect::<Vec<_>>(),
+                0,
+            )
+            .to_kind(Kind::Float),
+            targets: Tensor::stack(
+                &keys[range.clone()].iter().map(|&id| target(id)).collect::<Vec<_>>(),
+                0,
+            )
+            .to_kind(Kind::Float),
             keys: DropKeys { seed: 1, epoch: 0, keys: &keys[range] },
         };
         let passes = Passes { share: &share, precision, losses: &Losses::default() };
@@ -231,15 +303,24 @@ fn sums_begin_while_the_stages_below_still_compute() {
 
         let (events, stages) = (exchange.events(), network.stages());
         assert_eq!(stages.len(), 6, "stem, four stages, head");
-        assert!(stages.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1.end == w[1].1.start), "{stages:?}");
-        assert_eq!((stages[0].1.start, stages[5].1.end), (0, network.flat_gradients().numel() as i64));
+        assert!(
+            stages.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1.end == w[1].1.start),
+            "{stages:?}"
+        );
+        assert_eq!(
+            (stages[0].1.start, stages[5].1.end),
+            (0, network.flat_gradients().numel() as i64)
+        );
         let parameters = network.parameter_slots().len();
         assert_eq!(events.len(), parameters + stages.len(), "each once, in the last pass only");
         for stage in (1..stages.len()).rev() {
             let begun = events.iter().position(|e| *e == Event::Begun(stage)).unwrap();
             let below = |e: &Event| matches!(e, Event::Gradient(leaf) if stages[stage - 1].0.contains(leaf));
             let first_below = events.iter().position(below).unwrap();
-            assert!(begun < first_below, "stage {stage}: begun at {begun}, the stage below at {first_below}");
+            assert!(
+                begun < first_below,
+                "stage {stage}: begun at {begun}, the stage below at {first_below}"
+            );
         }
     }
 }

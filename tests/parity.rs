@@ -7,10 +7,12 @@ use std::{collections::HashMap, path::Path, process::Command};
 
 use atlas::{
     config::{self, Head, Losses, Stem},
-    loss,
-    model::{DropKeys, Mode, Network, Norms, Precision, Spec},
-    optim::{Optimizer, Rates},
-    weights::{self, Weights},
+    network::{
+        loss,
+        model::{DropKeys, Mode, Network, Norms, Precision, Spec},
+        optim::{Optimizer, Rates},
+        weights::{self, Weights},
+    },
 };
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -42,7 +44,11 @@ fn logits_are_those_of_timm() {
         ("se_resnext14_32x4d_seed", "se_resnext14_32x4d", Stem::Seed, Head::Seed, 96),
     ] {
         for nhwc in [false, true] {
-            let logits = network(arch, stem, head, nhwc).forward(&formula::input(4, 2, side), Mode::Eval, Precision::F32);
+            let logits = network(arch, stem, head, nhwc).forward(
+                &formula::input(4, 2, side),
+                Mode::Eval,
+                Precision::F32,
+            );
             let off = largest(logits - formula::matrix(&golden[key]));
             assert!(off < 1e-4, "{key}, nhwc {nhwc}: off by {off}");
         }
@@ -58,7 +64,11 @@ fn gradients_and_running_statistics_are_those_of_timm() {
         let targets = formula::noise(998, &[16, 28]).gt(0.5).to_kind(Kind::Float);
         let keys: Vec<u64> = (0..16).collect();
         let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
-        let loss = loss::total(&network.forward(&formula::input(4, 16, 64), mode, Precision::F32), &targets, &bce());
+        let loss = loss::total(
+            &network.forward(&formula::input(4, 16, 64), mode, Precision::F32),
+            &targets,
+            &bce(),
+        );
         loss.backward();
         assert!((loss.double_value(&[]) - golden.loss).abs() < 1e-5);
         assert_eq!(network.named_gradients().len(), golden.gradients.len());
@@ -68,10 +78,17 @@ fn gradients_and_running_statistics_are_those_of_timm() {
             let [norm, along] = golden.gradients[&name];
             let is = gradient.norm().double_value(&[]);
             assert!((is - norm).abs() < 2e-2 * norm, "{name}: norm {is}, expected {norm}");
-            let is = (&gradient * formula::noise(997, &gradient.size())).sum(Kind::Float).double_value(&[]);
-            assert!((is - along).abs() < 2e-2 * norm, "{name}: along the direction {is}, expected {along}");
+            let is = (&gradient * formula::noise(997, &gradient.size()))
+                .sum(Kind::Float)
+                .double_value(&[]);
+            assert!(
+                (is - along).abs() < 2e-2 * norm,
+                "{name}: along the direction {is}, expected {along}"
+            );
         }
-        for (name, buffer) in network.named_tensors().into_iter().filter(|(n, _)| n.contains("running")) {
+        for (name, buffer) in
+            network.named_tensors().into_iter().filter(|(n, _)| n.contains("running"))
+        {
             let (is, want) = (buffer.norm().double_value(&[]), golden.running[&name]);
             assert!((is - want).abs() < 1e-4 * want, "{name}: {is}, expected {want}");
         }
@@ -91,7 +108,12 @@ fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> Option<st
     let out = folder.join(format!("{channels}-{size}-{layout}.safetensors"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/sgd_step.py");
     let mut command = Command::new(python);
-    command.arg(script).arg("--out").arg(&out).args(["--channels", &channels.to_string(), "--size", &size.to_string()]);
+    command.arg(script).arg("--out").arg(&out).args([
+        "--channels",
+        &channels.to_string(),
+        "--size",
+        &size.to_string(),
+    ]);
     assert!(command.args(["--layout", layout]).status().unwrap().success());
     Some(out)
 }
@@ -104,11 +126,18 @@ fn logits_of_an_imported_model_are_those_of_timm() {
         let Some(file) = reference(folder.path(), channels, size, "nchw") else { return };
         let path = |name: &str| folder.path().join(name);
         let atlas = || assert_cmd::Command::new(env!("CARGO_BIN_EXE_atlas"));
-        atlas().args(["weights", "import"]).arg(&file).arg("--output").arg(path("ours")).assert().success();
+        atlas()
+            .args(["weights", "import"])
+            .arg(&file)
+            .arg("--output")
+            .arg(path("ours"))
+            .assert()
+            .success();
         let mut forward = atlas();
         forward.arg("forward").arg("--weights").arg(path("ours")).arg("--input").arg(&file);
         forward.arg("--output").arg(path("logits")).assert().success();
-        let (ours, theirs) = (weights::read(&path("logits")).unwrap().0, weights::read(&file).unwrap().0);
+        let (ours, theirs) =
+            (weights::read(&path("logits")).unwrap().0, weights::read(&file).unwrap().0);
         let off = largest(&ours["logits"] - &theirs["logits"]);
         println!("{channels} channels, {size} px: logits off by {off:.2e}");
         assert!(off < 1e-4, "{channels} channels, {size} px: off by {off}");
@@ -122,22 +151,37 @@ fn one_step_moves_each_tensor_as_pytorch_does() {
     tch::set_num_threads(2);
     for (layout, nhwc) in [("nchw", false), ("nhwc", true)] {
         let Some(file) = reference(folder.path(), 4, 128, layout) else { return };
-        let (before, after) = (weights::read(&file).unwrap().0, weights::read(&file.with_extension("safetensors.after")).unwrap().0);
+        let (before, after) = (
+            weights::read(&file).unwrap().0,
+            weights::read(&file.with_extension("safetensors.after")).unwrap().0,
+        );
         let weights = Weights::open(&file).unwrap();
         let spec = Spec { dropout: 0.0, ..weights.spec().clone() };
         let (network, notes) = weights.network(&spec, 0, nhwc, Device::Cpu).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         let keys: Vec<u64> = (0..16).collect();
         let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
-        let loss = loss::total(&network.forward(&before["input"], mode, Precision::F32), &after["targets"], &bce());
+        let loss = loss::total(
+            &network.forward(&before["input"], mode, Precision::F32),
+            &after["targets"],
+            &bce(),
+        );
         loss.backward();
-        let config = config::Train { optimizer: config::Optimizer::Sgd, weight_decay: 0.0, clip: 0.0, ..Default::default() };
+        let config = config::Train {
+            optimizer: config::Optimizer::Sgd,
+            weight_decay: 0.0,
+            clip: 0.0,
+            ..Default::default()
+        };
         Optimizer::new(&config, &network).step(&network, Rates { lr: 1.0, momentum: 0.0 });
         let (mut worst, mut wrong, mut all) = ((0.0, String::new()), 0.0, 0.0);
         for (name, ours) in network.named_tensors() {
             let start = &before[&format!("model.{name}")];
             let theirs = &after[&name] - start;
-            let (off, size) = ((ours - start - &theirs).norm().double_value(&[]), theirs.norm().double_value(&[]));
+            let (off, size) = (
+                (ours - start - &theirs).norm().double_value(&[]),
+                theirs.norm().double_value(&[]),
+            );
             assert!(off <= 1e-3 * size, "{layout}: {name} moved {off} beside a way of {size}");
             if off / size > worst.0 {
                 worst = (off / size, name);
@@ -146,7 +190,10 @@ fn one_step_moves_each_tensor_as_pytorch_does() {
             all += size * size;
         }
         let together = (wrong / all).sqrt();
-        println!("{layout}: relative L2 of the update {together:.2e} together, at most {:.2e} ({})", worst.0, worst.1);
+        println!(
+            "{layout}: relative L2 of the update {together:.2e} together, at most {:.2e} ({})",
+            worst.0, worst.1
+        );
         assert!(together < 1e-5, "{layout}: {together}");
     }
 }

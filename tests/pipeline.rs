@@ -10,7 +10,8 @@ use small::{Small, files, stderr, succeeds};
 
 fn json(out: &std::process::Output) -> serde_json::Value {
     succeeds(out);
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stdout)))
+    serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stdout)))
 }
 
 /// Ids in file order with their classes.
@@ -18,7 +19,10 @@ fn submission(path: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("Id,Predicted"));
-    lines.map(|l| l.split_once(',').unwrap()).map(|(id, classes)| (id.to_string(), classes.to_string())).collect()
+    lines
+        .map(|l| l.split_once(',').unwrap())
+        .map(|(id, classes)| (id.to_string(), classes.to_string()))
+        .collect()
 }
 
 /// A valid answer: the ids of the sample submission in their order, at least one known class each.
@@ -28,16 +32,28 @@ fn assert_valid(run: &Path, sample: &Path) {
         let rows = submission(&run.join(name));
         assert_eq!(rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>(), ids, "{name}");
         for (id, classes) in rows {
-            let classes: Vec<usize> =
-                classes.split(' ').map(|c| c.parse().unwrap_or_else(|_| panic!("{name}, {id}: `{classes}`"))).collect();
-            assert!(!classes.is_empty() && classes.is_sorted() && classes.iter().all(|&c| c < 28), "{name}, {id}");
+            let classes: Vec<usize> = classes
+                .split(' ')
+                .map(|c| c.parse().unwrap_or_else(|_| panic!("{name}, {id}: `{classes}`")))
+                .collect();
+            assert!(
+                !classes.is_empty() && classes.is_sorted() && classes.iter().all(|&c| c < 28),
+                "{name}, {id}"
+            );
         }
     }
 }
 
 /// Names of the files that are not the same in both.
-fn differing<'a>(a: &'a BTreeMap<String, Vec<u8>>, b: &'a BTreeMap<String, Vec<u8>>) -> Vec<&'a str> {
-    a.keys().chain(b.keys()).filter(|name| a.get(*name) != b.get(*name)).map(String::as_str).collect()
+fn differing<'a>(
+    a: &'a BTreeMap<String, Vec<u8>>,
+    b: &'a BTreeMap<String, Vec<u8>>,
+) -> Vec<&'a str> {
+    a.keys()
+        .chain(b.keys())
+        .filter(|name| a.get(*name) != b.get(*name))
+        .map(String::as_str)
+        .collect()
 }
 
 #[test]
@@ -63,14 +79,21 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
     ] {
         assert!(made.contains_key(name), "{name} is not among {:?}", made.keys());
     }
-    assert_eq!(fs::canonicalize(small.result("latest", "")).unwrap(), fs::canonicalize(&run).unwrap());
+    assert_eq!(
+        fs::canonicalize(small.result("latest", "")).unwrap(),
+        fs::canonicalize(&run).unwrap()
+    );
     let provenance: serde_json::Value = serde_json::from_slice(&made["provenance.json"]).unwrap();
     assert!(provenance["git_commit"].as_str().is_some_and(|c| !c.is_empty()), "{provenance}");
 
     let second = small.run(&["run", "--json"]);
     assert_eq!(json(&second)["run"], first["run"]);
     let log = stderr(&second);
-    assert!(log.contains("fold 0 is finished already") && log.contains("0 test shards predicted, 1 were there already"), "{log}");
+    assert!(
+        log.contains("fold 0 is finished already")
+            && log.contains("0 test shards predicted, 1 were there already"),
+        "{log}"
+    );
     assert_eq!(differing(&files(&run), &made), [""; 0], "a second run changes nothing");
 
     // Something is lost: only that is made again.
@@ -79,7 +102,8 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
     let third = small.run(&["run"]);
     succeeds(&third);
     assert!(
-        stderr(&third).contains("fold 0 is finished already") && stderr(&third).contains("1 test shards predicted"),
+        stderr(&third).contains("fold 0 is finished already")
+            && stderr(&third).contains("1 test shards predicted"),
         "{}",
         stderr(&third)
     );
@@ -88,20 +112,35 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
     // Every file of the run and of the work folder is whole; a damaged one of each kind is named.
     let work = small.path("work");
     succeeds(&small.atlas(&["verify", &work, run.to_str().unwrap()]).output().unwrap());
-    let damaged =
-        [run.join("predictions/test-00000.h5"), run.join("fold_0/validation.h5"), run.join("fold_0/model_checkpoints/best.safetensors")];
+    let damaged = [
+        run.join("predictions/test-00000.h5"),
+        run.join("fold_0/validation.h5"),
+        run.join("fold_0/model_checkpoints/best.safetensors"),
+    ];
     for path in damaged.iter().chain([&Path::new(&work).join("shards/train-00000.h5")]) {
         let whole = fs::read(path).unwrap();
         fs::write(path, &whole[..whole.len() / 2]).unwrap();
         let out = small.atlas(&["verify", path.to_str().unwrap()]).output().unwrap();
-        assert!(out.status.code() == Some(65) && stderr(&out).contains(path.to_str().unwrap()), "{}", stderr(&out));
+        assert!(
+            out.status.code() == Some(65) && stderr(&out).contains(path.to_str().unwrap()),
+            "{}",
+            stderr(&out)
+        );
         fs::write(path, whole).unwrap();
     }
 
     // Scores of the same answer by `evaluate`, which reads the submission, and by hand.
     let truth = small.path("data/truth.csv");
-    let out =
-        small.atlas(&["evaluate", "--json", "--truth", &truth, "--predictions", run.join("submission.csv").to_str().unwrap()]).output();
+    let out = small
+        .atlas(&[
+            "evaluate",
+            "--json",
+            "--truth",
+            &truth,
+            "--predictions",
+            run.join("submission.csv").to_str().unwrap(),
+        ])
+        .output();
     let score = json(&out.unwrap())["macro_f1"].as_f64().unwrap();
     assert!((score - macro_f1(&submission(&run.join("submission.csv")), &truth)).abs() < 1e-12);
 
@@ -113,11 +152,15 @@ fn a_run_goes_from_pictures_to_submissions_and_does_nothing_twice() {
 /// From the definition, class by class.
 fn macro_f1(rows: &[(String, String)], truth: &str) -> f64 {
     let text = fs::read_to_string(truth).unwrap();
-    let truth: BTreeMap<&str, &str> = text.lines().skip(1).map(|l| l.split_once(',').unwrap()).collect();
+    let truth: BTreeMap<&str, &str> =
+        text.lines().skip(1).map(|l| l.split_once(',').unwrap()).collect();
     let has = |set: &str, class: usize| set.split(' ').any(|c| c == class.to_string());
     let of = |class: usize| {
-        let both =
-            |want: (bool, bool)| rows.iter().filter(|(id, set)| (has(set, class), has(truth[id.as_str()], class)) == want).count() as f64;
+        let both = |want: (bool, bool)| {
+            rows.iter()
+                .filter(|(id, set)| (has(set, class), has(truth[id.as_str()], class)) == want)
+                .count() as f64
+        };
         let (tp, wrong) = (both((true, true)), both((true, false)) + both((false, true)));
         if tp == 0.0 { 0.0 } else { 2.0 * tp / (2.0 * tp + wrong) }
     };
@@ -152,7 +195,11 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     succeeds(&job(&["train", "--fold", "1"]));
     let out = job(&["submit"]);
     assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
-    assert!(stderr(&out).contains("test-00000.h5") && stderr(&out).contains("atlas predict"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("test-00000.h5") && stderr(&out).contains("atlas predict"),
+        "{}",
+        stderr(&out)
+    );
     succeeds(&job(&["predict"]));
     succeeds(&job(&["submit"]));
 
@@ -160,7 +207,12 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     succeeds(&job(&["predict", "--set", "predict.tta=none"]));
     let out = job(&["submit", "--set", "predict.tta=none"]);
     assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
-    assert!(stderr(&out).contains("validation.h5") && stderr(&out).contains("atlas train --fold 0 --run r"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("validation.h5")
+            && stderr(&out).contains("atlas train --fold 0 --run r"),
+        "{}",
+        stderr(&out)
+    );
 
     // Other crops concern the answer alone: nothing is trained again, also where only the final weights were kept. Another
     // learning rate is another run.
@@ -172,11 +224,22 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     }
     let out = small.run(&["run", "--set", "predict.tta=none"]);
     succeeds(&out);
-    assert!(stderr(&out).contains("fold 1 is done") && !stderr(&out).contains("epoch 1/1"), "{}", stderr(&out));
-    for words in [&["predict", "--set", "train.lr=0.1"][..], &["train", "--fold", "0", "--run", "r", "--set", "train.lr=0.1"]] {
+    assert!(
+        stderr(&out).contains("fold 1 is done") && !stderr(&out).contains("epoch 1/1"),
+        "{}",
+        stderr(&out)
+    );
+    for words in [
+        &["predict", "--set", "train.lr=0.1"][..],
+        &["train", "--fold", "0", "--run", "r", "--set", "train.lr=0.1"],
+    ] {
         let out = small.run(words);
         assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
-        assert!(stderr(&out).contains("it differs in train.lr") && stderr(&out).contains("config.toml"), "{}", stderr(&out));
+        assert!(
+            stderr(&out).contains("it differs in train.lr") && stderr(&out).contains("config.toml"),
+            "{}",
+            stderr(&out)
+        );
     }
 
     // Weights that were lost after the last epoch come back from the checkpoint; folds of other settings are refused.
@@ -185,11 +248,19 @@ fn an_answer_is_never_mixed_from_old_and_new() {
     fs::remove_file(&best).unwrap();
     let out = small.run(&["run", "--run", "r", "--set", "predict.tta=none"]);
     succeeds(&out);
-    assert!(stderr(&out).contains("fold 1 is finished already") && fs::read(&best).unwrap() == bytes, "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("fold 1 is finished already") && fs::read(&best).unwrap() == bytes,
+        "{}",
+        stderr(&out)
+    );
     succeeds(&small.run(&["split", "--set", "split.seed=5"]));
     let out = job(&["train", "--fold", "0"]);
     assert_eq!(out.status.code(), Some(65));
-    assert!(stderr(&out).contains("folds.csv") && stderr(&out).contains("atlas split"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("folds.csv") && stderr(&out).contains("atlas split"),
+        "{}",
+        stderr(&out)
+    );
 
     // So are folds that somebody else wrote over.
     succeeds(&small.run(&["split"]));
@@ -208,7 +279,9 @@ fn a_test_image_that_cannot_be_read_does_not_cost_the_submission() {
     let out = small.run(&["run", "--json"]);
     let run = json(&out)["run"].as_str().unwrap().to_string();
     assert!(
-        stderr(&out).contains(&format!("1 ids have no readable images, such as {id}; they get the commonest class")),
+        stderr(&out).contains(&format!(
+            "1 ids have no readable images, such as {id}; they get the commonest class"
+        )),
         "{}",
         stderr(&out)
     );
@@ -226,16 +299,42 @@ fn trained_weights_can_be_taken_out_and_trained_on() {
     succeeds(&small.run(&["train", "--fold", "0", "--run", "first"]));
     let best = small.result("first", "fold_0/model_checkpoints/best.safetensors");
     let out = small.path("out.safetensors");
-    succeeds(&small.atlas(&["weights", "export", best.to_str().unwrap(), "--output", &out]).output().unwrap());
+    succeeds(
+        &small
+            .atlas(&["weights", "export", best.to_str().unwrap(), "--output", &out])
+            .output()
+            .unwrap(),
+    );
     let bytes = fs::read(&best).unwrap();
     let broken = small.path("broken.safetensors");
-    fs::write(&broken, [&bytes[..bytes.len() - 9], &[bytes[bytes.len() - 9] ^ 1], &bytes[bytes.len() - 8..]].concat()).unwrap();
+    fs::write(
+        &broken,
+        [&bytes[..bytes.len() - 9], &[bytes[bytes.len() - 9] ^ 1], &bytes[bytes.len() - 8..]]
+            .concat(),
+    )
+    .unwrap();
     let refused = small.atlas(&["weights", "export", &broken, "--output", &out]).output().unwrap();
-    assert!(refused.status.code() == Some(65) && stderr(&refused).contains("checksum"), "{}", stderr(&refused));
+    assert!(
+        refused.status.code() == Some(65) && stderr(&refused).contains("checksum"),
+        "{}",
+        stderr(&refused)
+    );
     // At a learning rate of next to nothing a validation is that of the weights it began with.
     let history = |weights: &str| {
         let set = format!("model.weights={weights}");
-        let words = ["train", "--fold", "0", "--run", "second", "--set", &set, "--set", "train.lr=1e-12", "--set", "train.ema=0"];
+        let words = [
+            "train",
+            "--fold",
+            "0",
+            "--run",
+            "second",
+            "--set",
+            &set,
+            "--set",
+            "train.lr=1e-12",
+            "--set",
+            "train.ema=0",
+        ];
         succeeds(&small.run(&words));
         let history = fs::read_to_string(small.result("second", "fold_0/history.csv")).unwrap();
         fs::remove_dir_all(small.result("second", "")).unwrap();
@@ -253,7 +352,11 @@ fn a_loss_that_is_not_finite_ends_the_training_with_advice() {
     let sets = ["--set", "train.lr=1e30", "--set", "train.div=1"];
     let out = small.run(&[&["train", "--fold", "0"], &sets[..]].concat());
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
-    assert!(stderr(&out).contains("the loss is not finite; try a smaller train.lr"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("the loss is not finite; try a smaller train.lr"),
+        "{}",
+        stderr(&out)
+    );
 }
 
 #[test]
@@ -279,7 +382,9 @@ fn every_recipe_and_setting_trains() {
         ),
     ] {
         let mut command = small.job(&["train", "--json", "--fold=0", "--run", run]);
-        let out = json(&command.args(sets.split_whitespace().map(|s| format!("--set={s}"))).output().unwrap());
+        let out = json(
+            &command.args(sets.split_whitespace().map(|s| format!("--set={s}"))).output().unwrap(),
+        );
         assert_eq!((&out["fold"], &out["epochs"]), (&0.into(), &1.into()), "{run}");
         let history = fs::read_to_string(small.result(run, "fold_0/history.csv")).unwrap();
         let mut rows = csv::Reader::from_reader(history.as_bytes());
@@ -295,7 +400,10 @@ fn every_recipe_and_setting_trains() {
 fn real_images_go_all_the_way() {
     let Some(small) = Small::real() else { return };
     let out = json(&small.run(&["run", "--json"]));
-    assert_valid(Path::new(out["run"].as_str().unwrap()), Path::new(&small.path("data/sample_submission.csv")));
+    assert_valid(
+        Path::new(out["run"].as_str().unwrap()),
+        Path::new(&small.path("data/sample_submission.csv")),
+    );
     let folds = fs::read_to_string(small.path("work/folds.csv")).unwrap();
     assert_eq!(folds.lines().count(), 1 + 24 + 6, "{folds}");
     let problems = fs::read_to_string(small.path("work/problems.csv")).unwrap();
@@ -310,7 +418,9 @@ fn what_is_missing_is_named_with_the_job_to_run() {
         let text = stderr(&out);
         assert_eq!(out.status.code(), Some(code), "{words:?}: {text}");
         let last = text.lines().last().unwrap_or_default();
-        parts.iter().for_each(|part| assert!(last.contains(part), "{words:?}: `{part}` is not in: {last}"));
+        parts
+            .iter()
+            .for_each(|part| assert!(last.contains(part), "{words:?}: `{part}` is not in: {last}"));
     };
     fails(&["predict"], 2, &["there is no run", "atlas train"]);
     fails(&["train", "--fold", "0"], 65, &["manifest.csv", "atlas plan"]);
@@ -322,8 +432,16 @@ fn what_is_missing_is_named_with_the_job_to_run() {
     fails(&["train", "--fold", "0"], 65, &["folds.csv", "atlas split"]);
     succeeds(&small.run(&["split"]));
     fails(&["train", "--fold", "2"], 2, &["--fold 2", "0 to 1"]);
-    fails(&["train", "--fold", "0", "--set", "model.arch=resnet18"], 2, &["resnet18", "se_resnext_tiny"]);
-    fails(&["train", "--fold", "0", "--set", "model.weights=/nowhere"], 2, &["/nowhere", "weights import"]);
+    fails(
+        &["train", "--fold", "0", "--set", "model.arch=resnet18"],
+        2,
+        &["resnet18", "se_resnext_tiny"],
+    );
+    fails(
+        &["train", "--fold", "0", "--set", "model.weights=/nowhere"],
+        2,
+        &["/nowhere", "weights import"],
+    );
     fails(&["train", "--fold", "0", "--set", "split.folds=1"], 2, &["split.folds", "at least 2"]);
     fails(&["train", "--fold", "0", "--run", "../up"], 2, &["../up"]);
     fails(&["submit", "--run", "none"], 2, &["no run none"]);
@@ -336,7 +454,12 @@ fn what_is_missing_is_named_with_the_job_to_run() {
         &["dedup", "--hashes", "/nowhere", "--out", "/tmp/x"],
     ] {
         let out = small.atlas(words).output().unwrap();
-        assert!(out.status.code() == Some(2) && stderr(&out).contains("/nowhere: there is no such file"), "{words:?}: {}", stderr(&out));
+        assert!(
+            out.status.code() == Some(2)
+                && stderr(&out).contains("/nowhere: there is no such file"),
+            "{words:?}: {}",
+            stderr(&out)
+        );
     }
     // A wrong key of the training is said before the data are looked at.
     let out = small.run(&["run", "--set", "model.arch=resnet18"]);

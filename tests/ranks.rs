@@ -22,7 +22,12 @@ const OVER: Duration = Duration::from_secs(30);
 fn prepared() -> Small {
     let mut small = Small::new();
     small.prepare();
-    small.set("threads=1").set("train.epochs=5").set("train.batch=6").set("train.checkpoint_steps=2").set("train.validate_every=5");
+    small
+        .set("threads=1")
+        .set("train.epochs=5")
+        .set("train.batch=6")
+        .set("train.checkpoint_steps=2")
+        .set("train.validate_every=5");
     small
 }
 
@@ -35,7 +40,11 @@ fn ranks(small: &Small, n: usize, run: &str) -> Command {
 }
 
 fn train(small: &Small, n: usize, run: &str) {
-    let mut command = if n > 1 { ranks(small, n, run) } else { small.job(&["train", "--fold", "0", "--run", run]) };
+    let mut command = if n > 1 {
+        ranks(small, n, run)
+    } else {
+        small.job(&["train", "--fold", "0", "--run", run])
+    };
     succeeds(&command.output().unwrap());
 }
 
@@ -66,7 +75,8 @@ fn ended(mut child: Child) -> Output {
 
 /// The process of a rank of the job that `run` names.
 fn process_of(run: &str, rank: usize) -> i32 {
-    let has = |bytes: &[u8], text: &str| bytes.split(|b| *b == 0).any(|part| part == text.as_bytes());
+    let has =
+        |bytes: &[u8], text: &str| bytes.split(|b| *b == 0).any(|part| part == text.as_bytes());
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
         let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
@@ -88,14 +98,31 @@ fn signal(pid: i32, signal: i32) {
 }
 
 fn checkpoint_verifies(small: &Small, run: &str) {
-    succeeds(&small.atlas(&["verify", &small.result(run, "fold_0/model_checkpoints").display().to_string()]).output().unwrap());
+    succeeds(
+        &small
+            .atlas(&[
+                "verify",
+                &small.result(run, "fold_0/model_checkpoints").display().to_string(),
+            ])
+            .output()
+            .unwrap(),
+    );
 }
 
 /// What a training leaves, but for the clock.
 fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = files(&small.result(run, "fold_0"));
-    all.retain(|name, _| name != "metrics.jsonl" && name != ".lock" && !name.contains("/step_") && !name.starts_with("tensorboard/"));
-    assert!(all.contains_key("validation.h5") && !all.contains_key("heartbeat.json"), "{:?}", all.keys());
+    all.retain(|name, _| {
+        name != "metrics.jsonl"
+            && name != ".lock"
+            && !name.contains("/step_")
+            && !name.starts_with("tensorboard/")
+    });
+    assert!(
+        all.contains_key("validation.h5") && !all.contains_key("heartbeat.json"),
+        "{:?}",
+        all.keys()
+    );
     all.into_iter().collect()
 }
 
@@ -108,10 +135,20 @@ fn assert_equal(small: &Small, run: &str, other: &str) {
 /// Ids of the training samples in their order, from the logs of all epochs.
 fn order(small: &Small, run: &str) -> Vec<String> {
     let logs = small.result(run, "fold_0/training_logs");
-    let mut paths: Vec<PathBuf> = fs::read_dir(logs).unwrap().map(|e| e.unwrap().path()).filter(|p| p.ends_with_train()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(logs)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.ends_with_train())
+        .collect();
     paths.sort();
     assert_eq!(paths.len(), 5);
-    let rows = |path: &PathBuf| csv::Reader::from_path(path).unwrap().records().map(|r| r.unwrap()[0].to_string()).collect::<Vec<_>>();
+    let rows = |path: &PathBuf| {
+        csv::Reader::from_path(path)
+            .unwrap()
+            .records()
+            .map(|r| r.unwrap()[0].to_string())
+            .collect::<Vec<_>>()
+    };
     paths.iter().flat_map(rows).collect()
 }
 
@@ -131,12 +168,21 @@ fn other_numbers_of_ranks_go_on_with_the_same_samples() {
     train(&small, 1, "whole");
     // Rank 0 is asked to stop after steps 10 and 20 of 30.
     for (n, stop) in [(2, Some(9)), (3, Some(19)), (1, None)] {
-        let mut command = if n > 1 { ranks(&small, n, "parts") } else { small.job(&["train", "--fold", "0", "--run", "parts"]) };
+        let mut command = if n > 1 {
+            ranks(&small, n, "parts")
+        } else {
+            small.job(&["train", "--fold", "0", "--run", "parts"])
+        };
         if let Some(step) = stop {
             command.env("ATLAS_FAULT", format!("stop:0.{step}"));
         }
         let out = command.output().unwrap();
-        assert_eq!(out.status.code(), Some(if stop.is_some() { 75 } else { 0 }), "{}", stderr(&out));
+        assert_eq!(
+            out.status.code(),
+            Some(if stop.is_some() { 75 } else { 0 }),
+            "{}",
+            stderr(&out)
+        );
         if n != 2 {
             assert!(stderr(&out).contains("resuming under other conditions"), "{}", stderr(&out));
         }
@@ -144,7 +190,11 @@ fn other_numbers_of_ranks_go_on_with_the_same_samples() {
     assert_eq!(order(&small, "parts"), order(&small, "whole"));
     let steps = |run: &str| {
         let text = fs::read_to_string(small.result(run, "fold_0/metrics.jsonl")).unwrap();
-        text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap()).collect::<Vec<_>>()
+        text.lines()
+            .map(|l| {
+                serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap()
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(steps("parts"), (1..=30).collect::<Vec<_>>());
     assert_eq!(steps("parts"), steps("whole"));
@@ -161,7 +211,12 @@ fn auto_is_settled_once_for_all_ranks() {
     assert!(stderr(&out).contains("per pass of 3 images of 48 px"), "{}", stderr(&out));
     let out = ranks(&small, 2, "auto").output().unwrap();
     succeeds(&out);
-    assert!(stderr(&out).contains("as the training began") && !stderr(&out).contains("other conditions"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("as the training began")
+            && !stderr(&out).contains("other conditions"),
+        "{}",
+        stderr(&out)
+    );
 }
 
 #[test]
@@ -177,7 +232,11 @@ fn sigusr2_stops_all_ranks_and_the_rest_equals_all_at_once() {
         signal(if to_launcher { child.id() as i32 } else { process_of(run, 1) }, libc::SIGUSR2);
         let out = ended(child);
         assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
-        assert!((2..=4).any(|epoch| stderr(&out).contains(&format!("stopped at epoch {epoch}, "))), "{}", stderr(&out));
+        assert!(
+            (2..=4).any(|epoch| stderr(&out).contains(&format!("stopped at epoch {epoch}, "))),
+            "{}",
+            stderr(&out)
+        );
         assert!(!small.result(run, "fold_0/validation.h5").exists());
         train(&small, 2, run);
         assert_equal(&small, "whole", run);
@@ -207,19 +266,30 @@ fn sigterm_and_a_clock_stop_all_ranks_too() {
 #[test]
 fn what_goes_wrong_on_one_rank_ends_all_and_says_where() {
     let small = prepared();
-    let faults =
-        [("panic:1.9", 70, "this is a bug"), ("error:1.9", 1, "asked for by ATLAS_FAULT"), ("loss:1.9", 1, "the loss is not finite")];
+    let faults = [
+        ("panic:1.9", 70, "this is a bug"),
+        ("error:1.9", 1, "asked for by ATLAS_FAULT"),
+        ("loss:1.9", 1, "the loss is not finite"),
+    ];
     for (fault, code, says) in faults {
         let run = fault.split(':').next().unwrap();
         let out = ended(started(with_fault(ranks(&small, 2, run), fault), || true));
         assert_eq!(out.status.code(), Some(code), "{fault}: {}", stderr(&out));
-        let lines: Vec<String> = stderr(&out).lines().filter(|l| l.starts_with("atlas: rank 1 of 2 on ")).map(Into::into).collect();
+        let lines: Vec<String> = stderr(&out)
+            .lines()
+            .filter(|l| l.starts_with("atlas: rank 1 of 2 on "))
+            .map(Into::into)
+            .collect();
         assert_eq!(lines.len(), 1, "{fault}: one message: {}", stderr(&out));
         assert!(lines[0].contains("epoch 2, step 3, ") && lines[0].contains(says), "{}", lines[0]);
         checkpoint_verifies(&small, run);
         let out = ranks(&small, 2, run).output().unwrap();
         succeeds(&out);
-        assert!(stderr(&out).contains("did not end in order") && stderr(&out).contains("2 ranks"), "{}", stderr(&out));
+        assert!(
+            stderr(&out).contains("did not end in order") && stderr(&out).contains("2 ranks"),
+            "{}",
+            stderr(&out)
+        );
     }
     // What is wrong for all is said once.
     let out = ranks(&small, 3, "wrong").args(["--set", "train.epoch=3"]).output().unwrap();
@@ -237,7 +307,12 @@ fn a_gradient_that_is_not_finite_is_skipped_by_all_ranks() {
     let mut small = prepared();
     let out = with_fault(ranks(&small, 2, "skips"), "gradient:1.4").output().unwrap();
     succeeds(&out);
-    assert_eq!(stderr(&out).matches("the step is skipped (1 so far)").count(), 1, "{}", stderr(&out));
+    assert_eq!(
+        stderr(&out).matches("the step is skipped (1 so far)").count(),
+        1,
+        "{}",
+        stderr(&out)
+    );
     let history = fs::read_to_string(small.result("skips", "fold_0/history.csv")).unwrap();
     assert!(history.lines().skip(1).all(|l| l.ends_with(",1")), "{history}");
     small.set("train.max_skipped_steps=0");
@@ -260,7 +335,10 @@ fn a_rank_that_hangs_is_noticed() {
         .find(|l| l.starts_with("atlas: rank 0 of 2 on "))
         .map(String::from)
         .unwrap_or_else(|| panic!("{}", stderr(&out)));
-    assert!(line.contains(": no end after 10 s") && line.contains("comm.timeout_seconds"), "{line}");
+    assert!(
+        line.contains(": no end after 10 s") && line.contains("comm.timeout_seconds"),
+        "{line}"
+    );
     checkpoint_verifies(&small, "hangs");
 }
 
@@ -276,7 +354,12 @@ fn a_second_sigint_counts_after_two_seconds() {
     for wait in [0, 100, 2200] {
         thread::sleep(Duration::from_millis(wait));
         // SAFETY: a signal to a process of this test.
-        assert_eq!(unsafe { libc::kill(first, libc::SIGINT) }, 0, "it ended after {:?}", since.elapsed());
+        assert_eq!(
+            unsafe { libc::kill(first, libc::SIGINT) },
+            0,
+            "it ended after {:?}",
+            since.elapsed()
+        );
     }
     let out = ended(child);
     assert!(!out.status.success() && !stderr(&out).contains("no end after"), "{}", stderr(&out));
@@ -288,7 +371,9 @@ fn a_second_sigint_counts_after_two_seconds() {
 fn killed_at_every_point_of_a_checkpoint_the_next_run_finds_a_whole_one() {
     let small = prepared();
     train(&small, 1, "whole");
-    for (point, newest) in [("created", 6), ("half", 6), ("written", 6), ("synced", 6), ("renamed", 8)] {
+    for (point, newest) in
+        [("created", 6), ("half", 6), ("written", 6), ("synced", 6), ("renamed", 8)]
+    {
         let run = format!("at-{point}");
         let job = || small.job(&["train", "--fold", "0", "--run", &run]);
         let out = with_fault(job(), &format!("{point}:step_000000008")).output().unwrap();
@@ -297,7 +382,11 @@ fn killed_at_every_point_of_a_checkpoint_the_next_run_finds_a_whole_one() {
         let out = job().output().unwrap();
         succeeds(&out);
         let (epoch, step) = if newest == 6 { (1, 0) } else { (1, 2) };
-        assert!(stderr(&out).contains(&format!("going on after epoch {epoch}, step {step}")), "{point}: {}", stderr(&out));
+        assert!(
+            stderr(&out).contains(&format!("going on after epoch {epoch}, step {step}")),
+            "{point}: {}",
+            stderr(&out)
+        );
         assert_equal(&small, "whole", &run);
     }
 }
@@ -305,7 +394,8 @@ fn killed_at_every_point_of_a_checkpoint_the_next_run_finds_a_whole_one() {
 #[test]
 fn tasks_that_do_not_find_each_other_are_told_why() {
     let small = Small::empty();
-    let out = small.job(&["train", "--fold", "0"]).env("SLURM_STEP_NUM_TASKS", "4").output().unwrap();
+    let out =
+        small.job(&["train", "--fold", "0"]).env("SLURM_STEP_NUM_TASKS", "4").output().unwrap();
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).starts_with("atlas: MPI/PMI mismatch: 4 tasks"), "{}", stderr(&out));
     let out = small.job(&["run"]).env("OMPI_COMM_WORLD_SIZE", "2").output().unwrap();
@@ -330,7 +420,11 @@ fn run_starts_the_ranks_itself_and_they_share_the_cores() {
 #[test]
 fn run_hands_on_a_signal_to_its_ranks() {
     let mut small = Small::new();
-    small.set("threads=1").set("train.ranks=2").set("train.epochs=200").set("train.validate_every=200");
+    small
+        .set("threads=1")
+        .set("train.ranks=2")
+        .set("train.epochs=200")
+        .set("train.validate_every=200");
     let mut command = small.job(&["run", "--run", "r"]);
     command.stdout(Stdio::null());
     let child = started(command, || intervals(&small, "r") >= 8);
@@ -342,7 +436,10 @@ fn run_hands_on_a_signal_to_its_ranks() {
 }
 
 /// Ten times each; the second needs the Slurm that tests/all.sh starts.
-fn killed_ten_times(launch: impl Fn(&Small, &str) -> Command, names_the_dead: impl Fn(&str) -> bool) {
+fn killed_ten_times(
+    launch: impl Fn(&Small, &str) -> Command,
+    names_the_dead: impl Fn(&str) -> bool,
+) {
     let mut small = prepared();
     small.set("train.epochs=40").set("train.validate_every=40");
     for i in 0..10 {
@@ -356,11 +453,18 @@ fn killed_ten_times(launch: impl Fn(&Small, &str) -> Command, names_the_dead: im
         let said = stderr(&out);
         assert!(!out.status.success() && names_the_dead(&said), "{said}");
         let survivor = format!("rank {} of 2 on ", 1 - rank);
-        let by_survivor = said.lines().rfind(|l| l.contains(&survivor)).filter(|l| l.contains("epoch ") && l.contains("step "));
+        let by_survivor = said
+            .lines()
+            .rfind(|l| l.contains(&survivor))
+            .filter(|l| l.contains("epoch ") && l.contains("step "));
         checkpoint_verifies(&small, &run);
-        let out = launch(&small, &run).args(["--set", "train.max_minutes=0.000001"]).output().unwrap();
-        let quoted = stderr(&out).lines().find(|l| l.contains("did not end in order")).map(String::from);
-        let quoted = quoted.filter(|l| l.contains("epoch ") && l.contains("step ")).unwrap_or_else(|| panic!("{}", stderr(&out)));
+        let out =
+            launch(&small, &run).args(["--set", "train.max_minutes=0.000001"]).output().unwrap();
+        let quoted =
+            stderr(&out).lines().find(|l| l.contains("did not end in order")).map(String::from);
+        let quoted = quoted
+            .filter(|l| l.contains("epoch ") && l.contains("step "))
+            .unwrap_or_else(|| panic!("{}", stderr(&out)));
         println!("{run}: over after {took:?}; {}", by_survivor.unwrap_or(&quoted));
         train(&small, 2, &run);
     }
@@ -370,7 +474,10 @@ fn killed_ten_times(launch: impl Fn(&Small, &str) -> Command, names_the_dead: im
 fn srun(small: &Small, n: usize, run: &str) -> Command {
     let alone = small.job(&["train", "--fold", "0", "--run", run]);
     let mut command = Command::new("srun");
-    command.args(["-n", &n.to_string(), "--mpi=pmix", "--kill-on-bad-exit=1"]).arg(alone.get_program()).args(alone.get_args());
+    command
+        .args(["-n", &n.to_string(), "--mpi=pmix", "--kill-on-bad-exit=1"])
+        .arg(alone.get_program())
+        .args(alone.get_args());
     command.env("OMP_WAIT_POLICY", "PASSIVE");
     command
 }
@@ -382,7 +489,10 @@ fn killed_under_srun() {
         println!("skipped: SLURM_CONF is not set; slurm/local_cluster.sh starts a Slurm");
         return;
     }
-    killed_ten_times(|small, run| srun(small, 2, run), |said| said.contains("task ") && said.contains("Killed"));
+    killed_ten_times(
+        |small, run| srun(small, 2, run),
+        |said| said.contains("task ") && said.contains("Killed"),
+    );
 }
 
 #[test]
@@ -402,7 +512,12 @@ fn srun_hands_on_sigusr2_and_a_missing_pmi_is_told() {
     assert_equal(&small, "whole", "stops");
 
     let alone = small.job(&["train", "--fold", "0"]);
-    let out = Command::new("srun").args(["-n", "2", "--mpi=none"]).arg(alone.get_program()).args(alone.get_args()).output().unwrap();
+    let out = Command::new("srun")
+        .args(["-n", "2", "--mpi=none"])
+        .arg(alone.get_program())
+        .args(alone.get_args())
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
     assert!(stderr(&out).contains("MPI/PMI mismatch: 2 tasks"), "{}", stderr(&out));
 }
@@ -410,5 +525,8 @@ fn srun_hands_on_sigusr2_and_a_missing_pmi_is_told() {
 #[test]
 #[ignore = "twenty trainings"]
 fn killed_under_mpirun() {
-    killed_ten_times(|small, run| ranks(small, 2, run), |said| said.contains("process rank") || said.contains("exited on signal 9"));
+    killed_ten_times(
+        |small, run| ranks(small, 2, run),
+        |said| said.contains("process rank") || said.contains("exited on signal 9"),
+    );
 }

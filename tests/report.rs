@@ -12,8 +12,19 @@ mod large;
 mod small;
 use small::{Small, stderr, succeeds};
 
-const SECTIONS: [&str; 11] =
-    ["glance", "learning", "classes", "confusion", "curves", "calibration", "thresholds", "folds", "duplicates", "mistakes", "look"];
+const SECTIONS: [&str; 11] = [
+    "glance",
+    "learning",
+    "classes",
+    "confusion",
+    "curves",
+    "calibration",
+    "thresholds",
+    "folds",
+    "duplicates",
+    "mistakes",
+    "look",
+];
 
 /// The text between two marks.
 fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
@@ -28,7 +39,11 @@ fn a_run_ends_with_a_report_that_says_what_its_files_say() {
     let path = small.result("a", "report.html");
     let page = fs::read_to_string(&path).unwrap();
     for id in SECTIONS {
-        assert!(page.contains(&format!("<section id=\"{id}\"")) && page.contains(&format!("href=\"#{id}\"")), "{id}");
+        assert!(
+            page.contains(&format!("<section id=\"{id}\""))
+                && page.contains(&format!("href=\"#{id}\"")),
+            "{id}"
+        );
     }
     for mark in ["src=\"http", "href=\"http", "src=\"/", "url(", "@import"] {
         assert!(!page.contains(mark), "the page loads something: {mark}");
@@ -36,36 +51,58 @@ fn a_run_ends_with_a_report_that_says_what_its_files_say() {
     // The score is that of scores.csv.
     let scores = fs::read_to_string(small.result("a", "scores.csv")).unwrap();
     let used = between(&page, "with thresholds\n(", ")");
-    let score: f64 = scores.lines().find_map(|l| l.strip_prefix(&format!("{used},"))?.split(',').next()?.parse().ok()).unwrap();
+    let score: f64 = scores
+        .lines()
+        .find_map(|l| l.strip_prefix(&format!("{used},"))?.split(',').next()?.parse().ok())
+        .unwrap();
     assert_eq!(between(&page, "<strong>", "</strong>"), format!("{score:.3}"));
-    assert!(page.contains("Grad-CAM") && page.matches("data:image/jpeg").count() > 60, "maps and pictures");
+    assert!(
+        page.contains("Grad-CAM") && page.matches("data:image/jpeg").count() > 60,
+        "maps and pictures"
+    );
 
     // Nothing has changed: it stays.
     let modified = || fs::metadata(&path).unwrap().modified().unwrap();
     let before = modified();
     let again = small.run(&["report", "--run", "a"]);
     succeeds(&again);
-    assert!(String::from_utf8_lossy(&again.stdout).contains("nothing has changed") && modified() == before);
+    assert!(
+        String::from_utf8_lossy(&again.stdout).contains("nothing has changed")
+            && modified() == before
+    );
 
     // Without checkpoints and shards it says what is missing, and shows the rest.
     fs::remove_dir_all(small.path("work/shards")).unwrap();
     fs::remove_dir_all(small.result("a", "fold_0/model_checkpoints")).unwrap();
     succeeds(&small.run(&["report", "--run", "a"]));
     let page = fs::read_to_string(&path).unwrap();
-    assert!(page.contains("There are no activation maps: The shards cannot be read") && !page.contains("data:image/jpeg"));
+    assert!(
+        page.contains("There are no activation maps: The shards cannot be read")
+            && !page.contains("data:image/jpeg")
+    );
     assert_eq!(between(&page, "<strong>", "</strong>"), format!("{score:.3}"));
 
     // Scores of other predictions are refused.
-    fs::write(small.result("a", "scores.csv"), scores.replace(&format!("{used},0."), &format!("{used},0.9"))).unwrap();
+    fs::write(
+        small.result("a", "scores.csv"),
+        scores.replace(&format!("{used},0."), &format!("{used},0.9")),
+    )
+    .unwrap();
     let out = small.run(&["report", "--run", "a"]);
     assert!(
-        out.status.code() == Some(65) && stderr(&out).contains("scores.csv") && stderr(&out).contains("atlas submit"),
+        out.status.code() == Some(65)
+            && stderr(&out).contains("scores.csv")
+            && stderr(&out).contains("atlas submit"),
         "{}",
         stderr(&out)
     );
     fs::remove_file(small.result("a", "scores.csv")).unwrap();
     let out = small.run(&["report", "--run", "a"]);
-    assert!(out.status.code() == Some(2) && stderr(&out).contains("run `atlas submit` first"), "{}", stderr(&out));
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("run `atlas submit` first"),
+        "{}",
+        stderr(&out)
+    );
 }
 
 #[test]
@@ -73,7 +110,11 @@ fn runs_stand_side_by_side() {
     let mut small = Small::new();
     succeeds(&small.run(&["run", "--run", "a"]));
     let out = small.run(&["report", "--run", "a", "--compare", "b"]);
-    assert!(out.status.code() == Some(2) && stderr(&out).contains("--compare b: there is no such run"), "{}", stderr(&out));
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("--compare b: there is no such run"),
+        "{}",
+        stderr(&out)
+    );
     succeeds(&small.set("train.seed=9").run(&["run", "--run", "b"]));
     succeeds(&small.run(&["report", "--run", "b", "--compare", "a"]));
     let page = fs::read_to_string(small.result("b", "report.html")).unwrap();
@@ -83,19 +124,32 @@ fn runs_stand_side_by_side() {
     // The difference of the first run is none; that of the second stands on the same samples.
     let rows: Vec<&str> = between(compared, "<tbody>", "</tbody>").split("</tr>").collect();
     let score = |row: &str| between(row, "<td>", "</td>").parse::<f64>().unwrap();
-    let difference = between(rows[1].split_once(" to ").unwrap().1, "<td>", " (").parse::<f64>().unwrap();
+    let difference =
+        between(rows[1].split_once(" to ").unwrap().1, "<td>", " (").parse::<f64>().unwrap();
     assert!((difference - (score(rows[1]) - score(rows[0]))).abs() < 0.0011, "{}", rows[1]);
 
     // Both are drawn on the same resamples: the same predictions never differ, although the score has an interval.
-    succeeds(&Command::new("cp").arg("-r").arg(small.result("b", "")).arg(small.result("c", "")).output().unwrap());
+    succeeds(
+        &Command::new("cp")
+            .arg("-r")
+            .arg(small.result("b", ""))
+            .arg(small.result("c", ""))
+            .output()
+            .unwrap(),
+    );
     succeeds(&small.run(&["report", "--run", "c", "--compare", "b"]));
     let page = fs::read_to_string(small.result("c", "report.html")).unwrap();
     let compared = between(&page, "<section id=\"compare\"", "</section>");
     let rows: Vec<&str> = between(compared, "<tbody>", "</tbody>").split("</tr>").collect();
     assert!(rows[1].contains("<td>0.000 (0.000 to 0.000)</td>"), "{}", rows[1]);
     let (low, high) = rows[1].split_once(" to ").unwrap();
-    let (low, high) = (low.rsplit(['>', '(']).next().unwrap(), high.split(['<', ')']).next().unwrap());
-    assert!(low.trim().parse::<f64>().unwrap() < high.trim().parse::<f64>().unwrap(), "{}", rows[1]);
+    let (low, high) =
+        (low.rsplit(['>', '(']).next().unwrap(), high.split(['<', ')']).next().unwrap());
+    assert!(
+        low.trim().parse::<f64>().unwrap() < high.trim().parse::<f64>().unwrap(),
+        "{}",
+        rows[1]
+    );
 }
 
 /// Of a real run's size: 30,000 samples in five folds. Its time is printed; what it may weigh is held.
@@ -105,9 +159,13 @@ fn a_large_run_has_a_small_report() {
     let dir = tempfile::tempdir().unwrap();
     let (config, run) = large::make(dir.path(), 30_000, 600, 5, 12);
     let start = Instant::now();
-    let outcome = atlas::report::report(&config, &run, &[]).unwrap();
-    let (seconds, bytes) = (start.elapsed().as_secs_f64(), fs::metadata(&outcome.path).unwrap().len());
-    println!("a report of 30,000 samples in 5 folds of 12 epochs: {seconds:.1} s, {:.1} MB", bytes as f64 / 1e6);
+    let outcome = atlas::views::report::report(&config, &run, &[]).unwrap();
+    let (seconds, bytes) =
+        (start.elapsed().as_secs_f64(), fs::metadata(&outcome.path).unwrap().len());
+    println!(
+        "a report of 30,000 samples in 5 folds of 12 epochs: {seconds:.1} s, {:.1} MB",
+        bytes as f64 / 1e6
+    );
     assert!(bytes < 15_000_000, "{bytes}");
     let page = fs::read_to_string(&outcome.path).unwrap();
     assert!(page.contains("30,000 samples") && page.contains("200 of 600 test samples match"));
@@ -125,20 +183,36 @@ fn a_browser_finds_nothing_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report");
     fs::copy(here.join("package.json"), dir.path().join("package.json")).unwrap();
-    let install = Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(dir.path()).status().unwrap();
+    let install = Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund"])
+        .current_dir(dir.path())
+        .status()
+        .unwrap();
     assert!(install.success(), "npm install");
-    let shots = std::env::var("ATLAS_SHOTS").map_or_else(|_| dir.path().to_path_buf(), PathBuf::from);
+    let shots =
+        std::env::var("ATLAS_SHOTS").map_or_else(|_| dir.path().to_path_buf(), PathBuf::from);
     let browse = |name: &str, report: &Path| {
         let shots = shots.join(name);
         fs::create_dir_all(&shots).unwrap();
-        let out = Command::new("node").arg(here.join("browser.mjs")).arg(report).arg(shots).current_dir(dir.path()).output().unwrap();
-        assert!(out.status.success(), "{name}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let out = Command::new("node")
+            .arg(here.join("browser.mjs"))
+            .arg(report)
+            .arg(shots)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{name}: {}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
     };
     if let Ok(report) = std::env::var("ATLAS_REPORT") {
         return browse("given", Path::new(&report));
     }
     let (config, run) = large::make(dir.path(), 600, 30, 2, 3);
-    browse("large", &atlas::report::report(&config, &run, &[]).unwrap().path);
+    browse("large", &atlas::views::report::report(&config, &run, &[]).unwrap().path);
     // From pictures to the report, by the program: of made and of real images.
     for (name, small) in [("made", Some(Small::new())), ("real", Small::real())] {
         let Some(mut small) = small else { continue };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atlas::{checkpoint::Checkpoint, predictions::Predictions};
+use atlas::{scoring::prediction_file::Predictions, training::checkpoint::Checkpoint};
 
 #[path = "pipeline/small.rs"]
 mod small;
@@ -17,7 +17,10 @@ use small::{Small, files, stderr, succeeds};
 fn prepared(precision: &str) -> Small {
     let mut small = Small::new();
     small.prepare();
-    small.set("train.epochs=3").set("train.checkpoint_steps=2").set(&format!("train.precision={precision}"));
+    small
+        .set("train.epochs=3")
+        .set("train.checkpoint_steps=2")
+        .set(&format!("train.precision={precision}"));
     small
 }
 
@@ -26,16 +29,28 @@ fn train(small: &Small, run: &str) {
 }
 
 fn spawn(small: &Small, run: &str) -> Child {
-    small.job(&["train", "--fold", "0", "--run", run]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    small
+        .job(&["train", "--fold", "0", "--run", run])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// What an undisturbed training leaves: everything but the run's own times and the checkpoints on the way.
 fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = files(&small.result(run, "fold_0"));
-    all.retain(|name, _| name != "metrics.jsonl" && name != ".lock" && !name.contains("/step_") && !name.starts_with("tensorboard/"));
+    all.retain(|name, _| {
+        name != "metrics.jsonl"
+            && name != ".lock"
+            && !name.contains("/step_")
+            && !name.starts_with("tensorboard/")
+    });
     assert!(all.keys().all(|name| !name.contains(".tmp.")), "litter: {:?}", all.keys());
     assert!(
-        all.contains_key("model_checkpoints/last.safetensors") && all.contains_key("validation.h5") && all.len() == 10,
+        all.contains_key("model_checkpoints/last.safetensors")
+            && all.contains_key("validation.h5")
+            && all.len() == 10,
         "{:?}",
         all.keys()
     );
@@ -74,7 +89,9 @@ fn ten_steps_and_the_rest_equal_all_at_once() {
     let mut other = small;
     other.set("train.seed=1");
     train(&other, "other");
-    let last = |run: &str| fs::read(other.result(run, "fold_0/model_checkpoints/last.safetensors")).unwrap();
+    let last = |run: &str| {
+        fs::read(other.result(run, "fold_0/model_checkpoints/last.safetensors")).unwrap()
+    };
     assert_ne!(last("whole"), last("other"));
 }
 
@@ -84,7 +101,9 @@ fn a_checkpoint_cut_in_half_gives_way_to_the_one_before() {
     train(&small, "whole");
     let mut child = spawn(&small, "cut");
     let checkpoints = small.result("cut", "fold_0/model_checkpoints");
-    wait(&mut child, || newest(&checkpoints).is_some_and(|p| p.ends_with("step_000000006.safetensors")));
+    wait(&mut child, || {
+        newest(&checkpoints).is_some_and(|p| p.ends_with("step_000000006.safetensors"))
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let path = newest(&checkpoints).unwrap();
@@ -95,7 +114,11 @@ fn a_checkpoint_cut_in_half_gives_way_to_the_one_before() {
     let out = small.run(&["train", "--fold", "0", "--run", "cut"]);
     succeeds(&out);
     let name = path.file_name().unwrap().to_str().unwrap();
-    assert!(stderr(&out).contains(name) && stderr(&out).contains("taking the one before it"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains(name) && stderr(&out).contains("taking the one before it"),
+        "{}",
+        stderr(&out)
+    );
     assert_equal(&small, "whole", "cut");
 }
 
@@ -105,14 +128,20 @@ fn a_checkpoint_cut_in_half_gives_way_to_the_one_before() {
 fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
     let mut small = prepared("auto");
     small.set("train.layout=auto");
-    let stopped = small.job(&["train", "--fold", "0", "--run", "halves"]).env("ATLAS_FAULT", "stop:0.5").output().unwrap();
+    let stopped = small
+        .job(&["train", "--fold", "0", "--run", "halves"])
+        .env("ATLAS_FAULT", "stop:0.5")
+        .output()
+        .unwrap();
     assert_eq!(stopped.status.code(), Some(75), "{}", stderr(&stopped));
     let form = chosen(&stderr(&stopped), "per pass of 8 images of 48 px");
     let resumed = small.run(&["train", "--fold", "0", "--run", "halves"]);
     succeeds(&resumed);
     assert!(!stderr(&resumed).contains("other conditions"), "{}", stderr(&resumed));
     assert_eq!(chosen(&stderr(&resumed), "as the training began"), form);
-    let last = Checkpoint::read(&small.result("halves", "fold_0/model_checkpoints/last.safetensors")).unwrap();
+    let last =
+        Checkpoint::read(&small.result("halves", "fold_0/model_checkpoints/last.safetensors"))
+            .unwrap();
     assert_eq!(last.state.conditions.form.to_string(), form);
     succeeds(&small.run(&["predict", "--run", "halves"]));
 
@@ -123,7 +152,9 @@ fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
     assert!(!stderr(&named).contains("\"auto\""), "{}", stderr(&named));
     succeeds(&small.run(&["predict", "--run", "named"]));
     // Predictions also say with which keys they were made: of them the values count.
-    for ((name, a), (other_name, b)) in outcome(&small, "halves").into_iter().zip(outcome(&small, "named")) {
+    for ((name, a), (other_name, b)) in
+        outcome(&small, "halves").into_iter().zip(outcome(&small, "named"))
+    {
         assert!(name == other_name && (a == b || name == "validation.h5"), "{name} differs");
     }
     for file in ["fold_0/validation.h5", "predictions/test-00000.h5"] {
@@ -135,8 +166,11 @@ fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
 
 /// The form that a training says it chose, in the line that also has `words`.
 fn chosen(said: &str, words: &str) -> String {
-    let lines: Vec<&str> =
-        said.lines().filter_map(|l| l.split_once("train.precision and train.layout = \"auto\": ")).map(|l| l.1).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .filter_map(|l| l.split_once("train.precision and train.layout = \"auto\": "))
+        .map(|l| l.1)
+        .collect();
     assert!(lines.len() == 1 && lines[0].contains(words), "{said}");
     lines[0].split([' ', ',']).next().unwrap().into()
 }
@@ -153,7 +187,11 @@ fn a_broken_shard_stops_training_with_its_name() {
         fs::write(&shard, bytes).unwrap();
         let out = small.run(&["train", "--fold", "0", "--run", "broken"]);
         assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
-        assert!(stderr(&out).lines().last().unwrap().contains("train-00001.h5"), "{}", stderr(&out));
+        assert!(
+            stderr(&out).lines().last().unwrap().contains("train-00001.h5"),
+            "{}",
+            stderr(&out)
+        );
     }
 }
 
@@ -173,7 +211,11 @@ fn killed_at_any_moment_it_ends_with_the_same_bits() {
 
         // A moment in which the temporary file of a checkpoint is there; it must still be there afterwards.
         let writing = fold("writing", "model_checkpoints");
-        let temporary = || fs::read_dir(&writing).is_ok_and(|d| d.flatten().any(|e| e.file_name().to_string_lossy().starts_with(".step_")));
+        let temporary = || {
+            fs::read_dir(&writing).is_ok_and(|d| {
+                d.flatten().any(|e| e.file_name().to_string_lossy().starts_with(".step_"))
+            })
+        };
         let hit = (0..20).any(|_| {
             killed(&small, "writing", temporary);
             temporary()
@@ -201,7 +243,11 @@ fn killed_at_any_moment_it_ends_with_the_same_bits() {
 fn memory_stays_flat() {
     let mut small = Small::new();
     small.prepare();
-    small.set("train.epochs=45").set("train.batch=4").set("train.validate_every=5").set("train.checkpoint_steps=3");
+    small
+        .set("train.epochs=45")
+        .set("train.batch=4")
+        .set("train.validate_every=5")
+        .set("train.checkpoint_steps=3");
     train(&small, "long");
     let text = fs::read_to_string(small.result("long", "fold_0/metrics.jsonl")).unwrap();
     let resident: Vec<(u64, u64)> = text
@@ -209,9 +255,15 @@ fn memory_stays_flat() {
         .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap())
         .map(|l| (l["step"].as_u64().unwrap(), l["resident_mib"].as_u64().unwrap()))
         .collect();
-    let most = |from: u64, to: u64| resident.iter().filter(|r| (from..to).contains(&r.0)).map(|r| r.1).max().unwrap();
+    let most = |from: u64, to: u64| {
+        resident.iter().filter(|r| (from..to).contains(&r.0)).map(|r| r.1).max().unwrap()
+    };
     let steps = resident.last().unwrap().0;
-    println!("{steps} steps, at most {} MiB in steps 1 to 99, {} in the last 100", most(1, 100), most(steps - 100, steps + 1));
+    println!(
+        "{steps} steps, at most {} MiB in steps 1 to 99, {} in the last 100",
+        most(1, 100),
+        most(steps - 100, steps + 1)
+    );
     assert!(steps >= 300 && most(steps - 100, steps + 1) <= most(1, 100) + 16, "{resident:?}");
 }
 

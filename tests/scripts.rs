@@ -18,19 +18,29 @@ fn golden(name: &str, text: &str) {
     if std::env::var_os("ATLAS_GOLDEN").is_some_and(|v| v == "write") {
         fs::write(&path, text).unwrap();
     }
-    assert_eq!(text, fs::read_to_string(&path).unwrap_or_default(), "{} (ATLAS_GOLDEN=write writes it anew)", path.display());
+    assert_eq!(
+        text,
+        fs::read_to_string(&path).unwrap_or_default(),
+        "{} (ATLAS_GOLDEN=write writes it anew)",
+        path.display()
+    );
 }
 
 #[test]
 fn what_every_script_asks_for() {
-    let mut scripts: Vec<_> =
-        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut scripts: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     scripts.sort();
     let mut text = String::new();
     for script in scripts {
         let content = fs::read_to_string(&script).unwrap();
         let name = script.file_name().unwrap().to_string_lossy().into_owned();
-        content.lines().filter_map(|l| l.strip_prefix("#SBATCH ")).for_each(|l| text += &format!("{name} {l}\n"));
+        content
+            .lines()
+            .filter_map(|l| l.strip_prefix("#SBATCH "))
+            .for_each(|l| text += &format!("{name} {l}\n"));
     }
     golden("sbatch_options.txt", &text);
 }
@@ -43,8 +53,17 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
         ("the site file as it comes", None, &["--run", "plain"][..]),
         (
             "a site with GPUs",
-            Some("export SBATCH_ACCOUNT=p1 SBATCH_GPUS_PER_NODE=4\nATLAS_TRAIN_OPTIONS='--nodes=2 --cpus-per-task=64'\n"),
-            &["--run", "gpus", "--fetch", "--set", "train.epochs=2", "--set=submit.thresholds=half"],
+            Some(
+                "export SBATCH_ACCOUNT=p1 SBATCH_GPUS_PER_NODE=4\nATLAS_TRAIN_OPTIONS='--nodes=2 --cpus-per-task=64'\n",
+            ),
+            &[
+                "--run",
+                "gpus",
+                "--fetch",
+                "--set",
+                "train.epochs=2",
+                "--set=submit.thresholds=half",
+            ],
         ),
     ] {
         let mut command = fake.pipeline(args);
@@ -59,18 +78,35 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
     }
     let folder = fake.site.small.path("");
     let text = text.replace(&fake.site.small.path("work"), "WORK");
-    golden("pipeline.txt", &text.replace(&folder, "FOLDER/").replace(&folder.replace(' ', "\\ "), "FOLDER/"));
+    golden(
+        "pipeline.txt",
+        &text.replace(&folder, "FOLDER/").replace(&folder.replace(' ', "\\ "), "FOLDER/"),
+    );
 }
 
 #[test]
 fn only_75_goes_back_into_the_queue_and_only_this_task() {
     let fake = Fake::new();
     let requeue = |code: i32, state: &str, restarts: &str| {
-        let out =
-            fake.job("preprocess.sh", &[], &[("FAKE_CODE", &code.to_string()), ("FAKE_STATE", state), ("SLURM_RESTART_COUNT", restarts)]);
+        let out = fake.job(
+            "preprocess.sh",
+            &[],
+            &[
+                ("FAKE_CODE", &code.to_string()),
+                ("FAKE_STATE", state),
+                ("SLURM_RESTART_COUNT", restarts),
+            ],
+        );
         assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
         let calls = fake.calls();
-        (calls.lines().filter(|l| l.starts_with("scontrol requeue")).map(String::from).collect::<Vec<_>>(), stderr(&out))
+        (
+            calls
+                .lines()
+                .filter(|l| l.starts_with("scontrol requeue"))
+                .map(String::from)
+                .collect::<Vec<_>>(),
+            stderr(&out),
+        )
     };
     assert_eq!(requeue(75, "RUNNING", "").0, ["scontrol requeue 12_3"]);
     assert_eq!(requeue(75, "RUNNING", "19").0, ["scontrol requeue 12_3"]);
@@ -81,8 +117,16 @@ fn only_75_goes_back_into_the_queue_and_only_this_task() {
     let (calls, said) = requeue(75, "REQUEUED", "");
     assert!(calls.is_empty() && said.contains("Slurm starts it again"), "{said}");
     let out = fake.job("preprocess.sh", &[], &[("FAKE_CODE", "75"), ("FAKE_REQUEUE_FAILS", "yes")]);
-    assert!(out.status.code() == Some(75) && stderr(&out).contains("cannot requeue 12_3"), "{}", stderr(&out));
-    assert_eq!(fake.calls().matches("scontrol requeue 12_3").count(), 5, "a busy controller is asked again");
+    assert!(
+        out.status.code() == Some(75) && stderr(&out).contains("cannot requeue 12_3"),
+        "{}",
+        stderr(&out)
+    );
+    assert_eq!(
+        fake.calls().matches("scontrol requeue 12_3").count(),
+        5,
+        "a busy controller is asked again"
+    );
     for code in [0, 1, 2, 65, 70, 130, 137, 143] {
         assert!(requeue(code, "RUNNING", "").0.is_empty(), "{code}");
     }
@@ -95,24 +139,46 @@ fn how_the_program_is_started() {
         let out = fake.job(script, args, env);
         assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
         let calls = fake.calls();
-        calls.lines().find(|l| l.starts_with("srun")).expect("an srun").replace(fake.site.small.path("").trim_end_matches('/'), "FOLDER")
+        calls
+            .lines()
+            .find(|l| l.starts_with("srun"))
+            .expect("an srun")
+            .replace(fake.site.small.path("").trim_end_matches('/'), "FOLDER")
     };
     let mut text = String::new();
     for (title, script, args, env) in [
         ("one process", "preprocess.sh", &["--set", "threads=2"][..], &[][..]),
-        ("ranks without GPUs", "train_folds.sh", &[], &[("SLURM_JOB_NUM_NODES", "2"), ("SLURM_CPUS_PER_TASK", "8")]),
-        ("more ranks per node", "train_folds.sh", &[], &[("ATLAS_RANKS_PER_NODE", "2"), ("SLURM_CPUS_PER_TASK", "8")]),
+        (
+            "ranks without GPUs",
+            "train_folds.sh",
+            &[],
+            &[("SLURM_JOB_NUM_NODES", "2"), ("SLURM_CPUS_PER_TASK", "8")],
+        ),
+        (
+            "more ranks per node",
+            "train_folds.sh",
+            &[],
+            &[("ATLAS_RANKS_PER_NODE", "2"), ("SLURM_CPUS_PER_TASK", "8")],
+        ),
         (
             "one rank per GPU",
             "train_folds.sh",
             &["--set", "train.epochs=2"],
-            &[("SLURM_JOB_NUM_NODES", "2"), ("SLURM_GPUS_ON_NODE", "4"), ("SLURM_CPUS_PER_TASK", "64")],
+            &[
+                ("SLURM_JOB_NUM_NODES", "2"),
+                ("SLURM_GPUS_ON_NODE", "4"),
+                ("SLURM_CPUS_PER_TASK", "64"),
+            ],
         ),
         (
             "in a container",
             "train_folds.sh",
             &[],
-            &[("ATLAS_IMAGE", "/images/an atlas.sif"), ("ATLAS_NV", "1"), ("ATLAS_BIND", "/scratch")],
+            &[
+                ("ATLAS_IMAGE", "/images/an atlas.sif"),
+                ("ATLAS_NV", "1"),
+                ("ATLAS_BIND", "/scratch"),
+            ],
         ),
         ("the merge", "dedup.sh", &["--merge"], &[("SLURM_ARRAY_TASK_ID", "0")]),
         ("the download", "fetch.sh", &["external"], &[]),
@@ -136,10 +202,22 @@ fn mistakes_are_told_in_one_line() {
         2,
         "run this first: sbatch --array=3,7 slurm/preprocess.sh (preprocess is missing: 3,7)",
     );
-    one_line(fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "merge 0")]), 2, "run this first: sbatch --array=0 slurm/dedup.sh --merge");
-    one_line(fake.site.command(fake.site.path("a clone/slurm/plan.sh"), &[]).output().unwrap(), 2, "sbatch slurm/plan.sh");
+    one_line(
+        fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "merge 0")]),
+        2,
+        "run this first: sbatch --array=0 slurm/dedup.sh --merge",
+    );
+    one_line(
+        fake.site.command(fake.site.path("a clone/slurm/plan.sh"), &[]).output().unwrap(),
+        2,
+        "sbatch slurm/plan.sh",
+    );
     one_line(fake.pipeline(&["--run", "../x"]).output().unwrap(), 2, "not a run's name");
-    one_line(fake.pipeline(&["--resume", "none"]).output().unwrap(), 2, "there is no pipeline none");
+    one_line(
+        fake.pipeline(&["--resume", "none"]).output().unwrap(),
+        2,
+        "there is no pipeline none",
+    );
     fs::remove_file(fake.site.path("a clone/target/release/atlas")).unwrap();
     one_line(fake.job("plan.sh", &[], &[]), 2, "make build");
     one_line(fake.pipeline(&[]).output().unwrap(), 2, "make build");
@@ -148,18 +226,39 @@ fn mistakes_are_told_in_one_line() {
 #[test]
 fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
     let fake = Fake::new();
-    let out = fake.pipeline(&["--run", "half"]).env("FAKE_REFUSES", "atlas-train").output().unwrap();
+    let out =
+        fake.pipeline(&["--run", "half"]).env("FAKE_REFUSES", "atlas-train").output().unwrap();
     assert_ne!(out.status.code(), Some(0));
     assert!(stderr(&out).contains("--cancel half"), "{}", stderr(&out));
     assert_eq!(fake.site.submitted("half").len(), 5, "what was submitted is written down");
-    assert_eq!(fake.site.submitted("half")[1], ("preprocess".into(), "102".into()), "without the cluster's name");
+    assert_eq!(
+        fake.site.submitted("half")[1],
+        ("preprocess".into(), "102".into()),
+        "without the cluster's name"
+    );
     // A queue that does not answer is not an empty one.
     for mode in ["--resume", "--cancel"] {
         let out = fake.pipeline(&[mode, "half"]).env("FAKE_SQUEUE_FAILS", "yes").output().unwrap();
-        assert!(out.status.code() == Some(2) && stderr(&out).contains("squeue does not answer"), "{}", stderr(&out));
+        assert!(
+            out.status.code() == Some(2) && stderr(&out).contains("squeue does not answer"),
+            "{}",
+            stderr(&out)
+        );
     }
-    let out = fake.pipeline(&["--run", "more", "--set", "preprocess.tasks=2000"]).env("FAKE_LARGEST", "1001").output().unwrap();
-    assert!(out.status.code() == Some(2) && stderr(&out).contains("MaxArraySize"), "{}", stderr(&out));
+    let out = fake
+        .pipeline(&["--run", "more", "--set", "preprocess.tasks=2000"])
+        .env("FAKE_LARGEST", "1001")
+        .output()
+        .unwrap();
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("MaxArraySize"),
+        "{}",
+        stderr(&out)
+    );
     let out = fake.pipeline(&["--set", "paths.work=elsewhere"]).output().unwrap();
-    assert!(out.status.code() == Some(2) && stderr(&out).contains("stand in the experiment's file"), "{}", stderr(&out));
+    assert!(
+        out.status.code() == Some(2) && stderr(&out).contains("stand in the experiment's file"),
+        "{}",
+        stderr(&out)
+    );
 }

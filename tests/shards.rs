@@ -2,15 +2,19 @@
 use std::{fs, path::Path};
 
 use atlas::{
-    checkpoint::{Checkpoint, Conditions, State},
     config::Config,
-    labels::Labels,
-    manifest::{Manifest, Part},
-    model::{Form, Network, Spec},
-    normalize::Normalization,
-    predictions::Predictions,
-    shard::{Entry, Reader, Store, Writer, path},
-    weights,
+    data::{
+        labels::Labels,
+        manifest::{Manifest, Part},
+        shard::{Entry, Reader, Store, Writer, path},
+    },
+    loading::normalization::Normalization,
+    network::{
+        model::{Form, Network, Spec},
+        weights,
+    },
+    scoring::prediction_file::Predictions,
+    training::checkpoint::{Checkpoint, Conditions, State},
 };
 
 #[path = "data_in/made.rs"]
@@ -19,10 +23,18 @@ use made::{Set, atlas, fails, succeeds};
 
 fn write(file: &Path, part: Part, n: usize, capacity: usize, size: usize) -> Vec<Vec<u8>> {
     let mut writer = Writer::create(file, part, capacity, size).unwrap();
-    let images: Vec<Vec<u8>> = (0..n).map(|i| (0..size * size * 4).map(|p| (p * (i + 3) / 7) as u8).collect()).collect();
+    let images: Vec<Vec<u8>> =
+        (0..n).map(|i| (0..size * size * 4).map(|p| (p * (i + 3) / 7) as u8).collect()).collect();
     for (i, image) in images.iter().enumerate() {
         let labels = Labels::from_classes([i % 28, 25]).unwrap();
-        writer.push(Entry::new(format!("id {i} µ"), labels, [i as u64, 1, u64::MAX, 3], image.clone())).unwrap();
+        writer
+            .push(Entry::new(
+                format!("id {i} µ"),
+                labels,
+                [i as u64, 1, u64::MAX, 3],
+                image.clone(),
+            ))
+            .unwrap();
     }
     writer.finish(42).unwrap();
     images
@@ -36,20 +48,36 @@ fn what_is_written_is_read() {
         let images = write(&file, part, n, capacity, 16);
         let reader = Reader::open(&file).unwrap();
         reader.verify().unwrap();
-        assert_eq!((reader.len(), reader.size(), reader.manifest_hash(), reader.pixels()), (n, 16, 42, (n * 256) as u64));
+        assert_eq!(
+            (reader.len(), reader.size(), reader.manifest_hash(), reader.pixels()),
+            (n, 16, 42, (n * 256) as u64)
+        );
         assert_eq!(reader.labels().map(<[Labels]>::len), (part == Part::Train).then_some(n));
         let mut out = vec![0; 16 * 16 * 4];
         for (i, image) in images.iter().enumerate() {
             reader.read(i, &mut out).unwrap();
-            assert!(out == *image && reader.ids()[i] == format!("id {i} µ") && reader.phash()[i] == [i as u64, 1, u64::MAX, 3]);
+            assert!(
+                out == *image
+                    && reader.ids()[i] == format!("id {i} µ")
+                    && reader.phash()[i] == [i as u64, 1, u64::MAX, 3]
+            );
         }
         for c in 0..4 {
-            let values: Vec<f64> = images.iter().flatten().skip(c).step_by(4).map(|&v| f64::from(v)).collect();
+            let values: Vec<f64> =
+                images.iter().flatten().skip(c).step_by(4).map(|&v| f64::from(v)).collect();
             let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len().max(1) as f64;
-            assert!((reader.mean()[c] - mean).abs() < 1e-9 && (reader.std()[c] - variance.sqrt()).abs() < 1e-6);
+            let variance =
+                values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+            assert!(
+                (reader.mean()[c] - mean).abs() < 1e-9
+                    && (reader.std()[c] - variance.sqrt()).abs() < 1e-6
+            );
         }
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            fs::read_dir(file.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 }
 
@@ -80,7 +108,9 @@ fn no_flipped_byte_goes_unnoticed() {
         let mut bytes = whole.clone();
         bytes[i] ^= 0x40;
         fs::write(&file, &bytes).unwrap();
-        let e = Reader::open(&file).and_then(|r| r.verify()).expect_err(&format!("byte {i} of {}", whole.len()));
+        let e = Reader::open(&file)
+            .and_then(|r| r.verify())
+            .expect_err(&format!("byte {i} of {}", whole.len()));
         assert!(e.exit_code() == 65 && e.to_string().contains("a.h5"), "byte {i}: {e}");
     }
 }
@@ -122,7 +152,10 @@ fn a_damaged_image_is_refused_at_its_first_use_and_only_rows_are_read_later() {
     let refused = |i: usize| {
         for _ in 0..2 {
             let e = reader.read_rows(i, 0..1, &mut vec![0; 256]).unwrap_err();
-            assert!(e.exit_code() == 65 && e.to_string().contains("does not match its checksum"), "{e}");
+            assert!(
+                e.exit_code() == 65 && e.to_string().contains("does not match its checksum"),
+                "{e}"
+            );
         }
     };
     // Never read before: refused, each time, although the row that is asked for is sound.
@@ -148,7 +181,10 @@ fn broken_shards_are_named_with_what_to_do() {
     let verify = || atlas(&["verify", folder.to_str().unwrap()]);
     let out = verify();
     succeeds(&out);
-    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(), 2);
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(),
+        2
+    );
 
     let file = folder.join("train-00001.h5");
     let whole = fs::read(&file).unwrap();
@@ -162,12 +198,20 @@ fn broken_shards_are_named_with_what_to_do() {
     fails(
         &verify(),
         65,
-        &["train-00001.h5", "sample train-003", "does not match its checksum", "delete it and run `atlas preprocess` again"],
+        &[
+            "train-00001.h5",
+            "sample train-003",
+            "does not match its checksum",
+            "delete it and run `atlas preprocess` again",
+        ],
     );
     let store = Store::open(&set.work(), Part::Train).unwrap();
     store.read(2, &mut image).unwrap();
     let e = store.read(3, &mut image).unwrap_err();
-    assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5: sample train-003"), "{e}");
+    assert!(
+        e.exit_code() == 65 && e.to_string().contains("train-00001.h5: sample train-003"),
+        "{e}"
+    );
 
     for keep in [0, 100, whole.len() / 2, whole.len() - 1] {
         fs::write(&file, &whole[..keep]).unwrap();
@@ -181,7 +225,12 @@ fn broken_shards_are_named_with_what_to_do() {
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(3000).unwrap();
     assert!(store.read(3, &mut image).unwrap_err().to_string().contains("cut short"));
     fs::remove_file(&file).unwrap();
-    assert!(Store::open(&set.work(), Part::Train).unwrap_err().to_string().contains("train-00001.h5: not there; run `atlas preprocess`"));
+    assert!(
+        Store::open(&set.work(), Part::Train)
+            .unwrap_err()
+            .to_string()
+            .contains("train-00001.h5: not there; run `atlas preprocess`")
+    );
     fails(&atlas(&["verify", "/nowhere"]), 2, &["/nowhere does not exist"]);
     let notes = set.path("train.csv");
     fails(&atlas(&["verify", notes.to_str().unwrap()]), 65, &["train.csv", "not a kind of file"]);
@@ -194,11 +243,18 @@ fn verify_knows_every_kind_by_its_content() {
     let file = |name: &str| dir.path().join(name);
     write(&file("a.h5"), Part::Train, 2, 2, 8);
     let ids = (0..40).map(|i| format!("id{i}")).collect();
-    Predictions { ids, probabilities: ndarray::Array2::from_elem((40, 28), 0.5) }.write(&file("b.h5"), 1).unwrap();
+    Predictions { ids, probabilities: ndarray::Array2::from_elem((40, 28), 0.5) }
+        .write(&file("b.h5"), 1)
+        .unwrap();
     let mut model = Config::default().model;
     model.arch = "se_resnext14_32x4d".into();
     let spec = Spec::of(&model);
-    weights::save(&file("c.safetensors"), &Network::new(&spec, 0, false, tch::Device::Cpu).unwrap(), &weights::Metadata::new()).unwrap();
+    weights::save(
+        &file("c.safetensors"),
+        &Network::new(&spec, 0, false, tch::Device::Cpu).unwrap(),
+        &weights::Metadata::new(),
+    )
+    .unwrap();
     let state = State {
         spec,
         normalization: Normalization::unit(),
@@ -209,7 +265,12 @@ fn verify_knows_every_kind_by_its_content() {
         skipped: 0,
         best: None,
         history: vec![],
-        conditions: Conditions { threads: 1, ranks: 1, form: Form::PREFERRED, processor: "p".into() },
+        conditions: Conditions {
+            threads: 1,
+            ranks: 1,
+            form: Form::PREFERRED,
+            processor: "p".into(),
+        },
         data: 5,
     };
     let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
@@ -221,7 +282,15 @@ fn verify_knows_every_kind_by_its_content() {
     let text = String::from_utf8(out.stdout).unwrap();
     let said: Vec<&str> = text.lines().map(|l| l.rsplit_once(": ").unwrap().1).collect();
     let [shard, predictions] = ["2 samples of 8 pixels a side", "predictions of 40 samples"];
-    assert_eq!(said, [shard, predictions, "weights of se_resnext14_32x4d", "se_resnext14_32x4d after epoch 1, step 3"]);
+    assert_eq!(
+        said,
+        [
+            shard,
+            predictions,
+            "weights of se_resnext14_32x4d",
+            "se_resnext14_32x4d after epoch 1, step 3"
+        ]
+    );
 
     let wrong = [
         ("a.h5", "delete it and run `atlas preprocess` again"),
@@ -234,7 +303,11 @@ fn verify_knows_every_kind_by_its_content() {
         fs::write(file(name), &whole[..whole.len() - 40]).unwrap();
         let out = verify();
         fails(&out, 65, &[name, says]);
-        assert_eq!(String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(), 3, "the others are whole");
+        assert_eq!(
+            String::from_utf8_lossy(&out.stdout).lines().filter(|l| l.starts_with("ok ")).count(),
+            3,
+            "the others are whole"
+        );
         fs::write(file(name), &whole).unwrap();
     }
     let mut bytes = fs::read(file("d.safetensors")).unwrap();
@@ -249,28 +322,42 @@ fn a_store_joins_the_shards_of_its_manifest() {
     set.plan(&["--set", "preprocess.shard_samples=2"]);
     set.preprocess(&[]);
     let store = Store::open(&set.work(), Part::Train).unwrap();
-    assert_eq!((store.len(), store.size(), store.shards().len(), store.find("train-004")), (5, 32, 3, Some(4)));
+    assert_eq!(
+        (store.len(), store.size(), store.shards().len(), store.find("train-004")),
+        (5, 32, 3, Some(4))
+    );
     assert_eq!((store.id(3), store.labels(3).to_string()), ("train-003", "3 25".into()));
     let mut all = Vec::new();
     let mut image = vec![0; 32 * 32 * 4];
     for i in 0..5 {
         store.read(i, &mut image).unwrap();
         for c in 0..4 {
-            assert!(image.iter().skip(c).step_by(4).copied().eq(made::pattern(32, i * 4 + c)), "sample {i}, channel {c}");
+            assert!(
+                image.iter().skip(c).step_by(4).copied().eq(made::pattern(32, i * 4 + c)),
+                "sample {i}, channel {c}"
+            );
         }
-        let plane = atlas::image::Plane { width: 32, height: 32, pixels: made::pattern(32, i * 4 + 2) };
-        assert_eq!(store.phash(i)[2], atlas::phash::phash(&plane));
+        let plane = atlas::data::image::Plane {
+            width: 32,
+            height: 32,
+            pixels: made::pattern(32, i * 4 + 2),
+        };
+        assert_eq!(store.phash(i)[2], atlas::data::phash::phash(&plane));
         all.extend_from_slice(&image);
     }
     for c in 0..4 {
         let values: Vec<f64> = all.iter().skip(c).step_by(4).map(|&v| f64::from(v)).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+        let std =
+            (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
         assert!((store.mean()[c] - mean).abs() < 1e-9 && (store.std()[c] - std).abs() < 1e-6);
     }
     let test = Store::open(&set.work(), Part::Test).unwrap();
     assert_eq!((test.id(0), test.id(1), test.labels(0).is_empty()), ("test-001", "test-000", true));
-    assert!((0..3).all(|i| path(&set.work(), Part::Train, i).exists()) && !path(&set.work(), Part::Train, 3).exists());
+    assert!(
+        (0..3).all(|i| path(&set.work(), Part::Train, i).exists())
+            && !path(&set.work(), Part::Train, 3).exists()
+    );
 
     // A manifest with another label: the shards no longer belong to it.
     let mut manifest = Manifest::read(&set.work()).unwrap();

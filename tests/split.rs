@@ -29,12 +29,18 @@ fn real(name: &str) -> Option<PathBuf> {
 }
 
 fn table(path: &Path) -> Vec<Vec<String>> {
-    fs::read_to_string(path).unwrap().lines().skip(1).map(|l| l.split(',').map(|f| f.trim().to_string()).collect()).collect()
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').map(|f| f.trim().to_string()).collect())
+        .collect()
 }
 
 /// Largest absolute and mean relative deviation of class counts from a fifth, and the spread of the sizes, by its own count.
 fn measure(labels: &Path, folds: &Path) -> (f64, f64, usize) {
-    let target: HashMap<String, String> = table(labels).into_iter().map(|r| (r[0].clone(), r[1].clone())).collect();
+    let target: HashMap<String, String> =
+        table(labels).into_iter().map(|r| (r[0].clone(), r[1].clone())).collect();
     let (mut count, mut total, mut size) = (vec![[0f64; 28]; 5], [0f64; 28], [0usize; 5]);
     let rows = table(folds);
     assert_eq!(rows.len(), target.len());
@@ -49,10 +55,18 @@ fn measure(labels: &Path, folds: &Path) -> (f64, f64, usize) {
     }
     let off: Vec<(f64, f64)> = count
         .iter()
-        .flat_map(|c| (0..28).map(|k| ((c[k] - total[k] / 5.0).abs(), (total[k] / 5.0).max(1.0))).collect::<Vec<_>>())
+        .flat_map(|c| {
+            (0..28)
+                .map(|k| ((c[k] - total[k] / 5.0).abs(), (total[k] / 5.0).max(1.0)))
+                .collect::<Vec<_>>()
+        })
         .collect();
     let spread = size.iter().max().unwrap() - size.iter().min().unwrap();
-    (off.iter().map(|o| o.0).fold(0.0, f64::max), off.iter().map(|o| o.0 / o.1).sum::<f64>() / off.len() as f64, spread)
+    (
+        off.iter().map(|o| o.0).fold(0.0, f64::max),
+        off.iter().map(|o| o.0 / o.1).sum::<f64>() / off.len() as f64,
+        spread,
+    )
 }
 
 #[test]
@@ -60,11 +74,18 @@ fn real_training_table_is_split_to_the_sample() {
     let Some(labels) = real("kaggle/train.csv") else { return };
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("folds.csv");
-    for sets in [["split.groups=none", "split.seed=0"], ["split.groups=none", "split.seed=4233"], ["split.groups=none", "split.order=2"]] {
+    for sets in [
+        ["split.groups=none", "split.seed=0"],
+        ["split.groups=none", "split.seed=4233"],
+        ["split.groups=none", "split.order=2"],
+    ] {
         let (code, json, err) = split(&labels, &out, &sets);
         assert_eq!(code, 0, "{err}");
         let (largest, mean, spread) = measure(&labels, &out);
-        assert!(largest <= 1.0 && mean <= 0.02 && spread <= 2, "{sets:?}: {largest} {mean} {spread}");
+        assert!(
+            largest <= 1.0 && mean <= 0.02 && spread <= 2,
+            "{sets:?}: {largest} {mean} {spread}"
+        );
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert!((json["max_abs_count_deviation"].as_f64().unwrap() - largest).abs() < 1e-9);
         assert!((json["mean_rel_deviation"].as_f64().unwrap() - mean).abs() < 1e-9);
@@ -78,12 +99,18 @@ fn real_wells_and_antibodies_are_not_cut() {
     let out = dir.path().join("folds.csv");
     let well = |id: &str| id.rsplit_once('_').unwrap().0.to_string();
     let antibody = |id: &str| id.split_once('_').unwrap().0.to_string();
-    for (level, key, most) in [("well", &well as &dyn Fn(&str) -> String, 0.015), ("antibody", &antibody, 0.05)] {
+    for (level, key, most) in
+        [("well", &well as &dyn Fn(&str) -> String, 0.015), ("antibody", &antibody, 0.05)]
+    {
         let (code, _, err) = split(&labels, &out, &[&format!("split.groups={level}")]);
         assert_eq!(code, 0, "{err}");
         let mut fold_of = BTreeMap::new();
         for row in table(&out) {
-            assert_eq!(fold_of.entry(key(&row[0])).or_insert(row[2].clone()), &row[2], "{level}: {row:?}");
+            assert_eq!(
+                fold_of.entry(key(&row[0])).or_insert(row[2].clone()),
+                &row[2],
+                "{level}: {row:?}"
+            );
         }
         let (_, mean, spread) = measure(&labels, &out);
         assert!(mean <= most && spread <= 20, "{level}: {mean} {spread}");
@@ -94,7 +121,9 @@ fn real_wells_and_antibodies_are_not_cut() {
 fn equal_seeds_give_equal_files_and_problems_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let (labels, out) = (dir.path().join("labels.csv"), dir.path().join("folds.csv"));
-    let rows: String = (0..60).map(|i| format!("1{}_7_A{}_{},{} {}\n", i / 20, i / 3, i % 3, i % 7, 7 + i % 3)).collect();
+    let rows: String = (0..60)
+        .map(|i| format!("1{}_7_A{}_{},{} {}\n", i / 20, i / 3, i % 3, i % 7, 7 + i % 3))
+        .collect();
     fs::write(&labels, format!("Id,Target\n{rows}")).unwrap();
     let text = |sets: &[&str]| {
         let (code, _, err) = split(&labels, &out, sets);
@@ -104,8 +133,13 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
     assert_eq!(text(&["split.seed=1"]), text(&["split.seed=1"]));
     assert_ne!(text(&["split.seed=1"]), text(&["split.seed=2"]));
     assert!(text(&[]).starts_with("id,group,fold\n10_7_A0_0,0,"));
-    let shuffled = text(&["split.method=shuffle", "split.holdout=0.2", "split.groups=none", "split.folds=4"]);
-    let times: Vec<usize> = shuffled.lines().skip(1).map(|l| l.rsplit_once(',').unwrap().1.split_whitespace().count()).collect();
+    let shuffled =
+        text(&["split.method=shuffle", "split.holdout=0.2", "split.groups=none", "split.folds=4"]);
+    let times: Vec<usize> = shuffled
+        .lines()
+        .skip(1)
+        .map(|l| l.rsplit_once(',').unwrap().1.split_whitespace().count())
+        .collect();
     assert_eq!((times.len(), times.iter().sum::<usize>()), (60, 48));
     assert!(times.contains(&0));
 
@@ -121,12 +155,20 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
         (&one, "folds", "none", "folds.csv: add data\n"),
     ] {
         fs::write(&labels, table).unwrap();
-        let sets = [&format!("split.groups={level}"), &format!("split.method={method}"), "split.folds=4"];
+        let sets =
+            [&format!("split.groups={level}"), &format!("split.method={method}"), "split.folds=4"];
         let (code, _, err) = split(&labels, &out, &sets);
-        assert!(code == 65 && err.contains(says) && err.contains("labels.csv: its"), "{code}: {err}");
+        assert!(
+            code == 65 && err.contains(says) && err.contains("labels.csv: its"),
+            "{code}: {err}"
+        );
     }
     fs::write(&labels, &few).unwrap();
-    assert_eq!(split(&labels, &out, &["split.method=shuffle", "split.folds=4"]).0, 0, "two groups suffice");
+    assert_eq!(
+        split(&labels, &out, &["split.method=shuffle", "split.folds=4"]).0,
+        0,
+        "two groups suffice"
+    );
     fs::write(&labels, &many).unwrap();
     let (code, _, err) = split(&labels, &out, &["split.groups=wells"]);
     assert!(code == 2 && err.contains("did you mean `well`"), "{code}: {err}");
@@ -136,5 +178,8 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
     fs::write(&labels, "Id,Target\n").unwrap();
     assert_eq!(split(&labels, &out, &[]).0, 65);
     let (code, _, err) = split(&dir.path().join("none.csv"), &out, &[]);
-    assert!(code == 2 && err.contains("--labels") && err.contains("none.csv: there is no such file"), "{code}: {err}");
+    assert!(
+        code == 2 && err.contains("--labels") && err.contains("none.csv: there is no such file"),
+        "{code}: {err}"
+    );
 }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fs, path::Path};
 
 use assert_cmd::Command;
 use atlas::{
-    labels::{CLASSES, Labels, read_table},
-    rng::{Use, stream},
+    base::rng::{Use, stream},
+    data::labels::{CLASSES, Labels, read_table},
     synth::{
         Options, Outcome,
         draw::Noise,
@@ -18,7 +18,15 @@ use atlas::{
 };
 
 fn options() -> Options {
-    Options { samples: 60, test: 20, external: 14, size: 64, seed: 3, duplicates: 0.1, min_per_class: 0 }
+    Options {
+        samples: 60,
+        test: 20,
+        external: 14,
+        size: 64,
+        seed: 3,
+        duplicates: 0.1,
+        min_per_class: 0,
+    }
 }
 
 /// Every file below a folder with its content.
@@ -54,7 +62,10 @@ fn layout_is_complete_repeatable_and_left_alone() {
         for (id, labels) in &read {
             assert!(!labels.is_empty());
             for colour in ["red", "green", "blue", "yellow"] {
-                assert!(made.contains_key(&format!("{folder}/{id}_{colour}.{end}")), "{table}: {id} {colour}");
+                assert!(
+                    made.contains_key(&format!("{folder}/{id}_{colour}.{end}")),
+                    "{table}: {id} {colour}"
+                );
             }
         }
     }
@@ -77,11 +88,15 @@ fn layout_is_complete_repeatable_and_left_alone() {
 #[test]
 fn external_files_carry_signal_in_their_own_colour_only() {
     let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), &Options { samples: 4, test: 0, external: 4, duplicates: 0.0, ..options() }).unwrap();
+    make(dir.path(), &Options { samples: 4, test: 0, external: 4, duplicates: 0.0, ..options() })
+        .unwrap();
     let (rows, _) = read_table(&dir.path().join("external/HPAv18_made.csv")).unwrap();
-    for (colour, own) in
-        [("red", [true, false, false]), ("green", [false, true, false]), ("blue", [false, false, true]), ("yellow", [true, true, false])]
-    {
+    for (colour, own) in [
+        ("red", [true, false, false]),
+        ("green", [false, true, false]),
+        ("blue", [false, false, true]),
+        ("yellow", [true, true, false]),
+    ] {
         let path = dir.path().join(format!("external/images/{}_{colour}.jpg", rows[0].0));
         let image = image::open(path).unwrap().into_rgb8();
         for (channel, own) in own.into_iter().enumerate() {
@@ -119,10 +134,16 @@ fn copies_are_pairs_of_near_duplicates() {
     for &copy in &copies {
         let (a, b) = (planes(copy), planes(made[copy].copy_of.unwrap()));
         assert_ne!(a, b);
-        assert!(correlation(&a[2], &b[2]) > 0.93, "{}: {}", made[copy].id, correlation(&a[2], &b[2]));
+        assert!(
+            correlation(&a[2], &b[2]) > 0.93,
+            "{}: {}",
+            made[copy].id,
+            correlation(&a[2], &b[2])
+        );
     }
     // Fields of one well share labels, but are pictures of their own.
-    let siblings = (0..made.len() - 1).filter(|&i| made[i].well == made[i + 1].well && made[i].place == Place::External);
+    let siblings = (0..made.len() - 1)
+        .filter(|&i| made[i].well == made[i + 1].well && made[i].place == Place::External);
     let mut pairs = 0;
     for i in siblings {
         assert_eq!(made[i].labels, made[i + 1].labels);
@@ -134,7 +155,14 @@ fn copies_are_pairs_of_near_duplicates() {
 
 #[test]
 fn rare_classes_are_lifted_and_totals_stay() {
-    let options = Options { samples: 1200, test: 200, external: 0, min_per_class: 20, duplicates: 0.03, ..options() };
+    let options = Options {
+        samples: 1200,
+        test: 200,
+        external: 0,
+        min_per_class: 20,
+        duplicates: 0.03,
+        ..options()
+    };
     let made = plan(&options).unwrap();
     for (place, total, floor) in [(Place::Train, 1200, 20), (Place::Test, 200, 4)] {
         let of: Vec<Labels> = made.iter().filter(|m| m.place == place).map(|m| m.labels).collect();
@@ -150,14 +178,25 @@ fn rare_classes_are_lifted_and_totals_stay() {
 
 #[test]
 fn real_frequencies_without_a_floor() {
-    let made = plan(&Options { samples: 20_000, test: 0, external: 0, duplicates: 0.0, ..options() }).unwrap();
+    let made =
+        plan(&Options { samples: 20_000, test: 0, external: 0, duplicates: 0.0, ..options() })
+            .unwrap();
     // Counts of the competition's 31,072 training samples.
-    for (classes, ought) in
-        [(vec![0], 12_885), (vec![25], 8228), (vec![0, 25], 3631), (vec![0, 21], 1343), (vec![9, 10], 28), (vec![27], 11)]
-    {
-        let is = made.iter().filter(|m| classes.iter().all(|&c| m.labels.contains(c))).count() as f64;
+    for (classes, ought) in [
+        (vec![0], 12_885),
+        (vec![25], 8228),
+        (vec![0, 25], 3631),
+        (vec![0, 21], 1343),
+        (vec![9, 10], 28),
+        (vec![27], 11),
+    ] {
+        let is =
+            made.iter().filter(|m| classes.iter().all(|&c| m.labels.contains(c))).count() as f64;
         let expected = f64::from(ought) * 20_000.0 / 31_072.0;
-        assert!((is - expected).abs() < 4.0 * expected.sqrt() + 1.0, "{classes:?}: {is} instead of {expected:.0}");
+        assert!(
+            (is - expected).abs() < 4.0 * expected.sqrt() + 1.0,
+            "{classes:?}: {is} instead of {expected:.0}"
+        );
     }
 }
 
@@ -171,7 +210,9 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
         let scene = Scene::new(192, all, &style, rng);
         let noise = Noise::new(rng);
         let red = microtubules(&scene, &noise, rng);
-        let layers: Vec<Vec<f32>> = (0..CLASSES).map(|class| patterns::draw(class, &scene, &noise, &red, rng).data).collect();
+        let layers: Vec<Vec<f32>> = (0..CLASSES)
+            .map(|class| patterns::draw(class, &scene, &noise, &red, rng).data)
+            .collect();
         for (class, layer) in layers.iter().enumerate() {
             let total: f32 = layer.iter().sum();
             let bright = layer.iter().filter(|v| **v > 0.4).count();
@@ -179,11 +220,14 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
             let cytoplasm = scene.pixels.iter().filter(|p| p.cell != u16::MAX && p.n > 1.0).count();
             let room = if class == 25 { cytoplasm + 1 } else { layer.len() * 7 / 10 };
             assert!(bright > 25 && bright < room, "class {class}: {bright} bright pixels");
-            let nucleus: f32 = layer.iter().zip(&scene.pixels).filter(|(_, p)| p.n < 1.08).map(|(v, _)| v).sum();
+            let nucleus: f32 =
+                layer.iter().zip(&scene.pixels).filter(|(_, p)| p.n < 1.08).map(|(v, _)| v).sum();
             let inside = nucleus / total;
             match class {
                 0..=5 => assert!(inside > 0.75, "class {class}: {inside} in the nucleus"),
-                6..=11 | 13..=15 | 18..=27 => assert!(inside < 0.35, "class {class}: {inside} in the nucleus"),
+                6..=11 | 13..=15 | 18..=27 => {
+                    assert!(inside < 0.35, "class {class}: {inside} in the nucleus")
+                }
                 _ => {}
             }
             for (other, b) in layers.iter().enumerate().take(class) {
@@ -200,11 +244,22 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
 fn labels_reach_the_green_channel() {
     let paint = |class: usize| {
         let labels = Labels::from_classes([class]).unwrap();
-        paint(96, labels, &Style::new(&mut stream(Use::Synth, 9, 1, 0)), &mut stream(Use::Synth, 9, 2, 0)).planes
+        paint(
+            96,
+            labels,
+            &Style::new(&mut stream(Use::Synth, 9, 1, 0)),
+            &mut stream(Use::Synth, 9, 2, 0),
+        )
+        .planes
     };
     let (nuclear, rim) = (paint(0), paint(21));
     let mean = |green: &[u8], inside: &dyn Fn(u8) -> bool| {
-        let chosen: Vec<f64> = green.iter().zip(&nuclear[2]).filter(|(_, b)| inside(**b)).map(|(g, _)| f64::from(*g)).collect();
+        let chosen: Vec<f64> = green
+            .iter()
+            .zip(&nuclear[2])
+            .filter(|(_, b)| inside(**b))
+            .map(|(g, _)| f64::from(*g))
+            .collect();
         chosen.iter().sum::<f64>() / chosen.len() as f64
     };
     let ratio = |green: &[u8]| mean(green, &|b| b > 40) / mean(green, &|b| b < 20);
@@ -220,10 +275,20 @@ fn wrong_options_say_what_to_do() {
         (vec!["--samples", "0", "--test", "5"], "--samples must be at least 1"),
         (vec!["--samples", "5", "--test", "5", "--size", "8"], "--size must lie between"),
         (vec!["--samples", "5", "--test", "5", "--duplicates", "0.9"], "--duplicates is a share"),
-        (vec!["--samples", "50", "--test", "5", "--min-per-class", "40"], "give more samples or a smaller --min-per-class"),
-        (vec!["--samples", "5", "--test", "5"], "holds other files; remove it or give another --out"),
+        (
+            vec!["--samples", "50", "--test", "5", "--min-per-class", "40"],
+            "give more samples or a smaller --min-per-class",
+        ),
+        (
+            vec!["--samples", "5", "--test", "5"],
+            "holds other files; remove it or give another --out",
+        ),
     ] {
-        let run = Command::new(env!("CARGO_BIN_EXE_atlas")).args(["synth", "--out", out]).args(&args).output().unwrap();
+        let run = Command::new(env!("CARGO_BIN_EXE_atlas"))
+            .args(["synth", "--out", out])
+            .args(&args)
+            .output()
+            .unwrap();
         let text = String::from_utf8(run.stderr).unwrap();
         assert_eq!(run.status.code(), Some(2), "{args:?}: {text}");
         assert!(text.contains(says) && text.lines().count() == 1, "{args:?}: {text}");

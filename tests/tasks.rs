@@ -22,24 +22,42 @@ fn step(json: &Value, name: &str) -> Value {
 fn tasks_in_any_order_give_the_same_files_and_status_knows_what_is_missing() {
     let mut small = Small::new();
     small.set("preprocess.tasks=3");
-    let task = |small: &Small, job: &str, task: &str| small.job(&[job]).env("SLURM_ARRAY_TASK_ID", task).output().unwrap();
-    assert!(status(&small, &["--missing"]).starts_with("plan 0\npreprocess 0-2\ndedup 0-2\nmerge 0\nsplit 0\ntrain 0-1\n"));
+    let task = |small: &Small, job: &str, task: &str| {
+        small.job(&[job]).env("SLURM_ARRAY_TASK_ID", task).output().unwrap()
+    };
+    assert!(
+        status(&small, &["--missing"])
+            .starts_with("plan 0\npreprocess 0-2\ndedup 0-2\nmerge 0\nsplit 0\ntrain 0-1\n")
+    );
     succeeds(&small.run(&["plan"]));
     succeeds(&task(&small, "preprocess", "2"));
     succeeds(&task(&small, "preprocess", "9")); // an array longer than the plan
-    assert!(status(&small, &["--missing"]).starts_with("preprocess 0-1\n"), "{}", status(&small, &["--missing"]));
+    assert!(
+        status(&small, &["--missing"]).starts_with("preprocess 0-1\n"),
+        "{}",
+        status(&small, &["--missing"])
+    );
     succeeds(&task(&small, "preprocess", "0"));
     succeeds(&task(&small, "preprocess", "1"));
 
     succeeds(&task(&small, "dedup", "2"));
     let early = small.run(&["dedup", "--merge"]);
     assert_eq!(early.status.code(), Some(65));
-    assert!(stderr(&early).contains("pairs-00000.json: not there; run `atlas dedup --task 0`, then this again"), "{}", stderr(&early));
+    assert!(
+        stderr(&early)
+            .contains("pairs-00000.json: not there; run `atlas dedup --task 0`, then this again"),
+        "{}",
+        stderr(&early)
+    );
     assert!(status(&small, &["--missing"]).starts_with("dedup 0-1\n"));
     succeeds(&task(&small, "dedup", "0"));
     succeeds(&task(&small, "dedup", "1"));
     let again = small.job(&["dedup", "--json"]).env("SLURM_ARRAY_TASK_ID", "1").output().unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["made"], 0, "what is there is left alone");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&again.stdout).unwrap()["made"],
+        0,
+        "what is there is left alone"
+    );
     succeeds(&small.run(&["dedup", "--merge"]));
     succeeds(&small.run(&["split"]));
     assert!(status(&small, &["--missing"]).starts_with("train 0-1\n"));
@@ -58,10 +76,17 @@ fn tasks_in_any_order_give_the_same_files_and_status_knows_what_is_missing() {
     // Other settings make the parts stale.
     small.set(&format!("paths.work={}", small.path("work"))).set("dedup.radius=3");
     let stale = small.run(&["dedup", "--merge"]);
-    assert!(stderr(&stale).contains("made from other shards or with other dedup keys"), "{}", stderr(&stale));
+    assert!(
+        stderr(&stale).contains("made from other shards or with other dedup keys"),
+        "{}",
+        stderr(&stale)
+    );
     let json: Value = serde_json::from_str(&status(&small, &["--json"])).unwrap();
     assert_eq!(step(&json, "merge")["failed"], 1);
-    assert!(json["troubles"].to_string().contains("made from other data or with other keys"), "{json:#}");
+    assert!(
+        json["troubles"].to_string().contains("made from other data or with other keys"),
+        "{json:#}"
+    );
 }
 
 #[test]
@@ -70,12 +95,17 @@ fn the_tasks_of_an_array_train_into_one_run_also_when_they_are_submitted_again()
     small.prepare();
     let train = |array: &str, fold: &str| {
         let mut command = small.job(&["train"]);
-        command.env("SLURM_ARRAY_JOB_ID", array).env("SLURM_ARRAY_TASK_ID", fold).env("SLURM_JOB_ID", "77");
+        command
+            .env("SLURM_ARRAY_JOB_ID", array)
+            .env("SLURM_ARRAY_TASK_ID", fold)
+            .env("SLURM_JOB_ID", "77");
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let runs = || {
         let all = fs::read_dir(small.folder.path().join("results")).unwrap().map(|e| e.unwrap());
-        all.filter(|e| e.file_type().unwrap().is_dir()).map(|e| e.file_name().into_string().unwrap()).collect::<Vec<_>>()
+        all.filter(|e| e.file_type().unwrap().is_dir())
+            .map(|e| e.file_name().into_string().unwrap())
+            .collect::<Vec<_>>()
     };
     let both = [train("12", "0"), train("12", "1"), train("12", "2")];
     for child in both {
@@ -108,25 +138,43 @@ fn status_tells_what_ran_failed_and_was_killed() {
     let failed = small.run(&["split"]);
     assert_eq!(failed.status.code(), Some(65));
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
-    let began = |pid: u32, log: &str| format!(r#"{{"began":{{"time":"2026-01-31T10:00:00Z","host":"{host}","pid":{pid},"log":"{log}"}}}}"#);
+    let began = |pid: u32, log: &str| {
+        format!(
+            r#"{{"began":{{"time":"2026-01-31T10:00:00Z","host":"{host}","pid":{pid},"log":"{log}"}}}}"#
+        )
+    };
     let log = small.path("a log");
     fs::write(&log, "first\nslurmstepd: error: out of memory\n\n").unwrap();
     let tasks = small.folder.path().join("work/tasks");
     // Task 1 of preprocess was killed, then lives as this test does.
-    fs::write(tasks.join("preprocess-00001.jsonl"), format!("{}\n", began(4294967294, &log))).unwrap();
+    fs::write(tasks.join("preprocess-00001.jsonl"), format!("{}\n", began(4294967294, &log)))
+        .unwrap();
     let json: Value = serde_json::from_str(&status(&small, &["--json"])).unwrap();
     let preprocess = step(&json, "preprocess");
-    assert_eq!((&preprocess["done"], &preprocess["failed"]), (&(preprocess["tasks"].as_u64().unwrap() - 1).into(), &1.into()), "{json:#}");
+    assert_eq!(
+        (&preprocess["done"], &preprocess["failed"]),
+        (&(preprocess["tasks"].as_u64().unwrap() - 1).into(), &1.into()),
+        "{json:#}"
+    );
     let text = status(&small, &[]);
     assert!(text.contains("preprocess task 1: killed: slurmstepd: error: out of memory, began 2026-01-31T10:00:00Z"), "{text}");
     assert!(text.contains("split task 0: failed (65): "), "{text}");
-    fs::write(tasks.join("preprocess-00001.jsonl"), format!("{}\n{}\n", began(4294967294, &log), began(std::process::id(), &log))).unwrap();
+    fs::write(
+        tasks.join("preprocess-00001.jsonl"),
+        format!("{}\n{}\n", began(4294967294, &log), began(std::process::id(), &log)),
+    )
+    .unwrap();
     let json: Value = serde_json::from_str(&status(&small, &["--json"])).unwrap();
-    assert_eq!((&step(&json, "preprocess")["running"], &step(&json, "preprocess")["failed"]), (&1.into(), &0.into()), "{json:#}");
+    assert_eq!(
+        (&step(&json, "preprocess")["running"], &step(&json, "preprocess")["failed"]),
+        (&1.into(), &0.into()),
+        "{json:#}"
+    );
     // Done after all.
     succeeds(&small.run(&["preprocess"]));
     let json: Value = serde_json::from_str(&status(&small, &["--json"])).unwrap();
     assert_eq!(step(&json, "preprocess")["done"], step(&json, "preprocess")["tasks"]);
-    let trouble = json["troubles"].as_array().unwrap().iter().find(|t| t["step"] == "preprocess").unwrap();
+    let trouble =
+        json["troubles"].as_array().unwrap().iter().find(|t| t["step"] == "preprocess").unwrap();
     assert_eq!(trouble["done_since"], true, "{json:#}");
 }

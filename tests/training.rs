@@ -1,7 +1,7 @@
 //! What a training shows besides its tables: the log for TensorBoard; and the test that finds a learning rate.
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use atlas::tensorboard::{Content, What, files, read};
+use atlas::training::tensorboard::{Content, What, files, read};
 
 #[path = "pipeline/small.rs"]
 mod small;
@@ -52,7 +52,11 @@ fn prepared() -> Small {
 /// Trains fold 0; killed in the first epoch, after what the last checkpoint knows, and in the first validation, and gone on with.
 fn interrupted(small: &Small) {
     for (fault, code) in [("panic:0.3", Some(70)), ("created:epoch_001_val", None)] {
-        let out = small.job(&["train", "--fold", "0", "--run", "r"]).env("ATLAS_FAULT", fault).output().unwrap();
+        let out = small
+            .job(&["train", "--fold", "0", "--run", "r"])
+            .env("ATLAS_FAULT", fault)
+            .output()
+            .unwrap();
         assert_eq!(out.status.code(), code, "{}", stderr(&out));
     }
     succeeds(&small.run(&["train", "--fold", "0", "--run", "r"]));
@@ -66,8 +70,13 @@ fn agrees_with_the_tables(seen: &Seen, fold: &Path) {
         let line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
         let step = line["step"].as_i64().unwrap();
         last_step.insert(line["epoch"].to_string(), step);
-        for (key, value) in line.iter().filter(|(key, value)| !["epoch", "step", "ranks"].contains(&key.as_str()) && value.is_number()) {
-            expected.entry(format!("interval/{key}")).or_default().push((step, value.as_f64().unwrap()));
+        for (key, value) in line.iter().filter(|(key, value)| {
+            !["epoch", "step", "ranks"].contains(&key.as_str()) && value.is_number()
+        }) {
+            expected
+                .entry(format!("interval/{key}"))
+                .or_default()
+                .push((step, value.as_f64().unwrap()));
         }
     }
     let mut history = csv::Reader::from_path(fold.join("history.csv")).unwrap();
@@ -75,15 +84,24 @@ fn agrees_with_the_tables(seen: &Seen, fold: &Path) {
     for row in history.records() {
         let row = row.unwrap();
         for (name, value) in names.iter().zip(&row).skip(1).filter(|(_, value)| !value.is_empty()) {
-            expected.entry(format!("epoch/{name}")).or_default().push((last_step[&row[0]], value.parse().unwrap()));
+            expected
+                .entry(format!("epoch/{name}"))
+                .or_default()
+                .push((last_step[&row[0]], value.parse().unwrap()));
         }
     }
-    assert!(expected.len() > 15 && expected["epoch/macro_f1"].len() == 2 && expected["interval/loss"].len() > 4, "{expected:?}");
+    assert!(
+        expected.len() > 15
+            && expected["epoch/macro_f1"].len() == 2
+            && expected["interval/loss"].len() > 4,
+        "{expected:?}"
+    );
     let mut scalars = seen.scalars.clone();
     let per_class: Vec<_> = scalars.extract_if(.., |tag, _| tag.starts_with("f1/")).collect();
     assert_eq!(scalars.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (tag, points) in &expected {
-        let rounded: Vec<_> = points.iter().map(|&(step, value)| (step, f64::from(value as f32))).collect();
+        let rounded: Vec<_> =
+            points.iter().map(|&(step, value)| (step, f64::from(value as f32))).collect();
         assert_eq!(scalars[tag], rounded, "{tag}");
     }
     // F1 per class: their mean is the macro F1.
@@ -93,15 +111,28 @@ fn agrees_with_the_tables(seen: &Seen, fold: &Path) {
         let mean = per_class.iter().map(|(_, points)| points[epoch].1).sum::<f64>() / 28.0;
         assert!((mean - macro_f1).abs() < 1e-6, "{mean} {macro_f1}");
     }
-    let rows = |name: &str| (fs::read_to_string(fold.join("training_logs").join(name)).unwrap().lines().count() - 1) as f64;
+    let rows = |name: &str| {
+        (fs::read_to_string(fold.join("training_logs").join(name)).unwrap().lines().count() - 1)
+            as f64
+    };
     for part in ["train", "valid"] {
-        let rows = rows(&format!("epoch_001_{}.csv", if part == "train" { "train" } else { "val" }));
+        let rows =
+            rows(&format!("epoch_001_{}.csv", if part == "train" { "train" } else { "val" }));
         let points = &seen.histograms[&format!("probabilities/{part}")];
         assert_eq!(points.iter().map(|p| p.1).collect::<Vec<_>>(), [28.0 * rows; 2]);
     }
-    let weights: Vec<_> = seen.histograms.iter().filter(|(tag, _)| tag.starts_with("weights/")).collect();
-    assert!(weights.len() >= 5 && weights.iter().all(|(_, points)| points.len() == 2), "{weights:?}");
-    assert!(seen.images.len() == 8 && seen.images.values().all(|points| points.len() == 1 && points[0].0 == 0), "{:?}", seen.images);
+    let weights: Vec<_> =
+        seen.histograms.iter().filter(|(tag, _)| tag.starts_with("weights/")).collect();
+    assert!(
+        weights.len() >= 5 && weights.iter().all(|(_, points)| points.len() == 2),
+        "{weights:?}"
+    );
+    assert!(
+        seen.images.len() == 8
+            && seen.images.values().all(|points| points.len() == 1 && points[0].0 == 0),
+        "{:?}",
+        seen.images
+    );
 }
 
 #[test]
@@ -117,9 +148,13 @@ fn tensorboard_has_what_the_tables_have_once_also_after_kills() {
     less.scalars.get_mut("interval/loss").unwrap().pop();
     assert_ne!(less, seen);
 
-    let off = small.run(&["train", "--fold", "0", "--run", "off", "--set", "train.tensorboard=false"]);
+    let off =
+        small.run(&["train", "--fold", "0", "--run", "off", "--set", "train.tensorboard=false"]);
     succeeds(&off);
-    assert!(!small.result("off", "fold_0/tensorboard").exists() && small.result("off", "fold_0/metrics.jsonl").exists());
+    assert!(
+        !small.result("off", "fold_0/tensorboard").exists()
+            && small.result("off", "fold_0/metrics.jsonl").exists()
+    );
 }
 
 #[test]
@@ -138,7 +173,12 @@ fn tensorboards_own_reader_sees_the_same() {
     let theirs: Seen = serde_json::from_slice(&out.stdout).unwrap();
     agrees_with_the_tables(&theirs, &fold);
     assert_eq!(theirs, ours(&fold.join("tensorboard")));
-    println!("TensorBoard reads {} curves, {} images, {} histograms", theirs.scalars.len(), theirs.images.len(), theirs.histograms.len());
+    println!(
+        "TensorBoard reads {} curves, {} images, {} histograms",
+        theirs.scalars.len(),
+        theirs.images.len(),
+        theirs.histograms.len()
+    );
 }
 
 #[test]
@@ -154,18 +194,26 @@ fn a_learning_rate_is_found_and_no_run_is_touched() {
 
     let mut table = csv::Reader::from_path(folder.join("find_lr.csv")).unwrap();
     let rows: Vec<[f64; 3]> = table.deserialize().map(|r| r.unwrap()).collect();
-    assert!(rows.len() as u64 == json["steps"].as_u64().unwrap() && rows.len() > 50, "{}", rows.len());
+    assert!(
+        rows.len() as u64 == json["steps"].as_u64().unwrap() && rows.len() > 50,
+        "{}",
+        rows.len()
+    );
     assert!((rows[0][0] - 1e-7).abs() < 1e-12 && rows.is_sorted_by(|a, b| a[0] < b[0]));
     // The running mean by its definition: weights 0.9^age, over their sum.
     for n in [1, 2, 30, rows.len()] {
         let weight = |i: usize| 0.9f64.powi((n - 1 - i) as i32);
-        let mean = (0..n).map(|i| weight(i) * rows[i][1]).sum::<f64>() / (0..n).map(weight).sum::<f64>();
+        let mean =
+            (0..n).map(|i| weight(i) * rows[i][1]).sum::<f64>() / (0..n).map(weight).sum::<f64>();
         assert!((mean - rows[n - 1][2]).abs() < 1e-9 * mean, "{n}: {mean} {}", rows[n - 1][2]);
     }
     let least = rows.iter().min_by(|a, b| a[2].total_cmp(&b[2])).unwrap();
     let of = |name: &str| json["suggestion"][name].as_f64().unwrap();
     assert!((of("tenth_of_minimum") / (least[0] / 10.0) - 1.0).abs() < 1e-9);
-    assert!(of("steepest") < least[0] && rows.iter().any(|r| (r[0] / of("steepest") - 1.0).abs() < 1e-9));
+    assert!(
+        of("steepest") < least[0]
+            && rows.iter().any(|r| (r[0] / of("steepest") - 1.0).abs() < 1e-9)
+    );
     assert!(fs::read_to_string(folder.join("find_lr.svg")).unwrap().contains("steepest descent"));
 
     // Said so that it can be pasted.
@@ -173,5 +221,8 @@ fn a_learning_rate_is_found_and_no_run_is_touched() {
     succeeds(&text);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert_eq!(text.matches("--set train.lr=").count(), 2, "{text}");
-    assert_eq!(small.run(&["train", "--fold", "0", "--find-lr", "--run", "x"]).status.code(), Some(2));
+    assert_eq!(
+        small.run(&["train", "--fold", "0", "--find-lr", "--run", "x"]).status.code(),
+        Some(2)
+    );
 }

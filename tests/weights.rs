@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use atlas::{
-    checkpoint::{Checkpoint, Conditions, State},
     config::{Head, Normalize, Stem},
-    image,
-    model::{Form, Mode, Network, Precision, Spec},
-    normalize::Normalization,
-    weights::{self, Metadata},
+    data::image,
+    loading::normalization::Normalization,
+    network::{
+        model::{Form, Mode, Network, Precision, Spec},
+        weights::{self, Metadata},
+    },
+    training::checkpoint::{Checkpoint, Conditions, State},
 };
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -25,7 +27,14 @@ fn atlas() -> Command {
 
 /// What timm would write for three channels and 28 classes, with an input beside it.
 fn state_dict() -> Tensors {
-    let spec = Spec { arch: "se_resnext14_32x4d".into(), stem: Stem::Standard, head: Head::Linear, channels: 3, classes: 28, dropout: 0.0 };
+    let spec = Spec {
+        arch: "se_resnext14_32x4d".into(),
+        stem: Stem::Standard,
+        head: Head::Linear,
+        channels: 3,
+        classes: 28,
+        dropout: 0.0,
+    };
     let network = Network::new(&spec, 0, false, Device::Cpu).unwrap();
     formula::fill(network.named_tensors());
     let mut tensors = network.named_tensors();
@@ -46,7 +55,13 @@ fn folder(tensors: &Tensors) -> (TempDir, PathBuf) {
 }
 
 fn import(file: &Path, more: &[&str]) -> assert_cmd::assert::Assert {
-    atlas().args(["weights", "import"]).arg(file).arg("--output").arg(file.with_file_name("out.safetensors")).args(more).assert()
+    atlas()
+        .args(["weights", "import"])
+        .arg(file)
+        .arg("--output")
+        .arg(file.with_file_name("out.safetensors"))
+        .args(more)
+        .assert()
 }
 
 fn imported(file: &Path) -> (std::collections::BTreeMap<String, Tensor>, Metadata) {
@@ -56,7 +71,13 @@ fn imported(file: &Path) -> (std::collections::BTreeMap<String, Tensor>, Metadat
 fn forward(weights: &Path, input: &Path) -> Tensor {
     let output = input.with_file_name("logits.safetensors");
     let mut job = atlas();
-    job.arg("forward").arg("--weights").arg(weights).arg("--input").arg(input).arg("--output").arg(&output);
+    job.arg("forward")
+        .arg("--weights")
+        .arg(weights)
+        .arg("--input")
+        .arg(input)
+        .arg("--output")
+        .arg(&output);
     job.assert().success();
     weights::read(&output).unwrap().0.remove("logits").unwrap()
 }
@@ -71,12 +92,20 @@ fn an_imported_state_dict_gives_timms_logits_and_exports_as_it_was() {
     let golden = formula::matrix(&formula::golden()["se_resnext14_32x4d_3ch"]);
     for prefix in ["", "model.", "module.model."] {
         let mut tensors = prefixed(prefix, &plain);
-        tensors.extend([("input".into(), formula::input(3, 2, 64)), ("logits".into(), golden.shallow_clone())]);
+        tensors.extend([
+            ("input".into(), formula::input(3, 2, 64)),
+            ("logits".into(), golden.shallow_clone()),
+        ]);
         let (folder, file) = folder(&tensors);
         import(&file, &[]).success();
         let (ours, metadata) = imported(&file);
-        for (key, value) in [("arch", "se_resnext14_32x4d"), ("stem", "standard"), ("head", "linear"), ("channels", "3"), ("classes", "28")]
-        {
+        for (key, value) in [
+            ("arch", "se_resnext14_32x4d"),
+            ("stem", "standard"),
+            ("head", "linear"),
+            ("channels", "3"),
+            ("classes", "28"),
+        ] {
             assert_eq!(metadata[key], value);
         }
         assert_eq!(ours.len(), plain.len() - 1);
@@ -84,10 +113,21 @@ fn an_imported_state_dict_gives_timms_logits_and_exports_as_it_was() {
         let off = (forward(&out, &file) - &golden).abs().max().double_value(&[]);
         assert!(off < 1e-4, "`{prefix}`: logits off by {off}");
         let exported = folder.path().join("timm.safetensors");
-        atlas().args(["weights", "export"]).arg(&out).arg("--output").arg(&exported).assert().success();
+        atlas()
+            .args(["weights", "export"])
+            .arg(&out)
+            .arg("--output")
+            .arg(&exported)
+            .assert()
+            .success();
         let (exported, _) = weights::read(&exported).unwrap();
         assert_eq!(exported.len(), plain.len() - 1);
-        assert!(plain.iter().filter(|(n, _)| !n.ends_with("tracked")).all(|(n, t)| exported[n].equal(t)));
+        assert!(
+            plain
+                .iter()
+                .filter(|(n, _)| !n.ends_with("tracked"))
+                .all(|(n, t)| exported[n].equal(t))
+        );
     }
 }
 
@@ -101,10 +141,16 @@ fn a_fourth_channel_keeps_the_size_of_activations() {
     let gray = formula::input(1, 2, 64);
     let input = |channels: i64| {
         let path = folder.path().join(format!("gray{channels}"));
-        weights::write(&path, &[("input".into(), gray.expand([2, channels, 64, 64], false).contiguous())], &Metadata::new()).unwrap();
+        weights::write(
+            &path,
+            &[("input".into(), gray.expand([2, channels, 64, 64], false).contiguous())],
+            &Metadata::new(),
+        )
+        .unwrap();
         path
     };
-    let (three, four) = (forward(&file, &input(3)), forward(&folder.path().join("out.safetensors"), &input(4)));
+    let (three, four) =
+        (forward(&file, &input(3)), forward(&folder.path().join("out.safetensors"), &input(4)));
     assert!((&three - four).abs().max().double_value(&[]) < 1e-4);
     let kernel = &imported(&file).0["layer0.conv1.weight"];
     let others = kernel.narrow(1, 0, 3).mean_dim([1].as_slice(), true, tch::Kind::Float);
@@ -122,7 +168,12 @@ fn another_number_of_classes_makes_a_new_head_and_says_so() {
         let (ours, metadata) = imported(&file);
         assert_eq!(metadata["classes"], if more[0] == "--classes" { "5" } else { "28" });
         assert_eq!(ours.contains_key("head.fc2.weight"), more[0] == "--head");
-        assert!(plain.iter().filter(|(n, _)| n.starts_with("layer") && !n.ends_with("tracked")).all(|(n, t)| ours[n].equal(t)));
+        assert!(
+            plain
+                .iter()
+                .filter(|(n, _)| n.starts_with("layer") && !n.ends_with("tracked"))
+                .all(|(n, t)| ours[n].equal(t))
+        );
     }
 }
 
@@ -165,14 +216,31 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
         (&["forward", "--weights", none_arg, "--input", file_arg], "--weights"),
         (&["forward", "--weights", file_arg, "--input", none_arg], "--input"),
     ] {
-        let told = text(&atlas().args(words).args(["--output", "y"]).assert().code(2).get_output().stderr);
+        let told =
+            text(&atlas().args(words).args(["--output", "y"]).assert().code(2).get_output().stderr);
         assert!(told.contains(&format!("{option} {none_arg}: there is no such file")), "{told}");
     }
-    for (name, shape) in [("input", [1, 4, 64, 64]), ("input", [0, 3, 64, 64]), ("input", [1, 3, 16, 16]), ("image", [1, 3, 64, 64])] {
+    for (name, shape) in [
+        ("input", [1, 4, 64, 64]),
+        ("input", [0, 3, 64, 64]),
+        ("input", [1, 3, 16, 16]),
+        ("image", [1, 3, 64, 64]),
+    ] {
         let path = folder.path().join("x.safetensors");
-        weights::write(&path, &[(name.into(), Tensor::zeros(shape, (tch::Kind::Float, Device::Cpu)))], &Metadata::new()).unwrap();
+        weights::write(
+            &path,
+            &[(name.into(), Tensor::zeros(shape, (tch::Kind::Float, Device::Cpu)))],
+            &Metadata::new(),
+        )
+        .unwrap();
         let mut job = atlas();
-        job.arg("forward").arg("--weights").arg(&file).arg("--input").arg(&path).arg("--output").arg(folder.path().join("y"));
+        job.arg("forward")
+            .arg("--weights")
+            .arg(&file)
+            .arg("--input")
+            .arg(&path)
+            .arg("--output")
+            .arg(folder.path().join("y"));
         let told = text(&job.assert().code(65).get_output().stderr);
         assert!(told.contains("x.safetensors") && told.contains("`input`"), "{told}");
     }
@@ -181,14 +249,16 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
 #[test]
 fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch");
-    let expected: serde_json::Value = serde_json::from_str(include_str!("golden/torch/expected.json")).unwrap();
+    let expected: serde_json::Value =
+        serde_json::from_str(include_str!("golden/torch/expected.json")).unwrap();
     for name in ["state.pth", "nested.pt"] {
         let (tensors, _) = weights::read(&golden.join(name)).unwrap();
         assert_eq!(tensors.len(), expected.as_object().unwrap().len(), "{name}");
         for (key, tensor) in tensors {
             let want = &expected[&key];
             assert_eq!(serde_json::json!(tensor.size()), want["size"], "{name}: {key}");
-            let values: Vec<f64> = Vec::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap();
+            let values: Vec<f64> =
+                Vec::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap();
             assert_eq!(serde_json::json!(values), want["values"], "{name}: {key}");
         }
     }
@@ -200,7 +270,10 @@ fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
         ("state.pth", "`plain` is unexpected"),
     ] {
         let mut job = atlas();
-        job.args(["weights", "import"]).arg(golden.join(name)).arg("--output").arg(dir.path().join("y"));
+        job.args(["weights", "import"])
+            .arg(golden.join(name))
+            .arg("--output")
+            .arg(dir.path().join("y"));
         let told = text(&job.assert().code(65).get_output().stderr);
         assert!(told.contains(name) && told.contains(what), "{told}");
     }
@@ -224,7 +297,10 @@ fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Networ
         conditions: Conditions { threads: 1, ranks: 1, form, processor: "p".into() },
         data: 5,
     };
-    let tensors = [("parameters".to_string(), network.flat_parameters()), ("buffers".to_string(), network.flat_buffers())];
+    let tensors = [
+        ("parameters".to_string(), network.flat_parameters()),
+        ("buffers".to_string(), network.flat_buffers()),
+    ];
     Checkpoint { state, tensors: tensors.into() }.write(path).unwrap();
     network
 }
@@ -237,8 +313,19 @@ fn export(file: &Path, output: &Path) -> assert_cmd::assert::Assert {
 fn an_export_describes_itself_and_keeps_its_normalisation() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let spec = Spec { arch: "se_resnext_tiny".into(), stem: Stem::Seed, head: Head::Seed, channels: 4, classes: 28, dropout: 0.5 };
-    let normalization = Normalization { method: Normalize::Dataset, mean: [1.0, 2.0, 3.0, 4.5], std: [20.0, 30.0, 40.0, 50.0] };
+    let spec = Spec {
+        arch: "se_resnext_tiny".into(),
+        stem: Stem::Seed,
+        head: Head::Seed,
+        channels: 4,
+        classes: 28,
+        dropout: 0.5,
+    };
+    let normalization = Normalization {
+        method: Normalize::Dataset,
+        mean: [1.0, 2.0, 3.0, 4.5],
+        std: [20.0, 30.0, 40.0, 50.0],
+    };
     checkpoint(&path("c.safetensors"), &spec, &normalization);
     for name in ["x.pt", "x", "x.onnx.gz"] {
         let told = text(&export(&path("c.safetensors"), &path(name)).code(2).get_output().stderr);
@@ -248,16 +335,41 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
     export(&path("c.safetensors"), &path("x.onnx")).success();
     export(&path("c.safetensors"), &path("s.safetensors")).success();
     let metadata = weights::read(&path("s.safetensors")).unwrap().1;
-    for (key, value) in [("channel_order", r#"["red","green","blue","yellow"]"#), ("epoch", "2"), ("format", "pt"), ("stem", "seed")] {
+    for (key, value) in [
+        ("channel_order", r#"["red","green","blue","yellow"]"#),
+        ("epoch", "2"),
+        ("format", "pt"),
+        ("stem", "seed"),
+    ] {
         assert_eq!(metadata[key], value);
     }
-    assert_eq!(weights::Weights::open(&path("s.safetensors")).unwrap().normalization().unwrap(), Some(normalization));
+    assert_eq!(
+        weights::Weights::open(&path("s.safetensors")).unwrap().normalization().unwrap(),
+        Some(normalization)
+    );
     for (page, parts) in [
-        ("x.md", &["`image` f32 `[n, 4, h, w]`", "takes pixel values, 0 to 255", "onnxruntime.InferenceSession(\"x.onnx\")"][..]),
-        ("s.md", &["layer0.conv1.stride = (3, 3)", "of pixel values, 0 to 255: (x - mean) / std per channel, mean [1.0, 2.0, 3.0, 4.5]"]),
+        (
+            "x.md",
+            &[
+                "`image` f32 `[n, 4, h, w]`",
+                "takes pixel values, 0 to 255",
+                "onnxruntime.InferenceSession(\"x.onnx\")",
+            ][..],
+        ),
+        (
+            "s.md",
+            &[
+                "layer0.conv1.stride = (3, 3)",
+                "of pixel values, 0 to 255: (x - mean) / std per channel, mean [1.0, 2.0, 3.0, 4.5]",
+            ],
+        ),
     ] {
         let page = std::fs::read_to_string(path(page)).unwrap();
-        for part in parts.iter().chain(&["se_resnext_tiny", "| 27 | Rods & rings | - | - | - |", "red, green, blue, yellow"]) {
+        for part in parts.iter().chain(&[
+            "se_resnext_tiny",
+            "| 27 | Rods & rings | - | - | - |",
+            "red, green, blue, yellow",
+        ]) {
             assert!(page.contains(part), "{part} in {page}");
         }
     }
@@ -270,13 +382,18 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
 
 /// 32 samples of the competition as u8 `[32, 224, 224, 4]`.
 fn real_samples(folder: &Path) -> Vec<u8> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     names.sort();
     // By name the channels of a sample are blue, green, red, yellow.
     let sample = |files: &[PathBuf]| {
-        let plane = |(file, channel): (usize, usize)| image::resize(&image::read_channel(&files[file], channel, 4096).unwrap(), 224).pixels;
+        let plane = |(file, channel): (usize, usize)| {
+            image::resize(&image::read_channel(&files[file], channel, 4096).unwrap(), 224).pixels
+        };
         let planes: Vec<Vec<u8>> = [(2, 0), (1, 1), (0, 2), (3, 3)].map(plane).into();
-        (0..224 * 224).flat_map(|i| planes.iter().map(|p| p[i]).collect::<Vec<_>>()).collect::<Vec<u8>>()
+        (0..224 * 224)
+            .flat_map(|i| planes.iter().map(|p| p[i]).collect::<Vec<_>>())
+            .collect::<Vec<u8>>()
     };
     let images: Vec<Vec<u8>> = names.chunks_exact(4).map(sample).collect();
     assert_eq!(images.len(), 32);
@@ -293,8 +410,16 @@ fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
     };
     tch::set_num_threads(2);
     let images = real_samples(&data);
-    let pixels = Tensor::from_slice(&images).view([32, 224, 224, 4]).permute([0, 3, 1, 2]).to_kind(Kind::Float).contiguous();
-    let dataset = Normalization { method: Normalize::Dataset, mean: [20.0, 13.0, 14.0, 20.0], std: [30.0, 24.0, 37.0, 31.0] };
+    let pixels = Tensor::from_slice(&images)
+        .view([32, 224, 224, 4])
+        .permute([0, 3, 1, 2])
+        .to_kind(Kind::Float)
+        .contiguous();
+    let dataset = Normalization {
+        method: Normalize::Dataset,
+        mean: [20.0, 13.0, 14.0, 20.0],
+        std: [30.0, 24.0, 37.0, 31.0],
+    };
     let image = Normalization { method: Normalize::Image, ..dataset.clone() };
     for (arch, stem, head, normalization) in [
         ("se_resnext50_32x4d", Stem::Standard, Head::Linear, &dataset),
@@ -316,7 +441,9 @@ fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
         export(&path("c.safetensors"), &path("x.onnx")).success();
         export(&path("c.safetensors"), &path("x.safetensors")).success();
         let mut peer = std::process::Command::new(&python);
-        peer.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/exchange.py")).arg("--images").arg(path("images"));
+        peer.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/exchange.py"))
+            .arg("--images")
+            .arg(path("images"));
         peer.arg("--onnx").arg(path("x.onnx")).arg("--out").arg(path("out"));
         let in_timm = arch == "se_resnext50_32x4d";
         if in_timm {
@@ -341,7 +468,13 @@ fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
         }
         if in_timm {
             off("timm", &logits);
-            atlas().args(["weights", "import"]).arg(path("timm.pth")).arg("--output").arg(path("back.safetensors")).assert().success();
+            atlas()
+                .args(["weights", "import"])
+                .arg(path("timm.pth"))
+                .arg("--output")
+                .arg(path("back.safetensors"))
+                .assert()
+                .success();
             let back = weights::read(&path("back.safetensors")).unwrap().0;
             assert!(network.named_tensors().iter().all(|(name, tensor)| back[name].equal(tensor)));
         }

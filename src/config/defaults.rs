@@ -29,7 +29,13 @@ impl Default for Fetch {
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Self { size: 512, shard_samples: 512, max_bad_fraction: 0.01, max_pixels_side: 8192, tasks: 16 }
+        Self {
+            size: 512,
+            shard_samples: 512,
+            max_bad_fraction: 0.01,
+            max_pixels_side: 8192,
+            tasks: 16,
+        }
     }
 }
 
@@ -41,13 +47,26 @@ impl Default for Dedup {
 
 impl Default for Split {
     fn default() -> Self {
-        Self { folds: 5, groups: Groups::Well, method: SplitMethod::Folds, holdout: 0.1, order: 1, seed: 0 }
+        Self {
+            folds: 5,
+            groups: Groups::Well,
+            method: SplitMethod::Folds,
+            holdout: 0.1,
+            order: 1,
+            seed: 0,
+        }
     }
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { arch: "se_resnext50_32x4d".into(), stem: Stem::Standard, head: Head::Seed, dropout: 0.5, weights: None }
+        Self {
+            arch: "se_resnext50_32x4d".into(),
+            stem: Stem::Standard,
+            head: Head::Seed,
+            dropout: 0.5,
+            weights: None,
+        }
     }
 }
 
@@ -136,6 +155,11 @@ impl Default for Predict {
 
 impl Default for Comm {
     fn default() -> Self {
-        Self { backend: Backend::Auto, wire: Wire::F32, timeout_seconds: 300.0, start_timeout_seconds: 1800.0 }
+        Self {
+            backend: Backend::Auto,
+            wire: Wire::F32,
+            timeout_seconds: 300.0,
+            start_timeout_seconds: 1800.0,
+        }
     }
 }

@@ -6,15 +6,16 @@ use std::{
 };
 
 use super::Config;
-use crate::error::{Error, Result};
+use crate::base::{Error, Result};
 
 impl Config {
     /// Reads `file` (if any), then applies `sets` (`key=value`) in order, resolves the paths and checks the ranges.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
         let mut table = toml::Table::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::usage(format!("cannot read the configuration {}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
+            })?;
             let config: Self = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             config.resolve_file_paths(&mut table, path);
@@ -25,7 +26,8 @@ impl Config {
             let check = table.clone().try_into::<Self>();
             check.map_err(|e| Error::usage(format!("--set {set}: {}", explain(e.message()))))?;
         }
-        let mut config: Self = table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
+        let mut config: Self =
+            table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
         // Ranges only now: two keys that depend on each other may come in any order.
         config.check().map_err(|fault| {
             let to_blame = |set: &&String| {
@@ -56,7 +58,11 @@ impl Config {
             match value {
                 toml::Value::Table(table) => {
                     for (key, value) in table {
-                        collect(&if at.is_empty() { key } else { format!("{at}.{key}") }, value, leaves);
+                        collect(
+                            &if at.is_empty() { key } else { format!("{at}.{key}") },
+                            value,
+                            leaves,
+                        );
                     }
                 }
                 value => {
@@ -71,7 +77,9 @@ impl Config {
 
     /// Worker threads: the key, else what the allocation allows (cgroup and affinity counted).
     pub fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+        self.threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .max(1)
     }
 
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
@@ -96,7 +104,13 @@ impl Config {
                 section.entry(key).or_insert_with(|| default.into());
             }
         }
-        for (section, key) in [("paths", "work"), ("paths", "results"), ("data", "kaggle"), ("data", "external"), ("model", "weights")] {
+        for (section, key) in [
+            ("paths", "work"),
+            ("paths", "results"),
+            ("data", "kaggle"),
+            ("data", "external"),
+            ("model", "weights"),
+        ] {
             if let Some(value) = table.get_mut(section).and_then(|s| s.get_mut(key))
                 && let Some(text) = value.as_str()
             {
@@ -115,22 +129,27 @@ fn project_of(file: &Path) -> PathBuf {
 
 /// `key=value` into the table; the value is read as TOML, else taken as a bare string; an empty one unsets the key.
 fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
-    let (key, value) =
-        set.split_once('=').ok_or_else(|| Error::usage(format!("--set {set}: expected key=value, such as --set train.epochs=2")))?;
+    let (key, value) = set.split_once('=').ok_or_else(|| {
+        Error::usage(format!("--set {set}: expected key=value, such as --set train.epochs=2"))
+    })?;
     let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts.pop().filter(|l| !l.is_empty()).ok_or_else(|| Error::usage(format!("--set {set}: the key is empty")))?;
+    let last = parts
+        .pop()
+        .filter(|l| !l.is_empty())
+        .ok_or_else(|| Error::usage(format!("--set {set}: the key is empty")))?;
     let mut at = table;
     for part in parts {
-        at = at
-            .entry(part)
-            .or_insert_with(|| toml::Table::new().into())
-            .as_table_mut()
-            .ok_or_else(|| Error::usage(format!("--set {set}: `{part}` is a value, not a section")))?;
+        at =
+            at.entry(part).or_insert_with(|| toml::Table::new().into()).as_table_mut().ok_or_else(
+                || Error::usage(format!("--set {set}: `{part}` is a value, not a section")),
+            )?;
     }
     if value.is_empty() {
         at.remove(last);
     } else {
-        let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
+            .ok()
+            .and_then(|mut t| t.remove("v"));
         at.insert(last.into(), parsed.unwrap_or_else(|| value.into()));
     }
     Ok(())
@@ -147,7 +166,9 @@ fn explain(message: &str) -> String {
     let message = message.lines().next().unwrap_or(message);
     let mut quoted = message.split('`').skip(1).step_by(2);
     if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
-        let message = message.replace("invalid type:", "wrong type:").replace("invalid value:", "wrong value:");
+        let message = message
+            .replace("invalid type:", "wrong type:")
+            .replace("invalid value:", "wrong value:");
         let (said, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
         return match wanted {
             "usize" | "u8" | "u32" | "u64" => format!("{said}expected a whole number"),
@@ -159,7 +180,10 @@ fn explain(message: &str) -> String {
     let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
     let candidates: Vec<&str> = candidates.collect();
     let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let nearest = candidates.iter().min_by_key(|c| edits(wrong, c)).filter(|c| edits(wrong, c) <= 2 + c.len() / 4);
+    let nearest = candidates
+        .iter()
+        .min_by_key(|c| edits(wrong, c))
+        .filter(|c| edits(wrong, c) <= 2 + c.len() / 4);
     match nearest {
         Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
@@ -202,13 +226,31 @@ mod tests {
 
     #[test]
     fn wrong_keys_types_and_ranges_name_the_place() {
-        assert_eq!(message("[train]\nepoch = 3\n", &[]), "c.toml, line 2: unknown key `epoch`; did you mean `epochs`?");
-        assert_eq!(message("[train]\n\nepochs = \"3\"\n", &[]), "c.toml, line 3: wrong type: string \"3\", expected a whole number");
-        assert_eq!(message("", &["train.epochz=3"]), "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?");
-        assert_eq!(message("", &["train.epochs=0"]), "--set train.epochs=0: train.epochs must be at least 1");
-        assert_eq!(message("[train]\nepochs = 0\n", &["threads=3"]), "c.toml: train.epochs must be at least 1");
+        assert_eq!(
+            message("[train]\nepoch = 3\n", &[]),
+            "c.toml, line 2: unknown key `epoch`; did you mean `epochs`?"
+        );
+        assert_eq!(
+            message("[train]\n\nepochs = \"3\"\n", &[]),
+            "c.toml, line 3: wrong type: string \"3\", expected a whole number"
+        );
+        assert_eq!(
+            message("", &["train.epochz=3"]),
+            "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?"
+        );
+        assert_eq!(
+            message("", &["train.epochs=0"]),
+            "--set train.epochs=0: train.epochs must be at least 1"
+        );
+        assert_eq!(
+            message("[train]\nepochs = 0\n", &["threads=3"]),
+            "c.toml: train.epochs must be at least 1"
+        );
         assert_eq!(message("", &["augment.resize=64", "augment.crop=48"]), "ok");
-        assert!(message("", &["augment.crop=2000", "threads=2"]).starts_with("--set augment.crop=2000: augment.crop must be from 32"));
+        assert!(
+            message("", &["augment.crop=2000", "threads=2"])
+                .starts_with("--set augment.crop=2000: augment.crop must be from 32")
+        );
         for set in [
             "threads=0",
             "threads=4097",
@@ -242,19 +284,35 @@ mod tests {
         ] {
             let key = set.split('=').next().unwrap();
             let said = message("", &[set]);
-            assert!(said.starts_with(&format!("--set {set}: ")) && said[set.len()..].contains(key) && said.contains(" must be "), "{said}");
+            assert!(
+                said.starts_with(&format!("--set {set}: "))
+                    && said[set.len()..].contains(key)
+                    && said.contains(" must be "),
+                "{said}"
+            );
         }
         assert!(message("", &["predict.tta=6"]).contains("expected one of the key's words"));
-        assert_eq!(message("", &["train.epochs=1.5"]), "--set train.epochs=1.5: wrong type: floating point `1.5`, expected a whole number");
-        assert_eq!(message("", &["train.precision=bf17"]), "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?");
+        assert_eq!(
+            message("", &["train.epochs=1.5"]),
+            "--set train.epochs=1.5: wrong type: floating point `1.5`, expected a whole number"
+        );
+        assert_eq!(
+            message("", &["train.precision=bf17"]),
+            "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?"
+        );
         assert!(message("", &["train.epochs"]).contains("expected key=value"));
     }
 
     #[test]
     fn sets_are_toml_or_bare_strings_and_empty_unsets() {
-        let sets = ["train.epochs=2", "model.arch=tiny", "data.kaggle=/a b", "threads=3", "threads="].map(String::from);
+        let sets =
+            ["train.epochs=2", "model.arch=tiny", "data.kaggle=/a b", "threads=3", "threads="]
+                .map(String::from);
         let config = Config::load(None, &sets).unwrap();
-        assert_eq!((config.train.epochs, config.model.arch.as_str(), config.threads), (2, "tiny", None));
+        assert_eq!(
+            (config.train.epochs, config.model.arch.as_str(), config.threads),
+            (2, "tiny", None)
+        );
         assert_eq!(config.data.kaggle.as_deref(), Some(Path::new("/a b")));
     }
 

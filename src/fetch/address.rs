@@ -5,7 +5,7 @@
 //! served under plate, well and field alone.
 
 use super::{Item, Kind};
-use crate::manifest::CHANNELS;
+use crate::data::manifest::CHANNELS;
 
 /// The four files of each id, in order; and the ids that are no image of the Atlas, with the reason.
 pub fn images(ids: &[String], base: &str) -> (Vec<Item>, Vec<(String, &'static str)>) {
@@ -39,7 +39,9 @@ fn place(id: &str) -> Result<String, &'static str> {
         return Err(shape);
     }
     match parts[..] {
-        [antibody, plate, well, field, ..] if [antibody, field].iter().all(|p| p.bytes().all(|b| b.is_ascii_digit())) => {
+        [antibody, plate, well, field, ..]
+            if [antibody, field].iter().all(|p| p.bytes().all(|b| b.is_ascii_digit())) =>
+        {
             Ok(format!("{antibody}/{plate}_{well}_{field}"))
         }
         _ => Err(shape),
@@ -53,12 +55,29 @@ mod tests {
     #[test]
     fn ids_become_addresses() {
         assert_eq!(place("10580_1610_C1_1").unwrap(), "10580/1610_C1_1");
-        assert_eq!(place("22_1852_D3_20_cr5afd37edbb5e8_b").unwrap(), "22/1852_D3_20", "a hash is left out");
-        for id in ["10580", "10580_1610_C1", "0b6eb490-bbaf-11e8", "1_si12_C1_1", "1__C1_1", "1_2_C1_../x", "../1_2_3_4", "", "x_1_C1_1"] {
+        assert_eq!(
+            place("22_1852_D3_20_cr5afd37edbb5e8_b").unwrap(),
+            "22/1852_D3_20",
+            "a hash is left out"
+        );
+        for id in [
+            "10580",
+            "10580_1610_C1",
+            "0b6eb490-bbaf-11e8",
+            "1_si12_C1_1",
+            "1__C1_1",
+            "1_2_C1_../x",
+            "../1_2_3_4",
+            "",
+            "x_1_C1_1",
+        ] {
             assert!(place(id).is_err(), "{id}");
         }
         let (items, refused) = images(&["1_2_C1_3_cr9".into(), "a-b".into()], "https://host/");
         assert_eq!((items.len(), refused.len()), (4, 1));
-        assert_eq!((items[3].file.as_str(), items[3].url.as_str()), ("images/1_2_C1_3_cr9_yellow.jpg", "https://host/1/2_C1_3_yellow.jpg"));
+        assert_eq!(
+            (items[3].file.as_str(), items[3].url.as_str()),
+            ("images/1_2_C1_3_cr9_yellow.jpg", "https://host/1/2_C1_3_yellow.jpg")
+        );
     }
 }

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::Kind;
 use crate::{
-    error::{Error, Result},
-    image::Encoded,
+    base::{Error, Result},
+    data::image::Encoded,
 };
 
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
@@ -22,7 +22,9 @@ const PNG_END: [u8; 8] = *b"IEND\xae\x42\x60\x82";
 pub(super) fn content_type(kind: Kind, content_type: &str) -> bool {
     let name = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match kind {
-        Kind::Picture => name.is_empty() || name.starts_with("image/") || name.ends_with("/octet-stream"),
+        Kind::Picture => {
+            name.is_empty() || name.starts_with("image/") || name.ends_with("/octet-stream")
+        }
         _ => name != "text/html",
     }
 }
@@ -47,22 +49,32 @@ pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
             true => decodes(path, max_side),
             false => wrong("a PNG that is cut short (no IEND)"),
         },
-        Kind::Picture => wrong(&format!("neither JPEG nor PNG; it begins with {}", beginning(&head))),
+        Kind::Picture => {
+            wrong(&format!("neither JPEG nor PNG; it begins with {}", beginning(&head)))
+        }
         Kind::Table if head.starts_with(b"PK") => content(Kind::Archive, path, max_side),
         Kind::Table => {
             let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
             let line = String::from_utf8_lossy(line);
             match line.trim_start_matches('\u{feff}').split(',').any(|c| c.trim() == "Id") {
                 true => Ok(()),
-                false => wrong(&format!("no CSV with a column Id; it begins with {}", beginning(&head))),
+                false => {
+                    wrong(&format!("no CSV with a column Id; it begins with {}", beginning(&head)))
+                }
             }
         }
         Kind::Archive => {
             let file = File::open(path).map_err(Error::io("open", path))?;
-            zip::ZipArchive::new(file).map(|_| ()).map_err(|e| Error::data(path, format!("no whole zip: {e}")))
+            zip::ZipArchive::new(file)
+                .map(|_| ())
+                .map_err(|e| Error::data(path, format!("no whole zip: {e}")))
         }
         // Whether it is whole shows when it is read.
-        Kind::Xml if head.starts_with(&[0x1f, 0x8b]) || head.trim_ascii_start().starts_with(b"<?xml") => Ok(()),
+        Kind::Xml
+            if head.starts_with(&[0x1f, 0x8b]) || head.trim_ascii_start().starts_with(b"<?xml") =>
+        {
+            Ok(())
+        }
         Kind::Xml => wrong(&format!("neither XML nor gzip; it begins with {}", beginning(&head))),
     }
 }
@@ -70,7 +82,8 @@ pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
 /// Whether the last line of a table has fewer columns than its first and no end.
 pub(super) fn is_cut(path: &Path) -> Result<bool> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
-    let columns = |line: Option<&[u8]>| line.map_or(0, |l| l.iter().filter(|&&b| b == b',').count());
+    let columns =
+        |line: Option<&[u8]>| line.map_or(0, |l| l.iter().filter(|&&b| b == b',').count());
     let mut lines = text.split(|&b| b == b'\n');
     let first = columns(lines.next());
     Ok(!text.starts_with(b"PK") && !text.ends_with(b"\n") && columns(lines.next_back()) < first)

@@ -10,7 +10,10 @@ use std::{
 use ureq::{Agent, Body, http::Response};
 
 use super::Failure;
-use crate::{config::Fetch, error::Error, stop::Stop};
+use crate::{
+    base::{Error, stop::Stop},
+    config::Fetch,
+};
 
 const REDIRECTS: usize = 5;
 
@@ -40,7 +43,8 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn new(config: &Fetch, credentials: Option<Credentials>, stop: &'a Stop) -> Self {
-        let (connect, read) = (seconds(config.connect_timeout_seconds), seconds(config.read_timeout_seconds));
+        let (connect, read) =
+            (seconds(config.connect_timeout_seconds), seconds(config.read_timeout_seconds));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -62,14 +66,22 @@ impl<'a> Client<'a> {
     }
 
     /// Asks for `url` and follows redirects; the answer is a 200, 206 or 416.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<Response<Body>, Failure> {
+    pub(super) fn get(
+        &self,
+        url: &str,
+        headers: &[(&str, String)],
+    ) -> Result<Response<Body>, Failure> {
         let mut at = url.to_string();
         for _ in 0..=REDIRECTS {
             let host = origin(&at);
             self.turn(host)?;
             let ours = self.credentials.as_ref().filter(|c| origin(&c.url) == host);
             let mut request = self.agent.get(&at);
-            for (name, value) in headers.iter().map(|(n, v)| (*n, v)).chain(ours.map(|c| ("Authorization", &c.header))) {
+            for (name, value) in headers
+                .iter()
+                .map(|(n, v)| (*n, v))
+                .chain(ours.map(|c| ("Authorization", &c.header)))
+            {
                 request = request.header(name, value);
             }
             let answer = request.call().map_err(|e| self.failure(&e))?;
@@ -78,16 +90,19 @@ impl<'a> Client<'a> {
             match (status, ours) {
                 (200 | 206 | 416, _) => return Ok(answer),
                 (301 | 302 | 303 | 307 | 308, _) => {
-                    let to = header("location").ok_or_else(|| Failure::Again(format!("{status} without an address")))?;
+                    let to = header("location")
+                        .ok_or_else(|| Failure::Again(format!("{status} without an address")))?;
                     at = redirect(&at, to)?;
                 }
-                (400 | 404 | 410, _) => return Err(Failure::Missing(format!("the server answers {status}"))),
+                (400 | 404 | 410, _) => {
+                    return Err(Failure::Missing(format!("the server answers {status}")));
+                }
                 (401, Some(c)) => return Err(Error::usage(&c.unauthorized).into()),
                 (403, Some(c)) => return Err(Error::usage(&c.forbidden).into()),
                 (408 | 425 | 429 | 500.., _) => {
                     if let Some(wait) = header("retry-after").and_then(retry_after) {
                         if wait > PATIENCE {
-                            let when = crate::progress::duration(wait);
+                            let when = crate::base::progress::duration(wait);
                             return Err(
                                 Error::failed(format!("{host} answers {status} and asks to come back in {when}; run again then")).into()
                             );
@@ -143,7 +158,8 @@ impl<'a> Client<'a> {
         loop {
             let wait = {
                 let mut turns = self.turns.lock().unwrap_or_else(|e| e.into_inner());
-                let (now, next) = (Instant::now(), turns.entry(host.into()).or_insert_with(Instant::now));
+                let (now, next) =
+                    (Instant::now(), turns.entry(host.into()).or_insert_with(Instant::now));
                 if *next <= now {
                     *next = now + self.interval;
                     break;
@@ -179,7 +195,9 @@ pub(super) fn is_open(url: &str) -> bool {
     host.is_some_and(|h| {
         // `localhost:x@host` is a user at another host.
         h.contains('@')
-            || !["localhost", "127.0.0.1", "[::1]"].iter().any(|l| h.strip_prefix(l).is_some_and(|p| p.is_empty() || p.starts_with(':')))
+            || !["localhost", "127.0.0.1", "[::1]"]
+                .iter()
+                .any(|l| h.strip_prefix(l).is_some_and(|p| p.is_empty() || p.starts_with(':')))
     })
 }
 
@@ -202,7 +220,10 @@ fn redirect(url: &str, location: &str) -> Result<String, Failure> {
         return Err(Failure::Refused("a redirect to an address with a user's name".into()));
     }
     if url.starts_with("https://") && is_open(&to) {
-        return Err(Failure::Refused(format!("a redirect from https to http ({})", self::origin(&to))));
+        return Err(Failure::Refused(format!(
+            "a redirect from https to http ({})",
+            self::origin(&to)
+        )));
     }
     Ok(to)
 }
@@ -210,8 +231,13 @@ fn redirect(url: &str, location: &str) -> Result<String, Failure> {
 /// Seconds that a `Retry-After` asks for: a number of them, or a date.
 fn retry_after(text: &str) -> Option<f64> {
     let text = text.trim();
-    let until = |date: jiff::Zoned| date.timestamp().duration_since(jiff::Timestamp::now()).as_secs_f64();
-    let wait = text.parse::<u32>().map(f64::from).ok().or_else(|| jiff::fmt::rfc2822::parse(text).ok().map(until))?;
+    let until =
+        |date: jiff::Zoned| date.timestamp().duration_since(jiff::Timestamp::now()).as_secs_f64();
+    let wait = text
+        .parse::<u32>()
+        .map(f64::from)
+        .ok()
+        .or_else(|| jiff::fmt::rfc2822::parse(text).ok().map(until))?;
     Some(wait.max(0.0))
 }
 
@@ -224,7 +250,8 @@ mod tests {
         assert_eq!(retry_after(" 7 "), Some(7.0));
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0.0), "over");
         let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(90);
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&soon).unwrap();
+        let date =
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&soon).unwrap();
         assert!((80.0..=90.0).contains(&retry_after(&date).unwrap()), "{date}");
         assert_eq!(retry_after("-1"), None);
         assert_eq!(retry_after("soon"), None);
@@ -243,7 +270,9 @@ mod tests {
         assert_eq!(to("https://a/x", "http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080/");
         assert!(to("https://a/x", "http://b/").unwrap_err().contains("from https to http"));
         assert!(to("https://a/x", "//b/z").is_ok() && to("https://a/x", "ftp://b/").is_err());
-        assert!(to("https://a/x", "https://u@b/").is_err() && is_open("http://localhost:x@evil.org/"));
+        assert!(
+            to("https://a/x", "https://u@b/").is_err() && is_open("http://localhost:x@evil.org/")
+        );
         assert!(is_open("http://localhost.evil.org/") && !is_open("http://localhost:1/"));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use crate::error::{Error, Result};
+use crate::base::{Error, Result};
 
 /// One file that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,29 +43,47 @@ impl Ledger {
     pub fn open(folder: &Path, task: usize) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let path = folder.join(format!("fetched-{task:05}.csv"));
-        let file = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::usage(format!("{}: another process fetches as task {task}; wait for it", path.display())));
+                return Err(Error::usage(format!(
+                    "{}: another process fetches as task {task}; wait for it",
+                    path.display()
+                )));
             }
-            Err(TryLockError::Error(e)) => log::warn!("{} cannot be locked ({e}): do not run this task twice at once", path.display()),
+            Err(TryLockError::Error(e)) => log::warn!(
+                "{} cannot be locked ({e}): do not run this task twice at once",
+                path.display()
+            ),
         }
         // A line that a killed job did not finish.
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
         let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
         file.set_len(whole as u64).map_err(Error::io("write", &path))?;
         if whole == 0 {
-            (&file).write_all(b"file,bytes,sha256,url,validator\n").map_err(Error::io("write", &path))?;
+            (&file)
+                .write_all(b"file,bytes,sha256,url,validator\n")
+                .map_err(Error::io("write", &path))?;
         }
         let mut rows = HashMap::new();
         let mut tables = tables(folder, "fetched-")?;
         // This task's own rows last: they count where several tasks have fetched a file.
         tables.sort_by_key(|p| *p == path);
         for path in tables {
-            let mut reader = csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
+            let mut reader =
+                csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
             // The last line of another task may be half written at this moment; what stood in a damaged one is fetched again.
-            rows.extend(reader.deserialize().filter_map(|row: csv::Result<Row>| row.ok()).map(|row| (row.file.clone(), row)));
+            rows.extend(
+                reader
+                    .deserialize()
+                    .filter_map(|row: csv::Result<Row>| row.ok())
+                    .map(|row| (row.file.clone(), row)),
+            );
         }
         Ok(Self { folder: folder.into(), path, file: Mutex::new(file), rows: Mutex::new(rows) })
     }
@@ -92,7 +110,13 @@ impl Ledger {
 
     /// The files whose path begins with `prefix`.
     pub fn files(&self, prefix: &str) -> Vec<String> {
-        self.rows.lock().unwrap_or_else(|e| e.into_inner()).keys().filter(|f| f.starts_with(prefix)).cloned().collect()
+        self.rows
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .keys()
+            .filter(|f| f.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
     /// Adds a row. Its file is on disk by then; should a crash of the machine lose the row, the file is looked at and taken in.
@@ -101,7 +125,11 @@ impl Ledger {
         writer.serialize(&row).map_err(Error::failed)?;
         let line = writer.into_inner().map_err(Error::failed)?;
         // One write, so that a reader sees whole lines.
-        self.file.lock().unwrap_or_else(|e| e.into_inner()).write_all(&line).map_err(Error::io("write", &self.path))?;
+        self.file
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .write_all(&line)
+            .map_err(Error::io("write", &self.path))?;
         self.rows.lock().unwrap_or_else(|e| e.into_inner()).insert(row.file.clone(), row);
         Ok(())
     }
@@ -112,7 +140,12 @@ pub(super) fn tables(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut tables: Vec<PathBuf> = fs::read_dir(folder)
         .map_err(Error::io("list", folder))?
         .flatten()
-        .filter(|e| e.file_name().to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(".csv")?.parse::<u32>().ok()).is_some())
+        .filter(|e| {
+            e.file_name()
+                .to_str()
+                .and_then(|n| n.strip_prefix(prefix)?.strip_suffix(".csv")?.parse::<u32>().ok())
+                .is_some()
+        })
         .map(|e| e.path())
         .collect();
     tables.sort();
@@ -126,7 +159,13 @@ mod tests {
     #[test]
     fn a_half_line_of_a_killed_job_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let row = |file: &str| Row { file: file.into(), bytes: 3, sha256: "x".into(), url: "u,\"v".into(), validator: "\"e\"".into() };
+        let row = |file: &str| Row {
+            file: file.into(),
+            bytes: 3,
+            sha256: "x".into(),
+            url: "u,\"v".into(),
+            validator: "\"e\"".into(),
+        };
         Ledger::open(dir.path(), 1).unwrap().add(row("a")).unwrap();
         let path = dir.path().join("fetched-00001.csv");
         let text = fs::read_to_string(&path).unwrap();

@@ -14,10 +14,8 @@ use std::{
 
 use super::{Client, Failure, Item, Ledger, Row, check, ledger::tables, transfer::Transfer};
 use crate::{
-    artefact,
+    base::{Error, Result, atomic_file, progress::Progress},
     config::Fetch,
-    error::{Error, Result},
-    progress::Progress,
 };
 
 /// So many files in a row that fail for another reason than that the server lacks them end the job: the host is down, or
@@ -73,8 +71,12 @@ pub fn fetch(
     progress: &Progress,
 ) -> (Fetched, Option<Error>) {
     // What failed the last time comes last, so that it does not keep the rest from coming.
-    let listed: HashSet<String> =
-        tables(ledger.folder(), "failed-").iter().flatten().flat_map(|path| read_failed(path)).map(|row| row.0).collect();
+    let listed: HashSet<String> = tables(ledger.folder(), "failed-")
+        .iter()
+        .flatten()
+        .flat_map(|path| read_failed(path))
+        .map(|row| row.0)
+        .collect();
     let mut items: Vec<&Item> = items.iter().collect();
     items.sort_by_key(|item| listed.contains(&item.file));
     let transfer = Transfer { client, config, max_side, progress };
@@ -110,12 +112,21 @@ pub fn fetch(
         let missing = matches!(failure, Failure::Missing(_) | Failure::Bad(_));
         let reason = failure.to_string();
         log::debug!("{}: {reason}", item.url);
-        done.failed.push(Failed { file: item.file.clone(), url: item.url.clone(), reason: reason.clone(), attempts, missing });
+        done.failed.push(Failed {
+            file: item.file.clone(),
+            url: item.url.clone(),
+            reason: reason.clone(),
+            attempts,
+            missing,
+        });
         // A page with status 200 for whatever is asked for is a host that is down, too.
         if matches!(failure, Failure::Missing(_)) {
             in_a_row.store(0, Relaxed);
         } else if in_a_row.fetch_add(1, Relaxed) + 1 == IN_A_ROW {
-            return Err(Error::failed(format!("{IN_A_ROW} files in a row failed, the last one {}: {reason}; run again later", item.url)));
+            return Err(Error::failed(format!(
+                "{IN_A_ROW} files in a row failed, the last one {}: {reason}; run again later",
+                item.url
+            )));
         }
         Ok(())
     };
@@ -124,13 +135,18 @@ pub fn fetch(
             while ended.get().is_none()
                 && let Some(item) = items.get(next.fetch_add(1, Relaxed))
             {
-                match one(item).and_then(|()| client.go_on().map_err(|_| Error::Stopped("stopped; run it again to go on".into()))) {
+                match one(item).and_then(|()| {
+                    client
+                        .go_on()
+                        .map_err(|_| Error::Stopped("stopped; run it again to go on".into()))
+                }) {
                     Ok(()) => progress.add(1),
                     Err(e) => drop(ended.set(e)),
                 }
             }
         };
-        let workers: Vec<_> = (0..config.connections.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> =
+            (0..config.connections.min(items.len())).map(|_| scope.spawn(work)).collect();
         while !workers.iter().all(|w| w.is_finished()) {
             client.stopping();
             thread::sleep(Duration::from_millis(10));
@@ -158,13 +174,22 @@ fn present(ledger: &Ledger, item: &Item, max_side: u32, verify: bool) -> Result<
     }
     let Ok(metadata) = fs::metadata(&path) else { return Ok(Found::No) };
     if ledger.row(&item.file).is_some() {
-        log::warn!("{} is not what was fetched (its size or hash has changed); it is fetched again", path.display());
+        log::warn!(
+            "{} is not what was fetched (its size or hash has changed); it is fetched again",
+            path.display()
+        );
         return Ok(Found::No);
     }
     match check::content(item.kind, &path, max_side) {
         Ok(()) => {
             let (bytes, sha256) = (metadata.len(), check::sha256(&path)?);
-            Ok(Found::New(Row { file: item.file.clone(), bytes, sha256, url: item.url.clone(), validator: String::new() }))
+            Ok(Found::New(Row {
+                file: item.file.clone(),
+                bytes,
+                sha256,
+                url: item.url.clone(),
+                validator: String::new(),
+            }))
         }
         Err(Error::Data { what, .. }) => {
             log::warn!("{}: {what}; it is fetched again", path.display());
@@ -178,26 +203,38 @@ fn present(ledger: &Ledger, item: &Item, max_side: u32, verify: bool) -> Result<
 type FailedRow = (String, String, String, String);
 
 fn read_failed(path: &Path) -> Vec<FailedRow> {
-    csv::Reader::from_path(path).map_or(vec![], |mut reader| reader.deserialize().filter_map(|row: csv::Result<_>| row.ok()).collect())
+    csv::Reader::from_path(path).map_or(vec![], |mut reader| {
+        reader.deserialize().filter_map(|row: csv::Result<_>| row.ok()).collect()
+    })
 }
 
 /// Writes `failed-NNNNN.csv` (`file,url,reason,attempts`) of this task, also when there is nothing to list. What stood there
 /// of files that were not reached before the work `ended` stays. The only task of all removes the lists of others, which it
 /// has done the work of.
-pub fn write_failed(ledger: &Ledger, done: &Fetched, ended: bool, (task, tasks): (usize, usize)) -> Result<PathBuf> {
+pub fn write_failed(
+    ledger: &Ledger,
+    done: &Fetched,
+    ended: bool,
+    (task, tasks): (usize, usize),
+) -> Result<PathBuf> {
     let path = ledger.folder().join(format!("failed-{task:05}.csv"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["file", "url", "reason", "attempts"]).map_err(Error::failed)?;
-    let new = |f: &Failed| (f.file.clone(), f.url.clone(), f.reason.clone(), f.attempts.to_string());
+    let new =
+        |f: &Failed| (f.file.clone(), f.url.clone(), f.reason.clone(), f.attempts.to_string());
     let mut rows: Vec<FailedRow> = done.failed.iter().chain(&done.foreign).map(new).collect();
     if ended {
         let listed: HashSet<String> = rows.iter().map(|r| r.0.clone()).collect();
-        rows.extend(read_failed(&path).into_iter().filter(|r| !done.reached.contains(&r.0) && !listed.contains(&r.0)));
+        rows.extend(
+            read_failed(&path)
+                .into_iter()
+                .filter(|r| !done.reached.contains(&r.0) && !listed.contains(&r.0)),
+        );
     }
     for row in rows {
         writer.serialize(row).map_err(Error::failed)?;
     }
-    artefact::write(&path, writer.into_inner().map_err(Error::failed)?)?;
+    atomic_file::write(&path, writer.into_inner().map_err(Error::failed)?)?;
     if tasks == 1 && !ended {
         for other in tables(ledger.folder(), "failed-")?.into_iter().filter(|p| *p != path) {
             let _ = fs::remove_file(other);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Client, Failure, Item, Kind, Row, beside, check};
-use crate::{artefact, config::Fetch, error::Error, progress::Progress};
+use crate::{
+    base::{Error, atomic_file, progress::Progress},
+    config::Fetch,
+};
 
 /// Bytes by which a part must grow for the count of attempts to begin anew.
 const HEADWAY: u64 = 8 << 20;
@@ -52,7 +55,8 @@ impl Transfer<'_> {
             }
             log::debug!("{}: {failure}; attempt {tries}", item.url);
             // Doubled each time, and between half of it and all of it, so that the connections do not come back together.
-            let wait = (self.config.backoff_seconds * 2f64.powi(in_vain.clamp(1, 16) as i32 - 1)).min(LONGEST_WAIT);
+            let wait = (self.config.backoff_seconds * 2f64.powi(in_vain.clamp(1, 16) as i32 - 1))
+                .min(LONGEST_WAIT);
             let wait = Duration::from_secs_f64(wait * (0.5 + 0.5 * rand::random::<f64>()));
             self.client.pause(wait).map_err(|stopped| (stopped, tries))?;
         }
@@ -62,7 +66,8 @@ impl Transfer<'_> {
     fn attempt(&self, path: &Path, item: &Item) -> Result<Row, Failure> {
         let mut file = open(&beside(path, ".part"))?;
         let result = self.request(path, item, &mut file);
-        let useless = matches!(result, Err(Failure::Missing(_))) || file.metadata().is_ok_and(|m| m.len() == 0);
+        let useless = matches!(result, Err(Failure::Missing(_)))
+            || file.metadata().is_ok_and(|m| m.len() == 0);
         if result.is_err() && useless {
             forget(path);
         }
@@ -73,36 +78,51 @@ impl Transfer<'_> {
     fn request(&self, path: &Path, item: &Item, file: &mut File) -> Result<Row, Failure> {
         let (part, mark) = (beside(path, ".part"), beside(path, ".part.mark"));
         let mut have = file.metadata().map_err(Error::io("look at", &part))?.len();
-        let mut known = Mark::read(&mark).filter(|m| have > 0 && m.url == item.url && m.total.is_none_or(|t| have <= t));
+        let mut known = Mark::read(&mark)
+            .filter(|m| have > 0 && m.url == item.url && m.total.is_none_or(|t| have <= t));
         if known.as_ref().is_none_or(|m| m.total != Some(have)) {
             let headers = match &known {
-                Some(m) => vec![("Range", format!("bytes={have}-")), ("If-Range", m.validator.clone())],
+                Some(m) => {
+                    vec![("Range", format!("bytes={have}-")), ("If-Range", m.validator.clone())]
+                }
                 None => vec![],
             };
             let answer = self.client.get(&item.url, &headers)?;
-            let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+            let header =
+                |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
             let now = Mark::of(&item.url, answer.headers());
             let anew = match (answer.status().as_u16(), &known) {
                 (200, _) => true,
                 (206, Some(m)) => {
                     let same = now.validator.is_empty() || now.validator == m.validator;
-                    let follows = header("content-range").trim_start().starts_with(&format!("bytes {have}-"));
+                    let follows =
+                        header("content-range").trim_start().starts_with(&format!("bytes {have}-"));
                     if !(same && follows) {
                         forget(path);
-                        return Err(Failure::Again("the file has changed between two parts".into()));
+                        return Err(Failure::Again(
+                            "the file has changed between two parts".into(),
+                        ));
                     }
                     false
                 }
                 (status, _) => {
                     forget(path);
-                    return Err(Failure::Again(format!("the server answers {status} to the request for the rest")));
+                    return Err(Failure::Again(format!(
+                        "the server answers {status} to the request for the rest"
+                    )));
                 }
             };
             if !check::content_type(item.kind, header("content-type")) {
-                return Err(Failure::Bad(format!("a page of type {} instead of the file", header("content-type"))));
+                return Err(Failure::Bad(format!(
+                    "a page of type {} instead of the file",
+                    header("content-type")
+                )));
             }
             if !["", "identity"].contains(&header("content-encoding")) {
-                return Err(Failure::Bad(format!("encoded as {}, which was not asked for", header("content-encoding"))));
+                return Err(Failure::Bad(format!(
+                    "encoded as {}, which was not asked for",
+                    header("content-encoding")
+                )));
             }
             if anew {
                 file.set_len(0).map_err(Error::io("write", &part))?;
@@ -114,7 +134,9 @@ impl Transfer<'_> {
                 known = Some(now);
             } else if let Some(m) = &mut known {
                 // Without a length before, the rest may tell it.
-                m.total = m.total.or_else(|| header("content-range").rsplit_once('/')?.1.trim().parse().ok());
+                m.total = m
+                    .total
+                    .or_else(|| header("content-range").rsplit_once('/')?.1.trim().parse().ok());
             }
             let total = known.as_ref().and_then(|m| m.total);
             let mut body = answer.into_body().into_reader();
@@ -125,7 +147,10 @@ impl Transfer<'_> {
                 self.client.go_on()?;
                 if since.elapsed() > patience {
                     if brought < SLOWEST {
-                        break Some(Failure::Again(format!("only {brought} bytes came in {} seconds", patience.as_secs_f64())));
+                        break Some(Failure::Again(format!(
+                            "only {brought} bytes came in {} seconds",
+                            patience.as_secs_f64()
+                        )));
                     }
                     (since, brought) = (Instant::now(), 0);
                 }
@@ -142,9 +167,15 @@ impl Transfer<'_> {
             };
             match (total, end) {
                 (Some(total), _) if have == total => {}
-                (Some(total), None) => return Err(Failure::Again(format!("the connection ended after {have} of {total} bytes"))),
+                (Some(total), None) => {
+                    return Err(Failure::Again(format!(
+                        "the connection ended after {have} of {total} bytes"
+                    )));
+                }
                 (None, None) => {}
-                (Some(total), Some(Failure::Again(what))) => return Err(Failure::Again(format!("{what} after {have} of {total} bytes"))),
+                (Some(total), Some(Failure::Again(what))) => {
+                    return Err(Failure::Again(format!("{what} after {have} of {total} bytes")));
+                }
                 (_, Some(failure)) => return Err(failure),
             }
             if total.is_none() && item.kind == Kind::Table && check::is_cut(&part)? {
@@ -161,8 +192,14 @@ impl Transfer<'_> {
         }
         file.sync_all().map_err(Error::io("sync", &part))?;
         let validator = known.map_or(String::new(), |m| m.validator);
-        let row = Row { file: item.file.clone(), bytes: have, sha256: check::sha256(&part)?, url: item.url.clone(), validator };
-        artefact::publish(&part, path)?;
+        let row = Row {
+            file: item.file.clone(),
+            bytes: have,
+            sha256: check::sha256(&part)?,
+            url: item.url.clone(),
+            validator,
+        };
+        atomic_file::publish(&part, path)?;
         let _ = fs::remove_file(&mark);
         Ok(row)
     }
@@ -171,9 +208,15 @@ impl Transfer<'_> {
 /// Opens a part and locks it.
 fn open(part: &Path) -> Result<File, Failure> {
     loop {
-        let file = File::options().create(true).append(true).open(part).map_err(Error::io("open", part))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(part)
+            .map_err(Error::io("open", part))?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(Failure::Refused("another process is fetching it".into())),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::Refused("another process is fetching it".into()));
+            }
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         // Who held the lock until now may have renamed or removed the file.
@@ -205,7 +248,11 @@ impl Mark {
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let etag = header("etag").filter(|e| !e.starts_with("W/"));
         let validator = etag.or_else(|| header("last-modified")).unwrap_or("").to_string();
-        Self { url: url.into(), validator, total: header("content-length").and_then(|l| l.parse().ok()) }
+        Self {
+            url: url.into(),
+            validator,
+            total: header("content-length").and_then(|l| l.parse().ok()),
+        }
     }
 
     fn read(path: &Path) -> Option<Self> {
@@ -217,7 +264,8 @@ impl Mark {
 
     fn write(&self, path: &Path) -> Result<(), Failure> {
         let total = self.total.map_or("unknown".to_string(), |t| t.to_string());
-        fs::write(path, format!("{}\n{}\n{total}\n", self.url, self.validator)).map_err(Error::io("write", path))?;
+        fs::write(path, format!("{}\n{}\n{total}\n", self.url, self.validator))
+            .map_err(Error::io("write", path))?;
         Ok(())
     }
 }

@@ -11,11 +11,7 @@ use sha2::{Digest, Sha256};
 use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
 use super::{Ledger, Row, beside, check::hex};
-use crate::{
-    error::{Error, Result},
-    progress::Progress,
-    stop::Stop,
-};
+use crate::base::{Error, Result, progress::Progress, stop::Stop};
 
 /// Largest entry: no picture of the competition, full size or table comes near it.
 const LARGEST_ENTRY: u64 = 256 << 20;
@@ -38,7 +34,14 @@ pub enum Target<'a> {
 ///
 /// # Errors
 /// Data, where the zip is broken or holds anything but plain files; then nothing of it is unpacked.
-pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, verify: bool, stop: &Stop) -> Result<usize> {
+pub fn unpack(
+    ledger: &Ledger,
+    zip: &Path,
+    target: Target,
+    url: &str,
+    verify: bool,
+    stop: &Stop,
+) -> Result<usize> {
     let broken = |e: ZipError| match e {
         // The zip may be well.
         ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
@@ -60,7 +63,9 @@ pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, verify: bo
     if total > packed.saturating_mul(LARGEST_RATIO) {
         return Err(Error::data(
             zip,
-            format!("claims to hold {total} bytes in {packed}, more than any zip of images; nothing was unpacked"),
+            format!(
+                "claims to hold {total} bytes in {packed}, more than any zip of images; nothing was unpacked"
+            ),
         ));
     }
     let (folder, prefix) = match target {
@@ -68,11 +73,15 @@ pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, verify: bo
         Target::File(_) => (ledger.folder().to_path_buf(), String::new()),
     };
     fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
-    let progress = Progress::new(format!("unpack {}", zip.display()), "files", entries.len() as u64);
+    let progress =
+        Progress::new(format!("unpack {}", zip.display()), "files", entries.len() as u64);
     let mut unpacked = 0;
     for (i, name) in entries {
         if stop.asked() {
-            return Err(Error::Stopped(format!("stopped while unpacking {}; run it again to go on", zip.display())));
+            return Err(Error::Stopped(format!(
+                "stopped while unpacking {}; run it again to go on",
+                zip.display()
+            )));
         }
         let file = format!("{prefix}{name}");
         if !ledger.holds(&file, verify)? {
@@ -97,13 +106,19 @@ pub fn unpack(ledger: &Ledger, zip: &Path, target: Target, url: &str, verify: bo
 fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, String> {
     let shown = String::from_utf8_lossy(entry.name_raw()).escape_debug().to_string();
     let refused = |why: &str| Err(format!("the entry `{shown}` {why}; nothing was unpacked"));
-    let Ok(name) = std::str::from_utf8(entry.name_raw()) else { return refused("has a name that is not UTF-8") };
+    let Ok(name) = std::str::from_utf8(entry.name_raw()) else {
+        return refused("has a name that is not UTF-8");
+    };
     let name = match target {
-        Target::Folder(into) => name.strip_prefix(into).and_then(|n| n.strip_prefix('/')).unwrap_or(name),
+        Target::Folder(into) => {
+            name.strip_prefix(into).and_then(|n| n.strip_prefix('/')).unwrap_or(name)
+        }
         Target::File(only) if name == only => name,
         Target::File(only) => return refused(&format!("is not {only}")),
     };
-    if entry.is_symlink() || entry.unix_mode().is_some_and(|m| ![0, 0o100_000, 0o040_000].contains(&(m & 0o170_000))) {
+    if entry.is_symlink()
+        || entry.unix_mode().is_some_and(|m| ![0, 0o100_000, 0o040_000].contains(&(m & 0o170_000)))
+    {
         return refused("is a link or a device");
     }
     if entry.encrypted() {
@@ -112,18 +127,30 @@ fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, 
     if name.is_empty() && entry.is_dir() {
         return Ok(None);
     }
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) || name.contains(char::is_control) {
+    if name.is_empty()
+        || name.starts_with('.')
+        || name.contains(['/', '\\'])
+        || name.contains(char::is_control)
+    {
         return refused("is no plain file name");
     }
     if entry.size() > LARGEST_ENTRY {
-        return refused(&format!("claims {} bytes, more than any file of the competition", entry.size()));
+        return refused(&format!(
+            "claims {} bytes, more than any file of the competition",
+            entry.size()
+        ));
     }
     Ok(Some(name.into()))
 }
 
 /// Size and SHA-256 of what was written to `path`.
 fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(u64, String)> {
-    let wrong = |what: String| Error::data(zip, format!("the entry {}: {what}", path.file_name().unwrap_or_default().display()));
+    let wrong = |what: String| {
+        Error::data(
+            zip,
+            format!("the entry {}: {what}", path.file_name().unwrap_or_default().display()),
+        )
+    };
     let part = beside(path, ".part");
     let result = (|| {
         // Never through a link of that name.

@@ -18,10 +18,8 @@ use quick_xml::{
 };
 
 use crate::{
-    error::{Error, Result},
-    labels::{Labels, NAMES, Rows},
-    progress::Progress,
-    stop::Stop,
+    base::{Error, Result, progress::Progress, stop::Stop},
+    data::labels::{Labels, NAMES, Rows},
 };
 
 /// What the XML says of images.
@@ -45,21 +43,28 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut file = BufReader::with_capacity(1 << 16, Counted(file, progress));
     let gzipped = file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]);
-    let text: Box<dyn BufRead> =
-        if gzipped { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))) } else { Box::new(file) };
+    let text: Box<dyn BufRead> = if gzipped {
+        Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
     let mut reader = Reader::from_reader(text);
     let (mut buffer, mut state) = (Vec::new(), State::default());
     loop {
-        let broken =
-            |position: u64, e: &dyn std::fmt::Display| Error::data(path, format!("no whole XML: {e}, at byte {position} of the text"));
+        let broken = |position: u64, e: &dyn std::fmt::Display| {
+            Error::data(path, format!("no whole XML: {e}, at byte {position} of the text"))
+        };
         match reader.read_event_into(&mut buffer) {
             Ok(Event::Eof) if state.open.is_empty() => break,
-            Ok(Event::Eof) => return Err(broken(reader.buffer_position(), &"it ends within an element")),
+            Ok(Event::Eof) => {
+                return Err(broken(reader.buffer_position(), &"it ends within an element"));
+            }
             Ok(Event::Start(e)) => state.start(&e),
             Ok(Event::End(_)) => state.end(),
             Ok(Event::Text(e)) => state.text.push_str(&e),
             Ok(Event::CData(e)) => state.text.push_str(&e),
-            Ok(Event::GeneralRef(e)) => match (e.resolve_char_ref(), resolve_predefined_entity(&e)) {
+            Ok(Event::GeneralRef(e)) => match (e.resolve_char_ref(), resolve_predefined_entity(&e))
+            {
                 (Ok(Some(c)), _) => state.text.push(c),
                 (_, Some(text)) => state.text.push_str(text),
                 _ => {}
@@ -69,11 +74,17 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
         }
         buffer.clear();
         if stop.asked() {
-            return Err(Error::Stopped(format!("stopped while reading {}; run it again", path.display())));
+            return Err(Error::Stopped(format!(
+                "stopped while reading {}; run it again",
+                path.display()
+            )));
         }
     }
     if state.atlas.rows.is_empty() {
-        return Err(Error::data(path, "names no immunofluorescence image with a known location; expected the Atlas's proteinatlas.xml"));
+        return Err(Error::data(
+            path,
+            "names no immunofluorescence image with a known location; expected the Atlas's proteinatlas.xml",
+        ));
     }
     Ok(state.atlas)
 }
@@ -104,7 +115,11 @@ impl State {
     fn start(&mut self, element: &BytesStart) {
         let name = element.local_name();
         let name: &str = name.as_ref();
-        let is = |attribute: &str, value: &str| element.try_get_attribute(attribute).is_ok_and(|a| a.is_some_and(|a| *a.value == *value));
+        let is = |attribute: &str, value: &str| {
+            element
+                .try_get_attribute(attribute)
+                .is_ok_and(|a| a.is_some_and(|a| *a.value == *value))
+        };
         let ours = match name {
             "cellExpression" => is("technology", "ICC/IF"),
             "image" => is("imageType", "sampleImage"),
@@ -121,11 +136,14 @@ impl State {
     fn end(&mut self) {
         let within = |path: &[&str]| {
             let tail = &self.open[self.open.len().saturating_sub(path.len())..];
-            self.open.iter().all(|e| e.1) && tail.len() == path.len() && tail.iter().zip(path).all(|(e, name)| e.0 == *name)
+            self.open.iter().all(|e| e.1)
+                && tail.len() == path.len()
+                && tail.iter().zip(path).all(|(e, name)| e.0 == *name)
         };
         if within(&["cellExpression", "subAssay", "data", "location"]) {
             self.locations.push(self.text.trim().into());
-        } else if within(&["cellExpression", "subAssay", "data", "assayImage", "image", "imageUrl"]) {
+        } else if within(&["cellExpression", "subAssay", "data", "assayImage", "image", "imageUrl"])
+        {
             self.urls.push(self.text.trim().into());
         } else if within(&["cellExpression", "subAssay", "data"]) {
             self.images();
@@ -149,7 +167,9 @@ impl State {
                 Some(_) if labels.is_empty() => self.atlas.unlabelled += 1,
                 // An antibody stands under each gene that it may bind.
                 Some(id) => match self.places.get(&id) {
-                    Some(&row) => labels.iter().for_each(|class| self.atlas.rows[row].1.insert(class)),
+                    Some(&row) => {
+                        labels.iter().for_each(|class| self.atlas.rows[row].1.insert(class))
+                    }
                     None => {
                         self.places.insert(id.clone(), self.atlas.rows.len());
                         self.atlas.rows.push((id, labels));
@@ -176,11 +196,16 @@ fn id(url: &str) -> Option<String> {
     let (folder, file) = url.rsplit_once('/')?;
     let antibody = folder.rsplit('/').next()?;
     let mut parts: Vec<&str> = file.split_once('.')?.0.split('_').collect();
-    while parts.last().is_some_and(|p| ["blue", "red", "green", "yellow", "thumb", "medium", "selected"].contains(p)) {
+    while parts.last().is_some_and(|p| {
+        ["blue", "red", "green", "yellow", "thumb", "medium", "selected"].contains(p)
+    }) {
         parts.pop();
     }
     let plain = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric());
-    let good = parts.len() >= 3 && parts.iter().all(|p| plain(p)) && antibody.bytes().all(|b| b.is_ascii_digit()) && !antibody.is_empty();
+    let good = parts.len() >= 3
+        && parts.iter().all(|p| plain(p))
+        && antibody.bytes().all(|b| b.is_ascii_digit())
+        && !antibody.is_empty();
     good.then(|| format!("{antibody}_{}", parts.join("_")))
 }
 
@@ -211,8 +236,17 @@ mod tests {
     fn ids_of_addresses() {
         let of = |file: &str| id(&format!("http://v18.proteinatlas.org/images/10580/{file}"));
         let want = Some("10580_1610_C1_1".to_string());
-        assert_eq!((of("1610_C1_1_blue_red_green.jpg"), of("1610_C1_1_red_green_yellow_thumb.jpg")), (want.clone(), want));
-        assert_eq!(of("1852_D3_20_cr5afd_blue_red_green.jpg").as_deref(), Some("10580_1852_D3_20_cr5afd"));
-        assert_eq!((of("x.jpg"), id("http://host/images/a/1_C1_1_blue.jpg"), id("")), (None, None, None));
+        assert_eq!(
+            (of("1610_C1_1_blue_red_green.jpg"), of("1610_C1_1_red_green_yellow_thumb.jpg")),
+            (want.clone(), want)
+        );
+        assert_eq!(
+            of("1852_D3_20_cr5afd_blue_red_green.jpg").as_deref(),
+            Some("10580_1852_D3_20_cr5afd")
+        );
+        assert_eq!(
+            (of("x.jpg"), id("http://host/images/a/1_C1_1_blue.jpg"), id("")),
+            (None, None, None)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! From painted brightness to an 8-bit plane: optics, exposure, photon and read noise.
 
 use super::draw::{Canvas, Draw};
-use crate::rng::Rng;
+use crate::base::rng::Rng;
 
 /// How one channel of one picture was taken.
 pub struct Exposure {
@@ -25,7 +25,9 @@ impl Exposure {
     /// Draws the exposure of a channel (0 red to 3 yellow) of a picture of `size` px.
     pub fn new(channel: usize, size: usize, rng: &mut Rng) -> Self {
         // Ranges as seen in competition pictures, inside their extremes.
-        let (low, high, mean) = [(80.0, 245.0, 42.0), (75.0, 200.0, 42.0), (95.0, 225.0, 24.0), (70.0, 235.0, 45.0)][channel];
+        let (low, high, mean) =
+            [(80.0, 245.0, 42.0), (75.0, 200.0, 42.0), (95.0, 225.0, 24.0), (70.0, 235.0, 45.0)]
+                [channel];
         // DNA stains brightly, so blue is taken with little gain and noise.
         let gain = if channel == 2 { 0.22 } else { 1.0 };
         // A small picture stands for a larger one scaled down, whose noise is averaged.

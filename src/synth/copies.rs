@@ -1,10 +1,7 @@
 //! Near-duplicates: the same picture under another id, after another microscope session's export.
 
 use super::{draw::Draw, sample::Planes};
-use crate::{
-    error::{Error, Result},
-    rng::Rng,
-};
+use crate::base::{Error, Result, rng::Rng};
 
 /// The picture again: brightness within 20 %, shifted by up to 2 px at 512 px (in proportion at other sizes), noise of
 /// deviation 2, and for official copies through JPEG at a quality of 85 to 95 (external files are JPEG anyway).
@@ -18,13 +15,15 @@ pub fn alter(original: &Planes, through_jpeg: bool, rng: &mut Rng) -> Result<Pla
     for (plane, source) in copy.planes.iter_mut().zip(&original.planes) {
         for y in 0..size {
             for x in 0..size {
-                let v = between(source, size, x as f32 + dx, y as f32 + dy) * brightness + 2.0 * rng.normal();
+                let v = between(source, size, x as f32 + dx, y as f32 + dy) * brightness
+                    + 2.0 * rng.normal();
                 plane[y * size + x] = v.round().clamp(0.0, 255.0) as u8;
             }
         }
         if through_jpeg {
             let bytes = encode_jpeg(plane, size, image::ExtendedColorType::L8, quality)?;
-            let decoded = image::load_from_memory_with_format(&bytes, image::ImageFormat::Jpeg).map_err(Error::failed)?;
+            let decoded = image::load_from_memory_with_format(&bytes, image::ImageFormat::Jpeg)
+                .map_err(Error::failed)?;
             *plane = decoded.into_luma8().into_raw();
         }
     }
@@ -36,7 +35,12 @@ pub fn quality(rng: &mut Rng) -> u8 {
     rng.count(85, 95) as u8
 }
 
-pub fn encode_jpeg(pixels: &[u8], size: usize, colour: image::ExtendedColorType, quality: u8) -> Result<Vec<u8>> {
+pub fn encode_jpeg(
+    pixels: &[u8],
+    size: usize,
+    colour: image::ExtendedColorType,
+    quality: u8,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality);
     let side = size as u32;

@@ -2,7 +2,7 @@
 
 use rand::Rng as _;
 
-use crate::rng::Rng;
+use crate::base::rng::Rng;
 
 /// Short names for the draws that the painters need all the time.
 pub trait Draw {
@@ -92,7 +92,9 @@ impl Canvas {
         if x + radius < 0.0 || y + radius < 0.0 || x - radius > limit || y - radius > limit {
             return;
         }
-        let span = |c: f32| ((c - radius).ceil().max(0.0) as usize, (c + radius).floor().min(limit) as usize);
+        let span = |c: f32| {
+            ((c - radius).ceil().max(0.0) as usize, (c + radius).floor().min(limit) as usize)
+        };
         let ((x0, x1), (y0, y1)) = (span(x), span(y));
         for py in y0..=y1 {
             let dy = py as f32 - y;
@@ -116,7 +118,9 @@ impl Canvas {
 
     /// A disc with a firm edge.
     pub fn disc(&mut self, x: f32, y: f32, radius: f32, brightness: f32) {
-        self.around(x, y, radius + 0.5, |p, d2| *p = p.max(brightness * (radius + 0.5 - d2.sqrt()).clamp(0.0, 1.0)));
+        self.around(x, y, radius + 0.5, |p, d2| {
+            *p = p.max(brightness * (radius + 0.5 - d2.sqrt()).clamp(0.0, 1.0))
+        });
     }
 
     /// A ring of the given radius and half-width.
@@ -129,7 +133,9 @@ impl Canvas {
 
     /// Takes away up to `share` of the brightness inside a disc.
     pub fn shade(&mut self, x: f32, y: f32, radius: f32, share: f32) {
-        self.around(x, y, radius + 1.0, |p, d2| *p *= 1.0 - share * (radius + 1.0 - d2.sqrt()).clamp(0.0, 1.0));
+        self.around(x, y, radius + 1.0, |p, d2| {
+            *p *= 1.0 - share * (radius + 1.0 - d2.sqrt()).clamp(0.0, 1.0)
+        });
     }
 
     /// A straight stroke.
@@ -146,7 +152,7 @@ impl Canvas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Use, stream};
+    use crate::base::rng::{Use, stream};
 
     #[test]
     fn draws_have_their_range_and_moments() {

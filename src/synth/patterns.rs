@@ -7,7 +7,7 @@ use super::{
     scene::{Phase, Point, Scene},
     stains::{fill, reticulum, spindles, trace},
 };
-use crate::rng::Rng;
+use crate::base::rng::Rng;
 
 /// Draws one class into an empty canvas; 1 is the brightness of a fully labelled structure.
 pub fn draw(class: usize, scene: &Scene, noise: &Noise, red: &Canvas, rng: &mut Rng) -> Canvas {
@@ -29,7 +29,9 @@ pub fn draw(class: usize, scene: &Scene, noise: &Noise, red: &Canvas, rng: &mut 
         17 => spindles(scene, c, 1.0, rng),
         18 | 19 => centres(class, scene, c, rng),
         20 => lipid_droplets(scene, c, rng),
-        21 => fill(scene, c, |p, _, _| (1.0 - p.edge / (1.9 * scene.unit)).clamp(0.0, 1.0).powf(0.6)),
+        21 => {
+            fill(scene, c, |p, _, _| (1.0 - p.edge / (1.9 * scene.unit)).clamp(0.0, 1.0).powf(0.6))
+        }
         22 => junctions(scene, noise, c),
         23 => mitochondria(scene, c, rng),
         24 => aggresomes(scene, c, rng),
@@ -54,7 +56,9 @@ fn nuclear(class: usize, scene: &Scene, noise: &Noise, c: &mut Canvas, rng: &mut
     match class {
         0 => {
             let soft = |n: f32| ((1.0 - n) * 8.0).clamp(0.0, 1.0);
-            fill(scene, c, |p, x, y| soft(p.n) * (0.75 + 0.5 * noise.at(x / (2.5 * unit), y / (2.5 * unit) + 17.0)));
+            fill(scene, c, |p, x, y| {
+                soft(p.n) * (0.75 + 0.5 * noise.at(x / (2.5 * unit), y / (2.5 * unit) + 17.0))
+            });
         }
         1 => {
             // A ring of even width in pixels, whatever the size of the nucleus.
@@ -133,7 +137,14 @@ fn golgi(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
 }
 
 /// Round bodies strewn over the cytoplasm: how many per cell, where between centre and outline, how large.
-fn vesicles(scene: &Scene, c: &mut Canvas, rng: &mut Rng, number: (usize, usize), place: (f32, f32), radius: (f32, f32)) {
+fn vesicles(
+    scene: &Scene,
+    c: &mut Canvas,
+    rng: &mut Rng,
+    number: (usize, usize),
+    place: (f32, f32),
+    radius: (f32, f32),
+) {
     for cell in scene.resting() {
         for _ in 0..rng.count(number.0, number.1) {
             if let Some((x, y)) = scene.cytoplasm_spot(cell, place.0, place.1, rng) {
@@ -151,7 +162,8 @@ fn lysosomes(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
         let side = (cell.mtoc.1 - cell.nucleus.1).atan2(cell.mtoc.0 - cell.nucleus.0);
         for _ in 0..rng.count(11, 15) {
             let a = side + 0.9 * rng.normal();
-            let (rim, radius) = (cell.nucleus_outline.at(a.cos(), a.sin()), rng.range(2.0, 3.4) * unit);
+            let (rim, radius) =
+                (cell.nucleus_outline.at(a.cos(), a.sin()), rng.range(2.0, 3.4) * unit);
             let r = rim + radius + rng.range(0.5, 7.0) * unit;
             let p = (cell.nucleus.0 + r * a.cos(), cell.nucleus.1 + r * a.sin());
             if scene.in_cytoplasm(number, p) {
@@ -199,8 +211,10 @@ fn actin(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
             let brightness = rng.range(0.55, 1.0);
             let (mut along, end) = (-reach * rng.range(0.5, 1.0), reach * rng.range(0.5, 1.0));
             while along < end {
-                let p =
-                    (cell.centre.0 + along * angle.cos() - offset * axis.sin(), cell.centre.1 + along * angle.sin() + offset * axis.cos());
+                let p = (
+                    cell.centre.0 + along * angle.cos() - offset * axis.sin(),
+                    cell.centre.1 + along * angle.sin() + offset * axis.cos(),
+                );
                 if scene.at(p).is_some_and(|x| usize::from(x.cell) == number && x.q < 0.97) {
                     c.dot(p.0, p.1, 0.6 * unit, brightness);
                 }
@@ -216,7 +230,13 @@ fn focal_adhesions(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
         for _ in 0..rng.count(11, 15) {
-            let (from, to) = radial(scene, number, rng.angle(), rng.range(0.86, 0.95), -rng.range(5.0, 8.0) * unit);
+            let (from, to) = radial(
+                scene,
+                number,
+                rng.angle(),
+                rng.range(0.86, 0.95),
+                -rng.range(5.0, 8.0) * unit,
+            );
             if scene.at(from).is_none_or(|p| usize::from(p.cell) == number) {
                 c.line(from, to, 1.5 * unit, rng.range(0.75, 1.0));
             }
@@ -238,7 +258,13 @@ fn microtubule_ends(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
         for _ in 0..70 {
-            let (from, to) = radial(scene, number, rng.angle(), rng.range(0.74, 0.95), rng.range(0.5, 2.2) * unit);
+            let (from, to) = radial(
+                scene,
+                number,
+                rng.angle(),
+                rng.range(0.74, 0.95),
+                rng.range(0.5, 2.2) * unit,
+            );
             if scene.at(from).is_none_or(|p| usize::from(p.cell) == number) {
                 c.line(from, to, 0.6 * unit, rng.range(0.65, 1.0));
             }
@@ -326,9 +352,17 @@ fn aggresomes(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
         let cell = &scene.cells[number];
-        let (x, y) = (1.35 * cell.mtoc.0 - 0.35 * cell.nucleus.0, 1.35 * cell.mtoc.1 - 0.35 * cell.nucleus.1);
+        let (x, y) = (
+            1.35 * cell.mtoc.0 - 0.35 * cell.nucleus.0,
+            1.35 * cell.mtoc.1 - 0.35 * cell.nucleus.1,
+        );
         for _ in 0..6 {
-            c.disc(x + 2.2 * unit * rng.normal(), y + 2.2 * unit * rng.normal(), rng.range(3.2, 4.6) * unit, 1.0);
+            c.disc(
+                x + 2.2 * unit * rng.normal(),
+                y + 2.2 * unit * rng.normal(),
+                rng.range(3.2, 4.6) * unit,
+                1.0,
+            );
         }
     }
 }
@@ -368,7 +402,8 @@ pub fn stray(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
     let nucleus = rng.range(0.3, 1.2);
     fill(scene, &mut canvas, |p, x, y| {
         let (fine, coarse) = (1.1 * scene.unit, 4.0 * scene.unit);
-        let cloud = 0.3 + 1.6 * noise.at(x / fine, y / fine + 40.0) * (0.5 + noise.at(x / coarse, y / coarse));
+        let cloud = 0.3
+            + 1.6 * noise.at(x / fine, y / fine + 40.0) * (0.5 + noise.at(x / coarse, y / coarse));
         cloud * if p.n < 1.0 { nucleus } else { 1.0 }
     });
     canvas

@@ -6,9 +6,11 @@ use rand::Rng as _;
 
 use super::{Options, draw::Draw, population::population};
 use crate::{
-    error::{Error, Result},
-    labels::{CLASSES, Labels},
-    rng::{self, Rng, Use},
+    base::{
+        Error, Result,
+        rng::{self, Rng, Use},
+    },
+    data::labels::{CLASSES, Labels},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +39,8 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     let mut rng = rng::stream(Use::Synth, options.seed, 0, 0);
     let mut deck = Deck::new(&mut rng);
     let copies = |n: usize| (options.duplicates * n as f64).round() as usize;
-    let (train_copies, test_copies, external_copies) = (copies(options.samples), copies(options.test), copies(options.external));
+    let (train_copies, test_copies, external_copies) =
+        (copies(options.samples), copies(options.test), copies(options.external));
     let originals = options.samples - train_copies;
     let total = train_copies + test_copies + external_copies;
     if total > originals {
@@ -48,7 +51,8 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     }
     let floor = options.min_per_class;
     let mut train = deck.draw(originals, floor, "train", &mut rng)?;
-    let test_floor = if floor == 0 { 0 } else { (floor * options.test).div_ceil(options.samples.max(1)).max(3) };
+    let test_floor =
+        if floor == 0 { 0 } else { (floor * options.test).div_ceil(options.samples.max(1)).max(3) };
     let floor_of_test = if options.test > 0 { test_floor } else { 0 };
     let mut test = deck.draw(options.test - test_copies, floor_of_test, "test", &mut rng)?;
     let mut made = Vec::with_capacity(options.samples + options.test + options.external);
@@ -60,11 +64,20 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     let (for_test, rest) = rest.split_at(test_copies);
     let for_external = &rest[..external_copies];
     let mut copied = |from: &[usize], train: &[Labels]| -> Vec<(Labels, Option<usize>)> {
-        from.iter().map(|&o| (if rng.chance(CONFLICTS) { conflicting(train[o], &mut rng) } else { train[o] }, Some(o))).collect()
+        from.iter()
+            .map(|&o| {
+                (
+                    if rng.chance(CONFLICTS) { conflicting(train[o], &mut rng) } else { train[o] },
+                    Some(o),
+                )
+            })
+            .collect()
     };
     let (train_pairs, test_pairs) = (copied(for_train, &train), copied(for_test, &train));
     let external_pairs = copied(for_external, &train);
-    for (place, own, pairs) in [(Place::Train, &mut train, train_pairs), (Place::Test, &mut test, test_pairs)] {
+    for (place, own, pairs) in
+        [(Place::Train, &mut train, train_pairs), (Place::Test, &mut test, test_pairs)]
+    {
         for (labels, copy_of) in own.drain(..).map(|l| (l, None)).chain(pairs) {
             made.push(Made { id: uuid(&mut rng), place, labels, copy_of, well: made.len() as u64 });
         }
@@ -79,13 +92,21 @@ fn sort(made: Vec<Made>) -> Result<Vec<Made>> {
     order.sort_by(|&a, &b| (made[a].place, &made[a].id).cmp(&(made[b].place, &made[b].id)));
     let mut now = vec![0; made.len()];
     order.iter().enumerate().for_each(|(new, &old)| now[old] = new);
-    let sorted = order.iter().map(|&old| Made { copy_of: made[old].copy_of.map(|o| now[o]), ..made[old].clone() });
+    let sorted = order
+        .iter()
+        .map(|&old| Made { copy_of: made[old].copy_of.map(|o| now[o]), ..made[old].clone() });
     Ok(sorted.collect())
 }
 
 /// External samples in wells of two or three fields; a copy is one field of its well, and the others are pictures of their
 /// own with its labels.
-fn external(count: usize, copies: Vec<(Labels, Option<usize>)>, deck: &mut Deck, rng: &mut Rng, made: &mut Vec<Made>) {
+fn external(
+    count: usize,
+    copies: Vec<(Labels, Option<usize>)>,
+    deck: &mut Deck,
+    rng: &mut Rng,
+    made: &mut Vec<Made>,
+) {
     let (mut copies, mut taken) = (copies.into_iter(), HashSet::new());
     let end = made.len() + count;
     while made.len() < end {
@@ -94,7 +115,11 @@ fn external(count: usize, copies: Vec<(Labels, Option<usize>)>, deck: &mut Deck,
         let fields = if rng.chance(0.75) { 2 } else { 3 }.min(left);
         let well = loop {
             let (antibody, plate) = (rng.count(10_000, 75_000), rng.count(1, 1999));
-            let name = format!("{antibody}_{plate}_{}{}", (b'A' + rng.count(0, 7) as u8) as char, rng.count(1, 12));
+            let name = format!(
+                "{antibody}_{plate}_{}{}",
+                (b'A' + rng.count(0, 7) as u8) as char,
+                rng.count(1, 12)
+            );
             if taken.insert(name.clone()) {
                 break name;
             }
@@ -102,7 +127,13 @@ fn external(count: usize, copies: Vec<(Labels, Option<usize>)>, deck: &mut Deck,
         let number = made.len() as u64;
         for field in 1..=fields {
             let copy_of = copy_of.filter(|_| field == 1);
-            made.push(Made { id: format!("{well}_{field}"), place: Place::External, labels, copy_of, well: number });
+            made.push(Made {
+                id: format!("{well}_{field}"),
+                place: Place::External,
+                labels,
+                copy_of,
+                well: number,
+            });
         }
     }
 }
@@ -131,14 +162,21 @@ impl Deck {
 
     /// `count` sets in which each class occurs at least `floor` times: where one is too rare, sets that have it replace
     /// sets whose classes can all spare one.
-    fn draw(&mut self, count: usize, floor: usize, part: &str, rng: &mut Rng) -> Result<Vec<Labels>> {
+    fn draw(
+        &mut self,
+        count: usize,
+        floor: usize,
+        part: &str,
+        rng: &mut Rng,
+    ) -> Result<Vec<Labels>> {
         let mut sets: Vec<Labels> = (0..count).map(|_| self.next(rng)).collect();
         let mut have = [0usize; CLASSES];
         sets.iter().flat_map(|s| s.iter()).for_each(|c| have[c] += 1);
         let mut rarest: Vec<usize> = (0..CLASSES).collect();
         rarest.sort_by_key(|&c| have[c]);
         for class in rarest {
-            let with: Vec<Labels> = self.sets.iter().copied().filter(|s| s.contains(class)).collect();
+            let with: Vec<Labels> =
+                self.sets.iter().copied().filter(|s| s.contains(class)).collect();
             while have[class] < floor {
                 // Prefer to give up sets of common classes only, so that the middle of the distribution stays.
                 let spare = |s: &Labels| !s.contains(class) && s.iter().all(|c| have[c] > floor);
@@ -168,16 +206,29 @@ fn conflicting(labels: Labels, rng: &mut Rng) -> Labels {
     let place = rng.count(0, CLASSES - 1);
     if labels.len() > 1 && rng.chance(0.5) {
         let drop = labels.iter().nth(place % labels.len());
-        return Labels::from_classes(labels.iter().filter(|&c| Some(c) != drop)).expect("classes of a set");
+        return Labels::from_classes(labels.iter().filter(|&c| Some(c) != drop))
+            .expect("classes of a set");
     }
     let mut more = labels;
-    more.insert((0..CLASSES).map(|i| (place + i) % CLASSES).find(|&c| !labels.contains(c)).expect("no set has all classes"));
+    more.insert(
+        (0..CLASSES)
+            .map(|i| (place + i) % CLASSES)
+            .find(|&c| !labels.contains(c))
+            .expect("no set has all classes"),
+    );
     more
 }
 
 fn uuid(rng: &mut Rng) -> String {
     let (a, b) = (rng.next_u64(), rng.next_u64());
-    format!("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff, 0x8000 | b >> 48 & 0x3fff, b & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        0x8000 | b >> 48 & 0x3fff,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 fn shuffle<T>(items: &mut [T], rng: &mut Rng) {

@@ -7,8 +7,8 @@
 
 use super::draw::Draw;
 use crate::{
-    labels::{CLASSES, Labels},
-    rng::{self, Rng, Use},
+    base::rng::{self, Rng, Use},
+    data::labels::{CLASSES, Labels},
 };
 
 /// Samples with 1, 2, 3, 4 and 5 classes.
@@ -54,7 +54,8 @@ fn count(a: usize, b: usize) -> u16 {
 /// All label sets, in no particular order but always the same.
 pub fn population() -> Vec<Labels> {
     let mut rng = rng::stream(Use::Synth, 0, u64::MAX, 0);
-    let mut left: Vec<f32> = (0..CLASSES * CLASSES).map(|i| f32::from(count(i / CLASSES, i % CLASSES))).collect();
+    let mut left: Vec<f32> =
+        (0..CLASSES * CLASSES).map(|i| f32::from(count(i / CLASSES, i % CLASSES))).collect();
     let mut sets = Vec::with_capacity(CARDINALITY.iter().sum());
     for size in (3..=CARDINALITY.len()).rev() {
         let mut made = 0;
@@ -85,7 +86,10 @@ pub fn population() -> Vec<Labels> {
 /// with those before it.
 fn clique(size: usize, left: &[f32], rng: &mut Rng) -> Option<Vec<usize>> {
     // Pairs of a class left over beyond its samples: those must share samples, that is, go into sets of three and more.
-    let surplus = |a: usize| (0..CLASSES).filter(|&b| b != a).map(|b| left[a * CLASSES + b]).sum::<f32>() - left[a * CLASSES + a];
+    let surplus = |a: usize| {
+        (0..CLASSES).filter(|&b| b != a).map(|b| left[a * CLASSES + b]).sum::<f32>()
+            - left[a * CLASSES + a]
+    };
     let mut set = vec![pick((0..CLASSES).map(|a| surplus(a).max(0.01)), rng)?];
     while set.len() < size {
         let weight = |c: usize| {
@@ -127,11 +131,16 @@ mod tests {
     fn counts_of_classes_pairs_and_sizes_follow_the_table() {
         let sets = population();
         assert_eq!(sets.len(), 31_072);
-        let both = |a: usize, b: usize| sets.iter().filter(|s| s.contains(a) && s.contains(b)).count() as f64;
+        let both = |a: usize, b: usize| {
+            sets.iter().filter(|s| s.contains(a) && s.contains(b)).count() as f64
+        };
         for a in 0..CLASSES {
             for b in 0..=a {
                 let (is, ought) = (both(a, b), f64::from(count(a, b)));
-                assert!((is - ought).abs() <= 4.0 + 0.01 * ought, "classes {a} and {b}: {is} instead of {ought}");
+                assert!(
+                    (is - ought).abs() <= 4.0 + 0.01 * ought,
+                    "classes {a} and {b}: {is} instead of {ought}"
+                );
             }
         }
         for (i, &ought) in CARDINALITY.iter().enumerate() {

@@ -7,7 +7,7 @@ use super::{
     scene::{Scene, Style},
     stains,
 };
-use crate::{labels::Labels, rng::Rng};
+use crate::{base::rng::Rng, data::labels::Labels};
 
 /// Four planes `[size, size]` in the order red, green, blue, yellow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The cells of one picture: where they lie, how they are shaped, and for each pixel what part of which cell it is.
 
 use super::draw::Draw;
-use crate::{labels::Labels, rng::Rng};
+use crate::{base::rng::Rng, data::labels::Labels};
 
 pub type Point = (f32, f32);
 
@@ -135,22 +135,37 @@ impl Scene {
     pub fn new(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Self {
         let unit = 1.2 * (size as f32 / 128.0).powf(0.4) * style.radius;
         let radius = 30.0 * unit;
-        let (wants_spindle, wants_bridge, wants_contacts) = (labels.contains(17), labels.contains(16), labels.contains(22));
+        let (wants_spindle, wants_bridge, wants_contacts) =
+            (labels.contains(17), labels.contains(16), labels.contains(22));
         let spacing = radius * if wants_contacts { style.spacing.min(1.42) } else { style.spacing };
         let kept = if wants_contacts { 1.0 } else { style.kept };
         let side = size as f32;
         let few = (side / (6.0 * radius)).ceil() as usize;
         // Dividing cells turn up unlabelled too, so that they alone tell little.
-        let spindles = if wants_spindle { rng.count(few, few + 1) } else { usize::from(rng.chance(0.06)) };
-        let bridges = if wants_bridge { rng.count(few, few + 1) } else { usize::from(rng.chance(0.06)) };
-        let mut scene = Self { size, unit, cells: Vec::new(), bridges: Vec::new(), pixels: vec![NOBODY; size * size] };
+        let spindles =
+            if wants_spindle { rng.count(few, few + 1) } else { usize::from(rng.chance(0.06)) };
+        let bridges =
+            if wants_bridge { rng.count(few, few + 1) } else { usize::from(rng.chance(0.06)) };
+        let mut scene = Self {
+            size,
+            unit,
+            cells: Vec::new(),
+            bridges: Vec::new(),
+            pixels: vec![NOBODY; size * size],
+        };
         let mut taken: Vec<Point> = Vec::new();
         let inside = |rng: &mut Rng| (rng.range(0.2, 0.8) * side, rng.range(0.2, 0.8) * side);
-        let free = |p: Point, taken: &[Point], distance: f32| taken.iter().all(|t| (t.0 - p.0).hypot(t.1 - p.1) > distance);
+        let free = |p: Point, taken: &[Point], distance: f32| {
+            taken.iter().all(|t| (t.0 - p.0).hypot(t.1 - p.1) > distance)
+        };
         // A labelled event must be there: where room is short the distance asked for shrinks until a place is found.
         let room = |distance: f32, taken: &[Point], rng: &mut Rng| {
             let tries = (0..60u8).map(|k| (inside(rng), distance * (1.0 - f32::from(k) / 60.0)));
-            tries.filter(|&(p, distance)| free(p, taken, distance)).map(|t| t.0).next().unwrap_or((0.5 * side, 0.5 * side))
+            tries
+                .filter(|&(p, distance)| free(p, taken, distance))
+                .map(|t| t.0)
+                .next()
+                .unwrap_or((0.5 * side, 0.5 * side))
         };
         for _ in 0..bridges {
             let p = room(1.5 * spacing, &taken, rng);
@@ -162,7 +177,9 @@ impl Scene {
                 taken.push(p);
                 scene.cells.push(cell(p, small, style, Phase::Daughter, Some(axis), rng));
             }
-            let end = |sign: f32| (p.0 + sign * dx * (half - 0.75 * small), p.1 + sign * dy * (half - 0.75 * small));
+            let end = |sign: f32| {
+                (p.0 + sign * dx * (half - 0.75 * small), p.1 + sign * dy * (half - 0.75 * small))
+            };
             scene.bridges.push((end(-1.0), end(1.0)));
         }
         for _ in 0..spindles {
@@ -174,7 +191,11 @@ impl Scene {
         let mut resting = 0;
         for attempt in 0..tries as usize {
             let margin = 0.7 * radius;
-            let p = if resting < 2 { inside(rng) } else { (rng.range(-margin, side + margin), rng.range(-margin, side + margin)) };
+            let p = if resting < 2 {
+                inside(rng)
+            } else {
+                (rng.range(-margin, side + margin), rng.range(-margin, side + margin))
+            };
             // Two cells with a nucleus must find room, as most classes need one.
             let share = if resting < 2 { 1.0 - 0.7 * attempt as f32 / tries } else { 0.95 };
             if !free(p, &taken, spacing * share) {
@@ -196,7 +217,9 @@ impl Scene {
         let mut second = vec![9.0f32; self.pixels.len()];
         for (number, cell) in self.cells.iter().enumerate() {
             let reach = 1.12 * cell.outline.longest;
-            let span = |c: f32| ((c - reach).max(0.0) as usize, ((c + reach).max(0.0) as usize).min(self.size));
+            let span = |c: f32| {
+                ((c - reach).max(0.0) as usize, ((c + reach).max(0.0) as usize).min(self.size))
+            };
             let ((x0, x1), (y0, y1)) = (span(cell.centre.0), span(cell.centre.1));
             for y in y0..y1 {
                 for x in x0..x1 {
@@ -210,7 +233,13 @@ impl Scene {
                     let (q, p) = (d2.sqrt() / r, &mut self.pixels[i]);
                     if q < p.q {
                         second[i] = p.q;
-                        *p = Pixel { cell: number as u16, q, edge: (1.0 - q) * r, contact: r, n: 9.0 };
+                        *p = Pixel {
+                            cell: number as u16,
+                            q,
+                            edge: (1.0 - q) * r,
+                            contact: r,
+                            n: 9.0,
+                        };
                     } else if q < second[i] {
                         second[i] = q;
                     }
@@ -253,25 +282,39 @@ impl Scene {
     }
 
     /// A place in the cytoplasm whose distance from the cell's centre lies in `low..high` of the way to the outline.
-    pub fn cytoplasm_spot(&self, number: usize, low: f32, high: f32, rng: &mut Rng) -> Option<Point> {
+    pub fn cytoplasm_spot(
+        &self,
+        number: usize,
+        low: f32,
+        high: f32,
+        rng: &mut Rng,
+    ) -> Option<Point> {
         let cell = &self.cells[number];
         (0..8).find_map(|_| {
             let (angle, q) = (rng.angle(), rng.range(low * low, high * high).sqrt());
             let (dx, dy) = (angle.cos(), angle.sin());
             let r = q * cell.outline.at(dx, dy);
-            Some((cell.centre.0 + r * dx, cell.centre.1 + r * dy)).filter(|&p| self.in_cytoplasm(number, p))
+            Some((cell.centre.0 + r * dx, cell.centre.1 + r * dy))
+                .filter(|&p| self.in_cytoplasm(number, p))
         })
     }
 
     /// A place in the nucleus, up to `high` of the way to its rim and, if asked, off the nucleoli.
-    pub fn nucleus_spot(&self, number: usize, high: f32, off_nucleoli: bool, rng: &mut Rng) -> Option<Point> {
+    pub fn nucleus_spot(
+        &self,
+        number: usize,
+        high: f32,
+        off_nucleoli: bool,
+        rng: &mut Rng,
+    ) -> Option<Point> {
         let cell = &self.cells[number];
         (0..8).find_map(|_| {
             let (angle, n) = (rng.angle(), high * rng.range(0.0, 1.0).sqrt());
             let (dx, dy) = (angle.cos(), angle.sin());
             let r = n * cell.nucleus_outline.at(dx, dy);
             let p = (cell.nucleus.0 + r * dx, cell.nucleus.1 + r * dy);
-            let clear = !off_nucleoli || cell.nucleoli.iter().all(|o| (o.0 - p.0).hypot(o.1 - p.1) > 1.25 * o.2);
+            let clear = !off_nucleoli
+                || cell.nucleoli.iter().all(|o| (o.0 - p.0).hypot(o.1 - p.1) > 1.25 * o.2);
             clear.then_some(p)
         })
     }
@@ -282,11 +325,21 @@ impl Scene {
     }
 }
 
-fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f32>, rng: &mut Rng) -> Cell {
+fn cell(
+    centre: Point,
+    radius: f32,
+    style: &Style,
+    phase: Phase,
+    axis: Option<f32>,
+    rng: &mut Rng,
+) -> Cell {
     let axis = axis.unwrap_or_else(|| rng.angle());
     let round = phase != Phase::Interphase;
-    let (aspect, tails) =
-        if round { (1.05, 0.0) } else { (1.0 + style.elongation * rng.range(0.4, 1.2), style.tails * rng.range(0.0, 1.2)) };
+    let (aspect, tails) = if round {
+        (1.05, 0.0)
+    } else {
+        (1.0 + style.elongation * rng.range(0.4, 1.2), style.tails * rng.range(0.0, 1.2))
+    };
     let bend = rng.range(-0.4, 0.4);
     let waves: Vec<(f32, f32, f32)> = (2..=11)
         .map(|k| {
@@ -304,19 +357,24 @@ fn cell(centre: Point, radius: f32, style: &Style, phase: Phase, axis: Option<f3
         let wave: f32 = waves.iter().map(|&(k, size, phase)| size * (k * a + phase).cos()).sum();
         let (cos, sin) = ((a - axis).cos(), (a - axis).sin());
         let ellipse = 1.0 / (cos * cos / aspect + sin * sin * aspect).sqrt();
-        let tail = tails * (cos.abs().powi(8) * f32::from(u8::from(cos > 0.0)) + (a - axis - bend).cos().min(0.0).powi(8));
+        let tail = tails
+            * (cos.abs().powi(8) * f32::from(u8::from(cos > 0.0))
+                + (a - axis - bend).cos().min(0.0).powi(8));
         radius * (ellipse * (1.0 + wave) + tail).max(0.45)
     });
     let drift = if round { 0.0 } else { 0.14 * radius };
     let nucleus = (centre.0 + rng.range(-drift, drift), centre.1 + rng.range(-drift, drift));
     let (size, flat) = (style.nucleus * radius * rng.range(0.9, 1.1), rng.range(0.03, 0.2));
     let (turn, dent) = (axis + rng.range(-0.4, 0.4), (rng.range(0.0, 0.04), rng.angle()));
-    let nucleus_outline = Outline::new(|a| size * (1.0 + flat * (2.0 * (a - turn)).cos() + dent.0 * (3.0 * a + dent.1).cos()));
+    let nucleus_outline = Outline::new(|a| {
+        size * (1.0 + flat * (2.0 * (a - turn)).cos() + dent.0 * (3.0 * a + dent.1).cos())
+    });
     let mut nucleoli: Vec<(f32, f32, f32)> = Vec::new();
     for _ in 0..12 {
         let (a, d, r) = (rng.angle(), rng.range(0.1, 0.62) * size, rng.range(0.17, 0.27) * size);
         let (x, y) = (nucleus.0 + d * a.cos(), nucleus.1 + d * a.sin());
-        if nucleoli.len() < 4 && nucleoli.iter().all(|o| (o.0 - x).hypot(o.1 - y) > 1.5 * (o.2 + r)) {
+        if nucleoli.len() < 4 && nucleoli.iter().all(|o| (o.0 - x).hypot(o.1 - y) > 1.5 * (o.2 + r))
+        {
             nucleoli.push((x, y, r));
         }
     }

@@ -12,11 +12,11 @@ use super::{
     sample::Planes,
 };
 use crate::{
-    artefact,
-    error::{Error, Result},
-    labels::CLASSES,
-    picture::{Tile, contact_sheet as compose, encode_png},
-    rng::Rng,
+    base::{Error, Result, atomic_file, rng::Rng},
+    data::{
+        contact_sheet::{Tile, contact_sheet as compose, encode_png},
+        labels::CLASSES,
+    },
 };
 
 const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
@@ -36,7 +36,12 @@ pub fn images(folder: &Path, made: &Made, planes: &Planes, rng: &mut Rng) -> Res
                     _ => [v, v, 0],
                 };
                 let pixels: Vec<u8> = plane.iter().flat_map(coloured).collect();
-                let bytes = encode_jpeg(&pixels, planes.size, image::ExtendedColorType::Rgb8, quality(rng))?;
+                let bytes = encode_jpeg(
+                    &pixels,
+                    planes.size,
+                    image::ExtendedColorType::Rgb8,
+                    quality(rng),
+                )?;
                 (folder.join(format!("external/images/{name}.jpg")), bytes)
             }
         };
@@ -57,11 +62,17 @@ pub fn tables(folder: &Path, options: &Options, made: &[Made]) -> Result<()> {
         })
     };
     let labels = |m: &Made| m.labels.to_string();
-    artefact::write(folder.join("train.csv"), table(Place::Train, "Id,Target", &labels))?;
-    artefact::write(folder.join("truth.csv"), table(Place::Test, "Id,Target", &labels))?;
-    artefact::write(folder.join("sample_submission.csv"), table(Place::Test, "Id,Predicted", &|_| "0".into()))?;
+    atomic_file::write(folder.join("train.csv"), table(Place::Train, "Id,Target", &labels))?;
+    atomic_file::write(folder.join("truth.csv"), table(Place::Test, "Id,Target", &labels))?;
+    atomic_file::write(
+        folder.join("sample_submission.csv"),
+        table(Place::Test, "Id,Predicted", &|_| "0".into()),
+    )?;
     if options.external > 0 {
-        artefact::write(folder.join("external/HPAv18_made.csv"), table(Place::External, "Id,Target", &labels))?;
+        atomic_file::write(
+            folder.join("external/HPAv18_made.csv"),
+            table(Place::External, "Id,Target", &labels),
+        )?;
     }
     let mut pairs = String::from("a,b,conflict\n");
     for copy in made {
@@ -70,19 +81,27 @@ pub fn tables(folder: &Path, options: &Options, made: &[Made]) -> Result<()> {
             writeln!(pairs, "{},{},{conflict}", original.id, copy.id).expect("writing to a string");
         }
     }
-    artefact::write(folder.join("duplicates_truth.csv"), pairs)
+    atomic_file::write(folder.join("duplicates_truth.csv"), pairs)
 }
 
 /// One tile per class: the training sample that has it with the fewest other classes.
 pub fn contact_sheet(folder: &Path, options: &Options, made: &[Made]) -> Result<()> {
-    let train = || (0..made.len()).filter(|&i| made[i].place == Place::Train && made[i].copy_of.is_none());
-    let shown: Vec<usize> =
-        (0..CLASSES).filter_map(|c| train().filter(|&i| made[i].labels.contains(c)).min_by_key(|&i| made[i].labels.len())).collect();
-    let planes: Vec<Planes> = shown.par_iter().map(|&i| render(options, made, i)).collect::<Result<_>>()?;
+    let train =
+        || (0..made.len()).filter(|&i| made[i].place == Place::Train && made[i].copy_of.is_none());
+    let shown: Vec<usize> = (0..CLASSES)
+        .filter_map(|c| {
+            train().filter(|&i| made[i].labels.contains(c)).min_by_key(|&i| made[i].labels.len())
+        })
+        .collect();
+    let planes: Vec<Planes> =
+        shown.par_iter().map(|&i| render(options, made, i)).collect::<Result<_>>()?;
     let tiles: Vec<Tile> = planes
         .iter()
         .zip(&shown)
-        .map(|(p, &i)| Tile { planes: p.planes.each_ref().map(Vec::as_slice), caption: made[i].labels.to_string() })
+        .map(|(p, &i)| Tile {
+            planes: p.planes.each_ref().map(Vec::as_slice),
+            caption: made[i].labels.to_string(),
+        })
         .collect();
     compose(&tiles, options.size, 256, 7).write(&folder.join("contact_sheet.png"))
 }

@@ -20,7 +20,12 @@ pub fn png(path: &Path, side: usize, pixels: &[u8]) {
 
 /// The same picture with 16 bits per pixel.
 pub fn png16(path: &Path, side: usize, pixels: &[u8]) {
-    png_as(path, side, png::BitDepth::Sixteen, &pixels.iter().flat_map(|&v| [v, v]).collect::<Vec<_>>());
+    png_as(
+        path,
+        side,
+        png::BitDepth::Sixteen,
+        &pixels.iter().flat_map(|&v| [v, v]).collect::<Vec<_>>(),
+    );
 }
 
 fn png_as(path: &Path, side: usize, depth: png::BitDepth, data: &[u8]) {
@@ -32,7 +37,9 @@ fn png_as(path: &Path, side: usize, depth: png::BitDepth, data: &[u8]) {
 
 pub fn tiff(path: &Path, side: usize, pixels: &[u8]) {
     let mut encoder = tiff::encoder::TiffEncoder::new(fs::File::create(path).unwrap()).unwrap();
-    encoder.write_image::<tiff::encoder::colortype::Gray8>(side as u32, side as u32, pixels).unwrap();
+    encoder
+        .write_image::<tiff::encoder::colortype::Gray8>(side as u32, side as u32, pixels)
+        .unwrap();
 }
 
 /// 16 bits, gzipped.
@@ -40,8 +47,11 @@ pub fn tiff16_gz(path: &Path, side: usize, pixels: &[u8]) {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let wide: Vec<u16> = pixels.iter().map(|&v| u16::from(v) * 257).collect();
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
-    encoder.write_image::<tiff::encoder::colortype::Gray16>(side as u32, side as u32, &wide).unwrap();
-    let mut gz = flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
+    encoder
+        .write_image::<tiff::encoder::colortype::Gray16>(side as u32, side as u32, &wide)
+        .unwrap();
+    let mut gz =
+        flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gz, bytes.get_ref()).unwrap();
     gz.finish().unwrap();
 }
@@ -56,7 +66,13 @@ impl Set {
         Self::with(train, test, side, "png", png)
     }
 
-    pub fn with(train: usize, test: usize, side: usize, extension: &str, write: impl Fn(&Path, usize, &[u8])) -> Self {
+    pub fn with(
+        train: usize,
+        test: usize,
+        side: usize,
+        extension: &str,
+        write: impl Fn(&Path, usize, &[u8]),
+    ) -> Self {
         let set = Self { folder: tempfile::tempdir().unwrap() };
         let (mut table, mut submission) = ("Id,Target\n".to_string(), Vec::new());
         for (part, n) in [("train", train), ("test", test)] {
@@ -64,7 +80,11 @@ impl Set {
             for i in 0..n {
                 let id = format!("{part}-{i:03}");
                 for (c, channel) in CHANNELS.iter().enumerate() {
-                    write(&set.path(&format!("{part}/{id}_{channel}.{extension}")), side, &pattern(side, i * 4 + c));
+                    write(
+                        &set.path(&format!("{part}/{id}_{channel}.{extension}")),
+                        side,
+                        &pattern(side, i * 4 + c),
+                    );
                 }
                 match part {
                     "train" => table += &format!("{id},{} 25\n", i % 20),
@@ -74,7 +94,11 @@ impl Set {
         }
         submission.reverse();
         fs::write(set.path("train.csv"), table).unwrap();
-        fs::write(set.path("sample_submission.csv"), format!("Id,Predicted\n{}", submission.concat())).unwrap();
+        fs::write(
+            set.path("sample_submission.csv"),
+            format!("Id,Predicted\n{}", submission.concat()),
+        )
+        .unwrap();
         set
     }
 
@@ -88,8 +112,27 @@ impl Set {
 
     /// Runs a job on this set.
     pub fn run(&self, job: &str, more: &[&str]) -> Output {
-        let (kaggle, work) = (format!("data.kaggle={}", self.folder.path().display()), format!("paths.work={}", self.work().display()));
-        atlas(&[&[job, "--set", &kaggle, "--set", &work, "--set", "preprocess.size=32", "--set", "threads=2"], more].concat())
+        let (kaggle, work) = (
+            format!("data.kaggle={}", self.folder.path().display()),
+            format!("paths.work={}", self.work().display()),
+        );
+        atlas(
+            &[
+                &[
+                    job,
+                    "--set",
+                    &kaggle,
+                    "--set",
+                    &work,
+                    "--set",
+                    "preprocess.size=32",
+                    "--set",
+                    "threads=2",
+                ],
+                more,
+            ]
+            .concat(),
+        )
     }
 
     pub fn plan(&self, more: &[&str]) {
@@ -116,11 +159,21 @@ impl Set {
 }
 
 pub fn atlas(args: &[&str]) -> Output {
-    assert_cmd::Command::cargo_bin("atlas").unwrap().env_remove("SLURM_ARRAY_TASK_ID").args(args).output().unwrap()
+    assert_cmd::Command::cargo_bin("atlas")
+        .unwrap()
+        .env_remove("SLURM_ARRAY_TASK_ID")
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 pub fn succeeds(out: &Output) {
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 /// Asserts the exit code, and that the error's last line holds all of `parts`.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atlas::picture::encode_png;
+use atlas::data::contact_sheet::encode_png;
 use png::ColorType::Grayscale;
 
 use crate::{
@@ -29,7 +29,9 @@ fn look(browser: &Browser, name: &str) {
     if axe.is_none() {
         eprintln!("ATLAS_AXE names no axe.min.js: accessibility is not checked");
     }
-    for (scheme, width, height) in [("light", 1280, 900), ("dark", 1280, 900), ("light", 390, 844), ("dark", 390, 844)] {
+    for (scheme, width, height) in
+        [("light", 1280, 900), ("dark", 1280, 900), ("light", 390, 844), ("dark", 390, 844)]
+    {
         browser.colours(scheme);
         browser.size(width, height);
         let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
@@ -45,7 +47,12 @@ fn look(browser: &Browser, name: &str) {
 }
 
 /// The console has no complaint but those `expected`, and of at least `least` requests none went to anybody else.
-fn nothing_wrong(browser: &Browser, explored: &Explored, least: usize, expected: impl Fn(&str) -> bool) {
+fn nothing_wrong(
+    browser: &Browser,
+    explored: &Explored,
+    least: usize,
+    expected: impl Fn(&str) -> bool,
+) {
     // Canvases are read often by these tests, which Chromium has advice about.
     let ours = |complaint: &String| expected(complaint) || complaint.contains("willReadFrequently");
     let complaints: Vec<String> = browser.complaints().into_iter().filter(|c| !ours(c)).collect();
@@ -77,7 +84,12 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
         (0..SIDE * SIDE)
             .flat_map(|p| {
                 let both = value(3, p, yellow) / 2.0;
-                [rounded(value(0, p, red) + both), rounded(value(1, p, green) + both), rounded(value(2, p, blue)), 255]
+                [
+                    rounded(value(0, p, red) + both),
+                    rounded(value(1, p, green) + both),
+                    rounded(value(2, p, blue)),
+                    255,
+                ]
             })
             .collect()
     };
@@ -90,7 +102,10 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     browser.keys("#channels div:nth-child(2) input", "\u{e014}"); // arrow right
     assert!(pixels(&browser, "#samples canvas") == shown(0, [0.0, 1.25, 0.0, 0.0]));
     browser.keys("body", "1");
-    assert!(pixels(&browser, "#samples canvas") == shown(0, [1.0, 1.25, 0.0, 0.0]), "key 1 switches red");
+    assert!(
+        pixels(&browser, "#samples canvas") == shown(0, [1.0, 1.25, 0.0, 0.0]),
+        "key 1 switches red"
+    );
     browser.click("#channels > button");
     assert!(pixels(&browser, "#samples canvas") == shown(0, [1.0; 4]));
 
@@ -99,10 +114,18 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     browser.click("select[name=class] option[value='2']");
     browser.click("select[name=relation] option[value=missed]");
     let missed = total("class=2&relation=missed");
-    browser.until(&format!("document.querySelector('#where').textContent.endsWith('of {missed} samples')"));
-    assert_eq!(browser.run("return document.querySelectorAll('#samples .missed').length > 0"), true);
+    browser.until(&format!(
+        "document.querySelector('#where').textContent.endsWith('of {missed} samples')"
+    ));
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#samples .missed').length > 0"),
+        true
+    );
     let folder = tempfile::tempdir().unwrap();
-    browser.cdp("Browser.setDownloadBehavior", serde_json::json!({ "behavior": "allow", "downloadPath": folder.path() }));
+    browser.cdp(
+        "Browser.setDownloadBehavior",
+        serde_json::json!({ "behavior": "allow", "downloadPath": folder.path() }),
+    );
     browser.click("#csv");
     let file = folder.path().join("samples.csv");
     let started = Instant::now();
@@ -115,7 +138,11 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     browser.keys("input[name=text]", "onerror");
     browser.until("document.querySelectorAll('#samples li').length === 1");
     assert_eq!(browser.run("return document.querySelector('#samples .id').textContent"), EVIL);
-    assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0, "the id is text, no element");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('img').length"),
+        0,
+        "the id is text, no element"
+    );
     browser.click("button[type=reset]");
     browser.until("document.querySelectorAll('#samples li').length === 60");
     browser.click("#next");
@@ -136,7 +163,11 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
         pixels(&browser, "#view") != plain
     });
     assert!(heated.is_some(), "no map of any class is seen");
-    assert_eq!(browser.run("return document.querySelectorAll('#logits thead th').length"), 6, "five crops of one fold");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#logits thead th').length"),
+        6,
+        "five crops of one fold"
+    );
     browser.click("#crops summary");
     look(&browser, "sample");
     browser.click("#by option[value=embedding]");
@@ -153,9 +184,13 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
         folder.path().join(name).display().to_string()
     };
     browser.keys("#files", &write("evil.png", b"<b>no picture</b>"));
-    browser.until("/evil.png: neither PNG nor JPEG/.test(document.querySelector('#dropped').textContent)");
+    browser.until(
+        "/evil.png: neither PNG nor JPEG/.test(document.querySelector('#dropped').textContent)",
+    );
     let four = ["red", "green", "blue", "yellow"].iter().enumerate();
-    let four = four.map(|(c, name)| write(&format!("x_{name}.png"), &encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap()));
+    let four = four.map(|(c, name)| {
+        write(&format!("x_{name}.png"), &encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap())
+    });
     browser.keys("#files", &four.collect::<Vec<_>>().join("\n"));
     browser
         .until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
@@ -164,7 +199,9 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     assert!(pixels(&browser, "#view") == shown(9, [1.0; 4]));
 
     // It complains of the picture that was refused on purpose.
-    nothing_wrong(&browser, &explored, 100, |complaint| complaint.contains("/api/uploads") && complaint.contains("400"));
+    nothing_wrong(&browser, &explored, 100, |complaint| {
+        complaint.contains("/api/uploads") && complaint.contains("400")
+    });
 }
 
 /// The pipeline's own run over real images, as a user has it.
@@ -173,28 +210,45 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
 fn a_run_on_real_images_in_a_browser() {
     let Some(browser) = Browser::start() else { return eprintln!("skipped: no chromedriver") };
     let Some(mut small) = Small::real() else { return };
-    small.set("preprocess.size=256").set("augment.resize=192").set("augment.crop=128").set("train.epochs=3");
+    small
+        .set("preprocess.size=256")
+        .set("augment.resize=192")
+        .set("augment.crop=128")
+        .set("train.epochs=3");
     succeeds(&small.run(&["run", "--run", "real"]));
     let explored = Explored::start(small.job(&["explore", "--run", "real"]));
     browser.post("/url", serde_json::json!({ "url": explored.url }));
     browser.until("document.querySelectorAll('#samples li').length === 38");
 
     // A thumbnail is its picture, smaller: the same mean of each channel.
-    let mean = |bytes: &[u8], c: usize| bytes.iter().skip(c).step_by(4).map(|&p| f64::from(p)).sum::<f64>() / (bytes.len() / 4) as f64;
-    let [large, thumbnail] = ["image", "thumbnail"].map(|of| explored.get(&format!("/api/samples/4/{of}")).body);
+    let mean = |bytes: &[u8], c: usize| {
+        bytes.iter().skip(c).step_by(4).map(|&p| f64::from(p)).sum::<f64>()
+            / (bytes.len() / 4) as f64
+    };
+    let [large, thumbnail] =
+        ["image", "thumbnail"].map(|of| explored.get(&format!("/api/samples/4/{of}")).body);
     assert_eq!((large.len(), thumbnail.len()), (256 * 256 * 4, 96 * 96 * 4));
     for c in 0..4 {
         let (large, thumbnail) = (mean(&large, c), mean(&thumbnail, c));
-        assert!((large - thumbnail).abs() < 0.5 + 0.02 * large, "channel {c}: {large}, as a thumbnail {thumbnail}");
+        assert!(
+            (large - thumbnail).abs() < 0.5 + 0.02 * large,
+            "channel {c}: {large}, as a thumbnail {thumbnail}"
+        );
     }
 
     let first = || pixels(&browser, "#samples canvas");
     browser.until("document.querySelector('#samples canvas').width === 96");
     browser.until("document.querySelector('#samples canvas').getContext('2d').getImageData(48, 48, 1, 1).data[3] === 255");
     let all = first();
-    ["red", "blue", "yellow"].iter().for_each(|channel| browser.click(&format!("button.{channel}")));
+    ["red", "blue", "yellow"]
+        .iter()
+        .for_each(|channel| browser.click(&format!("button.{channel}")));
     let green = first();
-    assert!(green != all && green.chunks(4).all(|p| (p[0], p[2]) == (0, 0)) && green.chunks(4).any(|p| p[1] > 0));
+    assert!(
+        green != all
+            && green.chunks(4).all(|p| (p[0], p[2]) == (0, 0))
+            && green.chunks(4).any(|p| p[1] > 0)
+    );
     browser.click("#channels > button");
     look(&browser, "real-list");
 
@@ -222,13 +276,21 @@ fn a_run_on_real_images_in_a_browser() {
     // Its own four files, dropped, are the nearest neighbour of what they made.
     let folder = ["data/train", "data/external/images"].map(|folder| small.path(folder));
     let of = |name: &str| worst == name.rsplit_once('_').unwrap().0;
-    let list = |folder: &String| fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
-    let files: Vec<_> = folder.iter().flat_map(list).filter(|path| of(path.file_name().unwrap().to_str().unwrap())).collect();
-    let files: Vec<String> = files.iter().map(|path: &std::path::PathBuf| path.display().to_string()).collect();
+    let list = |folder: &String| {
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>()
+    };
+    let files: Vec<_> = folder
+        .iter()
+        .flat_map(list)
+        .filter(|path| of(path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let files: Vec<String> =
+        files.iter().map(|path: &std::path::PathBuf| path.display().to_string()).collect();
     assert_eq!(files.len(), 4);
     browser.keys("#files", &files.join("\n"));
     browser
         .until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
-    browser.until(&format!("document.querySelector('#neighbours .id')?.textContent === '{}'", worst));
+    browser
+        .until(&format!("document.querySelector('#neighbours .id')?.textContent === '{}'", worst));
     nothing_wrong(&browser, &explored, 38, |_| false);
 }

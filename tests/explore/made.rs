@@ -10,21 +10,27 @@ use std::{
 };
 
 use atlas::{
-    checkpoint::{Checkpoint, Conditions, State},
+    base::stop::Stop,
     config::Config,
-    image::Plane,
-    infer,
-    labels::{Labels, NAMES},
-    manifest::{Manifest, Part, Pool, Sample, Source},
-    model::{Form, Network, Spec},
-    normalize::Normalization,
-    phash::phash,
-    predict,
-    predictions::Predictions,
-    results::Run,
-    shard::{Entry, Writer, path},
-    stop::Stop,
-    train,
+    data::{
+        image::Plane,
+        labels::{Labels, NAMES},
+        manifest::{Manifest, Part, Pool, Sample, Source},
+        phash::phash,
+        shard::{Entry, Writer, path},
+    },
+    inference::predict,
+    loading::normalization::Normalization,
+    network::{
+        model::{Form, Network, Spec},
+        predictor,
+    },
+    scoring::prediction_file::Predictions,
+    training::{
+        checkpoint::{Checkpoint, Conditions, State},
+        run_folder::Run,
+        train,
+    },
 };
 use ndarray::Array2;
 
@@ -44,7 +50,9 @@ pub struct Made {
 pub fn plane(i: usize, c: usize) -> Vec<u8> {
     let (of, more) = if i == 1 { (0, 1) } else { (i, 0) };
     let (a, b) = (of * 7 % 23 + 3, of * 5 % 17 + c);
-    (0..SIDE * SIDE).map(|p| ((p % SIDE * a / 4 + p / SIDE * b / 3 + of * of) % 200 + more) as u8).collect()
+    (0..SIDE * SIDE)
+        .map(|p| ((p % SIDE * a / 4 + p / SIDE * b / 3 + of * of) % 200 + more) as u8)
+        .collect()
 }
 
 /// Classes of the made sample `i`.
@@ -77,11 +85,21 @@ impl Made {
         let manifest = Manifest { samples: (0..train + test).map(sample).collect() };
         manifest.write(&work).unwrap();
         for shard in manifest.shards() {
-            let mut writer = Writer::create(&path(&work, shard.part, shard.number), shard.part, shard.samples.len(), SIDE).unwrap();
+            let mut writer = Writer::create(
+                &path(&work, shard.part, shard.number),
+                shard.part,
+                shard.samples.len(),
+                SIDE,
+            )
+            .unwrap();
             for i in shard.samples {
                 let planes: [Vec<u8>; 4] = std::array::from_fn(|c| plane(i, c));
-                let hashes = planes.each_ref().map(|p| phash(&Plane { width: SIDE, height: SIDE, pixels: p.clone() }));
-                let image = (0..SIDE * SIDE).flat_map(|p| planes.each_ref().map(|plane| plane[p])).collect();
+                let hashes = planes
+                    .each_ref()
+                    .map(|p| phash(&Plane { width: SIDE, height: SIDE, pixels: p.clone() }));
+                let image = (0..SIDE * SIDE)
+                    .flat_map(|p| planes.each_ref().map(|plane| plane[p]))
+                    .collect();
                 writer.push(Entry::new(id(i), manifest.samples[i].labels, hashes, image)).unwrap();
             }
             writer.finish(manifest.hash()).unwrap();
@@ -92,15 +110,25 @@ impl Made {
             let weights = train::weights_path(&config, &run, fold);
             checkpoint(&config, fold as u64).write(&weights).unwrap();
             let samples: Vec<usize> = (0..train - 1).filter(|i| i % 2 == fold).collect();
-            let probabilities = Array2::from_shape_fn((samples.len(), 28), |(row, c)| probability(samples[row], c));
-            let predictions = Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
-            predictions.write(&run.validation(fold), infer::source(&config, &[weights]).unwrap()).unwrap();
+            let probabilities =
+                Array2::from_shape_fn((samples.len(), 28), |(row, c)| probability(samples[row], c));
+            let predictions =
+                Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
+            predictions
+                .write(&run.validation(fold), predictor::source(&config, &[weights]).unwrap())
+                .unwrap();
         }
         static STOP: Stop = Stop::new();
         predict::predict(&config, &run, 0, 1, &STOP).unwrap();
-        let rows: String = NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
-        fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}")).unwrap();
-        fs::write(run.folder.join("scores.csv"), "method,cross_fitted_macro_f1,in_sample_macro_f1\nconstant,0.5,0.6\n").unwrap();
+        let rows: String =
+            NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
+        fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}"))
+            .unwrap();
+        fs::write(
+            run.folder.join("scores.csv"),
+            "method,cross_fitted_macro_f1,in_sample_macro_f1\nconstant,0.5,0.6\n",
+        )
+        .unwrap();
         Self { config: run.folder.join("config.toml"), work, folder }
     }
 
@@ -140,10 +168,19 @@ fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
         skipped: 0,
         best: None,
         history: vec![],
-        conditions: Conditions { threads: 1, ranks: 1, form: Form::PREFERRED, processor: "made".into() },
+        conditions: Conditions {
+            threads: 1,
+            ranks: 1,
+            form: Form::PREFERRED,
+            processor: "made".into(),
+        },
         data: 0,
     };
-    let tensors = [("parameters".to_string(), network.flat_parameters()), ("buffers".into(), network.flat_buffers())].into();
+    let tensors = [
+        ("parameters".to_string(), network.flat_parameters()),
+        ("buffers".into(), network.flat_buffers()),
+    ]
+    .into();
     Checkpoint { state, tensors }
 }
 
@@ -158,10 +195,12 @@ pub struct Explored {
 impl Explored {
     /// Starts the explorer that `command` is, at a free port.
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.args(["--port", "0", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.args(["--port", "0", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let told: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
         let url = told["url"].as_str().unwrap().to_string();
         let port = url.split(['/', '?']).nth(2).unwrap().rsplit(':').next().unwrap();
         Self { child, address: format!("127.0.0.1:{port}"), url }
@@ -169,7 +208,10 @@ impl Explored {
 
     /// Status, headers and body of an answer.
     pub fn get(&self, path: &str) -> Answer {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        ))
     }
 
     pub fn json(&self, path: &str) -> serde_json::Value {
@@ -180,17 +222,30 @@ impl Explored {
 
     /// Posts files as a browser does.
     pub fn post(&self, files: &[(&str, &[u8])]) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut body = Vec::new();
         for (name, bytes) in files {
-            write!(body, "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n").unwrap();
+            write!(
+                body,
+                "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
+            )
+            .unwrap();
             body.extend_from_slice(bytes);
             body.extend_from_slice(b"\r\n");
         }
         body.extend_from_slice(b"--x--\r\n");
         let url = format!("http://{}/api/uploads", self.address);
-        let mut response = agent.post(url).content_type("multipart/form-data; boundary=x").send(&body[..]).unwrap();
-        Answer { status: response.status().as_u16(), head: String::new(), body: response.body_mut().read_to_vec().unwrap() }
+        let mut response = agent
+            .post(url)
+            .content_type("multipart/form-data; boundary=x")
+            .send(&body[..])
+            .unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            head: String::new(),
+            body: response.body_mut().read_to_vec().unwrap(),
+        }
     }
 
     /// Sends exactly these bytes.
@@ -199,7 +254,10 @@ impl Explored {
         stream.write_all(request.as_bytes()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
-        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request:?}"));
+        let end = bytes
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer to {request:?}"));
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         Answer { status: head[9..12].parse().unwrap(), head, body: bytes[end + 4..].to_vec() }
     }
@@ -231,7 +289,8 @@ impl Answer {
     /// Refused with this status, for people in words that contain `part`, for programs as JSON.
     pub fn refused(&self, status: u16, part: &str) {
         assert_eq!(self.status, status, "{}{}", self.head, self.text());
-        let told: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()));
+        let told: serde_json::Value =
+            serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()));
         assert!(told["error"].as_str().unwrap().contains(part), "{told}");
     }
 }

@@ -17,16 +17,23 @@ pub type Pictures = BTreeMap<String, Vec<u8>>;
 
 /// A coloured JPEG that differs by `seed`, some 10 kB.
 pub fn jpeg(seed: usize) -> Vec<u8> {
-    let pixels: Vec<u8> = (0..96 * 96 * 3usize).map(|i| ((i * (7 + seed % 50)) ^ (i / 96 * 31) ^ seed) as u8).collect();
+    let pixels: Vec<u8> = (0..96 * 96 * 3usize)
+        .map(|i| ((i * (7 + seed % 50)) ^ (i / 96 * 31) ^ seed) as u8)
+        .collect();
     let mut bytes = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new(&mut bytes).encode(&pixels, 96, 96, image::ExtendedColorType::Rgb8).unwrap();
+    image::codecs::jpeg::JpegEncoder::new(&mut bytes)
+        .encode(&pixels, 96, 96, image::ExtendedColorType::Rgb8)
+        .unwrap();
     bytes
 }
 
 pub fn png(seed: usize) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let pixels: Vec<u8> = (0..32 * 32usize).map(|i| ((i * 3) ^ seed) as u8).collect();
-    image::GrayImage::from_raw(32, 32, pixels).unwrap().write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    image::GrayImage::from_raw(32, 32, pixels)
+        .unwrap()
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
     bytes.into_inner()
 }
 
@@ -50,8 +57,12 @@ pub fn path(name: &str) -> String {
 /// The real samples, where they are; some lack channels.
 pub fn real() -> Option<(Vec<String>, Pictures)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/hpav18/images");
-    let names: Vec<String> = fs::read_dir(&folder).ok()?.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    let ids: Vec<String> = names.iter().filter_map(|n| n.strip_suffix("_blue.jpg")).map(String::from).collect();
+    let names: Vec<String> = fs::read_dir(&folder)
+        .ok()?
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let ids: Vec<String> =
+        names.iter().filter_map(|n| n.strip_suffix("_blue.jpg")).map(String::from).collect();
     Some((ids, names.iter().map(|n| (path(n), fs::read(folder.join(n)).unwrap())).collect()))
 }
 
@@ -76,7 +87,10 @@ impl Place {
         ];
         let keys = "fetch.requests_per_second=1000 fetch.backoff_seconds=0.02 fetch.attempts=4 fetch.connections=3 \
                     fetch.read_timeout_seconds=0.6 fetch.connect_timeout_seconds=2 fetch.tasks=2";
-        Self { folder, sets: sets.into_iter().chain(keys.split_whitespace().map(String::from)).collect() }
+        Self {
+            folder,
+            sets: sets.into_iter().chain(keys.split_whitespace().map(String::from)).collect(),
+        }
     }
 
     pub fn set(mut self, key: &str) -> Self {
@@ -101,7 +115,15 @@ impl Place {
             command.args(["--set", set]);
         }
         command.args(&args[1..]);
-        for name in ["http_proxy", "https_proxy", "all_proxy", "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"] {
+        for name in [
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "KAGGLE_API_TOKEN",
+            "KAGGLE_USERNAME",
+            "KAGGLE_KEY",
+            "KAGGLE_CONFIG_DIR",
+        ] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }
         command.env_remove("SLURM_ARRAY_TASK_ID").env("HOME", self.folder.path());
@@ -133,7 +155,8 @@ impl Place {
     /// Rows of a CSV of the data folder.
     pub fn rows(&self, name: &str) -> Vec<Vec<String>> {
         let mut reader = csv::Reader::from_path(self.data(name)).unwrap();
-        let mut rows: Vec<Vec<String>> = reader.records().map(|r| r.unwrap().iter().map(String::from).collect()).collect();
+        let mut rows: Vec<Vec<String>> =
+            reader.records().map(|r| r.unwrap().iter().map(String::from).collect()).collect();
         rows.sort();
         rows
     }
@@ -144,7 +167,12 @@ impl Place {
         for row in rows.iter().filter(|r| !r[2].is_empty()) {
             let bytes = fs::read(self.data(&row[0])).unwrap();
             let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-            assert_eq!((bytes.len().to_string(), hash), (row[1].clone(), row[2].clone()), "{}", row[0]);
+            assert_eq!(
+                (bytes.len().to_string(), hash),
+                (row[1].clone(), row[2].clone()),
+                "{}",
+                row[0]
+            );
         }
         for file in self.list(folder).into_keys() {
             assert!(rows.iter().any(|r| r[0] == format!("{folder}/{file}")), "{file}");
@@ -181,7 +209,8 @@ impl Entry {
 pub fn zip(entries: &[Entry]) -> Vec<u8> {
     let (mut zip, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
-        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut deflate =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         deflate.write_all(&entry.bytes).unwrap();
         let packed = deflate.finish().unwrap();
         let mut crc = flate2::Crc::new();

@@ -50,19 +50,36 @@ impl Answer {
     pub fn status(status: u16) -> Self {
         let body = b"<html>no</html>".to_vec();
         let headers = vec![("Content-Type", "text/html".into())];
-        Self { status, headers, body, cut: None, stall: false, unsized_: false, delay: Duration::ZERO }
+        Self {
+            status,
+            headers,
+            body,
+            cut: None,
+            stall: false,
+            unsized_: false,
+            delay: Duration::ZERO,
+        }
     }
 
     /// A file as a server of files gives it, ranges and all.
     pub fn file(request: &Request, content_type: &str, etag: &str, body: &[u8]) -> Self {
         let mut answer = Self::status(200);
-        answer.headers = vec![("Content-Type", content_type.into()), ("ETag", format!("\"{etag}\"")), ("Accept-Ranges", "bytes".into())];
+        answer.headers = vec![
+            ("Content-Type", content_type.into()),
+            ("ETag", format!("\"{etag}\"")),
+            ("Accept-Ranges", "bytes".into()),
+        ];
         let same = request.header("if-range").is_none_or(|v| v == format!("\"{etag}\""));
-        let start = request.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        let start = request
+            .header("range")
+            .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
         match start.filter(|_| same) {
             Some(start) if start < body.len() => {
                 answer.status = 206;
-                answer.headers.push(("Content-Range", format!("bytes {start}-{}/{}", body.len() - 1, body.len())));
+                answer.headers.push((
+                    "Content-Range",
+                    format!("bytes {start}-{}/{}", body.len() - 1, body.len()),
+                ));
                 answer.body = body[start..].into();
             }
             Some(_) => answer.status = 416,
@@ -151,7 +168,14 @@ impl Server {
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = 0u8;
     // SAFETY: one byte into one byte.
-    let n = unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    let n = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            (&raw mut byte).cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
     n > 0 || (n < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock)
 }
 
@@ -169,7 +193,10 @@ fn converse(mut stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>
         let text = String::from_utf8(std::mem::take(&mut seen)).unwrap();
         let mut lines = text.lines();
         let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_string();
-        let headers = lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_string())).collect();
+        let headers = lines
+            .filter_map(|l| l.split_once(':'))
+            .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_string()))
+            .collect();
         let request = {
             let mut log = log.lock().unwrap();
             let earlier = log.iter().filter(|r| r.path == path).count();
@@ -186,7 +213,11 @@ fn converse(mut stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>
             head += &format!("{name}: {value}\r\n");
         }
         let body = &answer.body[..answer.cut.unwrap_or(usize::MAX).min(answer.body.len())];
-        if stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body)).is_err() {
+        if stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .and_then(|()| stream.write_all(body))
+            .is_err()
+        {
             return;
         }
         if answer.stall {

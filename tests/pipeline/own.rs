@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use atlas::{labels::NAMES, predictions::Predictions, weights};
+use atlas::{data::labels::NAMES, network::weights, scoring::prediction_file::Predictions};
 use ndarray::Array2;
 use ndarray_npy::ReadNpyExt;
 
@@ -12,8 +12,16 @@ use super::small::{Small, stderr, succeeds};
 fn table(path: &str) -> BTreeMap<String, (String, Vec<f32>)> {
     let mut reader = csv::Reader::from_path(path).unwrap();
     let header: Vec<String> = reader.headers().unwrap().iter().map(String::from).collect();
-    assert_eq!((header[..2].join(","), &header[2..]), ("id,labels".into(), &NAMES.map(String::from)[..]));
-    let row = |r: csv::StringRecord| (r[0].to_string(), (r[1].to_string(), r.iter().skip(2).map(|p| p.parse().unwrap()).collect()));
+    assert_eq!(
+        (header[..2].join(","), &header[2..]),
+        ("id,labels".into(), &NAMES.map(String::from)[..])
+    );
+    let row = |r: csv::StringRecord| {
+        (
+            r[0].to_string(),
+            (r[1].to_string(), r.iter().skip(2).map(|p| p.parse().unwrap()).collect()),
+        )
+    };
     reader.records().map(|r| row(r.unwrap())).collect()
 }
 
@@ -21,33 +29,55 @@ fn table(path: &str) -> BTreeMap<String, (String, Vec<f32>)> {
 fn thresholds(run: &Path) -> Vec<f32> {
     let scores = fs::read_to_string(run.join("scores.csv")).unwrap();
     let score = |line: &str| line.split(',').nth(1).unwrap().parse::<f64>().unwrap();
-    let (at, _) = scores.lines().skip(1).map(score).enumerate().fold((0, -1.0), |best, next| if next.1 >= best.1 { next } else { best });
+    let (at, _) = scores
+        .lines()
+        .skip(1)
+        .map(score)
+        .enumerate()
+        .fold((0, -1.0), |best, next| if next.1 >= best.1 { next } else { best });
     let table = fs::read_to_string(run.join("thresholds.csv")).unwrap();
-    table.lines().skip(1).map(|line| line.split(',').nth(2 + at).unwrap().parse().unwrap()).collect()
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(2 + at).unwrap().parse().unwrap())
+        .collect()
 }
 
 pub fn pictures(small: &Small, run: &Path) {
-    let (data, out, skipped) = (small.path("own pictures"), small.path("own/out.csv"), small.path("own/out-skipped.csv"));
+    let (data, out, skipped) =
+        (small.path("own pictures"), small.path("own/out.csv"), small.path("own/out-skipped.csv"));
     fs::create_dir(&data).unwrap();
-    let test: Vec<_> = fs::read_dir(small.path("data/test")).unwrap().map(|e| e.unwrap().path()).collect();
-    test.iter().for_each(|p| _ = fs::copy(p, Path::new(&data).join(p.file_name().unwrap())).unwrap());
-    let predict = |more: &[&str]| small.run(&[&["predict", "--images", &data, "--output", &out], more].concat());
+    let test: Vec<_> =
+        fs::read_dir(small.path("data/test")).unwrap().map(|e| e.unwrap().path()).collect();
+    test.iter()
+        .for_each(|p| _ = fs::copy(p, Path::new(&data).join(p.file_name().unwrap())).unwrap());
+    let predict = |more: &[&str]| {
+        small.run(&[&["predict", "--images", &data, "--output", &out], more].concat())
+    };
 
     // The same pictures give the same probabilities as the test set's, and the thresholds decide.
     let embeddings = small.path("own/e.npy");
     succeeds(&predict(&["--embeddings", &embeddings]));
     assert!(!Path::new(&skipped).exists());
-    let (rows, want) = (table(&out), Predictions::read(&run.join("predictions/test-00000.h5")).unwrap());
+    let (rows, want) =
+        (table(&out), Predictions::read(&run.join("predictions/test-00000.h5")).unwrap());
     assert_eq!(rows.len(), want.ids.len());
     let thresholds = thresholds(run);
     for (id, p) in want.ids.iter().zip(want.probabilities.rows()) {
         let got = &rows[id].1;
-        assert!(got.iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-5), "{id}: {got:?}, expected {p}");
+        assert!(
+            got.iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-5),
+            "{id}: {got:?}, expected {p}"
+        );
     }
     let decided = |(labels, got): &(String, Vec<f32>)| {
-        let above: Vec<&str> = (0..28).filter(|&c| got[c] > thresholds[c]).map(|c| NAMES[c]).collect();
+        let above: Vec<&str> =
+            (0..28).filter(|&c| got[c] > thresholds[c]).map(|c| NAMES[c]).collect();
         match above[..] {
-            [] => assert_eq!(*labels, NAMES[(0..28).rev().max_by(|&a, &b| got[a].total_cmp(&got[b])).unwrap()]),
+            [] => assert_eq!(
+                *labels,
+                NAMES[(0..28).rev().max_by(|&a, &b| got[a].total_cmp(&got[b])).unwrap()]
+            ),
             _ => assert_eq!(*labels, above.join(";")),
         }
     };
@@ -58,7 +88,12 @@ pub fn pictures(small: &Small, run: &Path) {
     // One exported network alone: embeddings are those of the first fold, and its thresholds come with it.
     let best = run.join("fold_0/model_checkpoints/best.safetensors");
     let exported = small.path("own/x.safetensors");
-    succeeds(&small.atlas(&["weights", "export", best.to_str().unwrap(), "--output", &exported]).output().unwrap());
+    succeeds(
+        &small
+            .atlas(&["weights", "export", best.to_str().unwrap(), "--output", &exported])
+            .output()
+            .unwrap(),
+    );
     let hdf5 = small.path("own/e.h5");
     let alone = predict(&["--weights", &exported, "--embeddings", &hdf5]);
     succeeds(&alone);
@@ -80,26 +115,51 @@ pub fn pictures(small: &Small, run: &Path) {
     let partly = predict(&["--json"]);
     succeeds(&partly);
     let told: serde_json::Value = serde_json::from_slice(&partly.stdout).unwrap();
-    assert_eq!((&told["predicted"], told["skipped"].as_array().unwrap().len()), (&(rows.len() - 2).into(), 2), "{told}");
+    assert_eq!(
+        (&told["predicted"], told["skipped"].as_array().unwrap().len()),
+        (&(rows.len() - 2).into(), 2),
+        "{told}"
+    );
     let list = fs::read_to_string(&skipped).unwrap();
-    assert!(list.contains(&format!("{},,no picture of red", ids[1])) && list.contains(&file(ids[0], "blue")), "{list}");
+    assert!(
+        list.contains(&format!("{},,no picture of red", ids[1]))
+            && list.contains(&file(ids[0], "blue")),
+        "{list}"
+    );
     assert!(stderr(&partly).contains("notes.txt"), "{}", stderr(&partly));
     let fewer = table(&out);
-    assert!(fewer.len() == rows.len() - 2 && fewer.iter().all(|(id, row)| row.0 == rows[id].0), "the others are as before");
+    assert!(
+        fewer.len() == rows.len() - 2 && fewer.iter().all(|(id, row)| row.0 == rows[id].0),
+        "the others are as before"
+    );
 
     // Nothing that can be read, and what is asked for wrongly.
     fs::remove_file(&out).unwrap();
     ids.iter().for_each(|id| fs::write(file(id, "green"), "no").unwrap());
     let none = predict(&[]);
-    assert!(none.status.code() == Some(65) && stderr(&none).contains("no sample can be read"), "{}", stderr(&none));
+    assert!(
+        none.status.code() == Some(65) && stderr(&none).contains("no sample can be read"),
+        "{}",
+        stderr(&none)
+    );
     assert!(!Path::new(&out).exists());
     for (words, what) in [
-        (&["predict", "--images", "/nowhere", "--output", "/tmp/x.csv"][..], "/nowhere: there is no such folder"),
-        (&["predict", "--images", &data, "--output", &out, "--embeddings", "x.txt"], "ends in .npy or .h5"),
+        (
+            &["predict", "--images", "/nowhere", "--output", "/tmp/x.csv"][..],
+            "/nowhere: there is no such folder",
+        ),
+        (
+            &["predict", "--images", &data, "--output", &out, "--embeddings", "x.txt"],
+            "ends in .npy or .h5",
+        ),
         (&["predict", "--images", &data], "--output"),
     ] {
         let out = small.run(words);
-        assert!(out.status.code() == Some(2) && stderr(&out).contains(what), "{words:?}: {}", stderr(&out));
+        assert!(
+            out.status.code() == Some(2) && stderr(&out).contains(what),
+            "{words:?}: {}",
+            stderr(&out)
+        );
     }
 }
 
@@ -107,12 +167,24 @@ pub fn pictures(small: &Small, run: &Path) {
 pub fn card(small: &Small, run: &Path) {
     let exported = small.path("own/card.onnx");
     let best = run.join("fold_1/model_checkpoints/best.safetensors");
-    succeeds(&small.atlas(&["weights", "export", best.to_str().unwrap(), "--output", &exported]).output().unwrap());
+    succeeds(
+        &small
+            .atlas(&["weights", "export", best.to_str().unwrap(), "--output", &exported])
+            .output()
+            .unwrap(),
+    );
     let page = fs::read_to_string(small.path("own/card.md")).unwrap();
-    let provenance: serde_json::Value = serde_json::from_slice(&fs::read(run.join("provenance.json")).unwrap()).unwrap();
+    let provenance: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("provenance.json")).unwrap()).unwrap();
     let name = run.file_name().unwrap().to_str().unwrap();
     let commit = format!("| git_commit | {} |", provenance["git_commit"].as_str().unwrap());
-    for part in [&format!("| run | {name} |"), "| fold | 1 |", &commit, "trained on crops of 48 x 48", "mean average precision"] {
+    for part in [
+        &format!("| run | {name} |"),
+        "| fold | 1 |",
+        &commit,
+        "trained on crops of 48 x 48",
+        "mean average precision",
+    ] {
         assert!(page.contains(part), "{part} in {page}");
     }
     // The samples of the fold, counted from folds.csv.
@@ -120,7 +192,10 @@ pub fn card(small: &Small, run: &Path) {
     let valid = folds.lines().skip(1).filter(|l| l.ends_with(",1")).count();
     assert!(page.contains(&format!("validated on {valid} samples")), "{page}");
     for (class, threshold) in thresholds(run).iter().enumerate() {
-        assert!(page.contains(&format!("| {class} | {} | {threshold:.4} |", NAMES[class])), "{class} in {page}");
+        assert!(
+            page.contains(&format!("| {class} | {} | {threshold:.4} |", NAMES[class])),
+            "{class} in {page}"
+        );
     }
     let metadata = weights::read(Path::new(&small.path("own/x.safetensors"))).unwrap().1;
     assert_eq!((metadata["run"].as_str(), metadata["fold"].as_str()), (name, "0"));

@@ -20,8 +20,22 @@ impl Small {
     pub fn new() -> Self {
         let small = Self::empty();
         let data = small.path("data");
-        let out =
-            small.atlas(&["synth", "--samples", "60", "--test", "12", "--external", "6", "--size", "64", "--out", &data]).output().unwrap();
+        let out = small
+            .atlas(&[
+                "synth",
+                "--samples",
+                "60",
+                "--test",
+                "12",
+                "--external",
+                "6",
+                "--size",
+                "64",
+                "--out",
+                &data,
+            ])
+            .output()
+            .unwrap();
         succeeds(&out);
         small
     }
@@ -31,8 +45,12 @@ impl Small {
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
         let at = |key: &str, name: &str| format!("{key}={}", folder.path().join(name).display());
-        let mut sets =
-            vec![at("paths.work", "work"), at("paths.results", "results"), at("data.kaggle", "data"), at("data.external", "data/external")];
+        let mut sets = vec![
+            at("paths.work", "work"),
+            at("paths.results", "results"),
+            at("data.kaggle", "data"),
+            at("data.external", "data/external"),
+        ];
         let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 model.arch=se_resnext_tiny model.dropout=0.2 \
                     augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 train.precision=f32 \
                     train.layout=nhwc predict.tta=five_crop";
@@ -53,13 +71,18 @@ impl Small {
         for folder in ["data/train", "data/test", "data/external/images"] {
             fs::create_dir_all(to(folder)).unwrap();
         }
-        let link = |from: &Path, folder: &str| symlink(from, to(folder).join(from.file_name().unwrap())).unwrap();
+        let link = |from: &Path, folder: &str| {
+            symlink(from, to(folder).join(from.file_name().unwrap())).unwrap()
+        };
         let list = |folder: &str| {
-            let mut paths: Vec<_> = fs::read_dir(data.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+            let mut paths: Vec<_> =
+                fs::read_dir(data.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
             paths.sort();
             paths
         };
-        let id_of = |path: &Path| path.file_stem().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_string();
+        let id_of = |path: &Path| {
+            path.file_stem().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_string()
+        };
         let mut ids: Vec<String> = list("kaggle/train").iter().map(|p| id_of(p)).collect();
         ids.dedup();
         assert_eq!(ids.len(), 32);
@@ -70,15 +93,26 @@ impl Small {
         list("hpav18/images").iter().for_each(|p| link(p, "data/external/images"));
         let cut = |from: &str, keep: &dyn Fn(&str) -> bool| -> String {
             let text = fs::read_to_string(data.join(from)).unwrap();
-            let rows =
-                text.lines().enumerate().filter(|(i, l)| *i == 0 || keep(l.split(',').next().unwrap())).map(|(_, l)| format!("{l}\n"));
+            let rows = text
+                .lines()
+                .enumerate()
+                .filter(|(i, l)| *i == 0 || keep(l.split(',').next().unwrap()))
+                .map(|(_, l)| format!("{l}\n"));
             rows.collect()
         };
-        fs::write(to("data/train.csv"), cut("kaggle/train.csv", &|id| ids[..24].iter().any(|i| i == id))).unwrap();
+        fs::write(
+            to("data/train.csv"),
+            cut("kaggle/train.csv", &|id| ids[..24].iter().any(|i| i == id)),
+        )
+        .unwrap();
         let sample: String = ids[24..].iter().map(|id| format!("{id},0\n")).collect();
         fs::write(to("data/sample_submission.csv"), format!("Id,Predicted\n{sample}")).unwrap();
         let external: Vec<String> = list("hpav18/images").iter().map(|p| id_of(p)).collect();
-        fs::write(to("data/external/labels.csv"), cut("hpav18/HPAv18RBGY_wodpl.csv", &|id| external.iter().any(|i| i == id))).unwrap();
+        fs::write(
+            to("data/external/labels.csv"),
+            cut("hpav18/HPAv18RBGY_wodpl.csv", &|id| external.iter().any(|i| i == id)),
+        )
+        .unwrap();
         Some(small)
     }
 
@@ -129,7 +163,12 @@ impl Small {
 }
 
 pub fn succeeds(out: &Output) {
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 pub fn stderr(out: &Output) -> String {

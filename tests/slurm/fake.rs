@@ -59,7 +59,9 @@ esac"#;
 
     fn with_path(&self, mut command: Command) -> Command {
         let path = std::env::var("PATH").unwrap();
-        command.env("PATH", format!("{}:{path}", self.bin.display())).env("FAKE_CALLS", &self.calls);
+        command
+            .env("PATH", format!("{}:{path}", self.bin.display()))
+            .env("FAKE_CALLS", &self.calls);
         command
     }
 
@@ -80,7 +82,11 @@ esac"#;
         }
         let mut command = self.with_path(self.site.command("bash", &[]));
         command.arg(&copy).args(args).env("FAKE_COMMAND", &original);
-        command.env("SLURM_JOB_ID", "15").env("SLURM_ARRAY_JOB_ID", "12").env("SLURM_ARRAY_TASK_ID", "3").env("SLURM_CPUS_PER_TASK", "4");
+        command
+            .env("SLURM_JOB_ID", "15")
+            .env("SLURM_ARRAY_JOB_ID", "12")
+            .env("SLURM_ARRAY_TASK_ID", "3")
+            .env("SLURM_CPUS_PER_TASK", "4");
         command.env("SLURM_JOB_NAME", "atlas-job").envs(env.iter().copied());
         command.output().unwrap()
     }

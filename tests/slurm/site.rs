@@ -20,9 +20,16 @@ pub struct Site {
 /// Whether there is a Slurm to try it on; says so where not.
 pub fn slurm() -> bool {
     let there = std::env::var_os("SLURM_CONF").is_some()
-        && Command::new("scontrol").arg("ping").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        && Command::new("scontrol")
+            .arg("ping")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success());
     if !there {
-        println!("skipped: no Slurm here (SLURM_CONF); slurm/local_cluster.sh starts one on this machine");
+        println!(
+            "skipped: no Slurm here (SLURM_CONF); slurm/local_cluster.sh starts one on this machine"
+        );
     }
     there
 }
@@ -34,7 +41,19 @@ impl Site {
         let out = site.small.path("data");
         let numbers = [samples, test, external, size].map(|n| n.to_string());
         let [samples, test, external, size] = numbers.each_ref().map(String::as_str);
-        let made = ["synth", "--samples", samples, "--test", test, "--external", external, "--size", size, "--out", &out];
+        let made = [
+            "synth",
+            "--samples",
+            samples,
+            "--test",
+            test,
+            "--external",
+            external,
+            "--size",
+            size,
+            "--out",
+            &out,
+        ];
         succeeds(&site.small.atlas(&made).output().unwrap());
         site
     }
@@ -53,7 +72,11 @@ impl Site {
             }
         }
         fs::create_dir_all(clone.join("target/release")).unwrap();
-        std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin!("atlas"), clone.join("target/release/atlas")).unwrap();
+        std::os::unix::fs::symlink(
+            assert_cmd::cargo::cargo_bin!("atlas"),
+            clone.join("target/release/atlas"),
+        )
+        .unwrap();
         fs::create_dir(small.folder.path().join("elsewhere")).unwrap();
         let site = Self { small, env: vec![("OMP_WAIT_POLICY", "PASSIVE".into())] };
         site.configure();
@@ -80,10 +103,14 @@ impl Site {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.path("elsewhere"));
         // The test may itself be a job.
-        for (name, _) in std::env::vars().filter(|(n, _)| (n.starts_with("SLURM_") && n != "SLURM_CONF") || n.starts_with("SBATCH_")) {
+        for (name, _) in std::env::vars().filter(|(n, _)| {
+            (n.starts_with("SLURM_") && n != "SLURM_CONF") || n.starts_with("SBATCH_")
+        }) {
             command.env_remove(name);
         }
-        command.env("ATLAS_CONFIG", self.path("an experiment.toml")).envs(self.env.iter().map(|(n, v)| (n, v)));
+        command
+            .env("ATLAS_CONFIG", self.path("an experiment.toml"))
+            .envs(self.env.iter().map(|(n, v)| (n, v)));
         command
     }
 
@@ -94,7 +121,13 @@ impl Site {
     /// `sbatch` of a script of the clone; the job's id.
     pub fn sbatch(&self, options: &[&str], script: &str, args: &[&str]) -> String {
         let script = self.path("a clone/slurm").join(script);
-        let out = self.command("sbatch", &[&["--parsable"], options, &[script.to_str().unwrap()], args].concat()).output().unwrap();
+        let out = self
+            .command(
+                "sbatch",
+                &[&["--parsable"], options, &[script.to_str().unwrap()], args].concat(),
+            )
+            .output()
+            .unwrap();
         succeeds(&out);
         String::from_utf8(out.stdout).unwrap().trim().to_string()
     }
@@ -109,7 +142,11 @@ impl Site {
 
     pub fn status(&self, run: &str) -> serde_json::Value {
         let config = self.path("an experiment.toml");
-        let out = self.small.atlas(&["status", "--json", "--run", run, "--config", config.to_str().unwrap()]).output().unwrap();
+        let out = self
+            .small
+            .atlas(&["status", "--json", "--run", run, "--config", config.to_str().unwrap()])
+            .output()
+            .unwrap();
         succeeds(&out);
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)))
     }
@@ -122,7 +159,8 @@ impl Site {
 
     /// The lines of a task's log in the work folder.
     pub fn records(&self, job: &str, task: usize) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.path(&format!("work/tasks/{job}-{task:05}.jsonl"))).unwrap_or_default();
+        let text = fs::read_to_string(self.path(&format!("work/tasks/{job}-{task:05}.jsonl")))
+            .unwrap_or_default();
         text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     }
 

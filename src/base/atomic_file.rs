@@ -1,0 +1,168 @@
+//! Files that appear whole or not at all, checksums, and where a result came from.
+
+use std::{
+    fs::{self, File},
+    hash::Hasher,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use twox_hash::XxHash3_64;
+
+use crate::base::{Error, Result, fault};
+
+/// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes it appear, whole and
+/// on disk. Dropped before that, it leaves nothing behind.
+pub struct Writer {
+    file: Option<BufWriter<File>>,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Writer {
+    /// Creates the parent folders too.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let temporary = temporary_name(&path)?;
+        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        fault::kill_at("created", &path);
+        Ok(Self { file: Some(BufWriter::new(file)), temporary, path })
+    }
+
+    /// Flushes, syncs, renames into place and syncs the folder.
+    pub fn finish(mut self) -> Result<()> {
+        let file = self.file.take().expect("finish takes self, so the file is still there");
+        let file = file
+            .into_inner()
+            .map_err(|e| e.into_error())
+            .map_err(Error::io("write", &self.temporary))?;
+        fault::kill_at("written", &self.path);
+        file.sync_all().map_err(Error::io("sync", &self.temporary))?;
+        fault::kill_at("synced", &self.path);
+        publish(&self.temporary, &self.path)?;
+        fault::kill_at("renamed", &self.path);
+        Ok(())
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.as_mut().expect("only finish takes the file").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.as_mut().expect("only finish takes the file").flush()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary); // already renamed after finish()
+    }
+}
+
+/// Writes `bytes` to `path`, whole or not at all.
+pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let mut writer = Writer::create(&path)?;
+    writer.write_all(bytes.as_ref()).map_err(Error::io("write", &path))?;
+    writer.finish()
+}
+
+/// Makes a CSV file that was written row by row appear at `path`.
+pub fn finish_csv(writer: csv::Writer<Writer>, path: &Path) -> Result<()> {
+    writer
+        .into_inner()
+        .map_err(|e| Error::failed(format!("cannot write {}: {}", path.display(), e.error())))?
+        .finish()
+}
+
+/// A name in the same folder as `path` that no other process on any machine uses: `.NAME.tmp.HOST.PID`. Creates the
+/// folder; removes what dead processes of this machine left there for the same file.
+pub fn temporary_name(path: &Path) -> Result<PathBuf> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
+    let prefix = format!(".{name}.tmp.{}.", host());
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
+        let owner =
+            entry.file_name().to_str().and_then(|n| n.strip_prefix(&prefix)?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(folder.join(format!("{prefix}{}", std::process::id())))
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
+}
+
+/// Renames a complete, synced file into place and syncs the folder, so that the name survives a crash too.
+pub fn publish(temporary: &Path, path: &Path) -> Result<()> {
+    fs::rename(temporary, path).map_err(Error::io("rename into place", path))?;
+    let folder = folder_of(path);
+    File::open(folder).and_then(|d| d.sync_all()).map_err(Error::io("sync the folder", folder))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// xxh3 of some bytes.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    XxHash3_64::oneshot(bytes)
+}
+
+/// xxh3 of several parts, each with its length, so that moving a byte from one part to the next changes the sum.
+pub fn checksum_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut hash = XxHash3_64::new();
+    for part in parts {
+        hash.write(&(part.len() as u64).to_le_bytes());
+        hash.write(part);
+    }
+    hash.finish()
+}
+
+/// xxh3 of a file's content.
+pub fn checksum_file(path: &Path) -> Result<u64> {
+    fs::read(path).map(|b| checksum(&b)).map_err(Error::io("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_writer_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/a.csv");
+        write(&path, "old").unwrap();
+        let mut writer = Writer::create(&path).unwrap();
+        writer.write_all(b"half").unwrap();
+        drop(writer);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn litter_of_dead_processes_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let (ours, theirs) =
+            (format!(".a.csv.tmp.{}.4294967294", host()), ".a.csv.tmp.other-node.4294967294");
+        fs::write(dir.path().join(&ours), "half").unwrap();
+        fs::write(dir.path().join(theirs), "half").unwrap();
+        write(&path, "new").unwrap();
+        assert!(!dir.path().join(&ours).exists(), "left by a dead process of this machine");
+        assert!(dir.path().join(theirs).exists(), "who knows whether it lives");
+    }
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        assert_ne!(checksum_parts([&b"ab"[..], b"c"]), checksum_parts([&b"a"[..], b"bc"]));
+    }
+}

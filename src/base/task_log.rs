@@ -1,0 +1,227 @@
+//! What became of each task of each job: a line when it begins and a line when it ends, in
+//! `paths.work/tasks/<job>-<task>.jsonl`. A task that began and did not end was killed; `status` tells.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::atomic_file;
+
+/// Where a task began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Began {
+    /// UTC, as `2026-01-31T23:59:59Z`.
+    pub time: String,
+    pub host: String,
+    pub pid: u32,
+    /// Cores that were its own, of all its ranks; 0 where an older version did not say.
+    #[serde(default)]
+    pub cores: usize,
+    #[serde(default)]
+    pub gpus: usize,
+    /// The run that it belongs to, from training on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Slurm's id of the job, `12` or, in an array, `12_3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slurm: Option<String>,
+    /// The file that its messages go to (`ATLAS_LOG`, which the scripts in slurm/ set).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub time: String,
+    /// As in [`Began`]: several processes may write into one file.
+    pub host: String,
+    pub pid: u32,
+    /// Exit code.
+    pub code: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Began(Began),
+    Ended(Ended),
+}
+
+/// One time that a task ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    pub began: Began,
+    /// `None`: it runs, or was killed.
+    pub ended: Option<Ended>,
+}
+
+/// The file of one task.
+pub struct Log {
+    path: PathBuf,
+    run: Option<String>,
+    cores: usize,
+    gpus: usize,
+}
+
+impl Log {
+    /// Task `task` of the job `job`, over the work folder `work`.
+    pub fn of(work: &Path, job: &str, task: usize) -> Self {
+        Self {
+            path: work.join("tasks").join(format!("{job}-{task:05}.jsonl")),
+            run: None,
+            cores: cores(),
+            gpus: 0,
+        }
+    }
+
+    /// Every task of every job over the work folder `work`: the job's name and its log.
+    pub fn all(work: &Path) -> Vec<(String, Self)> {
+        let entries = fs::read_dir(work.join("tasks")).into_iter().flatten().flatten();
+        let log = |name: &str| {
+            let (job, task) = name.strip_suffix(".jsonl")?.rsplit_once('-')?;
+            Some((job.to_string(), Self::of(work, job, task.parse().ok()?)))
+        };
+        let mut all: Vec<_> = entries.filter_map(|e| log(e.file_name().to_str()?)).collect();
+        all.sort_by(|a, b| a.1.path.cmp(&b.1.path));
+        all
+    }
+
+    /// The same task with so many cores and GPUs; by default, the cores that this process may run on.
+    pub fn on(self, cores: usize, gpus: usize) -> Self {
+        Self { cores, gpus, ..self }
+    }
+
+    /// The same task of one run.
+    pub fn in_run(self, run: &str) -> Self {
+        Self { run: Some(run.into()), ..self }
+    }
+
+    pub fn begin(&self) {
+        let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let slurm = match (env("SLURM_ARRAY_JOB_ID"), env("SLURM_ARRAY_TASK_ID")) {
+            (Some(job), Some(task)) => Some(format!("{job}_{task}")),
+            _ => env("SLURM_JOB_ID"),
+        };
+        self.append(&Line::Began(Began {
+            time: now(),
+            host: node(),
+            pid: std::process::id(),
+            cores: self.cores,
+            gpus: self.gpus,
+            run: self.run.clone(),
+            slurm,
+            log: env("ATLAS_LOG").map(PathBuf::from),
+        }));
+    }
+
+    pub fn end(&self, code: u8, error: Option<String>) {
+        self.append(&Line::Ended(Ended {
+            time: now(),
+            host: node(),
+            pid: std::process::id(),
+            code,
+            error,
+        }));
+    }
+
+    /// All attempts, the oldest first; a line that cannot be read is left out.
+    pub fn read(&self) -> Vec<Attempt> {
+        let mut attempts: Vec<Attempt> = Vec::new();
+        for line in fs::read_to_string(&self.path).unwrap_or_default().lines() {
+            match serde_json::from_str(line) {
+                Ok(Line::Began(began)) => attempts.push(Attempt { began, ended: None }),
+                Ok(Line::Ended(ended)) => {
+                    let same =
+                        |a: &&mut Attempt| a.began.pid == ended.pid && a.began.host == ended.host;
+                    if let Some(attempt) = attempts.iter_mut().rev().find(same) {
+                        attempt.ended = Some(ended);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        attempts.retain(|a| a.began.run == self.run);
+        attempts
+    }
+
+    /// A job must not fail for this, and must not make the folder that it then says is missing.
+    fn append(&self, line: &Line) {
+        let text = serde_json::to_string(line).expect("plain data") + "\n";
+        let folder = self.path.parent().expect("the path has a file name below a folder");
+        let written = || {
+            if !folder.exists() {
+                fs::create_dir(folder)
+                    .or_else(|e| if folder.exists() { Ok(()) } else { Err(e) })?;
+            }
+            fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)?
+                .write_all(text.as_bytes())
+        };
+        if let Err(e) = written()
+            && folder.exists()
+        {
+            log::warn!(
+                "cannot write {} ({e}); `atlas status` will not know of this task",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// What this process may run on, limits of its control group included.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// This machine, as Slurm calls it where there is one.
+fn node() -> String {
+    std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| atomic_file::host())
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_and_did_not_end_is_seen_and_runs_are_kept_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = || Log::of(dir.path(), "train", 3);
+        log().in_run("a").begin();
+        log().in_run("a").end(75, Some("stopped".into()));
+        log().in_run("b").begin();
+        // Another process ends meanwhile: that is not the end of this one.
+        let other = Ended { time: now(), host: node(), pid: 1, code: 0, error: None };
+        log().append(&Line::Ended(other));
+        log().in_run("a").begin();
+        let attempts = log().in_run("a").read();
+        assert_eq!(
+            attempts.iter().map(|a| a.ended.as_ref().map(|e| e.code)).collect::<Vec<_>>(),
+            [Some(75), None]
+        );
+        assert_eq!(attempts[0].ended.as_ref().unwrap().error.as_deref(), Some("stopped"));
+        assert_eq!(attempts[1].began.pid, std::process::id());
+        assert_eq!(log().in_run("b").read()[0].ended, None);
+        assert!(log().read().is_empty());
+    }
+
+    #[test]
+    fn a_missing_work_folder_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let work = dir.path().join("work");
+        Log::of(&work, "plan", 0).begin();
+        assert!(!work.exists());
+    }
+}

@@ -1,0 +1,268 @@
+use std::{io::Write, path::PathBuf};
+
+use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
+use tiff::encoder::{TiffEncoder, colortype};
+
+use super::*;
+
+const SIDE: usize = 40;
+
+fn pattern(side: usize) -> Vec<u8> {
+    (0..side * side).map(|i| ((i % side * 7) ^ (i / side * 3)) as u8).collect()
+}
+
+fn png_of(side: usize, color: png::ColorType, depth: png::BitDepth, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    encoder.write_header().unwrap().write_image_data(data).unwrap();
+    bytes
+}
+
+fn tiff_of<C: colortype::ColorType>(side: usize, data: &[C::Inner]) -> Vec<u8>
+where
+    [C::Inner]: tiff::encoder::TiffValue,
+{
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    TiffEncoder::new(&mut bytes).unwrap().write_image::<C>(side as u32, side as u32, data).unwrap();
+    bytes.into_inner()
+}
+
+fn jpeg_of(side: usize, color: image::ExtendedColorType, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+    encoder.encode(data, side as u32, side as u32, color).unwrap();
+    bytes
+}
+
+/// Its colours at half the size.
+fn colour_jpeg(gray: &[u8]) -> Vec<u8> {
+    let pixels: Vec<u8> = gray.iter().flat_map(|&v| [v, v / 2, 255 - v]).collect();
+    let image = turbojpeg::Image {
+        pixels: &pixels[..],
+        width: SIDE,
+        pitch: 3 * SIDE,
+        height: SIDE,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join("picture.png"); // the name says nothing
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn read(&self, bytes: &[u8], channel: usize) -> Result<Plane> {
+        read_channel(&self.file(bytes), channel, 256)
+    }
+
+    fn reason(&self, bytes: &[u8]) -> String {
+        let e = self.read(bytes, 0).unwrap_err();
+        assert!(e.to_string().contains("picture.png") && e.exit_code() == 65, "{e}");
+        e.to_string()
+    }
+}
+
+#[test]
+fn all_gray_formats_give_the_same_plane() {
+    let gray = pattern(SIDE);
+    let wide: Vec<u16> = gray.iter().map(|&v| u16::from(v) * 257).collect();
+    let big_endian: Vec<u8> = wide.iter().flat_map(|v| v.to_be_bytes()).collect();
+    let with_alpha: Vec<u8> = gray.iter().flat_map(|&v| [v, 9]).collect();
+    let colours: Vec<u8> = gray.iter().flat_map(|&v| [v, v, v]).collect();
+    use png::{BitDepth::*, ColorType::*};
+    let variants = [
+        png_of(SIDE, Grayscale, Eight, &gray),
+        png_of(SIDE, Grayscale, Sixteen, &big_endian),
+        png_of(SIDE, GrayscaleAlpha, Eight, &with_alpha),
+        png_of(SIDE, Rgb, Eight, &colours),
+        tiff_of::<colortype::Gray8>(SIDE, &gray),
+        tiff_of::<colortype::Gray16>(SIDE, &wide),
+        tiff_of::<colortype::RGB8>(SIDE, &colours),
+        gz(&tiff_of::<colortype::Gray16>(SIDE, &wide)),
+        gz(&png_of(SIDE, Grayscale, Eight, &gray)),
+    ];
+    let files = Files::new();
+    for (i, bytes) in variants.iter().enumerate() {
+        for channel in 0..4 {
+            let plane = files.read(bytes, channel).unwrap();
+            assert_eq!((plane.width, plane.height), (SIDE, SIDE));
+            assert!(plane.pixels == gray, "variant {i}, channel {channel}");
+        }
+    }
+}
+
+#[test]
+fn a_channel_is_its_plane_of_a_coloured_picture() {
+    let pixels: Vec<u8> =
+        (0..SIDE * SIDE).flat_map(|i| [i as u8, (i / 3) as u8, (i / 7) as u8]).collect();
+    let files = Files::new();
+    let bytes = png_of(SIDE, png::ColorType::Rgb, png::BitDepth::Eight, &pixels);
+    for (i, p) in pixels.chunks(3).enumerate() {
+        let want =
+            [p[0], p[1], p[2], ((f64::from(p[0]) + f64::from(p[1])) / 2.0).round_ties_even() as u8];
+        if i % 97 == 0 {
+            assert_eq!([0, 1, 2, 3].map(|c| files.read(&bytes, c).unwrap().pixels[i]), want);
+        }
+    }
+    // A JPEG whose signal is blue alone: its gray value would be an eighth.
+    let blue: Vec<u8> = (0..64 * 64).flat_map(|_| [0, 0, 200]).collect();
+    let bytes = jpeg_of(64, image::ExtendedColorType::Rgb8, &blue);
+    let plane = files.read(&bytes, 2).unwrap();
+    assert!(plane.pixels.iter().all(|&v| v.abs_diff(200) <= 3));
+    assert!(
+        Encoded::read(&files.file(&bytes), 256)
+            .unwrap()
+            .luma()
+            .unwrap()
+            .pixels
+            .iter()
+            .all(|&v| v < 30)
+    );
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let files = Files::new();
+    let png = png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &pattern(SIDE));
+    let jpeg = jpeg_of(SIDE, image::ExtendedColorType::L8, &pattern(SIDE));
+    let tiff = tiff_of::<colortype::Gray8>(SIDE, &pattern(SIDE));
+    assert!(files.read(&jpeg, 0).is_ok());
+    assert!(files.reason(b"").contains("the file is empty"));
+    assert!(
+        files
+            .reason(b"<html>404")
+            .contains("neither PNG nor JPEG nor TIFF; it starts with `<html>404`")
+    );
+    assert!(files.reason(&png[..png.len() / 2]).contains("broken PNG"));
+    assert!(files.reason(&jpeg[..jpeg.len() * 2 / 3]).contains("cut short"));
+    assert!(files.reason(&tiff[..tiff.len() / 2]).contains("broken TIFF"));
+    assert!(files.reason(&gz(&png)[..40]).contains("broken gzip data"));
+    let mut flipped = png.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    assert!(files.reason(&flipped).contains("broken PNG"));
+    let float = tiff_of::<colortype::Gray32Float>(2, &[0.5, 0.1, 0.2, 0.3]);
+    assert!(files.reason(&float).contains("TIFF with pixels that are"), "{}", files.reason(&float));
+    assert!(
+        read_channel(&files.0.path().join("none.png"), 0, 256)
+            .unwrap_err()
+            .to_string()
+            .contains("none.png")
+    );
+}
+
+#[test]
+fn bombs_are_refused_by_their_header() {
+    let files = Files::new();
+    // 100,000 x 100,000 pixels announced in 100 bytes.
+    let mut bomb = png_of(1, png::ColorType::Grayscale, png::BitDepth::Eight, &[0]);
+    bomb[16..24].copy_from_slice(&[0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&bomb[12..29]);
+    bomb[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let reason = files.reason(&bomb);
+    assert!(
+        reason.contains("100000x100000 pixels, above preprocess.max_pixels_side = 256"),
+        "{reason}"
+    );
+    assert!(files.reason(&gz(&bomb)).contains("100000x100000"));
+    let wide = jpeg_of(300, image::ExtendedColorType::L8, &vec![0; 300 * 300]);
+    assert!(files.reason(&wide).contains("300x300"));
+    // A gigabyte of nothing in a megabyte of gzip.
+    let zeros = gz(&vec![0; 4 << 20]);
+    assert!(files.reason(&zeros).contains("inflates to more than"), "{}", files.reason(&zeros));
+    assert!(files.reason(&vec![b'x'; 3 << 20]).contains("larger than any picture"));
+}
+
+#[test]
+fn shrinking_averages_areas() {
+    // Against the plain mean where sides divide, and over a fine grid of points where they do not.
+    let usual = [(64, 32, 32), (64, 32, 16), (64, 32, 8), (64, 32, 24), (288, 96, 96)];
+    for (width, height, side) in
+        [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual)
+    {
+        let plane = Plane {
+            width,
+            height,
+            pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect(),
+        };
+        let small = resize(&plane, side);
+        for (i, &got) in small.pixels.iter().enumerate() {
+            let (x, y) = (i % side * width, i / side * height);
+            let grid = (0..width * height).map(|k| (x + k % width, y + k / width));
+            let mean = grid
+                .map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side]))
+                .sum::<f64>()
+                / (width * height) as f64;
+            assert_eq!(
+                got,
+                mean.round_ties_even() as u8,
+                "{width}x{height} to {side}, pixel {i}: {mean}"
+            );
+        }
+        assert_eq!(resize(&small, side), small);
+        let (mean, mut in_bands) = (AreaMean::new(width, height, side).unwrap(), Vec::new());
+        assert_eq!(mean.band() % mean.down.old, 0);
+        plane.pixels.chunks(mean.down.old * width).for_each(|rows| mean.rows(rows, &mut in_bands));
+        assert!(in_bands == small.pixels, "{width}x{height} to {side}");
+    }
+}
+
+#[test]
+fn wider_numbers_give_the_same_means() {
+    let plane = Plane { width: 40, height: 24, pixels: pattern(40)[..40 * 24].to_vec() };
+    let (mean, mut made) = (AreaMean::new(40, 24, 15).unwrap(), [const { Vec::new() }; 3]);
+    average::<u16>(&mean, &plane.pixels, &mut made[0]);
+    average::<u32>(&mean, &plane.pixels, &mut made[1]);
+    average::<u64>(&mean, &plane.pixels, &mut made[2]);
+    assert!(made[0].len() == 15 * 15 && made[0] == made[1] && made[1] == made[2]);
+}
+
+#[test]
+fn enlarging_interpolates() {
+    let ramp = Plane { width: 8, height: 8, pixels: (0..64).map(|i| (i % 8 * 30) as u8).collect() };
+    let large = resize(&ramp, 32);
+    for (x, &got) in large.pixels[..32].iter().enumerate() {
+        let at = ((x as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 7.0);
+        assert!((f64::from(got) - at * 30.0).abs() <= 1.0, "{x}: {got}");
+    }
+}
+
+proptest! {
+    /// Whatever the bytes, reading answers; it never panics and never takes memory for what a header claims.
+    #[test]
+    fn damaged_files_never_panic(kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
+        let gray = pattern(SIDE);
+        let mut bytes = match kind {
+            0 => png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &gray),
+            1 => jpeg_of(SIDE, image::ExtendedColorType::L8, &gray),
+            2 => tiff_of::<colortype::Gray8>(SIDE, &gray),
+            3 => colour_jpeg(&gray),
+            _ => gz(&tiff_of::<colortype::Gray8>(SIDE, &gray)),
+        };
+        let n = bytes.len();
+        bytes[at % n] = value;
+        bytes.truncate(n - cut % n / 2);
+        if let Ok(plane) = Files::new().read(&bytes, 0) {
+            prop_assert_eq!(plane.pixels.len(), plane.width * plane.height);
+        }
+    }
+}

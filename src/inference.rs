@@ -1,0 +1,6 @@
+//! TODO
+
+pub mod finished_run;
+pub mod grad_cam;
+pub mod predict;
+pub mod submit;

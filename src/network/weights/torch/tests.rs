@@ -1,0 +1,162 @@
+use std::io::Write;
+
+use proptest::prelude::*;
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use super::*;
+
+const GOLDEN: &[u8] = include_bytes!("../../../../tests/golden/torch/state.pth");
+
+fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(
+            format!("x/{name}"),
+            SimpleFileOptions::default().compression_method(method),
+        )
+        .unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
+}
+
+fn ints(numbers: &[i64]) -> Vec<u8> {
+    let long = |n: &i64| [&[0x8a, 8][..], &n.to_le_bytes()].concat();
+    [&b"("[..], &numbers.iter().flat_map(long).collect::<Vec<_>>(), b"t"].concat()
+}
+
+/// `{"w": tensor}` of a storage of f32, as torch.save would write it.
+fn pickle(len: i64, offset: i64, size: &[i64], stride: &[i64]) -> Vec<u8> {
+    let one = |n| ints(&[n])[1..11].to_vec();
+    [
+        b"\x80\x02}".to_vec(),
+        text("w"),
+        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+        text("storage"),
+        b"ctorch\nFloatStorage\n".to_vec(),
+        text("0"),
+        text("cpu"),
+        one(len),
+        b"tQ".to_vec(),
+        one(offset),
+        ints(size),
+        ints(stride),
+        b"\x89NtRs.".to_vec(),
+    ]
+    .concat()
+}
+
+fn stored(pickle: &[u8], data: &[u8]) -> Vec<u8> {
+    archive(&[("data.pkl", pickle), ("data/0", data)], CompressionMethod::Stored)
+}
+
+#[test]
+fn a_view_is_read_as_python_means_it() {
+    let data: Vec<u8> = (0..12u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
+    let read = tensors(&stored(&pickle(12, 1, &[3, 2], &[1, 5]), &data)).unwrap();
+    let values: Vec<f32> = Vec::try_from(read["w"].contiguous().view([-1])).unwrap();
+    assert_eq!(values, [1.0, 6.0, 2.0, 7.0, 3.0, 8.0]);
+}
+
+#[test]
+fn sizes_that_lie_are_refused() {
+    let data = [0; 48];
+    const MANY: i64 = i64::MAX;
+    for (len, offset, size, stride) in [
+        (13, 0, &[12][..], &[1][..]),
+        (-1, 0, &[12], &[1]),
+        (12, 1, &[12], &[1]),
+        (12, -1, &[2], &[1]),
+        (12, 0, &[2, 7], &[6, 1]),
+        (12, 0, &[-2], &[1]),
+        (12, 0, &[2], &[-1]),
+        (12, 0, &[1 << 40], &[0]),
+        (12, 0, &[MANY, MANY], &[MANY, MANY]),
+        (12, MANY, &[0], &[1]),
+        (12, 0, &[-1, 0], &[1, 1]),
+        (12, 0, &[2, 2], &[1]),
+    ] {
+        let e = tensors(&stored(&pickle(len, offset, size, stride), &data)).unwrap_err();
+        assert!(e.contains("tensor `w`"), "{len} {offset} {size:?} {stride:?}: {e}");
+    }
+}
+
+#[test]
+fn archives_that_torch_does_not_write_are_refused() {
+    let (good, data) = (pickle(12, 0, &[12], &[1]), [0; 48]);
+    let refused = |bytes: &[u8], what: &str| {
+        let e = read(Path::new("a.pth"), bytes).unwrap_err();
+        assert!(
+            e.exit_code() == 65 && e.to_string().contains("a.pth") && e.to_string().contains(what),
+            "{what}: {e}"
+        );
+    };
+    // A bomb has to be packed: what is stored cannot be more than the file.
+    refused(
+        &archive(
+            &[("data.pkl", &good), ("data/0", &vec![0; 1 << 20])],
+            CompressionMethod::Deflated,
+        ),
+        "compressed",
+    );
+    refused(&archive(&[("data/0", &data)], CompressionMethod::Stored), "without data.pkl");
+    refused(&archive(&[("data.pkl", &good)], CompressionMethod::Stored), "data/0");
+    refused(
+        &archive(
+            &[("byteorder", b"big"), ("data.pkl", &good), ("data/0", &data)],
+            CompressionMethod::Stored,
+        ),
+        "big-endian",
+    );
+    refused(&stored(b"\x80\x02]q\x00.", &data), "expected a dictionary");
+    refused(&stored(&pickle(12, 0, &[1; 9], &[1; 9]), &data), "broken");
+    refused(b"PK\x03\x04", "zip");
+    // Many names for one storage cost nothing until they are more than the file.
+    let large = pickle(3000, 0, &[3000], &[1]);
+    let entry = &large[9..large.len() - 1];
+    let many: Vec<u8> =
+        (0..60).flat_map(|i| [text(&i.to_string()), entry.to_vec()].concat()).collect();
+    refused(
+        &stored(&[&b"\x80\x02}"[..], &many, b"."].concat(), &vec![0; 12_000]),
+        "larger than the file",
+    );
+}
+
+/// The golden file's pickle and storages, for changes that its checksums would give away.
+fn parts() -> Vec<(String, Vec<u8>)> {
+    let mut zip = ZipArchive::new(Cursor::new(GOLDEN)).unwrap();
+    let mut parts = Vec::new();
+    for i in 0..zip.len() {
+        let mut file = zip.by_index(i).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        parts.push((file.name().unwrap().split_once('/').unwrap().1.to_string(), bytes));
+    }
+    parts
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_pickle_never_panics(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut parts = parts();
+        let pickle = &mut parts.iter_mut().find(|p| p.0 == "data.pkl").unwrap().1;
+        for (at, byte) in changes {
+            let at = at.index(pickle.len());
+            pickle[at] = byte;
+        }
+        let files: Vec<(&str, &[u8])> = parts.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
+        let _ = tensors(&archive(&files, CompressionMethod::Stored));
+    }
+
+    #[test]
+    fn a_damaged_file_never_panics(at in 0..GOLDEN.len(), byte: u8, end in 0..=GOLDEN.len()) {
+        let mut bytes = GOLDEN.to_vec();
+        bytes[at] = byte;
+        let _ = tensors(&bytes);
+        let _ = tensors(&bytes[..end]);
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO
+
+pub mod doctor;
+pub mod status;

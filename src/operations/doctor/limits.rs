@@ -1,0 +1,119 @@
+//! Memory, files and cores that this process may have.
+
+use std::{mem::MaybeUninit, path::Path};
+
+use super::{ANSWER, Check, files, variable, within};
+use crate::{
+    config::Config,
+    distributed::{World, device},
+};
+
+const GIB: u64 = 1 << 30;
+
+pub(super) fn checks(config: &Config, world: &World, gpus: bool) -> Vec<Check> {
+    let work = config.paths.work.clone();
+    let shards = within(ANSWER, move || files::plan(&work))
+        .flatten()
+        .map(|plan| plan.train_shards + plan.test_shards);
+    vec![
+        shared_memory(gpus),
+        locked_memory(gpus, world.size() > 1),
+        open_files(shards),
+        threads(config, world),
+    ]
+}
+
+fn shared_memory(gpus: bool) -> Check {
+    let name = "/dev/shm";
+    let fix = "NCCL and MPI should have 1 GiB there: mount -o remount,size=4G /dev/shm; Docker: --shm-size=4g; Apptainer: without --contain";
+    match files::space(Path::new(name)) {
+        Ok(free) if free >= GIB => Check::ok(name, format!("{} free", files::size(free))),
+        Ok(free) if gpus => Check::fail(name, format!("{} free", files::size(free)), fix),
+        Ok(free) => Check::warning(name, format!("{} free", files::size(free)), fix),
+        Err(e) => Check::warning(name, format!("cannot be used: {e}"), fix),
+    }
+}
+
+/// The soft and the hard limit; `None`: unlimited.
+fn limit(resource: libc::__rlimit_resource_t) -> (Option<u64>, Option<u64>) {
+    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
+    // SAFETY: fills `limit`, of which all bits may be zero.
+    let limit = unsafe {
+        libc::getrlimit(resource, limit.as_mut_ptr());
+        limit.assume_init()
+    };
+    let number = |n| (n != libc::RLIM_INFINITY).then_some(n);
+    (number(limit.rlim_cur), number(limit.rlim_max))
+}
+
+fn locked_memory(gpus: bool, others: bool) -> Check {
+    let name = "locked memory";
+    match limit(libc::RLIMIT_MEMLOCK).0 {
+        None => Check::ok(name, "unlimited"),
+        Some(bytes) if gpus || others => Check::warning(
+            name,
+            format!("at most {}; networks and GPUs pin more", files::size(bytes)),
+            "ulimit -l unlimited (on a cluster the administrators raise it for Slurm's daemons); for CPUs of one machine it does not matter",
+        ),
+        Some(bytes) => Check::ok(
+            name,
+            format!("at most {}, enough for one process on CPU", files::size(bytes)),
+        ),
+    }
+}
+
+fn open_files(shards: Option<usize>) -> Check {
+    let name = "open files";
+    let wanted = shards.unwrap_or(0) as u64 + 256;
+    let (soft, hard) = limit(libc::RLIMIT_NOFILE);
+    match (soft, hard) {
+        (None, _) => Check::ok(name, "unlimited"),
+        (Some(n), _) if n >= wanted => Check::ok(name, format!("up to {n}")),
+        (Some(n), Some(hard)) if hard < wanted => Check::warning(
+            name,
+            format!("up to {n}, {wanted} wanted (the shards and 256)"),
+            format!(
+                "the hard limit is {hard}: ask the administrators, or make larger shards (preprocess.shard_samples)"
+            ),
+        ),
+        (Some(n), _) => Check::warning(
+            name,
+            format!("up to {n}, {wanted} wanted (the shards and 256)"),
+            format!("ulimit -n {}", wanted.max(4096)),
+        ),
+    }
+}
+
+fn threads(config: &Config, world: &World) -> Check {
+    let allowed = device::affinity().len();
+    let used = config.threads.unwrap_or(world.cores);
+    let found = format!("{used} of {allowed} cores that this process may use");
+    let number = |name: &str| variable(name).and_then(|text| text.parse::<usize>().ok());
+    let machine = std::fs::read_to_string("/proc/stat").map_or(0, |text| {
+        text.lines()
+            .filter(|l| {
+                l.strip_prefix("cpu")
+                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            })
+            .count()
+    });
+    let problem = match (number("SLURM_CPUS_PER_TASK"), number("OMP_NUM_THREADS")) {
+        (Some(n), _) if allowed < n => Some((
+            format!("SLURM_CPUS_PER_TASK={n}"),
+            "srun --cpus-per-task=$SLURM_CPUS_PER_TASK: since 22.05 it does not take the number from sbatch".to_string(),
+        )),
+        _ if variable("OMPI_COMM_WORLD_SIZE").is_some() && allowed == 1 && machine > world.size() => {
+            Some((format!("the machine has {machine}: mpirun gave each rank one"), "mpirun --bind-to none".into()))
+        }
+        _ if used > allowed => Some(("they would take turns".into(), format!("unset threads, or set it to {allowed} at most"))),
+        (_, Some(n)) if n != used => Some((
+            format!("OMP_NUM_THREADS={n} says otherwise"),
+            format!("unset OMP_NUM_THREADS, which atlas does not heed, or set threads={n}"),
+        )),
+        _ => None,
+    };
+    match problem {
+        None => Check::ok("threads", found),
+        Some((what, fix)) => Check::warning("threads", format!("{found}; {what}"), fix),
+    }
+}

@@ -1,0 +1,238 @@
+//! The ranks: whether they found each other, where they are, and what they share that they should not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, gpus, here, variable};
+use crate::{
+    base::{Error, atomic_file},
+    config::Config,
+    distributed::{self, World, device},
+};
+
+/// What one rank sees.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Here {
+    host: String,
+    /// Numbers of the processors that it may use.
+    cores: Vec<usize>,
+    /// The GPU that it would train on.
+    gpu: Option<String>,
+    pub checks: Vec<Check>,
+}
+
+impl Here {
+    pub fn look(config: &Config, world: &World) -> Self {
+        let gpu = gpus::of_rank(config.comm.backend, world.local_rank);
+        Self {
+            host: atomic_file::host(),
+            cores: device::affinity(),
+            gpu,
+            checks: here(config, world),
+        }
+    }
+}
+
+/// The tasks did not find each other.
+pub(super) fn apart(e: &Error) -> Check {
+    let text = e.to_string();
+    match text.split_once(". ") {
+        Some((found, fix)) => Check::fail("MPI", found, fix),
+        None => Check::fail(
+            "MPI",
+            text,
+            "load, or build atlas with, an MPI library that fits the launcher",
+        ),
+    }
+}
+
+/// The checks of all ranks together.
+pub(super) fn together(all: &[Here]) -> Vec<Check> {
+    let mut checks = vec![mpi(all.len()), launcher(all.len()), sharing(all)];
+    checks.extend(all.iter().enumerate().map(|(rank, here)| here.row(rank)));
+    checks.extend(merged(all));
+    checks
+}
+
+fn mpi(ranks: usize) -> Check {
+    let library = distributed::library();
+    if ranks > 1 {
+        return Check::ok("MPI", format!("{library}; {ranks} ranks found each other"));
+    }
+    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+        Some(tasks) if tasks > 1 => Check::warning(
+            "MPI",
+            format!("{library}; one process, though the allocation is of {tasks} tasks"),
+            "to look at all of them: srun --mpi=pmix atlas doctor",
+        ),
+        _ => Check::ok("MPI", format!("{library}; one process without others, which needs none")),
+    }
+}
+
+fn launcher(ranks: usize) -> Check {
+    let kinds =
+        [("OMPI_COMM_WORLD_RANK", "Open MPI's mpirun"), ("PMIX_RANK", "PMIx"), ("PMI_RANK", "PMI")];
+    let Some((name, kind)) = kinds.iter().find(|(name, _)| variable(name).is_some()) else {
+        return Check::ok("PMI", "none: no launcher");
+    };
+    // mpirun inside an allocation may start fewer than there are tasks for.
+    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+        Some(tasks) if tasks != ranks => Check::warning(
+            "PMI",
+            format!("{kind} ({name}); {ranks} ranks, though the allocation is of {tasks} tasks"),
+            format!("start {tasks}: srun --mpi=pmix without --ntasks, or mpirun -n {tasks}"),
+        ),
+        _ => Check::ok("PMI", format!("{kind} ({name})")),
+    }
+}
+
+/// How the ranks lie on machines, and what two of them share.
+fn sharing(all: &[Here]) -> Check {
+    let mut hosts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut gpus: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    for (rank, here) in all.iter().enumerate() {
+        hosts.entry(&here.host).or_default().push(rank);
+        if let Some(gpu) = &here.gpu {
+            gpus.entry((&here.host, gpu)).or_default().push(rank);
+        }
+    }
+    let list: Vec<String> =
+        hosts.iter().map(|(host, ranks)| format!("{} on {host}", numbers(ranks))).collect();
+    let found = format!("{} in all: {}", all.len(), list.join("; "));
+    if let Some(((host, gpu), ranks)) = gpus.iter().find(|(_, ranks)| ranks.len() > 1) {
+        return Check::fail(
+            "ranks",
+            format!("{found}; {} on {host} share {gpu}", numbers(ranks)),
+            "one task per GPU: --ntasks-per-node as large as N in --gres=gpu:N, and no --gpus-per-task",
+        );
+    }
+    let crowded = hosts.iter().find_map(|(host, ranks)| {
+        let mut cores: Vec<usize> =
+            ranks.iter().flat_map(|&rank| all[rank].cores.iter().copied()).collect();
+        cores.sort_unstable();
+        cores.dedup();
+        (cores.len() < ranks.len()).then(|| {
+            format!("{found}; {} on {host} have {} cores together", numbers(ranks), cores.len())
+        })
+    });
+    match crowded {
+        Some(found) => Check::warning(
+            "ranks",
+            found,
+            "fewer ranks, more cores (--cpus-per-task), or, if mpirun bound them, mpirun --bind-to none",
+        ),
+        None => Check::ok("ranks", found),
+    }
+}
+
+impl Here {
+    fn row(&self, rank: usize) -> Check {
+        let gpu = self.gpu.as_deref().unwrap_or("no GPU");
+        let cores =
+            if self.cores.len() == 1 { "1 core" } else { &format!("{} cores", self.cores.len()) };
+        Check::ok(
+            format!("rank {rank}"),
+            format!("{}, {cores} ({}), {gpu}", self.host, numbers(&self.cores)),
+        )
+    }
+}
+
+/// What each rank found for itself: one line where it is the same on all that looked.
+fn merged(all: &[Here]) -> Vec<Check> {
+    let mut names: Vec<&str> = Vec::new();
+    for check in all.iter().flat_map(|here| &here.checks) {
+        if !names.contains(&check.name.as_str()) {
+            names.push(&check.name);
+        }
+    }
+    let merge = |name: &str| {
+        let mut different: Vec<(&Check, Vec<usize>)> = Vec::new();
+        for (rank, here) in all.iter().enumerate() {
+            for check in here.checks.iter().filter(|c| c.name == name) {
+                match different.iter_mut().find(|(known, _)| *known == check) {
+                    Some((_, ranks)) => ranks.push(rank),
+                    None => different.push((check, vec![rank])),
+                }
+            }
+        }
+        if let [(check, _)] = different[..] {
+            return check.clone();
+        }
+        different.sort_by_key(|(check, _)| std::cmp::Reverse(check.state)); // the worst first; else in order of ranks
+        let found: Vec<String> = different
+            .iter()
+            .map(|(check, ranks)| format!("rank {}: {}", numbers(ranks), check.found))
+            .collect();
+        let (worst, _) = different[0];
+        Check { found: found.join("; "), ..worst.clone() }
+    };
+    names.into_iter().map(merge).collect()
+}
+
+/// `0-3,8`
+fn numbers(numbers: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &n in numbers {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == n => *end = n,
+            _ => runs.push((n, n)),
+        }
+    }
+    let runs: Vec<String> =
+        runs.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+    runs.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::State, *};
+
+    fn rank(host: &str, cores: &[usize], gpu: Option<&str>, check: Check) -> Here {
+        Here {
+            host: host.into(),
+            cores: cores.into(),
+            gpu: gpu.map(String::from),
+            checks: vec![check],
+        }
+    }
+
+    #[test]
+    fn ranks_that_share_a_gpu_or_a_core_are_told() {
+        let well = || Check::ok("x", "");
+        let on_one = |gpus: [&str; 2], cores: [usize; 2]| {
+            sharing(&[0, 1].map(|i| rank("n1", &[cores[i]], Some(gpus[i]), well())))
+        };
+        assert_eq!(on_one(["A", "B"], [0, 1]).state, State::Ok);
+        let shared = on_one(["A", "A"], [0, 1]);
+        assert!(
+            shared.state == State::Fail && shared.found.ends_with("0-1 on n1 share A"),
+            "{shared:?}"
+        );
+        assert_eq!(on_one(["A", "B"], [1, 1]).state, State::Warning);
+        // The same kind of GPU on another machine is another one.
+        let apart = [rank("n1", &[0], Some("A"), well()), rank("n2", &[0], Some("A"), well())];
+        assert_eq!(sharing(&apart), Check::ok("ranks", "2 in all: 0 on n1; 1 on n2"));
+    }
+
+    #[test]
+    fn what_ranks_find_alike_is_one_line_and_the_worst_counts() {
+        let low = || Check::warning("x", "64 KiB", "raise it");
+        let all = [
+            rank("n1", &[0], None, Check::ok("x", "1 GiB")),
+            rank("n1", &[1], None, low()),
+            rank("n2", &[0], None, low()),
+        ];
+        assert_eq!(
+            merged(&all),
+            [Check::warning("x", "rank 1-2: 64 KiB; rank 0: 1 GiB", "raise it")]
+        );
+        assert_eq!(merged(&all[1..]), [low()]);
+    }
+
+    #[test]
+    fn runs_of_numbers() {
+        assert_eq!(numbers(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(numbers(&[]), "");
+    }
+}

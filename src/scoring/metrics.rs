@@ -1,0 +1,253 @@
+//! How good an answer is: F1 and average precision over the 28 classes, as scikit-learn computes them.
+//!
+//! A class is predicted where `p > threshold`, strictly. A class with no positive and no prediction counts 0, as in the
+//! competition: a perfect answer to a set that lacks one class scores 27/28.
+
+pub mod matrix;
+pub mod npy;
+
+use std::ops::AddAssign;
+
+use ndarray::ArrayView2;
+
+use crate::data::labels::{CLASSES, Labels};
+
+/// A number type of probabilities: `f32` as the pipeline stores them, `f64` for files that hold them.
+pub trait Probability: Copy + PartialOrd + Send + Sync + 'static {
+    fn to_f64(self) -> f64;
+    /// The largest number of this type not above `x`: a threshold between two scores stays below the upper one.
+    fn at_most(x: f64) -> Self;
+}
+
+impl Probability for f32 {
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+
+    fn at_most(x: f64) -> Self {
+        let nearest = x as f32;
+        if f64::from(nearest) > x { nearest.next_down() } else { nearest }
+    }
+}
+
+impl Probability for f64 {
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    fn at_most(x: f64) -> Self {
+        x
+    }
+}
+
+/// Hits and misses of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub tp: u64,
+    pub fp: u64,
+    pub fn_: u64,
+}
+
+impl Counts {
+    /// tp / (tp + fp); 0 where nothing is predicted.
+    pub fn precision(self) -> f64 {
+        ratio(self.tp, self.tp + self.fp)
+    }
+
+    /// tp / (tp + fn); 0 where nothing is positive.
+    pub fn recall(self) -> f64 {
+        ratio(self.tp, self.tp + self.fn_)
+    }
+
+    /// 2 tp / (2 tp + fp + fn); 0 where nothing is positive and nothing predicted.
+    pub fn f1(self) -> f64 {
+        ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn_)
+    }
+
+    pub fn positives(self) -> u64 {
+        self.tp + self.fn_
+    }
+
+    pub fn predicted(self) -> u64 {
+        self.tp + self.fp
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.tp += more.tp;
+        self.fp += more.fp;
+        self.fn_ += more.fn_;
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// The classes above their thresholds; may be empty ([`crate::scoring::submission_csv::labels_of`] never is).
+pub fn above<P: Probability>(
+    row: impl IntoIterator<Item = P>,
+    thresholds: &[P; CLASSES],
+) -> Labels {
+    let mut set = Labels::default();
+    for (class, p) in row.into_iter().take(CLASSES).enumerate() {
+        if p > thresholds[class] {
+            set.insert(class);
+        }
+    }
+    set
+}
+
+/// Hits and misses per class of `probabilities` `[n, 28]` at one threshold per class.
+pub fn counts<P: Probability>(
+    probabilities: ArrayView2<P>,
+    truth: &[Labels],
+    thresholds: &[P; CLASSES],
+) -> [Counts; CLASSES] {
+    assert_eq!(probabilities.dim(), (truth.len(), CLASSES), "one row of {CLASSES} per sample");
+    let predicted =
+        probabilities.rows().into_iter().map(|row| above(row.iter().copied(), thresholds));
+    counts_of(predicted, truth)
+}
+
+/// Hits and misses per class of label sets.
+pub fn counts_of(
+    predicted: impl IntoIterator<Item = Labels>,
+    truth: &[Labels],
+) -> [Counts; CLASSES] {
+    let mut counts = [Counts::default(); CLASSES];
+    for (predicted, truth) in predicted.into_iter().zip(truth) {
+        for (class, count) in counts.iter_mut().enumerate() {
+            match (predicted.contains(class), truth.contains(class)) {
+                (true, true) => count.tp += 1,
+                (true, false) => count.fp += 1,
+                (false, true) => count.fn_ += 1,
+                (false, false) => {}
+            }
+        }
+    }
+    counts
+}
+
+/// The competition's score: the mean F1 over the 28 classes, from 0 to 1.
+pub fn macro_f1(counts: &[Counts; CLASSES]) -> f64 {
+    counts.iter().map(|c| c.f1()).sum::<f64>() / CLASSES as f64
+}
+
+/// F1 of all classes' hits and misses together, from 0 to 1.
+pub fn micro_f1(counts: &[Counts; CLASSES]) -> f64 {
+    let mut all = Counts::default();
+    counts.iter().for_each(|&count| all += count);
+    all.f1()
+}
+
+/// Average precision per class: the sum over distinct scores, from high to low, of (gain in recall) x precision, without
+/// interpolation; equal scores enter together. A class without positives gets 0. As `sklearn.average_precision_score`.
+pub fn average_precision<P: Probability>(
+    probabilities: ArrayView2<P>,
+    truth: &[Labels],
+) -> [f64; CLASSES] {
+    assert_eq!(probabilities.dim(), (truth.len(), CLASSES), "one row of {CLASSES} per sample");
+    std::array::from_fn(|class| {
+        let ranked = ranked(probabilities, truth, class);
+        let positives = ranked.iter().filter(|r| r.1).count();
+        let (mut hits, mut entered, mut sum) = (0usize, 0usize, 0.0);
+        for tied in ranked.chunk_by(|a, b| a.0 == b.0) {
+            let gain = tied.iter().filter(|r| r.1).count();
+            hits += gain;
+            entered += tied.len();
+            sum += gain as f64 * hits as f64 / entered as f64;
+        }
+        if positives == 0 { 0.0 } else { sum / positives as f64 }
+    })
+}
+
+/// Mean of [`average_precision`] over the 28 classes (mAP).
+pub fn mean_average_precision(per_class: &[f64; CLASSES]) -> f64 {
+    per_class.iter().sum::<f64>() / CLASSES as f64
+}
+
+/// (score, is positive) of one class, highest score first.
+pub(crate) fn ranked<P: Probability>(
+    probabilities: ArrayView2<P>,
+    truth: &[Labels],
+    class: usize,
+) -> Vec<(f64, bool)> {
+    let mut rows: Vec<_> = probabilities
+        .column(class)
+        .iter()
+        .zip(truth)
+        .map(|(p, t)| (p.to_f64(), t.contains(class)))
+        .collect();
+    rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+
+    #[test]
+    fn a_class_without_positives_and_predictions_counts_zero() {
+        let truth: Vec<Labels> = (0..27).map(|c| Labels::from_classes([c]).unwrap()).collect();
+        assert!((macro_f1(&counts_of(truth.clone(), &truth)) - 27.0 / 28.0).abs() < 1e-12);
+        assert_eq!(micro_f1(&counts_of(truth.clone(), &truth)), 1.0);
+    }
+
+    #[test]
+    fn the_threshold_itself_is_not_above() {
+        let p = Array2::<f32>::from_elem((1, CLASSES), 0.2);
+        let truth = [Labels::from_classes([3]).unwrap()];
+        assert_eq!(counts(p.view(), &truth, &[0.2; CLASSES])[3], Counts { tp: 0, fp: 0, fn_: 1 });
+        assert_eq!(counts(p.view(), &truth, &[0.199; CLASSES])[3], Counts { tp: 1, fp: 0, fn_: 0 });
+    }
+
+    /// `tests/golden/metrics.json` holds what scikit-learn says to the same numbers; `tests/golden/metrics.py` made it.
+    #[test]
+    fn equals_scikit_learn() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            name: String,
+            scores: Vec<Vec<f64>>,
+            truth: Vec<Vec<u8>>,
+            threshold: f64,
+            macro_f1: f64,
+            micro_f1: f64,
+            precision: Vec<f64>,
+            recall: Vec<f64>,
+            f1: Vec<f64>,
+            average_precision: Vec<f64>,
+            map: f64,
+        }
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.json");
+        let cases: Vec<Case> =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let close = |name: &str, what: &str, a: f64, b: f64| {
+            assert!((a - b).abs() < 1e-12, "{name}, {what}: {a} and {b}")
+        };
+        assert!(cases.len() >= 3);
+        for case in &cases {
+            let p =
+                Array2::from_shape_vec((case.scores.len(), CLASSES), case.scores.concat()).unwrap();
+            let truth: Vec<Labels> = case
+                .truth
+                .iter()
+                .map(|row| Labels::from_classes((0..CLASSES).filter(|&c| row[c] == 1)).unwrap())
+                .collect();
+            let counts = counts(p.view(), &truth, &[case.threshold; CLASSES]);
+            let precision = average_precision(p.view(), &truth);
+            close(&case.name, "macro F1", macro_f1(&counts), case.macro_f1);
+            close(&case.name, "micro F1", micro_f1(&counts), case.micro_f1);
+            close(&case.name, "mAP", mean_average_precision(&precision), case.map);
+            for c in 0..CLASSES {
+                close(&case.name, "precision", counts[c].precision(), case.precision[c]);
+                close(&case.name, "recall", counts[c].recall(), case.recall[c]);
+                close(&case.name, "F1", counts[c].f1(), case.f1[c]);
+                close(&case.name, "average precision", precision[c], case.average_precision[c]);
+            }
+        }
+    }
+}

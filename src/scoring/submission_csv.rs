@@ -1,0 +1,132 @@
+//! The answer as the competition takes it: a CSV `Id,Predicted` in the order of sample_submission.csv, at least one class
+//! per sample.
+
+use std::{fmt::Write, path::Path};
+
+use ndarray::ArrayView1;
+
+use crate::{
+    base::{Error, Result, atomic_file},
+    data::labels::{self, CLASSES, Labels},
+    scoring::metrics::{self, Probability},
+};
+
+/// The classes of `probabilities` `[28]` above their thresholds; where there is none, the most probable one (the first of
+/// equals): a blank answer is wrong for certain.
+pub fn labels_of<P: Probability>(
+    probabilities: ArrayView1<P>,
+    thresholds: &[P; CLASSES],
+) -> Labels {
+    let mut set = metrics::above(probabilities.iter().copied(), thresholds);
+    if set.is_empty() {
+        let mut best = 0;
+        for (class, p) in probabilities.iter().enumerate() {
+            if *p > probabilities[best] {
+                best = class;
+            }
+        }
+        set.insert(best);
+    }
+    set
+}
+
+/// Writes `Id,Predicted` with LF line ends, whole or not at all. `ids` and `predicted` are in the order of the file.
+///
+/// # Errors
+/// [`Error::Failed`] where the lengths differ or a set is empty.
+pub fn write(path: &Path, ids: &[String], predicted: &[Labels]) -> Result<()> {
+    if ids.len() != predicted.len() {
+        return Err(Error::failed(format!(
+            "{}: {} ids but {} predictions",
+            path.display(),
+            ids.len(),
+            predicted.len()
+        )));
+    }
+    let mut text = String::from("Id,Predicted\n");
+    for (id, set) in ids.iter().zip(predicted) {
+        if set.is_empty() {
+            return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
+        }
+        let _ = writeln!(text, "{id},{set}");
+    }
+    atomic_file::write(path, text)
+}
+
+/// Checks a written submission: the ids and order of `sample`, every row with at least one known class.
+///
+/// # Errors
+/// [`Error::Data`] names the first row that is wrong.
+pub fn check(path: &Path, sample: &[String]) -> Result<()> {
+    let (rows, problems) = labels::read_table(path)?;
+    if let Some(problem) = problems.first() {
+        return Err(Error::data(path, problem));
+    }
+    if rows.len() != sample.len() {
+        return Err(Error::data(
+            path,
+            format!("{} rows, the sample submission has {}", rows.len(), sample.len()),
+        ));
+    }
+    for (line, ((id, set), want)) in rows.iter().zip(sample).enumerate() {
+        if id != want {
+            return Err(Error::data(
+                path,
+                format!("line {}: id {id}, the sample submission has {want} there", line + 2),
+            ));
+        }
+        if set.is_empty() {
+            return Err(Error::data(path, format!("line {}: id {id} has no class", line + 2)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array1;
+    use std::fs;
+
+    #[test]
+    fn none_above_gives_the_most_probable_not_class_zero() {
+        let mut p = Array1::<f32>::from_elem(CLASSES, 0.1);
+        (p[7], p[9]) = (0.3, 0.3);
+        assert_eq!(labels_of(p.view(), &[0.5; CLASSES]).to_string(), "7");
+        assert_eq!(labels_of(p.view(), &[0.3; CLASSES]).to_string(), "7");
+        assert_eq!(labels_of(p.view(), &[0.2; CLASSES]).to_string(), "7 9");
+    }
+
+    #[test]
+    fn written_files_pass_the_check_and_changed_ones_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("submission.csv");
+        let ids = ["b", "a"].map(String::from);
+        let sets = [Labels::parse("3 1").unwrap(), Labels::parse("0").unwrap()];
+        write(&path, &ids, &sets).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "Id,Predicted\nb,1 3\na,0\n");
+        check(&path, &ids).unwrap();
+        assert_eq!(labels::read_ids(&path).unwrap().0, ids);
+        let says = |e: Result<()>, what: &str| {
+            let e = e.unwrap_err();
+            assert!(
+                e.to_string().contains(what) && e.to_string().contains("submission.csv"),
+                "{e}"
+            );
+        };
+        says(
+            check(&path, &["a", "b"].map(String::from)),
+            "line 2: id b, the sample submission has a there",
+        );
+        says(check(&path, &ids[..1]), "2 rows");
+        says(write(&path, &ids, &[sets[0], Labels::default()]), "id a has no class");
+        says(write(&path, &ids, &sets[..1]), "2 ids but 1");
+        fs::write(&path, "Id,Predicted\nb,\na,0\n").unwrap();
+        says(check(&path, &ids), "line 2: id b has no class");
+        fs::write(&path, "Id,Predicted\nb,1\nb,0\n").unwrap();
+        assert_eq!(
+            labels::read_ids(&path).unwrap().1,
+            ["line 3: id b is repeated (first in line 2)"]
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What a training leaves to be read: `history.csv` (a row per epoch), `metrics.jsonl` (a line per interval),
+//! `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{Error, Result, atomic_file},
+    data::labels::{CLASSES, Labels},
+};
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean of the weighted loss sum over the epoch's steps, skipped ones included.
+    pub train_loss: Option<f64>,
+    /// Macro F1 at 0.5 of the training samples as they were seen (augmented, with dropout).
+    pub train_macro_f1: f64,
+    pub valid_loss: Option<f64>,
+    /// Macro F1 at 0.5.
+    pub macro_f1: Option<f64>,
+    /// Macro F1 at shrunken per-class thresholds, cross-fitted.
+    pub macro_f1_fitted: Option<f64>,
+    /// Mean average precision over the 28 classes; one without positives counts 0.
+    pub map: Option<f64>,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    pub skipped_steps: usize,
+}
+
+/// The files of one fold.
+pub struct Logs {
+    fold: PathBuf,
+}
+
+impl Logs {
+    pub fn of(fold: &Path) -> Self {
+        Self { fold: fold.into() }
+    }
+
+    /// The folder of the fold.
+    pub fn folder(&self) -> &Path {
+        &self.fold
+    }
+
+    /// `history.csv`, anew.
+    pub fn write_history(&self, rows: &[Row]) -> Result<()> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in rows {
+            writer.serialize(row).map_err(Error::failed)?;
+        }
+        atomic_file::write(
+            self.fold.join("history.csv"),
+            writer.into_inner().map_err(Error::failed)?,
+        )
+    }
+
+    /// One line of `metrics.jsonl`; it must have the key `step`.
+    pub fn metrics(&self, line: &serde_json::Value) -> Result<()> {
+        let path = self.fold.join("metrics.jsonl");
+        fs::create_dir_all(&self.fold).map_err(Error::io("create the folder", &self.fold))?;
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        writeln!(file, "{line}").map_err(Error::io("write", &path))
+    }
+
+    /// The mean losses of the intervals in `metrics.jsonl`; NaN where one has none.
+    pub fn losses(&self) -> Vec<f64> {
+        let text = fs::read_to_string(self.fold.join("metrics.jsonl")).unwrap_or_default();
+        let lines =
+            text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.map(|line| line["loss"].as_f64().unwrap_or(f64::NAN)).collect()
+    }
+
+    /// Drops the lines of `metrics.jsonl` after `step`: a resumed training writes them again.
+    pub fn rewind_metrics(&self, step: u64) -> Result<()> {
+        let path = self.fold.join("metrics.jsonl");
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let kept = |line: &&str| {
+            serde_json::from_str::<serde_json::Value>(line)
+                .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+        };
+        let lines: String = text.lines().filter(kept).flat_map(|l| [l, "\n"]).collect();
+        atomic_file::write(path, lines)
+    }
+
+    /// `training_logs/epoch_NNN_{train,val}.csv`: id, labels, the 28 probabilities, each loss of the sample.
+    pub fn write_samples(&self, epoch: usize, part: &str, samples: &Samples) -> Result<()> {
+        let path = self.fold.join("training_logs").join(format!("epoch_{epoch:03}_{part}.csv"));
+        let mut file = atomic_file::Writer::create(&path)?;
+        samples.write_to(&mut file).map_err(Error::io("write", &path))?;
+        file.finish()
+    }
+}
+
+/// Rows of a training log.
+pub struct Samples<'a> {
+    pub ids: Vec<&'a str>,
+    pub labels: Vec<Labels>,
+    /// `[n][28]`, flat.
+    pub probabilities: Vec<f32>,
+    /// Name and one value per sample.
+    pub losses: Vec<(&'static str, Vec<f32>)>,
+}
+
+impl Samples<'_> {
+    fn write_to(&self, file: &mut impl Write) -> std::io::Result<()> {
+        write!(file, "id,labels")?;
+        for c in 0..CLASSES {
+            write!(file, ",p{c}")?;
+        }
+        for (name, _) in &self.losses {
+            write!(file, ",{name}_loss")?;
+        }
+        writeln!(file)?;
+        for (i, (id, labels)) in self.ids.iter().zip(&self.labels).enumerate() {
+            write!(file, "{id},{labels}")?;
+            for p in &self.probabilities[i * CLASSES..(i + 1) * CLASSES] {
+                write!(file, ",{p:.5}")?;
+            }
+            for (_, values) in &self.losses {
+                write!(file, ",{:.6}", values[i])?;
+            }
+            writeln!(file)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_after_the_checkpoint_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::of(dir.path());
+        for step in 1..=4 {
+            logs.metrics(&serde_json::json!({ "step": step })).unwrap();
+        }
+        fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("metrics.jsonl"))
+            .unwrap()
+            .write_all(b"{\"st")
+            .unwrap();
+        logs.rewind_metrics(2).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap(),
+            "{\"step\":1}\n{\"step\":2}\n"
+        );
+    }
+
+    #[test]
+    fn a_log_is_a_plain_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples = Samples {
+            ids: vec!["a", "b"],
+            labels: vec![Labels::from_classes([3, 1]).unwrap(), Labels::default()],
+            probabilities: vec![0.25; 2 * CLASSES],
+            losses: vec![("focal", vec![0.5, 0.75])],
+        };
+        Logs::of(dir.path()).write_samples(2, "val", &samples).unwrap();
+        let text = fs::read_to_string(dir.path().join("training_logs/epoch_002_val.csv")).unwrap();
+        let mut rows = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(rows.headers().unwrap().len(), 2 + CLASSES + 1);
+        let rows: Vec<_> = rows.records().map(|r| r.unwrap()).collect();
+        assert_eq!((&rows[0][1], &rows[1][30], &rows[0][2]), ("1 3", "0.750000", "0.25000"));
+    }
+}

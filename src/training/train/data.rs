@@ -1,0 +1,66 @@
+//! Which samples a fold trains and validates on.
+
+use std::sync::Arc;
+
+use crate::{
+    base::{Error, Result, atomic_file},
+    config::Config,
+    data::{folds, labels::Labels, manifest::Part, shard::Store},
+};
+
+/// The samples of a fold.
+pub struct FoldData {
+    pub store: Arc<Store>,
+    /// Positions in the store.
+    pub train: Vec<usize>,
+    pub valid: Vec<usize>,
+    /// Labels of `train`.
+    pub labels: Vec<Labels>,
+    /// Of ids, images, labels and parts: whether a checkpoint is about the same data.
+    pub hash: u64,
+}
+
+impl FoldData {
+    /// # Errors
+    /// Data, where shards or folds are missing, damaged, do not fit each other or are too few.
+    pub fn open(config: &Config, fold: usize) -> Result<Self> {
+        let store = Arc::new(Store::open(&config.paths.work, Part::Train)?);
+        let rows = folds::read(&config.paths.work, &store, &config.split)?;
+        let path = config.paths.work.join(folds::table::NAME);
+        let (mut train, mut valid) = (Vec::new(), Vec::new());
+        for row in rows {
+            let missing = || {
+                Error::data(
+                    &path,
+                    format!("sample {} is not in the shards; run `atlas split` again", row.id),
+                )
+            };
+            let at = store.find(&row.id).ok_or_else(missing)?;
+            if row.folds.contains(&fold) { valid.push(at) } else { train.push(at) }
+        }
+        if config.train.max_samples > 0 {
+            train.truncate(config.train.max_samples);
+        }
+        if train.len() < 2 || valid.is_empty() {
+            return Err(Error::data(
+                path,
+                format!(
+                    "fold {fold} has {} samples to train and {} to validate on; more data, fewer split.folds or finer split.groups are needed",
+                    train.len(),
+                    valid.len()
+                ),
+            ));
+        }
+        let labels: Vec<Labels> = train.iter().map(|&s| store.labels(s)).collect();
+        let line = |&s: &usize| {
+            format!("{}:{:016x}:{}\n", store.id(s), store.checksum(s), store.labels(s))
+        };
+        let describe = |part: &[usize]| part.iter().map(line).collect::<String>();
+        let hash = atomic_file::checksum_parts([
+            describe(&train).as_bytes(),
+            describe(&valid).as_bytes(),
+            &store.size().to_le_bytes(),
+        ]);
+        Ok(Self { store, train, valid, labels, hash })
+    }
+}

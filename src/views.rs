@@ -1,0 +1,5 @@
+//! TODO
+
+pub mod explore;
+pub mod model_card;
+pub mod report;

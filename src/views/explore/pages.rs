@@ -1,0 +1,336 @@
+//! The answer to each address.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{
+        FromRequest, Multipart, Path, Query as UrlQuery, Request, State, multipart::MultipartError,
+        rejection::QueryRejection,
+    },
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task, time};
+
+use super::{
+    Explorer, Picture, Subject,
+    nearest::{bits, nearest},
+    table::Query,
+    upload::{self, File},
+};
+use crate::{
+    base::Error,
+    data::labels::{CLASSES, NAMES},
+};
+
+type Shared = State<Arc<Explorer>>;
+/// An answer, or a refusal in words.
+type Answer<T> = Result<T, Refusal>;
+
+pub struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        refusal(self.0, &self.1)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(e: Error) -> Self {
+        let status = match e {
+            Error::Usage(_) => StatusCode::BAD_REQUEST,
+            Error::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, e.to_string())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(e: QueryRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, e.body_text())
+    }
+}
+
+impl From<MultipartError> for Refusal {
+    fn from(e: MultipartError) -> Self {
+        match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            status => Self(status, format!("the upload cannot be read: {}", e.body_text())),
+        }
+    }
+}
+
+pub const NO_PAGE: &str = "there is no such page";
+
+pub fn refusal(status: StatusCode, what: &str) -> Response {
+    (status, Json(json!({ "error": what }))).into_response()
+}
+
+fn too_large() -> Refusal {
+    Refusal(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("more than {} MiB; drop smaller pictures", upload::MOST_BYTES >> 20),
+    )
+}
+
+pub async fn index() -> Html<&'static str> {
+    Html(include_str!("assets/index.html"))
+}
+
+/// The files of the page, by name.
+const ASSETS: [(&str, &str, &str); 6] = [
+    ("explore.css", "text/css; charset=utf-8", include_str!("assets/explore.css")),
+    ("explore.js", SCRIPT, include_str!("assets/explore.js")),
+    ("page.js", SCRIPT, include_str!("assets/page.js")),
+    ("picture.js", SCRIPT, include_str!("assets/picture.js")),
+    ("sample.js", SCRIPT, include_str!("assets/sample.js")),
+    ("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+pub async fn asset(Path(name): Path<String>) -> Response {
+    match ASSETS.iter().find(|asset| asset.0 == name) {
+        Some((_, kind, text)) => ([(header::CONTENT_TYPE, *kind)], *text).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, NO_PAGE),
+    }
+}
+
+/// What the page needs to know before it shows anything.
+pub async fn run(State(explorer): Shared) -> Json<Value> {
+    let rows = &explorer.table.rows;
+    let classes: Vec<Value> = (0..CLASSES)
+        .map(|c| {
+            let samples = rows.iter().filter(|row| row.truth.contains(c)).count();
+            json!({ "name": NAMES[c], "threshold": explorer.thresholds[c], "samples": samples })
+        })
+        .collect();
+    Json(json!({
+        "run": explorer.run.name(),
+        "classes": classes,
+        "method": explorer.method,
+        "folds": explorer.folds,
+        "train": explorer.stores.train.len(),
+        "test": explorer.stores.test.len(),
+        "radius": explorer.config.dedup.radius,
+        "upload_bytes": upload::MOST_BYTES,
+    }))
+}
+
+/// Samples of a page at most.
+const MOST_ROWS: usize = 500;
+
+pub async fn samples(
+    State(explorer): Shared,
+    query: Result<UrlQuery<Query>, QueryRejection>,
+) -> Answer<Json<Value>> {
+    let query = checked(query)?;
+    let count = query.count.min(MOST_ROWS);
+    off(move || {
+        let selected = explorer.table.select(&query);
+        let page = selected.iter().skip(query.from).take(count);
+        let rows: Vec<_> = page.map(|&i| explorer.table.summary(i, query.class)).collect();
+        Ok(Json(json!({ "total": selected.len(), "rows": rows })))
+    })
+    .await
+}
+
+pub async fn csv(
+    State(explorer): Shared,
+    query: Result<UrlQuery<Query>, QueryRejection>,
+) -> Answer<Response> {
+    let query = checked(query)?;
+    let bytes = off(move || {
+        Ok(explorer.table.csv(&explorer.table.select(&query)).map_err(Error::failed)?)
+    })
+    .await?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"samples.csv\""),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+fn checked(query: Result<UrlQuery<Query>, QueryRejection>) -> Answer<Query> {
+    let UrlQuery(query) = query?;
+    match query.class {
+        Some(class) if class >= CLASSES => Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            format!("there is no class {class}; they go from 0 to {}", CLASSES - 1),
+        )),
+        _ => Ok(query),
+    }
+}
+
+/// What is known of a sample without looking at it.
+pub async fn sample(State(explorer): Shared, Path(number): Path<String>) -> Answer<Json<Value>> {
+    let Subject::Sample(i) = subject(&explorer, "samples", &number)? else {
+        unreachable!("samples are samples")
+    };
+    let answered = explorer.table.rows[i].answered;
+    let probabilities = answered.then(|| explorer.table.probabilities.row(i).to_vec());
+    Ok(Json(json!({ "sample": explorer.table.summary(i, None), "probabilities": probabilities })))
+}
+
+/// Bytes u8 `[size, size, 4]`.
+pub async fn image(
+    State(explorer): Shared,
+    Path((kind, number)): Path<(String, String)>,
+) -> Answer<Response> {
+    let subject = subject(&explorer, &kind, &number)?;
+    off(move || Ok(bytes(explorer.picture(subject)?))).await
+}
+
+/// The same, no larger than a thumbnail.
+pub async fn thumbnail(
+    State(explorer): Shared,
+    Path((kind, number)): Path<(String, String)>,
+) -> Answer<Response> {
+    let subject = subject(&explorer, &kind, &number)?;
+    off(move || Ok(bytes(explorer.thumbnail(subject)?))).await
+}
+
+fn bytes(picture: Picture) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], picture.pixels).into_response()
+}
+
+/// What the networks make of it now.
+pub async fn prediction(
+    State(explorer): Shared,
+    Path((kind, number)): Path<(String, String)>,
+) -> Answer<Response> {
+    let subject = subject(&explorer, &kind, &number)?;
+    let (shared, folds) = (explorer.clone(), explorer.folds_for(subject));
+    let picture = off(move || Ok(shared.picture(subject)?)).await?;
+    Ok(Json(explorer.looker.predict(picture, folds).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    by: Likeness,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Likeness {
+    Hash,
+    Embedding,
+}
+
+/// Neighbours that are shown.
+const NEIGHBOURS: usize = 12;
+
+/// The samples most like it; by embedding, among those embedded so far.
+pub async fn neighbours(
+    State(explorer): Shared,
+    Path((kind, number)): Path<(String, String)>,
+    by: Result<UrlQuery<By>, QueryRejection>,
+) -> Answer<Json<Value>> {
+    let UrlQuery(By { by }) = by?;
+    let subject = subject(&explorer, &kind, &number)?;
+    let own = match subject {
+        Subject::Sample(i) => Some(i),
+        Subject::Upload(_) => None,
+    };
+    if let Likeness::Hash = by {
+        return off(move || {
+            let hashes = explorer.hashes(subject)?;
+            let found =
+                nearest(explorer.len(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
+            let rows: Vec<_> = found
+                .iter()
+                .map(
+                    |&(i, bits)| json!({ "sample": explorer.table.summary(i, None), "bits": bits }),
+                )
+                .collect();
+            Ok(Json(json!({ "rows": rows, "done": explorer.len(), "of": explorer.len() })))
+        })
+        .await;
+    }
+    explorer.looker.embed_all();
+    let embedding = match own.and_then(|i| explorer.looker.embeddings.get(i)) {
+        Some(embedding) => embedding,
+        None => {
+            let shared = explorer.clone();
+            explorer.looker.embed(off(move || Ok(shared.picture(subject)?)).await?).await?
+        }
+    };
+    off(move || {
+        let embeddings = &explorer.looker.embeddings;
+        let found = embeddings.nearest(&embedding, own, NEIGHBOURS);
+        let rows: Vec<_> =
+            found.iter().map(|&(i, cosine)| json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })).collect();
+        let of = explorer.len().min(embeddings.room().unwrap_or(usize::MAX));
+        Ok(Json(json!({ "rows": rows, "done": embeddings.len(), "of": of })))
+    })
+    .await
+}
+
+/// One upload is read at a time, so that their memory is bounded; a slow one gives way.
+static READING: Semaphore = Semaphore::const_new(1);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Takes one or four pictures; says under which number they are kept.
+pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Response> {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length > upload::MOST_BYTES) {
+        return Err(too_large());
+    }
+    let slow =
+        |_| Refusal(StatusCode::REQUEST_TIMEOUT, "the upload took too long; try again".into());
+    let turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
+    let files = time::timeout(PATIENCE, files_of(request)).await.map_err(slow)??;
+    off(move || {
+        let _turn = turn; // held until the pictures are read, also where whoever sent them has gone
+        let size = explorer.stores.train.size();
+        let upload = upload::read(files, &explorer.config, size)
+            .map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))?;
+        let number = explorer.uploads().add(upload);
+        Ok((StatusCode::CREATED, Json(json!({ "number": number }))).into_response())
+    })
+    .await
+}
+
+async fn files_of(request: Request) -> Answer<Vec<File>> {
+    let refuse = |what: &str| Refusal(StatusCode::BAD_REQUEST, what.into());
+    let mut parts = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| refuse("expected files as multipart/form-data"))?;
+    let mut files = Vec::new();
+    while let Some(part) = parts.next_field().await? {
+        if files.len() == 4 {
+            return Err(refuse(
+                "more than four files; expected four (red, green, blue, yellow) or one picture in colours",
+            ));
+        }
+        let name = part
+            .file_name()
+            .ok_or_else(|| refuse("a part of the upload is not a file"))?
+            .to_string();
+        files.push(File { name, bytes: part.bytes().await?.into() });
+    }
+    Ok(files)
+}
+
+fn subject(explorer: &Explorer, kind: &str, number: &str) -> Answer<Subject> {
+    let what = || match kind {
+        "samples" => format!(
+            "there is no such sample; they go from 0 to {}",
+            explorer.len().saturating_sub(1)
+        ),
+        "uploads" => upload::forgotten().to_string(),
+        _ => NO_PAGE.into(),
+    };
+    explorer.subject(kind, number).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, what()))
+}
+
+/// Work that reads files or searches tables, on a thread of its own.
+async fn off<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+    let ending = |_| Refusal(StatusCode::SERVICE_UNAVAILABLE, "the explorer is ending".into());
+    task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ending(e)))
+}

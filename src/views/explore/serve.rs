@@ -1,0 +1,146 @@
+//! The server: addresses, and the rules that hold for all of them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+
+use super::{
+    Explorer,
+    guard::{self, Guard, Verdict},
+    pages, upload,
+};
+use crate::base::{Error, Result, atomic_file, stop::Stop};
+
+/// Where the explorer listens unless told otherwise.
+pub const PORT: u16 = 8642;
+
+/// A listening socket, and what to tell the user to open.
+pub struct Server {
+    listener: TcpListener,
+    pub url: String,
+    guard: Arc<Guard>,
+}
+
+/// Threads that read images and search tables; each holds one image.
+const READERS: usize = 4;
+/// How long requests that go on may hold up the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Listens on `port` (0: any free one) of this machine alone, or, with a random token that each request has to carry, of `host`.
+    /// `guarded` asks for the token on this machine, too.
+    ///
+    /// # Errors
+    /// Usage where the port is taken or may not be used.
+    pub fn bind(host: Option<IpAddr>, port: u16, guarded: bool) -> Result<Self> {
+        let address = host.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let what = |e| {
+            Error::usage(format!(
+                "cannot listen on {address}, port {port} ({e}); name another with --port, or any by --port 0"
+            ))
+        };
+        let listener = TcpListener::bind(SocketAddr::new(address, port)).map_err(what)?;
+        let at = listener.local_addr().map_err(Error::failed)?;
+        let token = (guarded || host.is_some()).then(guard::random_token);
+        let query = token.as_ref().map_or(String::new(), |token| format!("?token={token}"));
+        let guard = Arc::new(Guard::new(address, at.port(), token));
+        // An address that means all of them cannot be opened.
+        let place = if address.is_unspecified() {
+            format!("{}:{}", atomic_file::host(), at.port())
+        } else {
+            at.to_string()
+        };
+        Ok(Self { listener, url: format!("http://{place}/{query}"), guard })
+    }
+
+    /// Answers until `stop`.
+    pub fn run(self, explorer: Explorer, stop: &'static Stop) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(READERS)
+            .enable_all()
+            .build()
+            .map_err(Error::failed)?;
+        let explorer = Arc::new(explorer);
+        let app = router(explorer.clone(), self.guard);
+        let asked = move || async move {
+            while !stop.asked() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let served = runtime.block_on(async {
+            self.listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(self.listener)?;
+            let server = axum::serve(listener, app).with_graceful_shutdown(asked());
+            let late = async move {
+                asked().await;
+                tokio::time::sleep(LAST_ANSWERS).await;
+            };
+            tokio::select! {
+                ended = server.into_future() => ended,
+                () = late => Ok(()),
+            }
+        });
+        runtime.shutdown_timeout(LAST_ANSWERS);
+        served.map_err(Error::failed)
+    }
+}
+
+fn router(explorer: Arc<Explorer>, guard: Arc<Guard>) -> Router {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/{asset}", get(pages::asset))
+        .route("/api/run", get(pages::run))
+        .route("/api/samples", get(pages::samples))
+        .route("/api/samples.csv", get(pages::csv))
+        .route("/api/uploads", post(pages::upload))
+        .route("/api/{kind}/{number}/image", get(pages::image))
+        .route("/api/{kind}/{number}/thumbnail", get(pages::thumbnail))
+        .route("/api/{kind}/{number}/prediction", get(pages::prediction))
+        .route("/api/{kind}/{number}/neighbours", get(pages::neighbours))
+        .route("/api/samples/{number}", get(pages::sample))
+        .fallback(|| async { pages::refusal(StatusCode::NOT_FOUND, pages::NO_PAGE) })
+        .method_not_allowed_fallback(|| async {
+            pages::refusal(StatusCode::METHOD_NOT_ALLOWED, "this page does not take such requests")
+        })
+        .layer(DefaultBodyLimit::max(upload::MOST_BYTES))
+        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(explorer)
+}
+
+/// Nothing but our own files may run, be shown or be asked, and nobody may frame the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let mut response = match guard.check(request.method(), request.uri(), request.headers()) {
+        Verdict::Pass => next.run(request).await,
+        Verdict::Enter { cookie } => {
+            (StatusCode::SEE_OTHER, [(header::LOCATION, "/"), (header::SET_COOKIE, &cookie)])
+                .into_response()
+        }
+        Verdict::Refuse(status, what) => pages::refusal(status, what),
+    };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,171 @@
+//! Whether the data leaked: near-duplicates among the training samples, in two folds, and between training and test.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use crate::{
+    base::{Error, Result},
+    data::{
+        dedup::report::{CONFLICTS, DUPLICATES, LEAKS},
+        folds::table::FoldRow,
+    },
+};
+
+/// Near-duplicates that `dedup` found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Members of each group and whether it was kept, with its correlation with the one kept.
+    pub groups: Vec<Vec<Member>>,
+    /// Matches of a training and a test sample.
+    pub leaks: Vec<Leak>,
+    /// Groups whose members have different labels.
+    pub conflicts: usize,
+    /// Groups, of near-duplicates or of `folds.csv`, that lie in more than one fold.
+    pub across_folds: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    pub id: String,
+    pub kept: bool,
+    /// As in the table; empty where there is none.
+    pub correlation: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leak {
+    pub train: String,
+    pub test: String,
+    pub correlation: String,
+    /// Whether the training sample stays in training.
+    pub kept: bool,
+}
+
+impl Found {
+    pub fn removed(&self) -> usize {
+        self.groups.iter().flatten().filter(|m| !m.kept).count()
+    }
+
+    /// Test samples that a training sample in use matches.
+    pub fn leaked_tests(&self) -> usize {
+        self.leaks.iter().filter(|l| l.kept).map(|l| &l.test).collect::<HashSet<_>>().len()
+    }
+}
+
+/// Reads the tables of a work folder; `None` where `dedup` was not run.
+///
+/// # Errors
+/// Data where a table is not as `dedup` wrote it.
+pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<Found>> {
+    if !work.join(DUPLICATES).exists() {
+        return Ok(None);
+    }
+    let mut found = Found::default();
+    let mut places = HashMap::new();
+    for row in rows(&work.join(DUPLICATES), 8)? {
+        let at = *places.entry(row[1].to_string()).or_insert(found.groups.len());
+        if at == found.groups.len() {
+            found.groups.push(Vec::new());
+        }
+        found.groups[at].push(Member {
+            id: row[0].to_string(),
+            kept: &row[2] == "1",
+            correlation: row[7].to_string(),
+        });
+    }
+    for row in rows(&work.join(LEAKS), 7)? {
+        found.leaks.push(Leak {
+            train: row[0].to_string(),
+            test: row[1].to_string(),
+            correlation: row[5].to_string(),
+            kept: &row[6] == "1",
+        });
+    }
+    found.conflicts =
+        rows(&work.join(CONFLICTS), 4)?.iter().map(|row| &row[0]).collect::<HashSet<&str>>().len();
+    found.across_folds = across_folds(&found.groups, folds);
+    Ok(Some(found))
+}
+
+/// Groups that lie in more than one fold: of samples that `split` keeps together, and of near-duplicates.
+fn across_folds(duplicates: &[Vec<Member>], folds: &[FoldRow]) -> usize {
+    let of: HashMap<&str, &FoldRow> = folds.iter().map(|row| (row.id.as_str(), row)).collect();
+    let mut groups: HashMap<usize, HashSet<&[usize]>> = HashMap::new();
+    folds.iter().for_each(|row| _ = groups.entry(row.group).or_default().insert(&row.folds));
+    let near = duplicates.iter().map(|g| {
+        g.iter()
+            .filter_map(|m| Some(of.get(m.id.as_str())?.folds.as_slice()))
+            .collect::<HashSet<_>>()
+    });
+    groups.values().filter(|f| f.len() > 1).count() + near.filter(|f| f.len() > 1).count()
+}
+
+/// By id, the group within which `split` keeps it; one that is not in the table is alone.
+pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
+    let of: HashMap<&str, usize> = folds.iter().map(|row| (row.id.as_str(), row.group)).collect();
+    let beyond = folds.iter().map(|row| row.group + 1).max().unwrap_or(0);
+    let mut alone = HashMap::new();
+    let number = |id: &String| {
+        of.get(id.as_str()).copied().unwrap_or_else(|| {
+            let next = beyond + alone.len();
+            *alone.entry(id.clone()).or_insert(next)
+        })
+    };
+    ids.iter().map(number).collect()
+}
+
+fn rows(path: &Path, columns: usize) -> Result<Vec<csv::StringRecord>> {
+    let broken = |e: String| Error::data(path, format!("{e}; run `atlas dedup` again"));
+    let mut reader = csv::Reader::from_path(path).map_err(|e| broken(e.to_string()))?;
+    let rows: Vec<csv::StringRecord> =
+        reader.records().collect::<csv::Result<_>>().map_err(|e| broken(e.to_string()))?;
+    match rows.iter().find(|row| row.len() != columns) {
+        Some(row) => Err(broken(format!("a row of {} columns, expected {columns}", row.len()))),
+        None => Ok(rows),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn row(id: &str, group: usize, fold: usize) -> FoldRow {
+        FoldRow { id: id.into(), group, folds: vec![fold] }
+    }
+
+    #[test]
+    fn what_lies_in_two_folds_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        assert_eq!(read(dir.path(), &[]).unwrap(), None);
+        let duplicates = "id,group,kept,of,red,green,blue,correlation\na,a,1,a,0,0,0,1.0\nb,a,0,a,1,1,1,0.99\nc,c,1,c,0,0,0,1.0\nd,c,0,c,1,1,1,\n";
+        write("duplicates.csv", duplicates);
+        write("conflicts.csv", "group,id,kept,labels\na,a,1,3\na,b,0,4\n");
+        write(
+            "leaks.csv",
+            "train,test,red,green,blue,correlation,kept\na,t,1,1,1,0.98,1\ne,t,1,1,1,0.97,1\nb,u,1,1,1,0.98,0\n",
+        );
+        let good = [row("a", 0, 0), row("c", 1, 1), row("e", 0, 0)];
+        let found = read(dir.path(), &good).unwrap().unwrap();
+        assert_eq!(
+            (found.groups.len(), found.removed(), found.conflicts, found.across_folds),
+            (2, 2, 1, 0)
+        );
+        assert_eq!((found.leaks.len(), found.leaked_tests()), (3, 1));
+        // The group 0 in two folds, and c and its duplicate d in two.
+        let bad = [row("a", 0, 0), row("c", 1, 1), row("e", 0, 1), row("d", 2, 0)];
+        assert_eq!(read(dir.path(), &bad).unwrap().unwrap().across_folds, 2);
+        write("leaks.csv", "train,test\na,b\n");
+        assert!(read(dir.path(), &good).unwrap_err().to_string().contains("atlas dedup"));
+    }
+
+    #[test]
+    fn a_sample_without_a_group_is_alone() {
+        let ids = ["x", "a", "b", "x", "y"].map(String::from);
+        assert_eq!(groups(&ids, &[row("a", 4, 0), row("b", 4, 0)]), [5, 4, 4, 5, 6]);
+    }
+}
