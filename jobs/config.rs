@@ -19,7 +19,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     if let Some(key) = args.get {
         let value = config.leaves().remove(&key);
-        let value = value.ok_or_else(|| Error::usage(format!("--get {key}: no such key, or it has no value; `atlas config` lists all")))?;
+        let value = value.ok_or_else(|| {
+            Error::usage(format!(
+                "--get {key}: no such key, or it has no value; `atlas config` lists all"
+            ))
+        })?;
         println!("{}", value.as_str().map_or_else(|| value.to_string(), str::to_string));
         return Ok(());
     }

@@ -1,7 +1,10 @@
 //! `atlas dedup`
 use std::path::PathBuf;
 
-use atlas::{base::{Error, task_log::Log}, data::dedup::{report, search, table}};
+use atlas::{
+    base::{Error, task_log::Log},
+    data::dedup::{report, search, table},
+};
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
 
@@ -41,7 +44,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build().map_err(Error::failed)?;
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.threads())
+        .build()
+        .map_err(Error::failed)?;
     if let (Some(hashes), Some(out)) = (&args.hashes, &args.out) {
         must_exist("--hashes", hashes)?;
         let (ids, hashes) = table::read(hashes)?;
@@ -64,15 +70,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         && let Some((task, tasks)) = args.tasks.resolve(|| planned(work))?
     {
         let stop = stop_on_signals()?;
-        let search = || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
+        let search =
+            || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
         let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
-        let text = format!("{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then atlas dedup --merge", work.join("dedup").display());
+        let text = format!(
+            "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then atlas dedup --merge",
+            work.join("dedup").display()
+        );
         args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));
         return Ok(());
     }
     let decide = || {
         Ok(threads.install(|| match args.merge {
-            true => report::merge(work, &config.dedup, args.tasks.tasks.map_or_else(|| planned(work), Ok)?),
+            true => report::merge(
+                work,
+                &config.dedup,
+                args.tasks.tasks.map_or_else(|| planned(work), Ok)?,
+            ),
             false => report::run(work, &config.dedup),
         })?)
     };

@@ -24,7 +24,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.common.print(report, serde_json::to_value(report)?);
             match report.failed()[..] {
                 [] => Ok(()),
-                ref failed => Err(Error::usage(format!("not well: {}; the fix is said there", failed.join(", ")))),
+                ref failed => Err(Error::usage(format!(
+                    "not well: {}; the fix is said there",
+                    failed.join(", ")
+                ))),
             }
         }
         // Rank 0 of tasks that did not find each other says what is wrong.

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use atlas::{training::run_folder::Run, views::explore::{Explorer, PORT, Server}};
+use atlas::{
+    training::run_folder::Run,
+    views::explore::{Explorer, PORT, Server},
+};
 use serde_json::json;
 
 use crate::common::{Common, stop_on_signals};
@@ -38,7 +41,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let server = Server::bind(args.host, args.port, args.token)?;
     let explorer = Explorer::open(&config, &run, stop)?;
     let samples = explorer.len();
-    let text = format!("{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends it", run.name(), server.url);
+    let text = format!(
+        "{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends it",
+        run.name(),
+        server.url
+    );
     args.common.print(text, json!({ "url": server.url, "run": run.name(), "samples": samples }));
     Ok(server.run(explorer, stop)?)
 }

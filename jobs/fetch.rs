@@ -4,7 +4,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{base::{Error, progress::Progress, task_log::Log}, config::Config, data::{labels::{Rows, read_ids}, manifest::external_table}, fetch::{self, Client, Fetched, Item, Kind, Ledger, Row, Target, kaggle}};
+use atlas::{
+    base::{Error, progress::Progress, task_log::Log},
+    config::Config,
+    data::{
+        labels::{Rows, read_ids},
+        manifest::external_table,
+    },
+    fetch::{self, Client, Fetched, Item, Kind, Ledger, Row, Target, kaggle},
+};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
@@ -15,7 +23,9 @@ use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
 /// data folder; what could not be fetched is in failed-NNNNN.csv (file,url,reason,attempts). Run it again to fetch what is
 /// missing. Task i of N fetches the files (of the external set: the samples) i, i+N, and so on.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas fetch external --set data.external=/data/hpav18 --task 0 --tasks 4")]
+#[command(
+    after_help = "Example: atlas fetch external --set data.external=/data/hpav18 --task 0 --tasks 4"
+)]
 pub struct Args {
     #[command(subcommand)]
     source: Source,
@@ -29,7 +39,9 @@ enum Source {
     /// ~/.kaggle/kaggle.json, whichever comes first. The competition's rules must have been accepted in a browser.
     ///
     /// Writes train/, test/, train.csv and sample_submission.csv to data.kaggle. A zip is removed once all of it is unpacked.
-    #[command(after_help = "Example: KAGGLE_API_TOKEN=... atlas fetch kaggle --set data.kaggle=/data/kaggle")]
+    #[command(
+        after_help = "Example: KAGGLE_API_TOKEN=... atlas fetch kaggle --set data.kaggle=/data/kaggle"
+    )]
     Kaggle(Options),
     /// Fetch the four images of each id of a table
     ///
@@ -77,15 +89,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Kaggle(options) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_kaggle", share.0)?, || competition(&options, &config, share))
+            recorded(&log(&config, "fetch_kaggle", share.0)?, || {
+                competition(&options, &config, share)
+            })
         }
         // In an array one task makes the table.
-        Source::External(External { xml: Some(_), .. }) if std::env::var("SLURM_ARRAY_TASK_ID").is_ok_and(|id| id != "0") => Ok(()),
+        Source::External(External { xml: Some(_), .. })
+            if std::env::var("SLURM_ARRAY_TASK_ID").is_ok_and(|id| id != "0") =>
+        {
+            Ok(())
+        }
         Source::External(External { options, xml: Some(xml), .. }) => table(&options, &xml),
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_external", share.0)?, || images(&options, &config, share, list.as_deref()))
+            recorded(&log(&config, "fetch_external", share.0)?, || {
+                images(&options, &config, share, list.as_deref())
+            })
         }
     }
 }
@@ -104,21 +124,33 @@ fn share(options: &Options, config: &Config) -> anyhow::Result<Option<(usize, us
     if task < tasks {
         return Ok(Some((task, tasks)));
     }
-    let text = format!("nothing to do: fetch.tasks is {tasks}, so the tasks count from 0 to {}", tasks - 1);
+    let text = format!(
+        "nothing to do: fetch.tasks is {tasks}, so the tasks count from 0 to {}",
+        tasks - 1
+    );
     options.common.print(text, json!({ "files": 0 }));
     Ok(None)
 }
 
 fn folder<'a>(key: &str, folder: Option<&'a PathBuf>) -> Result<&'a Path, Error> {
-    let missing = || Error::usage(format!("{key} is not set; say where the data shall go, such as --set {key}=FOLDER"));
+    let missing = || {
+        Error::usage(format!(
+            "{key} is not set; say where the data shall go, such as --set {key}=FOLDER"
+        ))
+    };
     folder.map(PathBuf::as_path).ok_or_else(missing)
 }
 
-fn competition(options: &Options, config: &Config, (task, tasks): (usize, usize)) -> anyhow::Result<()> {
+fn competition(
+    options: &Options,
+    config: &Config,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<()> {
     let folder = folder("data.kaggle", config.data.kaggle.as_ref())?;
     let stop = stop_on_signals()?;
     let ledger = Ledger::open(folder, task)?;
-    let all: Vec<Item> = kaggle::files(&config.fetch).into_iter().skip(task).step_by(tasks).collect();
+    let all: Vec<Item> =
+        kaggle::files(&config.fetch).into_iter().skip(task).step_by(tasks).collect();
     let mut items = Vec::new();
     for item in &all {
         if !is_unpacked(&ledger, item, options.verify)? {
@@ -127,11 +159,19 @@ fn competition(options: &Options, config: &Config, (task, tasks): (usize, usize)
     }
     // Who has everything needs no credentials.
     let complete = items.iter().all(|i| ledger.holds(&i.file, false).is_ok_and(|held| held));
-    let credentials = if complete && !options.verify { None } else { Some(kaggle::credentials(&config.fetch)?) };
+    let credentials =
+        if complete && !options.verify { None } else { Some(kaggle::credentials(&config.fetch)?) };
     let client = Client::new(&config.fetch, credentials, stop);
     let progress = Progress::new("fetch kaggle", "files", items.len() as u64);
-    let (mut done, ended) =
-        fetch::fetch(&client, &config.fetch, &ledger, &items, config.preprocess.max_pixels_side, options.verify, &progress);
+    let (mut done, ended) = fetch::fetch(
+        &client,
+        &config.fetch,
+        &ledger,
+        &items,
+        config.preprocess.max_pixels_side,
+        options.verify,
+        &progress,
+    );
     drop(progress);
     done.present += all.len() - items.len();
     let mut unpacked = 0;
@@ -141,7 +181,17 @@ fn competition(options: &Options, config: &Config, (task, tasks): (usize, usize)
         }
     }
     let text = format!("{unpacked} files unpacked");
-    report(options, &ledger, (task, tasks), all.len(), done, ended, 0, &text, json!({ "unpacked": unpacked }))
+    report(
+        options,
+        &ledger,
+        (task, tasks),
+        all.len(),
+        done,
+        ended,
+        0,
+        &text,
+        json!({ "unpacked": unpacked }),
+    )
 }
 
 /// The folder of an archive.
@@ -152,7 +202,10 @@ fn stem(item: &Item) -> &str {
 /// Whether all of an archive is unpacked and there. Its folder is a row of the ledger from the moment when it was complete.
 fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error> {
     let folder = format!("{}/", stem(item));
-    if item.kind != Kind::Archive || ledger.row(&folder).is_none() || ledger.folder().join(&item.file).exists() {
+    if item.kind != Kind::Archive
+        || ledger.row(&folder).is_none()
+        || ledger.folder().join(&item.file).exists()
+    {
         return Ok(false);
     }
     let files = ledger.files(&folder);
@@ -160,7 +213,11 @@ fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error
     for file in files {
         progress.add(1);
         if file != folder && !ledger.holds(&file, verify)? {
-            log::warn!("{}: {file} is missing or has changed; {} is fetched again", ledger.folder().display(), item.file);
+            log::warn!(
+                "{}: {file} is missing or has changed; {} is fetched again",
+                ledger.folder().display(),
+                item.file
+            );
             return Ok(false);
         }
     }
@@ -168,7 +225,12 @@ fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error
 }
 
 /// Unpacks a zip that has come, and removes it. Returns the number of files.
-fn unpack(ledger: &Ledger, item: &Item, verify: bool, stop: &atlas::base::stop::Stop) -> Result<usize, Error> {
+fn unpack(
+    ledger: &Ledger,
+    item: &Item,
+    verify: bool,
+    stop: &atlas::base::stop::Stop,
+) -> Result<usize, Error> {
     let path = ledger.folder().join(&item.file);
     let zip = match item.kind {
         Kind::Archive => path,
@@ -180,11 +242,22 @@ fn unpack(ledger: &Ledger, item: &Item, verify: bool, stop: &atlas::base::stop::
         }
         _ => return Ok(0),
     };
-    let target = if item.kind == Kind::Archive { Target::Folder(stem(item)) } else { Target::File(&item.file) };
-    let unpacked = fetch::unpack(ledger, &zip, target, &item.url, verify, stop).map_err(|e| without(ledger, &item.file, &zip, e))?;
+    let target = if item.kind == Kind::Archive {
+        Target::Folder(stem(item))
+    } else {
+        Target::File(&item.file)
+    };
+    let unpacked = fetch::unpack(ledger, &zip, target, &item.url, verify, stop)
+        .map_err(|e| without(ledger, &item.file, &zip, e))?;
     if item.kind == Kind::Archive {
         let file = format!("{}/", stem(item));
-        ledger.add(Row { file, bytes: 0, sha256: String::new(), url: item.url.clone(), validator: String::new() })?;
+        ledger.add(Row {
+            file,
+            bytes: 0,
+            sha256: String::new(),
+            url: item.url.clone(),
+            validator: String::new(),
+        })?;
     }
     fs::remove_file(&zip).map_err(Error::io("remove", &zip))?;
     Ok(unpacked)
@@ -202,12 +275,20 @@ fn without(ledger: &Ledger, file: &str, path: &Path, e: Error) -> Error {
     Error::data(path, format!("{what}; {advice}"))
 }
 
-fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), list: Option<&Path>) -> anyhow::Result<()> {
+fn images(
+    options: &Options,
+    config: &Config,
+    (task, tasks): (usize, usize),
+    list: Option<&Path>,
+) -> anyhow::Result<()> {
     let folder = folder("data.external", config.data.external.as_ref())?;
     let table = match list {
         Some(list) => must_exist("--list", list).map(|()| list.to_path_buf())?,
         None if !folder.exists() => {
-            let what = format!("{} does not exist; make it and put the CSV (Id,Target) there, or let --xml make one", folder.display());
+            let what = format!(
+                "{} does not exist; make it and put the CSV (Id,Target) there, or let --xml make one",
+                folder.display()
+            );
             return Err(Error::usage(format!("data.external: {what}")).into());
         }
         None => external_table(folder)?,
@@ -219,23 +300,50 @@ fn images(options: &Options, config: &Config, (task, tasks): (usize, usize), lis
     }
     let (possible, refused) = fetch::images(&ids, &config.fetch.images_url);
     if let (true, Some((id, reason))) = (possible.is_empty(), refused.first()) {
-        return Err(Error::data(&table, format!("none of the {} ids is an image of the Atlas ({id}: {reason})", ids.len())).into());
+        return Err(Error::data(
+            &table,
+            format!("none of the {} ids is an image of the Atlas ({id}: {reason})", ids.len()),
+        )
+        .into());
     }
     let ids: Vec<String> = ids.into_iter().skip(task).step_by(tasks).collect();
     let (items, refused) = fetch::images(&ids, &config.fetch.images_url);
     let ledger = Ledger::open(folder, task)?;
     let client = Client::new(&config.fetch, None, stop);
     let progress = Progress::new("fetch external", "files", items.len() as u64);
-    let (mut done, ended) =
-        fetch::fetch(&client, &config.fetch, &ledger, &items, config.preprocess.max_pixels_side, options.verify, &progress);
+    let (mut done, ended) = fetch::fetch(
+        &client,
+        &config.fetch,
+        &ledger,
+        &items,
+        config.preprocess.max_pixels_side,
+        options.verify,
+        &progress,
+    );
     drop(progress);
     let allowed = (config.fetch.max_missing_fraction * items.len() as f64).floor() as usize;
     for (id, reason) in &refused {
         let (file, reason) = (id.clone(), format!("{reason}; not asked for"));
-        done.foreign.push(fetch::Failed { file, url: String::new(), reason, attempts: 0, missing: true });
+        done.foreign.push(fetch::Failed {
+            file,
+            url: String::new(),
+            reason,
+            attempts: 0,
+            missing: true,
+        });
     }
     let text = format!("{} ids are none of the Atlas", refused.len());
-    report(options, &ledger, (task, tasks), items.len(), done, ended, allowed, &text, json!({ "refused": refused.len() }))
+    report(
+        options,
+        &ledger,
+        (task, tasks),
+        items.len(),
+        done,
+        ended,
+        allowed,
+        &text,
+        json!({ "refused": refused.len() }),
+    )
 }
 
 /// Prints what was done, writes the list of failures, and says how it ends. `allowed`: files that may be missing.
@@ -265,7 +373,8 @@ fn report(
         list.display(),
         ledger.path().display(),
     );
-    let next = (ended.is_none() && left == 0 && missing <= allowed).then_some("\nnext: the other tasks, if there are, then atlas plan");
+    let next = (ended.is_none() && left == 0 && missing <= allowed)
+        .then_some("\nnext: the other tasks, if there are, then atlas plan");
     let numbers = json!({
         "task": share.0, "tasks": share.1, "files": files, "there": there, "present": done.present, "adopted": done.adopted,
         "fetched": done.fetched, "bytes": done.bytes, "missing": missing, "failed": left, "ledger": ledger.path(), "failures": list,
@@ -274,20 +383,40 @@ fn report(
         json.extend(numbers);
     }
     options.common.print(text + next.unwrap_or_default(), json);
-    let example = |missing: bool| done.failed.iter().find(|f| f.missing == missing).map_or(String::new(), |f| format!("{}: {}", f.file, f.reason));
+    let example = |missing: bool| {
+        done.failed
+            .iter()
+            .find(|f| f.missing == missing)
+            .map_or(String::new(), |f| format!("{}: {}", f.file, f.reason))
+    };
     match ended {
-        Some(Error::Stopped(_)) => Err(Error::Stopped(format!("stopped with {there} of {files} files there; run it again to go on")).into()),
+        Some(Error::Stopped(_)) => Err(Error::Stopped(format!(
+            "stopped with {there} of {files} files there; run it again to go on"
+        ))
+        .into()),
         Some(e) => Err(e.into()),
         None if left > 0 => {
-            let what = format!("{left} of {files} files could not be fetched ({}); they are listed in {}", example(false), list.display());
+            let what = format!(
+                "{left} of {files} files could not be fetched ({}); they are listed in {}",
+                example(false),
+                list.display()
+            );
             Err(Error::failed(format!("{what}; run it again to fetch them")).into())
         }
         None if missing > allowed => {
-            let what = format!("{missing} of {files} files are not to be had ({}), {allowed} may be missing", example(true));
-            Err(Error::data(&list, format!("{what}; check the ids and the addresses in [fetch]")).into())
+            let what = format!(
+                "{missing} of {files} files are not to be had ({}), {allowed} may be missing",
+                example(true)
+            );
+            Err(Error::data(&list, format!("{what}; check the ids and the addresses in [fetch]"))
+                .into())
         }
         None if missing > 0 => {
-            log::warn!("{missing} files are not to be had ({}); they are listed in {}", example(true), list.display());
+            log::warn!(
+                "{missing} files are not to be had ({}); they are listed in {}",
+                example(true),
+                list.display()
+            );
             Ok(())
         }
         None => Ok(()),
@@ -305,8 +434,13 @@ fn table(options: &Options, xml: &str) -> anyhow::Result<()> {
     if let Ok(other) = external_table(folder)
         && other != path
     {
-        let what = format!("{} is there already; move it away, or fetch by it without --xml", other.display());
-        return Err(Error::usage(format!("--xml would write {}, but {what}", path.display())).into());
+        let what = format!(
+            "{} is there already; move it away, or fetch by it without --xml",
+            other.display()
+        );
+        return Err(
+            Error::usage(format!("--xml would write {}, but {what}", path.display())).into()
+        );
     }
     let url = if xml.is_empty() { &config.fetch.xml_url } else { xml };
     let source = match url.contains("://") {
@@ -350,7 +484,15 @@ fn download(config: &Config, folder: &Path, url: &str, verify: bool) -> anyhow::
     }
     let client = Client::new(&config.fetch, None, stop_on_signals()?);
     let progress = Progress::new("fetch XML", "files", 1);
-    let (done, ended) = fetch::fetch(&client, &config.fetch, &ledger, &[item], config.preprocess.max_pixels_side, verify, &progress);
+    let (done, ended) = fetch::fetch(
+        &client,
+        &config.fetch,
+        &ledger,
+        &[item],
+        config.preprocess.max_pixels_side,
+        verify,
+        &progress,
+    );
     match (ended, done.failed.first()) {
         (Some(e), _) => Err(e.into()),
         (None, Some(failed)) => Err(Error::failed(format!("{url}: {}", failed.reason)).into()),

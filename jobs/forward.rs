@@ -1,7 +1,14 @@
 //! `atlas forward`
 use std::path::PathBuf;
 
-use atlas::{base::Error, distributed::device, network::{model::{Form, Mode}, weights::{self, Metadata, Weights}}};
+use atlas::{
+    base::Error,
+    distributed::device,
+    network::{
+        model::{Form, Mode},
+        weights::{self, Metadata, Weights},
+    },
+};
 use serde_json::json;
 use tch::Kind;
 
@@ -11,7 +18,9 @@ use crate::common::{Common, must_exist};
 ///
 /// For parity with other frameworks. Precision and layout are those of train.precision and train.layout; `auto` is f32 and nhwc here.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas forward --weights work/imagenet.safetensors --input images.safetensors --output logits.safetensors")]
+#[command(
+    after_help = "Example: atlas forward --weights work/imagenet.safetensors --input images.safetensors --output logits.safetensors"
+)]
 pub struct Args {
     /// A weight file of ours or a state dict of timm's
     #[arg(long, value_name = "FILE")]
@@ -43,14 +52,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         [n, c, h, w] if c == spec.channels && n > 0 && h >= 32 && w >= 32 => {}
         ref shape => {
             let want = format!("[n, {}, h, w] with sides of at least 32", spec.channels);
-            return Err(Error::data(&args.input, format!("`input` has the shape {shape:?}, expected {want}")).into());
+            return Err(Error::data(
+                &args.input,
+                format!("`input` has the shape {shape:?}, expected {want}"),
+            )
+            .into());
         }
     }
     let form = Form::of(&config.train, Form::PREFERRED);
     let (network, _) = weights.network(spec, 0, form.channels_last, device)?;
-    let logits = network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, form.precision);
+    let logits =
+        network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, form.precision);
     let shape = logits.size();
     weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
-    args.common.print(format!("{}: logits {shape:?}", args.output.display()), json!({"output": args.output, "shape": shape}));
+    args.common.print(
+        format!("{}: logits {shape:?}", args.output.display()),
+        json!({"output": args.output, "shape": shape}),
+    );
     Ok(())
 }

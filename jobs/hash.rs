@@ -1,7 +1,13 @@
 //! `atlas hash`
 use std::path::{Path, PathBuf};
 
-use atlas::{base::{Error, progress::Progress}, data::{image::{Encoded, Plane}, phash::{ahash, composite, phash}}};
+use atlas::{
+    base::{Error, progress::Progress},
+    data::{
+        image::{Encoded, Plane},
+        phash::{ahash, composite, phash},
+    },
+};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -30,7 +36,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let limit = config.preprocess.max_pixels_side;
     if args.stack && !args.files.len().is_multiple_of(4) {
-        return Err(Error::usage(format!("--stack takes files by four (red, green, blue, yellow); there are {}", args.files.len())).into());
+        return Err(Error::usage(format!(
+            "--stack takes files by four (red, green, blue, yellow); there are {}",
+            args.files.len()
+        ))
+        .into());
     }
     let load = |path: &Path| {
         must_exist("FILE", path)?;
@@ -40,7 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let [red, green, blue, yellow] = files else { return load(&files[0]) };
         load(yellow)?; // it has no say in the hash, but a stack without it is none
         let planes = [load(red)?, load(green)?, load(blue)?];
-        composite(planes.each_ref()).ok_or_else(|| Error::data(red, "differs in size from its green or blue"))
+        composite(planes.each_ref())
+            .ok_or_else(|| Error::data(red, "differs in size from its green or blue"))
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
     let hashes: Vec<_> = pool.install(|| {
@@ -64,7 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Err(e) => {
                 log::warn!("{e}");
                 // A file that is there and broken weighs more than a path mistyped.
-                failed = failed.filter(|first| first.exit_code() != 2 || e.exit_code() == 2).or(Some(e));
+                failed =
+                    failed.filter(|first| first.exit_code() != 2 || e.exit_code() == 2).or(Some(e));
             }
         }
     }

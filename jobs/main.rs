@@ -1,6 +1,26 @@
 //! The program `atlas`: one sub-command per batch job, each in a file of its name.
 
 mod common;
+mod config;
+mod dedup;
+mod doctor;
+mod evaluate;
+mod explore;
+mod fetch;
+mod forward;
+mod hash;
+mod plan;
+mod predict;
+mod preprocess;
+mod report;
+mod run;
+mod split;
+mod status;
+mod submit;
+mod synth;
+mod train;
+mod verify;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -8,7 +28,8 @@ use clap::Parser;
 
 /// Batch jobs that turn the Human Protein Atlas into a trained, scored classifier.
 ///
-/// Exit codes: 0 done; 1 failed; 2 usage or configuration; 65 bad data; 70 a bug; 75 stopped at a checkpoint, run again.
+/// Exit codes: 0 done; 1 failed; 2 usage or configuration; 65 bad data; 70 a bug; 75 stopped at a
+/// checkpoint, run again.
 #[derive(Parser)]
 #[command(name = "atlas", version, disable_help_subcommand = true)]
 struct Cli {
@@ -18,8 +39,6 @@ struct Cli {
 
 macro_rules! jobs {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        $(mod $name;)*
-
         #[derive(clap::Subcommand)]
         #[allow(non_camel_case_types)]
         enum Job {

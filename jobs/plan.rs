@@ -1,5 +1,9 @@
 //! `atlas plan`
-use atlas::{base::task_log::Log, config::Config, data::manifest::{Manifest, Part, Plan, Source, estimate, scan}};
+use atlas::{
+    base::task_log::Log,
+    config::Config,
+    data::manifest::{Manifest, Part, Plan, Source, estimate, scan},
+};
 use serde_json::json;
 
 use crate::common::{Common, recorded};
@@ -11,7 +15,9 @@ use crate::common::{Common, recorded};
 ///
 /// Writes manifest.csv (the complete samples), plan.json (shards and tasks) and problems.csv (the rest) to paths.work.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas plan --set data.kaggle=/data/kaggle --set data.external=/data/hpav18")]
+#[command(
+    after_help = "Example: atlas plan --set data.kaggle=/data/kaggle --set data.external=/data/hpav18"
+)]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -2,7 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use atlas::{base::{Error, stop::Stop, task_log::Log}, config::Config, data::labels::CLASSES, distributed::device, inference::{finished_run, predict::{self, folder::{self, Ensemble, Outputs}}}, network::{predictor, weights::Weights}, training::run_folder::Run, views::model_card};
+use atlas::{
+    base::{Error, stop::Stop, task_log::Log},
+    config::Config,
+    data::labels::CLASSES,
+    distributed::device,
+    inference::{
+        finished_run,
+        predict::{
+            self,
+            folder::{self, Ensemble, Outputs},
+        },
+    },
+    network::{predictor, weights::Weights},
+    training::run_folder::Run,
+    views::model_card,
+};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
@@ -17,8 +32,10 @@ use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signal
 /// probability of each class. A class counts where it is above its fitted threshold (0.5 where `submit` has not run), and where
 /// none is, the most probable one. Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be read.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy")]
+#[command(
+    after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
+    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy"
+)]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
@@ -59,7 +76,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     run.begin(&config)?;
     let stop = stop_on_signals()?;
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
-    let log = Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
+    let log =
+        Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
     let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
@@ -72,38 +90,69 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Result<()> {
     if !images.is_dir() {
-        return Err(Error::usage(format!("--images {}: there is no such folder", images.display())).into());
+        return Err(Error::usage(format!(
+            "--images {}: there is no such folder",
+            images.display()
+        ))
+        .into());
     }
     let embeddings = args.own.embeddings.as_deref();
-    if let Some(path) = embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5")) {
-        return Err(Error::usage(format!("--embeddings {}: expected a name that ends in .npy or .h5", path.display())).into());
+    if let Some(path) =
+        embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5"))
+    {
+        return Err(Error::usage(format!(
+            "--embeddings {}: expected a name that ends in .npy or .h5",
+            path.display()
+        ))
+        .into());
     }
     let device = device::choose(config.comm.backend, 0)?;
     let ensemble = match &args.own.weights {
         Some(file) => {
             must_exist("--weights", file)?;
             let weights = Weights::open(file)?;
-            if let Some(side) = weights.metadata().get("image_side").filter(|side| **side != config.augment.resize.to_string()) {
+            if let Some(side) = weights
+                .metadata()
+                .get("image_side")
+                .filter(|side| **side != config.augment.resize.to_string())
+            {
                 let set = format!("--set augment.resize={side}");
-                log::warn!("{}: trained on images of {side} pixels, but augment.resize is {}; try {set}", file.display(), config.augment.resize);
+                log::warn!(
+                    "{}: trained on images of {side} pixels, but augment.resize is {}; try {set}",
+                    file.display(),
+                    config.augment.resize
+                );
             }
-            let thresholds = model_card::thresholds(&weights)?.unwrap_or_else(|| half(&format!("{} brings none", file.display())));
+            let thresholds = model_card::thresholds(&weights)?
+                .unwrap_or_else(|| half(&format!("{} brings none", file.display())));
             Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds }
         }
         None => {
             let run = Run::existing(config, args.run.as_deref())?;
-            let why = || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
-            let thresholds = finished_run::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
+            let why =
+                || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
+            let thresholds =
+                finished_run::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
             Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
         }
     };
     let stop: &Stop = stop_on_signals()?;
-    let outcome = folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
-    let mut text = format!("{} samples predicted, networks: {}\nwrote {}", outcome.predicted, ensemble.networks.len(), output.display());
+    let outcome =
+        folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
+    let mut text = format!(
+        "{} samples predicted, networks: {}\nwrote {}",
+        outcome.predicted,
+        ensemble.networks.len(),
+        output.display()
+    );
     for more in embeddings.iter().copied().chain(outcome.list.as_deref()) {
         text += &format!("\nwrote {}", more.display());
     }
-    let skipped: Vec<_> = outcome.skipped.iter().map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason})).collect();
+    let skipped: Vec<_> = outcome
+        .skipped
+        .iter()
+        .map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason}))
+        .collect();
     let json = json!({"predicted": outcome.predicted, "skipped": skipped, "output": output, "embeddings": embeddings});
     args.common.print(text, json);
     Ok(())

@@ -2,7 +2,18 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use atlas::{base::{progress::{Progress, duration}, task_log::Log}, config::Config, data::{manifest::Manifest, shard::{self, Builder, Settings}}, distributed::device};
+use atlas::{
+    base::{
+        progress::{Progress, duration},
+        task_log::Log,
+    },
+    config::Config,
+    data::{
+        manifest::Manifest,
+        shard::{self, Builder, Settings},
+    },
+    distributed::device,
+};
 use serde_json::json;
 
 use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
@@ -35,13 +46,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow::Result<()> {
     let work = &config.paths.work;
     let manifest = Manifest::read(work)?;
-    let units: Vec<_> = manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
+    let units: Vec<_> =
+        manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
     let allowed = (config.preprocess.max_bad_fraction * total as f64).floor() as usize;
-    let settings = Settings { size: config.preprocess.size as usize, max_side: config.preprocess.max_pixels_side };
+    let settings = Settings {
+        size: config.preprocess.size as usize,
+        max_side: config.preprocess.max_pixels_side,
+    };
     let builder = Builder::new(work, &manifest, settings, stop_on_signals()?);
     device::keep_memory();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build().context("cannot start worker threads")?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.threads())
+        .build()
+        .context("cannot start worker threads")?;
 
     let (start, progress) = (Instant::now(), Progress::new("preprocess", "samples", total as u64));
     let (mut built, mut samples, mut bad) = (0, 0, 0);
@@ -57,7 +75,10 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
     drop(progress);
     let quarantined = match bad {
         0 => String::new(),
-        n => format!("\n{n} samples left out; their files are in {}", shard::quarantine_path(work, 0).with_file_name("quarantine-*.csv").display()),
+        n => format!(
+            "\n{n} samples left out; their files are in {}",
+            shard::quarantine_path(work, 0).with_file_name("quarantine-*.csv").display()
+        ),
     };
     let seconds = start.elapsed().as_secs_f64();
     let text = format!(

@@ -13,7 +13,9 @@ use crate::common::Common;
 /// report that is there already and of the same files (but for the task logs, which give the cost) is left as it is. Pictures are left out where the shards are gone, activation
 /// maps where the checkpoints are.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas report --config configs/atlas.toml --run 20260131-235959 --compare 20260130-120000")]
+#[command(
+    after_help = "Example: atlas report --config configs/atlas.toml --run 20260131-235959 --compare 20260130-120000"
+)]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
@@ -28,16 +30,26 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let others = args.compare.iter().map(|name| report::other(&config, name)).collect::<atlas::base::Result<Vec<_>>>()?;
+    let others = args
+        .compare
+        .iter()
+        .map(|name| report::other(&config, name))
+        .collect::<atlas::base::Result<Vec<_>>>()?;
     let report::Outcome { path, made } = report::report(&config, &run, &others)?;
     let text = match &made {
         None => format!("{} is there already, and nothing has changed", path.display()),
         Some(h) => {
             let report::Headline { macro_f1, interval } = h;
-            format!("macro F1 {macro_f1:.3} (95 % interval {:.3} to {:.3}), cross-fitted\nwrote {}", interval.low, interval.high, path.display())
+            format!(
+                "macro F1 {macro_f1:.3} (95 % interval {:.3} to {:.3}), cross-fitted\nwrote {}",
+                interval.low,
+                interval.high,
+                path.display()
+            )
         }
     };
-    let score = made.map(|h| json!({ "macro_f1": h.macro_f1, "low": h.interval.low, "high": h.interval.high }));
+    let score = made
+        .map(|h| json!({ "macro_f1": h.macro_f1, "low": h.interval.low, "high": h.interval.high }));
     args.common.print(text, json!({ "report": path, "made": score.is_some(), "score": score }));
     Ok(())
 }

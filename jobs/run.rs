@@ -10,7 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atlas::{base::{Error, atomic_file, progress::duration}, config::Config, distributed::{self, device, watchdog::Heartbeat}, inference::finished_run, training::{run_folder::Run, train::{self, Standing, standings}}};
+use atlas::{
+    base::{Error, atomic_file, progress::duration},
+    config::Config,
+    distributed::{self, device, watchdog::Heartbeat},
+    inference::finished_run,
+    training::{
+        run_folder::Run,
+        train::{self, Standing, standings},
+    },
+};
 use clap::Parser;
 use serde_json::json;
 
@@ -39,7 +48,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let tasks = distributed::launched()?;
     if tasks > 1 {
-        let what = format!("a launcher started {tasks} tasks, and each would do everything; start `atlas run` once and set train.ranks");
+        let what = format!(
+            "a launcher started {tasks} tasks, and each would do everything; start `atlas run` once and set train.ranks"
+        );
         return Err(Error::usage(what).into());
     }
     let config = args.common.config()?;
@@ -61,7 +72,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let name = run.name();
     let (training, mut trained) = (Instant::now(), 0);
     for (fold, standing) in standings.into_iter().enumerate() {
-        log::info!("step {} of {}: train fold {fold}{}", fold + 5, folds + 7, left(training, trained, folds - fold));
+        log::info!(
+            "step {} of {}: train fold {fold}{}",
+            fold + 5,
+            folds + 7,
+            left(training, trained, folds - fold)
+        );
         if standing == Standing::Done {
             log::info!("  fold {fold} is finished already");
             continue;
@@ -101,7 +117,9 @@ fn step(common: &Common, words: &[&str]) -> anyhow::Result<()> {
 /// Stopped, after a signal.
 fn must_go_on() -> Result<(), Error> {
     if stopped() {
-        return Err(Error::Stopped("stopped between two steps; run the same command again to go on".into()));
+        return Err(Error::Stopped(
+            "stopped between two steps; run the same command again to go on".into(),
+        ));
     }
     Ok(())
 }
@@ -124,7 +142,10 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
     let mpirun = std::env::var("ATLAS_MPIRUN").unwrap_or_else(|_| "mpirun".into());
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let mut command = Command::new(&mpirun);
-    command.args(["-n", &ranks.to_string(), "--bind-to", "none"]).arg(program).args(line(common, words));
+    command
+        .args(["-n", &ranks.to_string(), "--bind-to", "none"])
+        .arg(program)
+        .args(line(common, words));
     // A group of its own: Ctrl-C comes to us alone, and the terminal's input is not its own.
     command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     let end_with_us = || {
@@ -138,7 +159,11 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
         // Open MPI wants to hear twice that root means it; whoever runs this as root does.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
-    let missing = |e| Error::usage(format!("train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"));
+    let missing = |e| {
+        Error::usage(format!(
+            "train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"
+        ))
+    };
     let mut child = command.spawn().map_err(missing)?;
     let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == atomic_file::host();
     let mut told = false;
@@ -146,7 +171,9 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {
             break status;
         }
-        if let (true, false, Some(first)) = (stop.asked(), told, Heartbeat::read(heartbeat).filter(is_of_now)) {
+        if let (true, false, Some(first)) =
+            (stop.asked(), told, Heartbeat::read(heartbeat).filter(is_of_now))
+        {
             // SAFETY: a signal to a rank of ours; it has just said that it lives.
             unsafe { libc::kill(first.pid as i32, libc::SIGUSR2) };
             told = true;
@@ -155,10 +182,16 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
     };
     match status.code() {
         Some(0) => Ok(()),
-        Some(75) => Err(Error::Stopped("the ranks stopped at a checkpoint; run the same command again to go on".into()).into()),
+        Some(75) => Err(Error::Stopped(
+            "the ranks stopped at a checkpoint; run the same command again to go on".into(),
+        )
+        .into()),
         // The rank concerned has said why.
         Some(code) => Err(Error::Elsewhere(u8::try_from(code).unwrap_or(1)).into()),
-        None => Err(Error::failed(format!("{mpirun} was killed ({status}); run the same command again to go on")).into()),
+        None => Err(Error::failed(format!(
+            "{mpirun} was killed ({status}); run the same command again to go on"
+        ))
+        .into()),
     }
 }
 
@@ -179,7 +212,9 @@ fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<St
         Some(run) => Some(run),
         None => Run::newest(config)?,
     };
-    let Some(run) = run else { return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds])) };
+    let Some(run) = run else {
+        return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds]));
+    };
     let standings = standings(config, &run)?;
     if !is_named && standings.contains(&Standing::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());

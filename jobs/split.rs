@@ -1,7 +1,17 @@
 //! `atlas split`
 use std::path::{Path, PathBuf};
 
-use atlas::{base::{Error, task_log::Log}, config::{Config, Groups, Split, SplitMethod}, data::{dedup::report::{self, Duplicates}, folds::{self, FoldRow, table}, labels::{self, Labels, NAMES}, manifest::{self, Manifest, Part}, shard::Store}};
+use atlas::{
+    base::{Error, task_log::Log},
+    config::{Config, Groups, Split, SplitMethod},
+    data::{
+        dedup::report::{self, Duplicates},
+        folds::{self, FoldRow, table},
+        labels::{self, Labels, NAMES},
+        manifest::{self, Manifest, Part},
+        shard::Store,
+    },
+};
 
 use crate::common::{Common, must_exist, recorded};
 
@@ -59,7 +69,9 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
         return Err(Error::data(&input, format!("its {n} samples form {groups} groups, and {needed} are needed for {name}: {ways}add data")).into());
     }
     let (fold_of, share) = draw(&samples, &config.split);
-    let members: Vec<Vec<usize>> = (0..folds).map(|f| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&f)).collect()).collect();
+    let members: Vec<Vec<usize>> = (0..folds)
+        .map(|f| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&f)).collect())
+        .collect();
     let rows: Vec<FoldRow> = samples
         .ids
         .into_iter()
@@ -76,7 +88,8 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
     let quality = folds::quality(&samples.labels, &members, share);
     let mut text = format!("{} samples in {groups} groups\n", rows.len());
     for (fold, size) in quality.sizes.iter().enumerate() {
-        text += &format!("fold {fold}: {size:>6} samples validate, {:>6} train\n", rows.len() - size);
+        text +=
+            &format!("fold {fold}: {size:>6} samples validate, {:>6} train\n", rows.len() - size);
     }
     text += &format!(
         "largest deviation of a class count: {:.1} ({}); mean relative deviation {:.4}\nwrote {}{}",
@@ -84,10 +97,15 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
         NAMES[quality.worst_class],
         quality.mean_rel_deviation,
         out.display(),
-        if is_bare { String::new() } else { format!("\nnext: atlas train --fold 0, and so on to {}", folds - 1) }
+        if is_bare {
+            String::new()
+        } else {
+            format!("\nnext: atlas train --fold 0, and so on to {}", folds - 1)
+        }
     );
     let mut json = serde_json::to_value(&quality)?;
-    (json["samples"], json["groups"], json["out"]) = (rows.len().into(), groups.into(), serde_json::to_value(&out)?);
+    (json["samples"], json["groups"], json["out"]) =
+        (rows.len().into(), groups.into(), serde_json::to_value(&out)?);
     args.common.print(text, json);
     Ok(())
 }
@@ -105,9 +123,10 @@ fn draw(samples: &Samples, split: &Split) -> (Vec<Vec<usize>>, f64) {
             let folds = folds::split(labels, groups, split.folds, split.order, split.seed);
             (folds.into_iter().map(|f| vec![f]).collect(), 1.0 / split.folds as f64)
         }
-        SplitMethod::Shuffle => {
-            (folds::shuffle(labels, groups, split.folds, split.holdout, split.order, split.seed), split.holdout)
-        }
+        SplitMethod::Shuffle => (
+            folds::shuffle(labels, groups, split.folds, split.holdout, split.order, split.seed),
+            split.holdout,
+        ),
     }
 }
 
@@ -129,7 +148,12 @@ fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let duplicates = match report::read(work, &manifest)? {
         Some(duplicates) => duplicates,
         None if level == Groups::None => Duplicates::default(),
-        None => return Err(Error::data(work.join(report::DUPLICATES), "not there; run `atlas dedup` first, or set split.groups=none")),
+        None => {
+            return Err(Error::data(
+                work.join(report::DUPLICATES),
+                "not there; run `atlas dedup` first, or set split.groups=none",
+            ));
+        }
     };
     let store = Store::open(work, Part::Train)?;
     let train: Vec<_> = manifest.samples.iter().filter(|s| s.part == Part::Train).collect();
@@ -139,7 +163,10 @@ fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let stays = |id: &str| !duplicates.removed.contains(id) && store.find(id).is_some();
     let kept: Vec<usize> = (0..ids.len()).filter(|&i| stays(&ids[i])).collect();
     if kept.is_empty() {
-        return Err(Error::data(Manifest::path(work), "no training sample is in the shards; look at the quarantine lists"));
+        return Err(Error::data(
+            Manifest::path(work),
+            "no training sample is in the shards; look at the quarantine lists",
+        ));
     }
     Ok(Samples {
         ids: kept.iter().map(|&i| ids[i].clone()).collect(),
@@ -150,7 +177,9 @@ fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
 
 /// Groups of a level and all levels below it.
 fn group(ids: &[String], duplicates: &Duplicates, level: Groups) -> Vec<usize> {
-    let column = |key: &dyn for<'a> Fn(&'a str) -> Option<&'a str>| -> Vec<Option<&str>> { ids.iter().map(|id| key(id)).collect() };
+    let column = |key: &dyn for<'a> Fn(&'a str) -> Option<&'a str>| -> Vec<Option<&str>> {
+        ids.iter().map(|id| key(id)).collect()
+    };
     let mut columns = Vec::new();
     if level >= Groups::Duplicates {
         columns.push(ids.iter().map(|id| duplicates.group.get(id).map(String::as_str)).collect());

@@ -12,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use atlas::{base::{atomic_file, progress::duration, task_log::Attempt}, config::Config, operations::status::{self, Step, Task}, training::run_folder::Run};
+use atlas::{
+    base::{atomic_file, progress::duration, task_log::Attempt},
+    config::Config,
+    operations::status::{self, Step, Task},
+    training::run_folder::Run,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -24,7 +29,9 @@ use queue::Queue;
 /// Reads paths.work and the run's folder and, where there is a Slurm, asks squeue and sacct. A task counts as done by what it
 /// left; `failed` are those that ended with an error or were killed, `missing` those that nobody is at.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  atlas status --config configs/atlas.toml --watch\n  atlas status --missing        what is to be done, as sbatch's --array takes it")]
+#[command(
+    after_help = "Examples:\n  atlas status --config configs/atlas.toml --watch\n  atlas status --missing        what is to be done, as sbatch's --array takes it"
+)]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
@@ -55,7 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let steps = status::steps(&config, run.as_ref());
         if args.missing {
             for step in &steps {
-                let tasks = status::as_array((0..step.tasks.len()).filter(|&i| !step.tasks[i].done));
+                let tasks =
+                    status::as_array((0..step.tasks.len()).filter(|&i| !step.tasks[i].done));
                 if !tasks.is_empty() {
                     println!("{} {tasks}", step.name);
                 }
@@ -113,14 +121,27 @@ struct View {
 
 impl View {
     fn new(config: &Config, run: Option<&Run>, steps: &[Step]) -> Self {
-        let begun = |t: &Task| t.attempts.iter().filter(|a| a.ended.is_none()).filter_map(|a| a.began.slurm.clone()).collect::<Vec<_>>();
-        let ids: HashSet<String> = steps.iter().flat_map(|s| s.tasks.iter().flat_map(begun)).collect();
+        let begun = |t: &Task| {
+            t.attempts
+                .iter()
+                .filter(|a| a.ended.is_none())
+                .filter_map(|a| a.began.slurm.clone())
+                .collect::<Vec<_>>()
+        };
+        let ids: HashSet<String> =
+            steps.iter().flat_map(|s| s.tasks.iter().flat_map(begun)).collect();
         let name = run.map(Run::name);
-        let jobs = config.paths.work.join("pipeline").join(name.as_deref().unwrap_or("-")).join("jobs.csv");
+        let jobs = config
+            .paths
+            .work
+            .join("pipeline")
+            .join(name.as_deref().unwrap_or("-"))
+            .join("jobs.csv");
         let queue = Queue::ask(&jobs, &ids);
         let (mut lines, mut troubles) = (Vec::new(), Vec::new());
         for step in steps {
-            let mut line = Line { name: step.name, states: Vec::new(), left: None, reason: String::new() };
+            let mut line =
+                Line { name: step.name, states: Vec::new(), left: None, reason: String::new() };
             for (i, task) in step.tasks.iter().enumerate() {
                 let (state, reason) = judge(step.name, i, task, &queue, &mut troubles);
                 line.states.push(state);
@@ -206,7 +227,8 @@ impl Line {
 impl Trouble {
     fn text(&self) -> String {
         let place = self.attempt.as_ref().map_or(String::new(), |a| {
-            let log = a.began.log.as_ref().map_or(String::new(), |l| format!("; log: {}", l.display()));
+            let log =
+                a.began.log.as_ref().map_or(String::new(), |l| format!("; log: {}", l.display()));
             format!(", began {} on {}{log}", a.began.time, a.began.host)
         });
         let mended = if self.mended { "; done since" } else { "" };
@@ -215,25 +237,55 @@ impl Trouble {
 }
 
 /// The state of a task, why it waits, and what went wrong with it.
-fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mut Vec<Trouble>) -> (State, String) {
+fn judge(
+    step: &'static str,
+    i: usize,
+    task: &Task,
+    queue: &Queue,
+    troubles: &mut Vec<Trouble>,
+) -> (State, String) {
     let mut tell = |what: String, attempt: Option<&Attempt>| {
-        troubles.push(Trouble { step, task: i, what, attempt: attempt.cloned(), mended: task.done });
+        troubles.push(Trouble {
+            step,
+            task: i,
+            what,
+            attempt: attempt.cloned(),
+            mended: task.done,
+        });
     };
     let mut state = State::Missing;
     for (n, attempt) in task.attempts.iter().enumerate() {
         let last = n + 1 == task.attempts.len();
-        let known = attempt.began.slurm.as_deref().and_then(|id| queue.of(id)).map(|(state, _)| state);
+        let known =
+            attempt.began.slurm.as_deref().and_then(|id| queue.of(id)).map(|(state, _)| state);
         match &attempt.ended {
             Some(end) if end.code == 0 => state = State::Missing,
-            Some(end) if end.code == 75 => tell("stopped at a checkpoint (75)".into(), Some(attempt)),
+            Some(end) if end.code == 75 => {
+                tell("stopped at a checkpoint (75)".into(), Some(attempt))
+            }
             Some(end) => {
-                tell(format!("failed ({}): {}", end.code, end.error.as_deref().unwrap_or("its log says why")), Some(attempt));
+                tell(
+                    format!(
+                        "failed ({}): {}",
+                        end.code,
+                        end.error.as_deref().unwrap_or("its log says why")
+                    ),
+                    Some(attempt),
+                );
                 state = State::Failed;
             }
             None if last && runs(attempt, known, queue) => state = State::Running,
             None => {
-                let why = known.filter(|s| last && !["RUNNING", "PENDING", "COMPLETED"].contains(s)).map_or(String::new(), |s| format!(" ({s})"));
-                let said = attempt.began.log.as_deref().filter(|_| last).and_then(last_words).map_or(String::new(), |l| format!(": {l}"));
+                let why = known
+                    .filter(|s| last && !["RUNNING", "PENDING", "COMPLETED"].contains(s))
+                    .map_or(String::new(), |s| format!(" ({s})"));
+                let said = attempt
+                    .began
+                    .log
+                    .as_deref()
+                    .filter(|_| last)
+                    .and_then(last_words)
+                    .map_or(String::new(), |l| format!(": {l}"));
                 tell(format!("killed{why}{said}"), Some(attempt));
                 state = State::Failed;
             }
@@ -243,13 +295,21 @@ fn judge(step: &'static str, i: usize, task: &Task, queue: &Queue, troubles: &mu
         return (State::Done, String::new());
     }
     // In the queue, perhaps again.
-    let again = task.attempts.last().and_then(|a| queue.of(a.began.slurm.as_deref()?)).filter(|q| q.0 == "PENDING");
+    let again = task
+        .attempts
+        .last()
+        .and_then(|a| queue.of(a.began.slurm.as_deref()?))
+        .filter(|q| q.0 == "PENDING");
     match again.or_else(|| queue.of_step(step, i)) {
         Some(("PENDING", "DependencyNeverSatisfied")) => {}
-        Some(("PENDING" | "REQUEUED" | "CONFIGURING", reason)) => return (State::Waiting, reason.into()),
+        Some(("PENDING" | "REQUEUED" | "CONFIGURING", reason)) => {
+            return (State::Waiting, reason.into());
+        }
         Some(("RUNNING" | "COMPLETING", _)) => return (State::Running, String::new()),
         // What waited for a job that failed is cancelled.
-        Some((ended, _)) if task.attempts.is_empty() && !["COMPLETED", "CANCELLED"].contains(&ended) => {
+        Some((ended, _))
+            if task.attempts.is_empty() && !["COMPLETED", "CANCELLED"].contains(&ended) =>
+        {
             tell(format!("its job ended before it began ({ended})"), None);
             state = State::Failed;
         }
@@ -266,7 +326,9 @@ fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     match (known, &attempt.began.slurm) {
         (Some(state), _) => ["RUNNING", "COMPLETING", "SUSPENDED"].contains(&state),
         (None, Some(_)) if queue.there => false, // Slurm has forgotten it: it ended
-        _ if attempt.began.host == atomic_file::host() => Path::new(&format!("/proc/{}", attempt.began.pid)).exists(),
+        _ if attempt.began.host == atomic_file::host() => {
+            Path::new(&format!("/proc/{}", attempt.began.pid)).exists()
+        }
         _ => true,
     }
 }
@@ -280,7 +342,11 @@ fn last_words(path: &Path) -> Option<String> {
     file.take(4096).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
-    let tells = |line: &&str| ["memory limit", "oom-kill", "oom_kill", "out of memory", "Out Of Memory", "DUE TO"].iter().any(|w| line.contains(w));
+    let tells = |line: &&str| {
+        ["memory limit", "oom-kill", "oom_kill", "out of memory", "Out Of Memory", "DUE TO"]
+            .iter()
+            .any(|w| line.contains(w))
+    };
     lines.clone().find(tells).or_else(|| lines.next()).map(String::from)
 }
 
@@ -293,14 +359,18 @@ fn left(step: &Step, states: &[State]) -> Option<f64> {
     let beating = step.tasks.iter().zip(states).filter(|(_, s)| **s == State::Running);
     let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.left).reduce(f64::max);
     let seconds = |t: &str| t.parse::<Timestamp>().ok().map(|t| t.as_second() as f64);
-    let took = |a: &Attempt| Some(seconds(&a.ended.as_ref().filter(|e| e.code == 0)?.time)? - seconds(&a.began.time)?);
-    let each: Vec<f64> = step.tasks.iter().filter(|t| t.done).filter_map(|t| took(t.attempts.last()?)).collect();
+    let took = |a: &Attempt| {
+        Some(seconds(&a.ended.as_ref().filter(|e| e.code == 0)?.time)? - seconds(&a.began.time)?)
+    };
+    let each: Vec<f64> =
+        step.tasks.iter().filter(|t| t.done).filter_map(|t| took(t.attempts.last()?)).collect();
     let to_do = states.iter().filter(|s| **s != State::Done).count();
     let mean = each.iter().sum::<f64>() / each.len() as f64;
     match longest {
         // Those under way say it themselves; those after them take as long as those before.
         Some(longest) if to_do == running => Some(longest),
-        Some(longest) => Some(longest + mean * ((to_do - running) as f64 / running as f64).ceil()).filter(|s| s.is_finite()),
+        Some(longest) => Some(longest + mean * ((to_do - running) as f64 / running as f64).ceil())
+            .filter(|s| s.is_finite()),
         None => Some(mean * to_do as f64 / running as f64).filter(|s| s.is_finite()),
     }
 }

@@ -13,7 +13,9 @@ use crate::common::{Common, recorded};
 /// with the best cross-fitted score). A sample without a class above its threshold gets the most probable one; one whose
 /// images could not be read gets the commonest. Predictions that were made with other weights or settings are refused.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas submit --config configs/atlas.toml --set submit.thresholds=proportion")]
+#[command(
+    after_help = "Example: atlas submit --config configs/atlas.toml --set submit.thresholds=proportion"
+)]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
@@ -27,18 +29,31 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let run = Run::existing(&config, args.run.as_deref())?;
     run.begin(&config)?;
     let log = Log::of(&config.paths.work, "submit", 0).in_run(&run.name());
-    let submit::Outcome { fits, used, map, written } = recorded(&log, || Ok(submit::submit(&config, &run)?))?;
+    let submit::Outcome { fits, used, map, written } =
+        recorded(&log, || Ok(submit::submit(&config, &run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     for (i, f) in fits.iter().enumerate() {
-        text += &format!("  {:<22}{:>10.4} {:>10.4}{}\n", f.name, f.cross_fitted, f.in_sample, if i == used { "  <- used" } else { "" });
+        text += &format!(
+            "  {:<22}{:>10.4} {:>10.4}{}\n",
+            f.name,
+            f.cross_fitted,
+            f.in_sample,
+            if i == used { "  <- used" } else { "" }
+        );
     }
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
     text += match written {
-        true => ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where the truth is known, atlas evaluate scores them",
+        true => {
+            ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where the truth is known, atlas evaluate scores them"
+        }
         false => " (no test predictions, so no submission)",
     };
     let score = |f: &submit::Fit| json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample });
-    let scores: serde_json::Map<_, _> = fits.iter().map(|f| (f.name.to_string(), score(f))).collect();
-    args.common.print(text, json!({ "run": run.folder, "used": fits[used].name, "scores": scores, "map": map }));
+    let scores: serde_json::Map<_, _> =
+        fits.iter().map(|f| (f.name.to_string(), score(f))).collect();
+    args.common.print(
+        text,
+        json!({ "run": run.folder, "used": fits[used].name, "scores": scores, "map": map }),
+    );
     Ok(())
 }

@@ -9,7 +9,9 @@ use atlas::synth::{Options, Outcome, make};
 /// duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and HPAv18_made.csv),
 /// contact_sheet.png, and last synth.json. A folder that already holds the same set is left alone.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 --min-per-class 20")]
+#[command(
+    after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 --min-per-class 20"
+)]
 pub struct Args {
     /// Folder to write; new, empty, or from the same options
     #[arg(long, value_name = "DIR")]
@@ -45,11 +47,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let options = Options { samples, test, external, size, seed, duplicates, min_per_class };
     let outcome = make(&out, &options)?;
     let (made, text) = match outcome {
-        Outcome::Present => (false, format!("{} already holds this set; nothing to do", out.display())),
+        Outcome::Present => {
+            (false, format!("{} already holds this set; nothing to do", out.display()))
+        }
         Outcome::Made { duplicates } => {
-            let what = format!("{samples} train, {test} test and {external} external samples, {duplicates} of them planted copies");
+            let what = format!(
+                "{samples} train, {test} test and {external} external samples, {duplicates} of them planted copies"
+            );
             let next = format!("atlas plan --set data.kaggle={0}", out.display());
-            (true, format!("{what}, in {}\na look at them: {0}/contact_sheet.png\nnext: {next}", out.display()))
+            (
+                true,
+                format!(
+                    "{what}, in {}\na look at them: {0}/contact_sheet.png\nnext: {next}",
+                    out.display()
+                ),
+            )
         }
     };
     if json {

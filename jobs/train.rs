@@ -1,6 +1,17 @@
 //! `atlas train`
 
-use atlas::{base::{Error, Result, progress::duration, stop::Stop, task_log::Log}, config::Config, distributed::{self, World, watchdog}, training::{run_folder::Run, train::{self, Outcome, find_lr::{self, Found, Suggestion}}}};
+use atlas::{
+    base::{Error, Result, progress::duration, stop::Stop, task_log::Log},
+    config::Config,
+    distributed::{self, World, watchdog},
+    training::{
+        run_folder::Run,
+        train::{
+            self, Outcome,
+            find_lr::{self, Found, Suggestion},
+        },
+    },
+};
 
 use crate::common::{Common, stop_on_signals};
 
@@ -20,9 +31,11 @@ use crate::common::{Common, stop_on_signals};
 /// the configured recipe, up to 200 steps from 1e-7 to 10, until the smoothed loss is four times its least. Writes
 /// results/find_lr/fold_K/find_lr.csv and find_lr.svg and prints two values for train.lr. One rank; no run is touched.
 #[derive(clap::Args)]
-#[command(after_help = "Examples: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2
+#[command(
+    after_help = "Examples: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2
           mpirun -n 2 --bind-to none atlas train --config configs/atlas.toml --fold 0
-          atlas train --config configs/atlas.toml --fold 0 --find-lr")]
+          atlas train --config configs/atlas.toml --fold 0 --find-lr"
+)]
 pub struct Args {
     /// Fold that validates, from 0 to split.folds - 1 (default: SLURM_ARRAY_TASK_ID, of which those from split.folds on have
     /// nothing to do)
@@ -47,7 +60,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         log::set_max_level(log::LevelFilter::Warn);
     }
     let alone = "--find-lr works on one rank; start it without mpirun or srun";
-    let config = config.and_then(|c| if args.find_lr && world.size() > 1 { Err(Error::usage(alone)) } else { Ok(c) });
+    let config = config.and_then(|c| {
+        if args.find_lr && world.size() > 1 { Err(Error::usage(alone)) } else { Ok(c) }
+    });
     let config = world.agree(config);
     let folds = config.as_ref().map_or(0, |c| c.split.folds);
     if args.find_lr && world.size() == 1 {
@@ -59,16 +74,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let (run, outcome) = match result {
         // All ranks know; one says it.
-        Err(e @ Error::Stopped(_)) if world.rank() > 0 => return Err(Error::Elsewhere(e.exit_code()).into()),
+        Err(e @ Error::Stopped(_)) if world.rank() > 0 => {
+            return Err(Error::Elsewhere(e.exit_code()).into());
+        }
         Ok(None) => {
             log::info!("there is no such fold: nothing to do");
             return Ok(());
         }
         result => result?.expect("told apart above"),
     };
-    let to_do: Vec<String> = (0..folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
+    let to_do: Vec<String> =
+        (0..folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
     let next = match to_do.first() {
-        Some(first) => format!("atlas train --run {} --fold {first} (unfinished: {})", run.name(), to_do.join(", ")),
+        Some(first) => format!(
+            "atlas train --run {} --fold {first} (unfinished: {})",
+            run.name(),
+            to_do.join(", ")
+        ),
         None => format!("atlas predict --run {}", run.name()),
     };
     let text = format!(
@@ -86,7 +108,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'static Stop) -> Result<Option<(Run, Outcome)>> {
+fn train(
+    args: &Args,
+    config: Result<Config>,
+    world: &'static World,
+    stop: &'static Stop,
+) -> Result<Option<(Run, Outcome)>> {
     let config = config?;
     let fold = world.agree(which_fold(args, &config))?;
     if fold >= config.split.folds {
@@ -94,17 +121,25 @@ fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'sta
     }
     // Which run it is depends on the clock and on the file system: the first rank decides.
     let found = match world.rank() {
-        0 => Run::to_train(&config, args.run.as_deref(), fold, |run, k| train::has_predictions(&config, run, k)).map(Some),
+        0 => Run::to_train(&config, args.run.as_deref(), fold, |run, k| {
+            train::has_predictions(&config, run, k)
+        })
+        .map(Some),
         _ => Ok(None),
     };
     let name = world.agree(found)?.map(|run| run.name()).unwrap_or_default();
     let run = Run { folder: config.paths.results.join(world.broadcast_text(&name)?) };
     let gpus = if world.device.is_cuda() { world.size() } else { 0 };
-    let log = || Log::of(&config.paths.work, "train", fold).in_run(&run.name()).on(world.cores * world.size(), gpus);
+    let log = || {
+        Log::of(&config.paths.work, "train", fold)
+            .in_run(&run.name())
+            .on(world.cores * world.size(), gpus)
+    };
     let log = (world.rank() == 0).then(log);
     log.iter().for_each(Log::begin);
     let outcome = train::train(&config, &run, fold, world, stop);
-    let (code, text) = outcome.as_ref().err().map_or((0, None), |e| (e.exit_code(), Some(e.to_string())));
+    let (code, text) =
+        outcome.as_ref().err().map_or((0, None), |e| (e.exit_code(), Some(e.to_string())));
     log.iter().for_each(|log| log.end(code, text.clone()));
     Ok(Some((run, outcome?)))
 }
@@ -113,9 +148,10 @@ fn train(args: &Args, config: Result<Config>, world: &'static World, stop: &'sta
 fn which_fold(args: &Args, config: &Config) -> Result<usize> {
     let folds = config.split.folds;
     match (args.fold, std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|id| id.parse().ok())) {
-        (Some(fold), _) if fold >= folds => {
-            Err(Error::usage(format!("--fold {fold}: split.folds = {folds}, so a fold is 0 to {}", folds - 1)))
-        }
+        (Some(fold), _) if fold >= folds => Err(Error::usage(format!(
+            "--fold {fold}: split.folds = {folds}, so a fold is 0 to {}",
+            folds - 1
+        ))),
         (None, None) => Err(Error::usage("which fold? pass --fold K")),
         (Some(fold), _) | (None, Some(fold)) => Ok(fold),
     }

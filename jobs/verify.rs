@@ -5,7 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use atlas::{base::{Error, Result, progress::Progress}, data::shard, network::weights::{self, Weights}, scoring::prediction_file::Predictions, training::checkpoint::Checkpoint};
+use atlas::{
+    base::{Error, Result, progress::Progress},
+    data::shard,
+    network::weights::{self, Weights},
+    scoring::prediction_file::Predictions,
+    training::checkpoint::Checkpoint,
+};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -73,7 +79,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         return Ok(());
     }
     let before = files.len();
-    let mut entries: Vec<_> = fs::read_dir(path).map_err(Error::io("list", path))?.flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(path).map_err(Error::io("list", path))?.flatten().map(|e| e.path()).collect();
     entries.sort();
     for entry in entries {
         let hidden = entry.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
@@ -84,7 +91,10 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     if files.len() == before {
-        return Err(Error::data(path, "there is nothing to verify in this folder; expected .h5 or .safetensors files"));
+        return Err(Error::data(
+            path,
+            "there is nothing to verify in this folder; expected .h5 or .safetensors files",
+        ));
     }
     Ok(())
 }
@@ -96,7 +106,9 @@ fn kind(path: &Path) -> Option<&str> {
 /// What a whole file holds.
 fn check(path: &Path) -> Result<String> {
     match kind(path) {
-        Some("h5") if holds_predictions(path)? => Ok(format!("predictions of {} samples", Predictions::read(path)?.ids.len())),
+        Some("h5") if holds_predictions(path)? => {
+            Ok(format!("predictions of {} samples", Predictions::read(path)?.ids.len()))
+        }
         Some("h5") => {
             let shard = shard::Reader::open(path)?;
             shard.verify()?;
@@ -109,7 +121,10 @@ fn check(path: &Path) -> Result<String> {
             let state = Checkpoint::read(path)?.state;
             Ok(format!("{} after epoch {}, step {}", state.spec.arch, state.epoch, state.step))
         }
-        _ => Err(Error::data(path, "not a kind of file that can be verified; expected .h5 or .safetensors")),
+        _ => Err(Error::data(
+            path,
+            "not a kind of file that can be verified; expected .h5 or .safetensors",
+        )),
     }
 }
 
@@ -117,7 +132,10 @@ fn check(path: &Path) -> Result<String> {
 /// must not be asked about a shard that may be damaged, since it can loop on one.
 fn holds_predictions(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
-    File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start)).map_err(Error::io("read", path))?;
-    let is_in_place = path.ends_with("validation.h5") || path.parent().is_some_and(|p| p.ends_with("predictions"));
+    File::open(path)
+        .and_then(|f| f.take(4096).read_to_end(&mut start))
+        .map_err(Error::io("read", path))?;
+    let is_in_place = path.ends_with("validation.h5")
+        || path.parent().is_some_and(|p| p.ends_with("predictions"));
     Ok(is_in_place || start.windows(13).any(|w| w == b"probabilities"))
 }

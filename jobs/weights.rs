@@ -1,7 +1,12 @@
 //! `atlas weights`
 use std::path::PathBuf;
 
-use atlas::{base::{Error, atomic_file}, config::{Head, Stem}, network::weights::{self, Metadata, Weights}, views::model_card::{Card, Format}};
+use atlas::{
+    base::{Error, atomic_file},
+    config::{Head, Stem},
+    network::weights::{self, Metadata, Weights},
+    views::model_card::{Card, Format},
+};
 use serde_json::json;
 use tch::Device;
 
@@ -11,7 +16,9 @@ use crate::common::{Common, must_exist};
 ///
 /// `import` reads a state dict and writes a file of ours, which says in its metadata what it is; `export` gives a network to others.
 #[derive(clap::Args)]
-#[command(after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output work/imagenet.safetensors --channels 4")]
+#[command(
+    after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output work/imagenet.safetensors --channels 4"
+)]
 pub struct Args {
     #[command(subcommand)]
     way: Way,
@@ -24,7 +31,9 @@ enum Way {
     /// The state dict is a safetensors file, or what torch.save writes (.pth, .pt) since PyTorch 1.6: only tensors are read, nothing in
     /// it is run, and a file that needs more is refused. Channels, classes and head stay as they are in the file unless told otherwise. New channels get the mean of the others,
     /// rescaled so that activations keep their size; with another head or number of classes the head starts afresh.
-    #[command(after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors --channels 4 --classes 28")]
+    #[command(
+        after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors --channels 4 --classes 28"
+    )]
     Import(Import),
     /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and its model card X.md
     ///
@@ -32,7 +41,9 @@ enum Way {
     /// with any n, h and w: where FILE says how images were normalised (a checkpoint, or an X.safetensors made of one), the graph does it
     /// and takes pixel values (0 to 255, channels red, green, blue, yellow); else it takes normalised images. Both carry the card in their metadata: classes, channels,
     /// normalisation, and where the file lies in a run, its thresholds, scores, data and provenance.
-    #[command(after_help = "Example: atlas weights export results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
+    #[command(
+        after_help = "Example: atlas weights export results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx"
+    )]
     Export(Files),
 }
 
@@ -113,25 +124,42 @@ impl Files {
         let format = match output.extension().and_then(|e| e.to_str()) {
             Some("onnx") => Format::Onnx,
             Some("safetensors") => Format::Safetensors,
-            _ => return Err(Error::usage(format!("--output {}: expected a name that ends in .onnx or .safetensors", output.display())).into()),
+            _ => {
+                return Err(Error::usage(format!(
+                    "--output {}: expected a name that ends in .onnx or .safetensors",
+                    output.display()
+                ))
+                .into());
+            }
         };
         let weights = Weights::open(file)?;
         let (network, _) = weights.network(weights.spec(), 0, false, Device::Cpu)?;
         let card = Card::of(file, &weights)?;
         let normalization = weights.normalization()?;
         let notes = match format {
-            Format::Onnx => weights::onnx::write(output, &network, normalization.as_ref(), &card.metadata()).map(|()| Vec::new())?,
+            Format::Onnx => {
+                weights::onnx::write(output, &network, normalization.as_ref(), &card.metadata())
+                    .map(|()| Vec::new())?
+            }
             Format::Safetensors => weights::export(output, &network, &card.metadata())?,
         };
         let name = output.file_name().unwrap_or_default().to_string_lossy();
         let page = output.with_extension("md");
         atomic_file::write(&page, card.markdown(&name, format, &notes))?;
-        let mut text = format!("{}: {} parameters, described in {}", output.display(), network.parameter_count(), page.display());
+        let mut text = format!(
+            "{}: {} parameters, described in {}",
+            output.display(),
+            network.parameter_count(),
+            page.display()
+        );
         for note in &notes {
             text += &format!("\n{note}");
         }
         let network = weights::describe(network.spec());
-        common.print(text, json!({"output": output, "card": page, "network": network, "notes": notes}));
+        common.print(
+            text,
+            json!({"output": output, "card": page, "network": network, "notes": notes}),
+        );
         Ok(())
     }
 }

@@ -33,16 +33,24 @@ impl Queue {
             for line in text.lines() {
                 let fields: Vec<&str> = line.split('|').collect();
                 if let [job, task, state, reason] = fields[..] {
-                    let id = if task.starts_with(|c: char| c.is_ascii_digit()) { format!("{job}_{task}") } else { job.into() };
+                    let id = if task.starts_with(|c: char| c.is_ascii_digit()) {
+                        format!("{job}_{task}")
+                    } else {
+                        job.into()
+                    };
                     queue.tasks.insert(id, (state.into(), reason.into()));
                 }
             }
         }
         // Slurm forgets jobs minutes after their end; its accounting, where there is one, does not.
-        let forgotten: Vec<&str> = ids.iter().filter(|id| !queue.tasks.contains_key(*id)).map(String::as_str).collect();
+        let forgotten: Vec<&str> =
+            ids.iter().filter(|id| !queue.tasks.contains_key(*id)).map(String::as_str).collect();
         if queue.there && !forgotten.is_empty() {
             let jobs = format!("--jobs={}", forgotten.join(","));
-            let text = output("sacct", &["--noheader", "--parsable2", "--allocations", "--format=JobID,State", &jobs]);
+            let text = output(
+                "sacct",
+                &["--noheader", "--parsable2", "--allocations", "--format=JobID,State", &jobs],
+            );
             for line in text.unwrap_or_default().lines() {
                 if let Some((id, state)) = line.split_once('|') {
                     let state = state.split(' ').next().unwrap_or_default(); // "CANCELLED by 1000"
