@@ -24,7 +24,8 @@ fn main() {
         .flag("-Wno-unused-parameter") // in libtorch's headers
         .compile("atlas_shim");
 
-    // Every result names the commit that made it; a source without its history (in a container) is told.
+    // Every result names the commit that made it; a source without its history (in a container) is
+    // told.
     println!("cargo:rerun-if-env-changed=ATLAS_GIT_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");

@@ -1,5 +1,6 @@
-//! How much of the communication hides behind the backward pass: training steps with a communicator that takes its time, as a
-//! network of a given bandwidth would, against compute plus communication. Prints CSV.
+//! How much of the communication hides behind the backward pass: training steps with a communicator
+//! that takes its time, as a network of a given bandwidth would, against compute plus
+//! communication. Prints CSV.
 use std::{
     sync::Mutex,
     thread,
@@ -15,7 +16,8 @@ use atlas::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// Two ranks of which one is here; a bucket takes its bytes over the bandwidth, after the buckets before it.
+/// Two ranks of which one is here; a bucket takes its bytes over the bandwidth, after the buckets
+/// before it.
 struct Delayed {
     bytes_per_s: f64,
     /// When each bucket is through.

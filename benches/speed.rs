@@ -1,5 +1,6 @@
-//! Our side of benches/speed.py: one stage per call, with everything around it set up before the clock starts. Prints `ready`;
-//! then each line on standard input asks for a round, which is answered by its seconds.
+//! Our side of benches/speed.py: one stage per call, with everything around it set up before the
+//! clock starts. Prints `ready`; then each line on standard input asks for a round, which is
+//! answered by its seconds.
 use std::{
     env,
     fs::{self, File},
@@ -99,8 +100,8 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// The floor of preprocessing: every picture of whole samples read and decoded, nothing else (a JPEG to its planes of brightness and
-/// colour), into buffers that are kept.
+/// The floor of preprocessing: every picture of whole samples read and decoded, nothing else (a
+/// JPEG to its planes of brightness and colour), into buffers that are kept.
 fn decode(folder: &str, extension: &str, repeat: usize) -> Result<()> {
     device::keep_memory();
     let mut files: Vec<_> =
@@ -200,7 +201,8 @@ fn order(n: usize, round: u64) -> Vec<usize> {
     order
 }
 
-/// Random crops, turns, flips, brightness and contrast of every second, affine maps of every second image.
+/// Random crops, turns, flips, brightness and contrast of every second, affine maps of every second
+/// image.
 fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Result<()> {
     let shard = Arc::new(Shard::open(path, samples, size)?);
     let (probability, elastic) = if cold { (0.0, 0.0) } else { (1.0, 0.5) };
@@ -224,7 +226,8 @@ fn loader(path: &Path, samples: usize, size: usize, crop: u32, cold: bool) -> Re
         epoch += 1;
         let mut shard = shard.clone();
         if cold {
-            shard = Arc::new(Shard::open(path, samples, size)?); // which reads whole images, as in a first epoch
+            // which reads whole images, as in a first epoch
+            shard = Arc::new(Shard::open(path, samples, size)?);
             evict(path)?;
         }
         let draws: Vec<Draw> = order(samples, epoch)
@@ -346,7 +349,8 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
     rounds(run)
 }
 
-/// Whether the device computes what the CPU does: logits and gradients in f32 and bf16, relative to the largest of them.
+/// Whether the device computes what the CPU does: logits and gradients in f32 and bf16, relative to
+/// the largest of them.
 fn check() -> Result<()> {
     let device = device::choose(Backend::Auto, 0)?;
     let (cpu, other) = (network(true, Device::Cpu)?, network(true, device)?);
@@ -371,7 +375,8 @@ fn check() -> Result<()> {
             let off = (got.to_device(Device::Cpu) - &want).norm().double_value(&[])
                 / want.norm().double_value(&[]);
             println!(
-                "{precision:?} on {device:?}: {what} differ by {off:.1e} of their norm (limit {limit:.0e})"
+                "{precision:?} on {device:?}: {what} differ by {off:.1e} of their norm (limit \
+                    {limit:.0e})"
             );
             if off > limit || off.is_nan() {
                 bail!("{what} of {device:?} in {precision:?} differ from those of the CPU in f32");

@@ -75,9 +75,9 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// (task, tasks), with `planned` tasks where the command line has no number; task does the shards task, task + tasks, ...
-    /// `None` outside an array and without --task: all is to be done. An array may be larger than the plan: its last tasks
-    /// then have nothing to do.
+    /// (task, tasks), with `planned` tasks where the command line has no number; task does the
+    /// shards task, task + tasks, ... `None` outside an array and without --task: all is to be
+    /// done. An array may be larger than the plan: its last tasks then have nothing to do.
     pub fn resolve(
         &self,
         planned: impl FnOnce() -> Result<usize>,
@@ -133,7 +133,8 @@ pub fn told(e: &anyhow::Error) -> (u8, Option<String>) {
     }
 }
 
-/// `RUST_LOG` decides; by default everything from `info` up goes to standard error, with a time of day.
+/// `RUST_LOG` decides; by default everything from `info` up goes to standard error, with a time of
+/// day.
 pub fn set_up_logging() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format(|f, record| {
@@ -166,7 +167,8 @@ impl Write for Above {
     }
 }
 
-/// A panic is a bug: say so and exit 70, with all other ranks, also when it happens in a worker thread.
+/// A panic is a bug: say so and exit 70, with all other ranks, also when it happens in a worker
+/// thread.
 pub fn set_up_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -183,7 +185,8 @@ static STOP: Stop = Stop::new();
 /// A second SIGINT within this time is the first one once more: launchers deliver signals twice.
 const TWICE: Duration = Duration::from_secs(2);
 
-/// From now on SIGINT, SIGTERM and SIGUSR2 ask to stop, and a second SIGINT ends the program at once.
+/// From now on SIGINT, SIGTERM and SIGUSR2 ask to stop, and a second SIGINT ends the program at
+/// once.
 pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
     static SET_UP: AtomicBool = AtomicBool::new(false);
     if SET_UP.swap(true, Relaxed) {
@@ -200,7 +203,8 @@ pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
             _ => STOP.ask(),
         }
     };
-    // SAFETY: the handlers only read a clock, change atomics and end the process, all of which a signal handler may do.
+    // SAFETY: the handlers only read a clock, change atomics and end the process, all of which a
+    // signal handler may do.
     unsafe {
         low_level::register(SIGINT, interrupted)?;
         low_level::register(SIGTERM, || STOP.ask_urgently())?;
@@ -214,7 +218,8 @@ pub fn stopped() -> bool {
     STOP.asked()
 }
 
-/// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends them quietly.
+/// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends
+/// them quietly.
 pub fn end_with_the_reader() {
     // SAFETY: the default action needs no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

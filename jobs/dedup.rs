@@ -10,19 +10,20 @@ use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signal
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
-/// Reads the manifest and the shards in paths.work. Candidates are pairs whose red, green and blue hashes each lie within
-/// dedup.radius bits; they are confirmed on 64 x 64 thumbnails (dedup.min_correlation) and grouped transitively. Of each
-/// group one stays: official before external, then the one with more labels, then the first.
+/// Reads the manifest and the shards in paths.work. Candidates are pairs whose red, green and blue
+/// hashes each lie within dedup.radius bits; they are confirmed on 64 x 64 thumbnails
+/// (dedup.min_correlation) and grouped transitively. Of each group one stays: official before
+/// external, then the one with more labels, then the first.
 ///
-/// Writes duplicates.csv (groups of two and more), conflicts.csv (groups whose labels differ) and leaks.csv (training
-/// samples that are also in the test set; they are reported, not removed). Done before from the same shards with the same
-/// settings, it does nothing.
+/// Writes duplicates.csv (groups of two and more), conflicts.csv (groups whose labels differ) and
+/// leaks.csv (training samples that are also in the test set; they are reported, not removed). Done
+/// before from the same shards with the same settings, it does nothing.
 ///
-/// As an array job: task i of N finds its share of the pairs and leaves it in dedup/pairs-*.json; `--merge` then decides on
-/// all of them and writes the tables, the same as without an array.
+/// As an array job: task i of N finds its share of the pairs and leaves it in dedup/pairs-*.json;
+/// `--merge` then decides on all of them and writes the tables, the same as without an array.
 ///
-/// With --hashes and --out it needs no pictures: a table id,red,green,blue,yellow in hex becomes a table id,group, by
-/// hashes alone.
+/// With --hashes and --out it needs no pictures: a table id,red,green,blue,yellow in hex becomes a
+/// table id,group, by hashes alone.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  atlas dedup --config configs/atlas.toml\n  \
     atlas dedup --hashes hashes.csv --out groups.csv --set dedup.radius=4")]
@@ -74,7 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
         let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
         let text = format!(
-            "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then atlas dedup --merge",
+            "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, \
+                then atlas dedup --merge",
             work.join("dedup").display()
         );
         args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));

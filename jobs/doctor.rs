@@ -5,8 +5,9 @@ use crate::common::Common;
 
 /// Check this machine, allocation and container: what was found, and the fix for what is not well
 ///
-/// Looks at MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm, and the folders that the
-/// configuration names; writes nothing that stays. Under srun or mpirun it looks at all ranks, and rank 0 prints.
+/// Looks at MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm,
+/// and the folders that the configuration names; writes nothing that stays. Under srun or mpirun it
+/// looks at all ranks, and rank 0 prints.
 ///
 /// Exit code 0 also where there are warnings; 2 where a check failed.
 #[derive(clap::Args)]

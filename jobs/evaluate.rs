@@ -14,15 +14,17 @@ use serde_json::{Map, Value, json};
 
 use crate::common::{end_with_the_reader, must_exist};
 
-/// Score predictions against the truth: macro F1, micro F1, mean average precision, figures per class
+/// Score predictions against the truth: macro F1, micro F1, mean average precision, figures per
+/// class
 ///
-/// Reads a submission (CSV Id,Predicted) or probabilities [n, 28] (CSV of an id and 28 columns, .npy of any numeric type,
-/// .h5 with /probabilities and /ids) and a truth (CSV Id,Target, or .npy of 0 and 1). Rows are matched by id where both
-/// have ids, else by order. Writes nothing.
+/// Reads a submission (CSV Id,Predicted) or probabilities [n, 28] (CSV of an id and 28 columns,
+/// .npy of any numeric type, .h5 with /probabilities and /ids) and a truth (CSV Id,Target, or .npy
+/// of 0 and 1). Rows are matched by id where both have ids, else by order. Writes nothing.
 ///
-/// A class is predicted where p > threshold, strictly; a class with no positive and no prediction counts 0. With --fit,
-/// thresholds are fitted on the predictions: the cross-fitted score is on samples that the thresholds have not seen, the
-/// in-sample one is too good to believe. The other figures are always those at --threshold.
+/// A class is predicted where p > threshold, strictly; a class with no positive and no prediction
+/// counts 0. With --fit, thresholds are fitted on the predictions: the cross-fitted score is on
+/// samples that the thresholds have not seen, the in-sample one is too good to believe. The other
+/// figures are always those at --threshold.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas evaluate --predictions submission.csv --truth truth.csv\n  \
@@ -38,7 +40,8 @@ pub struct Args {
     /// The threshold of all classes
     #[arg(long, value_name = "T", default_value = "0.5", conflicts_with = "fit")]
     threshold: String,
-    /// Fit thresholds: half, optimum, proportion, shrunken, constant, or all of them (also without a value)
+    /// Fit thresholds: half, optimum, proportion, shrunken, constant, or all of them (also without
+    /// a value)
     #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "all")]
     fit: Option<String>,
     /// Inner folds of the cross-fitted score

@@ -10,10 +10,12 @@ use serde_json::json;
 
 use crate::common::{Common, stop_on_signals};
 
-/// Look at a run in a browser: its samples and errors, where its networks look, neighbours, and pictures of your own
+/// Look at a run in a browser: its samples and errors, where its networks look, neighbours, and
+/// pictures of your own
 ///
-/// Reads the shards and a run with a finished fold; writes nothing. Serves a page to this machine until Ctrl-C. The networks are
-/// loaded when they are first asked. On a cluster, forward the port: ssh -L 8642:localhost:8642 HOST
+/// Reads the shards and a run with a finished fold; writes nothing. Serves a page to this machine
+/// until Ctrl-C. The networks are loaded when they are first asked. On a cluster, forward the port:
+/// ssh -L 8642:localhost:8642 HOST
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas explore --config configs/demo.toml")]
 pub struct Args {
@@ -23,8 +25,8 @@ pub struct Args {
     /// Port to listen on; 0 takes any free one
     #[arg(long, value_name = "N", default_value_t = PORT)]
     port: u16,
-    /// Listen on this address instead of 127.0.0.1 (0.0.0.0: on all); whoever asks needs the random token in the printed URL.
-    /// What is sent is not encrypted
+    /// Listen on this address instead of 127.0.0.1 (0.0.0.0: on all); whoever asks needs the random
+    /// token in the printed URL. What is sent is not encrypted
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
     /// Ask for the token on 127.0.0.1, too: for machines that others use

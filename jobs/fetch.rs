@@ -17,11 +17,13 @@ use serde_json::json;
 
 use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
 
-/// Download the data: the competition's files from Kaggle, the external images from the Human Protein Atlas
+/// Download the data: the competition's files from Kaggle, the external images from the Human
+/// Protein Atlas
 ///
-/// Both resume what is half there, check what comes, and list it in fetched-NNNNN.csv (file,bytes,sha256,url,validator) of the
-/// data folder; what could not be fetched is in failed-NNNNN.csv (file,url,reason,attempts). Run it again to fetch what is
-/// missing. Task i of N fetches the files (of the external set: the samples) i, i+N, and so on.
+/// Both resume what is half there, check what comes, and list it in fetched-NNNNN.csv
+/// (file,bytes,sha256,url,validator) of the data folder; what could not be fetched is in
+/// failed-NNNNN.csv (file,url,reason,attempts). Run it again to fetch what is missing. Task i of N
+/// fetches the files (of the external set: the samples) i, i+N, and so on.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example: atlas fetch external --set data.external=/data/hpav18 --task 0 --tasks 4"
@@ -35,24 +37,28 @@ pub struct Args {
 enum Source {
     /// Fetch train.zip, test.zip, train.csv and sample_submission.csv and unpack the zips
     ///
-    /// Reads the credentials from KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME and KAGGLE_KEY, or
-    /// ~/.kaggle/kaggle.json, whichever comes first. The competition's rules must have been accepted in a browser.
+    /// Reads the credentials from KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME and
+    /// KAGGLE_KEY, or ~/.kaggle/kaggle.json, whichever comes first. The competition's rules must
+    /// have been accepted in a browser.
     ///
-    /// Writes train/, test/, train.csv and sample_submission.csv to data.kaggle. A zip is removed once all of it is unpacked.
-    #[command(
-        after_help = "Example: KAGGLE_API_TOKEN=... atlas fetch kaggle --set data.kaggle=/data/kaggle"
-    )]
+    /// Writes train/, test/, train.csv and sample_submission.csv to data.kaggle. A zip is removed
+    /// once all of it is unpacked.
+    #[command(after_help = "Example: KAGGLE_API_TOKEN=... atlas fetch kaggle --set \
+            data.kaggle=/data/kaggle")]
     Kaggle(Options),
     /// Fetch the four images of each id of a table
     ///
     /// Reads the ids from the CSV with the columns Id,Target in data.external, or from --list.
     ///
-    /// Writes images/<id>_<channel>.jpg to data.external. Where the server lacks more than fetch.max_missing_fraction of a task's
-    /// files (or has them broken at each attempt), the job fails with exit code 65.
+    /// Writes images/<id>_<channel>.jpg to data.external. Where the server lacks more than
+    /// fetch.max_missing_fraction of a task's files (or has them broken at each attempt), the job
+    /// fails with exit code 65.
     ///
-    /// With --xml it makes the table instead: it reads the Atlas's XML and writes proteinatlas.csv (Id,Target) to data.external.
+    /// With --xml it makes the table instead: it reads the Atlas's XML and writes proteinatlas.csv
+    /// (Id,Target) to data.external.
     #[command(
-        after_help = "Example: atlas fetch external --xml --set data.external=/data/hpa && atlas fetch external --set data.external=/data/hpa"
+        after_help = "Example: atlas fetch external --xml --set data.external=/data/hpa && atlas \
+            fetch external --set data.external=/data/hpa"
     )]
     External(External),
 }
@@ -199,7 +205,8 @@ fn stem(item: &Item) -> &str {
     item.file.trim_end_matches(".zip")
 }
 
-/// Whether all of an archive is unpacked and there. Its folder is a row of the ledger from the moment when it was complete.
+/// Whether all of an archive is unpacked and there. Its folder is a row of the ledger from the
+/// moment when it was complete.
 fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool, Error> {
     let folder = format!("{}/", stem(item));
     if item.kind != Kind::Archive
@@ -263,8 +270,8 @@ fn unpack(
     Ok(unpacked)
 }
 
-/// What came broken is removed where we fetched it ourselves, as the server's validator in the ledger tells: it would stop
-/// every later run. A file of the user's stays.
+/// What came broken is removed where we fetched it ourselves, as the server's validator in the
+/// ledger tells: it would stop every later run. A file of the user's stays.
 fn without(ledger: &Ledger, file: &str, path: &Path, e: Error) -> Error {
     let Error::Data { what, .. } = e else { return e };
     let ours = ledger.row(file).is_some_and(|row| !row.validator.is_empty());
@@ -286,7 +293,8 @@ fn images(
         Some(list) => must_exist("--list", list).map(|()| list.to_path_buf())?,
         None if !folder.exists() => {
             let what = format!(
-                "{} does not exist; make it and put the CSV (Id,Target) there, or let --xml make one",
+                "{} does not exist; make it and put the CSV (Id,Target) there, or let --xml make \
+                    one",
                 folder.display()
             );
             return Err(Error::usage(format!("data.external: {what}")).into());
@@ -346,7 +354,8 @@ fn images(
     )
 }
 
-/// Prints what was done, writes the list of failures, and says how it ends. `allowed`: files that may be missing.
+/// Prints what was done, writes the list of failures, and says how it ends. `allowed`: files that
+/// may be missing.
 #[allow(clippy::too_many_arguments)]
 fn report(
     options: &Options,

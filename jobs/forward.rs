@@ -14,13 +14,14 @@ use tch::Kind;
 
 use crate::common::{Common, must_exist};
 
-/// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits` [n, classes]
+/// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits`
+/// [n, classes]
 ///
-/// For parity with other frameworks. Precision and layout are those of train.precision and train.layout; `auto` is f32 and nhwc here.
+/// For parity with other frameworks. Precision and layout are those of train.precision and
+/// train.layout; `auto` is f32 and nhwc here.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: atlas forward --weights work/imagenet.safetensors --input images.safetensors --output logits.safetensors"
-)]
+#[command(after_help = "Example: atlas forward --weights work/imagenet.safetensors --input \
+        images.safetensors --output logits.safetensors")]
 pub struct Args {
     /// A weight file of ours or a state dict of timm's
     #[arg(long, value_name = "FILE")]

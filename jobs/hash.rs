@@ -15,8 +15,9 @@ use crate::common::{Common, end_with_the_reader, must_exist};
 
 /// Print the perceptual hashes of pictures
 ///
-/// Reads PNG, JPEG or TIFF files. Writes one line per file to standard output: phash, ahash (each 64 bits in hex) and the
-/// path. The values are those of Python's imagehash; colours become gray as in Pillow.
+/// Reads PNG, JPEG or TIFF files. Writes one line per file to standard output: phash, ahash (each
+/// 64 bits in hex) and the path. The values are those of Python's imagehash; colours become gray as
+/// in Pillow.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas hash train/*_green.png")]
 pub struct Args {
@@ -25,8 +26,8 @@ pub struct Args {
     /// Pictures to hash
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Take the files by four (red, green, blue, yellow of one sample) and hash each four as the original did, as one
-    /// colour picture with yellow as its alpha; prints the path of the red one
+    /// Take the files by four (red, green, blue, yellow of one sample) and hash each four as the
+    /// original did, as one colour picture with yellow as its alpha; prints the path of the red one
     #[arg(long)]
     stack: bool,
 }

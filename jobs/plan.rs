@@ -10,14 +10,15 @@ use crate::common::{Common, recorded};
 
 /// List every sample with its files, labels and shard, and everything that is wrong with the data
 ///
-/// Reads the names in data.kaggle (train/, train.csv and, if there, test/ and sample_submission.csv) and data.external
-/// (images/ and a CSV with Id,Target); the pictures themselves are not decoded.
+/// Reads the names in data.kaggle (train/, train.csv and, if there, test/ and
+/// sample_submission.csv) and data.external (images/ and a CSV with Id,Target); the pictures
+/// themselves are not decoded.
 ///
-/// Writes manifest.csv (the complete samples), plan.json (shards and tasks) and problems.csv (the rest) to paths.work.
+/// Writes manifest.csv (the complete samples), plan.json (shards and tasks) and problems.csv (the
+/// rest) to paths.work.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: atlas plan --set data.kaggle=/data/kaggle --set data.external=/data/hpav18"
-)]
+#[command(after_help = "Example: atlas plan --set data.kaggle=/data/kaggle --set \
+        data.external=/data/hpav18")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

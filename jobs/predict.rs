@@ -24,13 +24,17 @@ use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signal
 
 /// Predict the test shards, or a folder of your own pictures, with all finished folds
 ///
-/// Reads the checkpoints of a run and shards/test-*.h5. Writes results/<run>/predictions/test-NNNNN.h5: the mean
-/// probabilities over the folds, crops (predict.tta) reduced as predict.reduce says. What is there already and was made
-/// with the same weights and settings is left as it is. A signal makes it stop with exit 75; run it again to go on.
+/// Reads the checkpoints of a run and shards/test-*.h5. Writes
+/// results/<run>/predictions/test-NNNNN.h5: the mean probabilities over the folds, crops
+/// (predict.tta) reduced as predict.reduce says. What is there already and was made with the same
+/// weights and settings is left as it is. A signal makes it stop with exit 75; run it again to go
+/// on.
 ///
-/// With --images it needs nothing but the pictures and the run (or one weight file), and writes one table: id, labels by name, the
-/// probability of each class. A class counts where it is above its fitted threshold (0.5 where `submit` has not run), and where
-/// none is, the most probable one. Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be read.
+/// With --images it needs nothing but the pictures and the run (or one weight file), and writes one
+/// table: id, labels by name, the probability of each class. A class counts where it is above its
+/// fitted threshold (0.5 where `submit` has not run), and where none is, the most probable one.
+/// Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be
+/// read.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
@@ -51,17 +55,19 @@ pub struct Args {
 /// A folder of someone's own pictures.
 #[derive(clap::Args)]
 struct Own {
-    /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of any size
+    /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of
+    /// any size
     #[arg(long, value_name = "FOLDER", requires = "output", conflicts_with_all = ["task", "tasks"])]
     images: Option<PathBuf>,
     /// The table to write for --images
     #[arg(long, value_name = "FILE.csv", requires = "images")]
     output: Option<PathBuf>,
-    /// Also write the first fold's features of each whole image, [n, features] f32 in the order of the table: FILE.npy, or FILE.h5 with
-    /// /ids and /embeddings
+    /// Also write the first fold's features of each whole image, [n, features] f32 in the order of
+    /// the table: FILE.npy, or FILE.h5 with /ids and /embeddings
     #[arg(long, value_name = "FILE", requires = "images")]
     embeddings: Option<PathBuf>,
-    /// One weight file instead of a run: a checkpoint, or an X.safetensors that `atlas weights export` made of one (which brings its thresholds)
+    /// One weight file instead of a run: a checkpoint, or an X.safetensors that `atlas weights
+    /// export` made of one (which brings its thresholds)
     #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "run")]
     weights: Option<PathBuf>,
 }
@@ -81,8 +87,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
-        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the thresholds)".into(),
-        _ => format!("{made} test shards predicted, {left} were there already\nwrote {}\nnext: atlas submit", folder.display()),
+        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
+            thresholds)"
+            .into(),
+        _ => format!(
+            "{made} test shards predicted, {left} were there already\nwrote {}\nnext: atlas submit",
+            folder.display()
+        ),
     };
     args.common.print(text, json!({ "made": made, "left": left, "folder": folder }));
     Ok(())

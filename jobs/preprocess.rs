@@ -22,11 +22,12 @@ use crate::common::{Common, Tasks, planned, recorded, stop_on_signals};
 ///
 /// Reads manifest.csv and plan.json of paths.work and the pictures that they name.
 ///
-/// Writes shards/{train,test}-NNNNN.h5, and for each of them shards/quarantine-NNNNN.csv (id,file,reason), the files that
-/// could not be used; these count through the train shards first, then the test shards. Task i of N does shards i, i+N,
-/// and so on; a shard that is there and verifies is left alone, unless a sample that it lacks can be used now. Where more
-/// than preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65. A signal makes it stop
-/// with exit code 75; finished shards stay.
+/// Writes shards/{train,test}-NNNNN.h5, and for each of them shards/quarantine-NNNNN.csv
+/// (id,file,reason), the files that could not be used; these count through the train shards first,
+/// then the test shards. Task i of N does shards i, i+N, and so on; a shard that is there and
+/// verifies is left alone, unless a sample that it lacks can be used now. Where more than
+/// preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65. A
+/// signal makes it stop with exit code 75; finished shards stay.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas preprocess --set preprocess.size=512 --task 3 --tasks 16")]
 pub struct Args {
@@ -82,7 +83,8 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
     };
     let seconds = start.elapsed().as_secs_f64();
     let text = format!(
-        "{} shards with {samples} samples, {built} of them made now, in {}{quarantined}\nwrote {}\nnext: atlas dedup",
+        "{} shards with {samples} samples, {built} of them made now, in {}{quarantined}\nwrote \
+            {}\nnext: atlas dedup",
         units.len(),
         duration(seconds),
         work.join("shards").display(),

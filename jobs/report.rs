@@ -7,15 +7,16 @@ use crate::common::Common;
 
 /// Make one page of a run: results/<run>/report.html
 ///
-/// Reads what training and submit left in the run's folder, the tables of dedup and split, and the shards. Writes one file
-/// that opens from disk and needs nothing else: scores with intervals, learning curves, every class, what is taken for what,
-/// calibration, thresholds, folds, near-duplicates, the most confident mistakes, where the networks look, and what it cost. A
-/// report that is there already and of the same files (but for the task logs, which give the cost) is left as it is. Pictures are left out where the shards are gone, activation
-/// maps where the checkpoints are.
+/// Reads what training and submit left in the run's folder, the tables of dedup and split, and the
+/// shards. Writes one file that opens from disk and needs nothing else: scores with intervals,
+/// learning curves, every class, what is taken for what, calibration, thresholds, folds,
+/// near-duplicates, the most confident mistakes, where the networks look, and what it cost. A
+/// report that is there already and of the same files (but for the task logs, which give the cost)
+/// is left as it is. Pictures are left out where the shards are gone, activation maps where the
+/// checkpoints are.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: atlas report --config configs/atlas.toml --run 20260131-235959 --compare 20260130-120000"
-)]
+#[command(after_help = "Example: atlas report --config configs/atlas.toml --run 20260131-235959 \
+        --compare 20260130-120000")]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]

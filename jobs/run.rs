@@ -31,13 +31,15 @@ use crate::{
 
 /// The whole pipeline on this machine, from images to scored submissions
 ///
-/// Runs plan, preprocess, dedup, split, train (every fold), predict, submit and report in order. Each step does only what is
-/// missing or stale, so that an interrupted run goes on where it was: run the same command again. With train.ranks above 1
-/// it trains through `mpirun` (ATLAS_MPIRUN names another launcher).
+/// Runs plan, preprocess, dedup, split, train (every fold), predict, submit and report in order.
+/// Each step does only what is missing or stale, so that an interrupted run goes on where it was:
+/// run the same command again. With train.ranks above 1 it trains through `mpirun` (ATLAS_MPIRUN
+/// names another launcher).
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas run --config configs/demo.toml")]
 pub struct Args {
-    /// Name of the run (default: the newest one of the same configuration and data, else the time, UTC)
+    /// Name of the run (default: the newest one of the same configuration and data, else the time,
+    /// UTC)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
@@ -49,7 +51,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let tasks = distributed::launched()?;
     if tasks > 1 {
         let what = format!(
-            "a launcher started {tasks} tasks, and each would do everything; start `atlas run` once and set train.ranks"
+            "a launcher started {tasks} tasks, and each would do everything; start `atlas run` \
+                once and set train.ranks"
         );
         return Err(Error::usage(what).into());
     }
@@ -98,7 +101,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (fits, used) = finished_run::thresholds(&config, &run)?;
     let finished_run::Thresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
-        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\nwrote {}\nopen report.html there",
+        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, \
+            cross-fitted)\nwrote {}\nopen report.html there",
         duration(seconds),
         run.folder.display()
     );
@@ -133,8 +137,8 @@ fn line(common: &Common, words: &[&str]) -> Vec<String> {
     line
 }
 
-/// One job on several ranks of this machine. Asked to stop, this process asks the first rank, which the heartbeat names:
-/// launchers kill their ranks at once, or do not hand signals on.
+/// One job on several ranks of this machine. Asked to stop, this process asks the first rank, which
+/// the heartbeat names: launchers kill their ranks at once, or do not hand signals on.
 fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     must_go_on()?;
@@ -161,7 +165,8 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
     }
     let missing = |e| {
         Error::usage(format!(
-            "train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another launcher"
+            "train.ranks = {ranks}: cannot start `{mpirun}` ({e}); ATLAS_MPIRUN names another \
+                launcher"
         ))
     };
     let mut child = command.spawn().map_err(missing)?;
@@ -204,8 +209,8 @@ fn left(since: Instant, trained: usize, to_go: usize) -> String {
     format!(", about {} of training left", duration(each * to_go as f64))
 }
 
-/// The run to go on with, and where its folds stand: the one named, else the newest of this configuration unless the data
-/// changed since.
+/// The run to go on with, and where its folds stand: the one named, else the newest of this
+/// configuration unless the data changed since.
 fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<Standing>)> {
     let is_named = named.is_some();
     let run = match named {

@@ -17,13 +17,14 @@ use crate::common::{Common, must_exist, recorded};
 
 /// Split the training samples into stratified folds, groups kept whole
 ///
-/// Reads the manifest, the shards' lists and duplicates.csv in paths.work and writes folds.csv: id,group,fold for every
-/// sample that stays; samples removed as duplicates are not in it. split.groups says what is never cut: nothing (none),
-/// duplicates, wells with duplicates, antibodies with wells and duplicates. With split.method=shuffle the column fold
-/// lists the draws that hold a sample out, which may be none.
+/// Reads the manifest, the shards' lists and duplicates.csv in paths.work and writes folds.csv:
+/// id,group,fold for every sample that stays; samples removed as duplicates are not in it.
+/// split.groups says what is never cut: nothing (none), duplicates, wells with duplicates,
+/// antibodies with wells and duplicates. With split.method=shuffle the column fold lists the draws
+/// that hold a sample out, which may be none.
 ///
-/// With --labels and --out it needs no pictures: a table Id,Target becomes such a table; wells and antibodies are told
-/// from ids of the form antibody_plate_well_field.
+/// With --labels and --out it needs no pictures: a table Id,Target becomes such a table; wells and
+/// antibodies are told from ids of the form antibody_plate_well_field.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  atlas split --config configs/atlas.toml\n  \
     atlas split --labels train.csv --out folds.csv --set split.groups=none --set split.folds=5")]
@@ -66,7 +67,14 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
         let finer = (n >= needed).then_some("set split.groups=none, ");
         let ways = fewer.unwrap_or_default() + finer.unwrap_or_default();
         let name = out.display();
-        return Err(Error::data(&input, format!("its {n} samples form {groups} groups, and {needed} are needed for {name}: {ways}add data")).into());
+        return Err(Error::data(
+            &input,
+            format!(
+                "its {n} samples form {groups} groups, and {needed} \
+            are needed for {name}: {ways}add data"
+            ),
+        )
+        .into());
     }
     let (fold_of, share) = draw(&samples, &config.split);
     let members: Vec<Vec<usize>> = (0..folds)
@@ -158,7 +166,8 @@ fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let store = Store::open(work, Part::Train)?;
     let train: Vec<_> = manifest.samples.iter().filter(|s| s.part == Part::Train).collect();
     let ids: Vec<String> = train.iter().map(|s| s.id.clone()).collect();
-    // Removed samples still tie groups together: the well of a removed copy belongs to the one that stays.
+    // Removed samples still tie groups together: the well of a removed copy belongs to the one that
+    // stays.
     let groups = group(&ids, &duplicates, level);
     let stays = |id: &str| !duplicates.removed.contains(id) && store.find(id).is_some();
     let kept: Vec<usize> = (0..ids.len()).filter(|&i| stays(&ids[i])).collect();

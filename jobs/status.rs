@@ -26,11 +26,13 @@ use queue::Queue;
 
 /// How far a pipeline is: tasks done, running, waiting, failed and missing, with what went wrong
 ///
-/// Reads paths.work and the run's folder and, where there is a Slurm, asks squeue and sacct. A task counts as done by what it
-/// left; `failed` are those that ended with an error or were killed, `missing` those that nobody is at.
+/// Reads paths.work and the run's folder and, where there is a Slurm, asks squeue and sacct. A task
+/// counts as done by what it left; `failed` are those that ended with an error or were killed,
+/// `missing` those that nobody is at.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  atlas status --config configs/atlas.toml --watch\n  atlas status --missing        what is to be done, as sbatch's --array takes it"
+    after_help = "Examples:\n  atlas status --config configs/atlas.toml --watch\n  atlas status \
+        --missing        what is to be done, as sbatch's --array takes it"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
@@ -333,7 +335,8 @@ fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     }
 }
 
-/// Why a process was killed, by the end of its log: the last line that tells of memory or of Slurm's doing, else the last one.
+/// Why a process was killed, by the end of its log: the last line that tells of memory or of
+/// Slurm's doing, else the last one.
 fn last_words(path: &Path) -> Option<String> {
     let mut file = fs::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -350,7 +353,8 @@ fn last_words(path: &Path) -> Option<String> {
     lines.clone().find(tells).or_else(|| lines.next()).map(String::from)
 }
 
-/// Seconds until a step under way is done: of trainings by their heartbeats, else by the pace of its tasks so far.
+/// Seconds until a step under way is done: of trainings by their heartbeats, else by the pace of
+/// its tasks so far.
 fn left(step: &Step, states: &[State]) -> Option<f64> {
     let running = states.iter().filter(|s| **s == State::Running).count();
     if running == 0 {

@@ -7,15 +7,16 @@ use crate::common::{Common, recorded};
 
 /// Fit thresholds out of fold and write the submissions
 ///
-/// Reads the out-of-fold predictions of all finished folds, results/<run>/predictions/ and sample_submission.csv. Writes
-/// results/<run>/thresholds.csv (each method per class), scores.csv (each method's macro F1, cross-fitted and in sample),
-/// scores.svg, submission.csv (0.5) and submission_optimal_threshold.csv (the method of submit.thresholds, else the one
-/// with the best cross-fitted score). A sample without a class above its threshold gets the most probable one; one whose
-/// images could not be read gets the commonest. Predictions that were made with other weights or settings are refused.
+/// Reads the out-of-fold predictions of all finished folds, results/<run>/predictions/ and
+/// sample_submission.csv. Writes results/<run>/thresholds.csv (each method per class), scores.csv
+/// (each method's macro F1, cross-fitted and in sample), scores.svg, submission.csv (0.5) and
+/// submission_optimal_threshold.csv (the method of submit.thresholds, else the one with the best
+/// cross-fitted score). A sample without a class above its threshold gets the most probable one;
+/// one whose images could not be read gets the commonest. Predictions that were made with other
+/// weights or settings are refused.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: atlas submit --config configs/atlas.toml --set submit.thresholds=proportion"
-)]
+#[command(after_help = "Example: atlas submit --config configs/atlas.toml --set \
+        submit.thresholds=proportion")]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
@@ -44,7 +45,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
     text += match written {
         true => {
-            ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where the truth is known, atlas evaluate scores them"
+            ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; \
+                where the truth is known, atlas evaluate scores them"
         }
         false => " (no test predictions, so no submission)",
     };

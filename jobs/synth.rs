@@ -5,12 +5,14 @@ use atlas::synth::{Options, Outcome, make};
 
 /// Make a data set of drawn microscopy in the competition's layout, with the truth of its test set
 ///
-/// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test set),
-/// duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and HPAv18_made.csv),
-/// contact_sheet.png, and last synth.json. A folder that already holds the same set is left alone.
+/// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test
+/// set), duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and
+/// HPAv18_made.csv), contact_sheet.png, and last synth.json. A folder that already holds the same
+/// set is left alone.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 --min-per-class 20"
+    after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 \
+        --min-per-class 20"
 )]
 pub struct Args {
     /// Folder to write; new, empty, or from the same options
@@ -34,7 +36,8 @@ pub struct Args {
     /// Share of train, test and external samples that are altered copies of a training sample
     #[arg(long, value_name = "F", default_value_t = 0.03)]
     duplicates: f64,
-    /// Lift rare classes to at least N originals in train, and in proportion (at least 3) in test; 0: real frequencies
+    /// Lift rare classes to at least N originals in train, and in proportion (at least 3) in test;
+    /// 0: real frequencies
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_per_class: usize,
     /// Print one JSON object on standard output and nothing else there
@@ -52,7 +55,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Outcome::Made { duplicates } => {
             let what = format!(
-                "{samples} train, {test} test and {external} external samples, {duplicates} of them planted copies"
+                "{samples} train, {test} test and {external} external samples, {duplicates} of \
+                    them planted copies"
             );
             let next = format!("atlas plan --set data.kaggle={0}", out.display());
             (

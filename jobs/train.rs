@@ -17,19 +17,22 @@ use crate::common::{Common, stop_on_signals};
 
 /// Train one fold, resuming where it stands
 ///
-/// Reads the shards and folds.csv in paths.work. Writes results/<run>/fold_K/: history.csv (a row per epoch),
-/// metrics.jsonl, tensorboard/, training_logs/ (a row per sample), model_checkpoints/ and, last, validation.h5 with the fold's
-/// out-of-fold predictions. Killed at any moment, run it again: it goes on from the newest checkpoint. SIGINT, SIGTERM
-/// and SIGUSR2 (and train.max_minutes) make it stop at the next step with a checkpoint and exit 75.
+/// Reads the shards and folds.csv in paths.work. Writes results/<run>/fold_K/: history.csv (a row
+/// per epoch), metrics.jsonl, tensorboard/, training_logs/ (a row per sample), model_checkpoints/
+/// and, last, validation.h5 with the fold's out-of-fold predictions. Killed at any moment, run it
+/// again: it goes on from the newest checkpoint. SIGINT, SIGTERM and SIGUSR2 (and
+/// train.max_minutes) make it stop at the next step with a checkpoint and exit 75.
 ///
-/// Several ranks: start it with `srun --mpi=pmix` or `mpirun --bind-to none`, one task per GPU or per share of the cores.
-/// train.batch is the batch of all ranks together. The order of the samples does not depend on the number of ranks, and a
-/// training may go on with another number. Send SIGUSR2 to stop: mpirun hands it to the ranks, while on SIGTERM and SIGINT of
-/// its own it kills them within 2 s.
+/// Several ranks: start it with `srun --mpi=pmix` or `mpirun --bind-to none`, one task per GPU or
+/// per share of the cores. train.batch is the batch of all ranks together. The order of the samples
+/// does not depend on the number of ranks, and a training may go on with another number. Send
+/// SIGUSR2 to stop: mpirun hands it to the ranks, while on SIGTERM and SIGINT of its own it kills
+/// them within 2 s.
 ///
-/// With --find-lr it keeps nothing of what it trains: a learning-rate range test (Smith 2017) on the fold's training samples with
-/// the configured recipe, up to 200 steps from 1e-7 to 10, until the smoothed loss is four times its least. Writes
-/// results/find_lr/fold_K/find_lr.csv and find_lr.svg and prints two values for train.lr. One rank; no run is touched.
+/// With --find-lr it keeps nothing of what it trains: a learning-rate range test (Smith 2017) on
+/// the fold's training samples with the configured recipe, up to 200 steps from 1e-7 to 10, until
+/// the smoothed loss is four times its least. Writes results/find_lr/fold_K/find_lr.csv and
+/// find_lr.svg and prints two values for train.lr. One rank; no run is touched.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples: atlas train --config configs/atlas.toml --fold 0 --set train.epochs=2
@@ -37,11 +40,12 @@ use crate::common::{Common, stop_on_signals};
           atlas train --config configs/atlas.toml --fold 0 --find-lr"
 )]
 pub struct Args {
-    /// Fold that validates, from 0 to split.folds - 1 (default: SLURM_ARRAY_TASK_ID, of which those from split.folds on have
-    /// nothing to do)
+    /// Fold that validates, from 0 to split.folds - 1 (default: SLURM_ARRAY_TASK_ID, of which those
+    /// from split.folds on have nothing to do)
     #[arg(long, value_name = "K")]
     fold: Option<usize>,
-    /// Name of the run (default: the newest unfinished one of the same configuration, else the time, UTC)
+    /// Name of the run (default: the newest unfinished one of the same configuration, else the
+    /// time, UTC)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     /// Look for a learning rate instead of training
@@ -94,7 +98,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => format!("atlas predict --run {}", run.name()),
     };
     let text = format!(
-        "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote {}\nnext: {next}",
+        "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote \
+            {}\nnext: {next}",
         outcome.fold,
         outcome.macro_f1,
         outcome.map,
@@ -180,7 +185,8 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
     Ok(())
 }
 
-/// Leaves the other ranks in order after what all know of, and ends them after what only this one knows.
+/// Leaves the other ranks in order after what all know of, and ends them after what only this one
+/// knows.
 fn end<T>(world: &World, result: &Result<T>) {
     match result {
         Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {

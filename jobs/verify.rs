@@ -19,10 +19,12 @@ use crate::common::{Common, end_with_the_reader};
 
 /// Check that shards, checkpoints, weights and predictions are whole
 ///
-/// Reads the files named, and in folders all files of a known kind (.h5, .safetensors). Writes nothing; prints one line per file, `ok`
-/// or what is wrong and where. Exit code 65 where one is broken.
+/// Reads the files named, and in folders all files of a known kind (.h5, .safetensors). Writes
+/// nothing; prints one line per file, `ok` or what is wrong and where. Exit code 65 where one is
+/// broken.
 ///
-/// All are compared with their checksums except weights, which have none: they are read, and names and shapes checked.
+/// All are compared with their checksums except weights, which have none: they are read, and names
+/// and shapes checked.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas verify work/shards")]
 pub struct Args {
@@ -128,8 +130,9 @@ fn check(path: &Path) -> Result<String> {
     }
 }
 
-/// Told by their place or by the name of their table, which stands in plain text at the start of the file: HDF5 itself
-/// must not be asked about a shard that may be damaged, since it can loop on one.
+/// Told by their place or by the name of their table, which stands in plain text at the start of
+/// the file: HDF5 itself must not be asked about a shard that may be damaged, since it can loop on
+/// one.
 fn holds_predictions(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     File::open(path)

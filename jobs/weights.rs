@@ -14,11 +14,11 @@ use crate::common::{Common, must_exist};
 
 /// Bring weights in and out: state dicts of Cadene's and timm's SE-ResNeXt networks, ONNX
 ///
-/// `import` reads a state dict and writes a file of ours, which says in its metadata what it is; `export` gives a network to others.
+/// `import` reads a state dict and writes a file of ours, which says in its metadata what it is;
+/// `export` gives a network to others.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output work/imagenet.safetensors --channels 4"
-)]
+#[command(after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output \
+        work/imagenet.safetensors --channels 4")]
 pub struct Args {
     #[command(subcommand)]
     way: Way,
@@ -26,24 +26,30 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Way {
-    /// Read a state dict (names with or without `module.` or `model.`), check it, write a weight file of ours
+    /// Read a state dict (names with or without `module.` or `model.`), check it, write a weight
+    /// file of ours
     ///
-    /// The state dict is a safetensors file, or what torch.save writes (.pth, .pt) since PyTorch 1.6: only tensors are read, nothing in
-    /// it is run, and a file that needs more is refused. Channels, classes and head stay as they are in the file unless told otherwise. New channels get the mean of the others,
-    /// rescaled so that activations keep their size; with another head or number of classes the head starts afresh.
+    /// The state dict is a safetensors file, or what torch.save writes (.pth, .pt) since PyTorch
+    /// 1.6: only tensors are read, nothing in it is run, and a file that needs more is refused.
+    /// Channels, classes and head stay as they are in the file unless told otherwise. New channels
+    /// get the mean of the others, rescaled so that activations keep their size; with another head
+    /// or number of classes the head starts afresh.
     #[command(
-        after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors --channels 4 --classes 28"
+        after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors \
+            --channels 4 --classes 28"
     )]
     Import(Import),
-    /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and its model card X.md
+    /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and
+    /// its model card X.md
     ///
-    /// X.safetensors is a state dict under timm's names. X.onnx takes `image` f32 [n, channels, h, w] and gives `logits` f32 [n, classes],
-    /// with any n, h and w: where FILE says how images were normalised (a checkpoint, or an X.safetensors made of one), the graph does it
-    /// and takes pixel values (0 to 255, channels red, green, blue, yellow); else it takes normalised images. Both carry the card in their metadata: classes, channels,
-    /// normalisation, and where the file lies in a run, its thresholds, scores, data and provenance.
-    #[command(
-        after_help = "Example: atlas weights export results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx"
-    )]
+    /// X.safetensors is a state dict under timm's names. X.onnx takes `image` f32 [n, channels, h,
+    /// w] and gives `logits` f32 [n, classes], with any n, h and w: where FILE says how images were
+    /// normalised (a checkpoint, or an X.safetensors made of one), the graph does it and takes
+    /// pixel values (0 to 255, channels red, green, blue, yellow); else it takes normalised images.
+    /// Both carry the card in their metadata: classes, channels, normalisation, and where the file
+    /// lies in a run, its thresholds, scores, data and provenance.
+    #[command(after_help = "Example: atlas weights export \
+            results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
     Export(Files),
 }
 

@@ -1,5 +1,6 @@
-//! One experiment as one TOML file: every key with its default, `--set key=value` on top, paths resolved against the
-//! project, and a check of the ranges. Every job works without a file, on the defaults written here.
+//! One experiment as one TOML file: every key with its default, `--set key=value` on top, paths
+//! resolved against the project, and a check of the ranges. Every job works without a file, on the
+//! defaults written here.
 
 mod check;
 mod defaults;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Worker threads per process; by default the cores it may use, shared with the ranks that may use the same.
+    /// Worker threads per process; by default the cores it may use, shared with the ranks that may
+    /// use the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     pub paths: Paths,
@@ -60,9 +62,11 @@ pub struct Fetch {
     pub competition: String,
     /// Kaggle's REST API, up to its version.
     pub kaggle_url: String,
-    /// Where the Atlas serves its images: `<images_url>/<antibody>/<plate>_<well>_<field>_<channel>.jpg`.
+    /// Where the Atlas serves its images:
+    /// `<images_url>/<antibody>/<plate>_<well>_<field>_<channel>.jpg`.
     pub images_url: String,
-    /// The Atlas as one XML, gzipped or not. Each release has a host of its own; v18 is the one whose names are the 28 classes.
+    /// The Atlas as one XML, gzipped or not. Each release has a host of its own; v18 is the one
+    /// whose names are the 28 classes.
     pub xml_url: String,
     /// Connections at a time, per task and host.
     pub connections: usize,
@@ -76,7 +80,8 @@ pub struct Fetch {
     pub attempts: u32,
     /// Seconds before the second attempt; doubled for each further one, up to a minute.
     pub backoff_seconds: f64,
-    /// Share of a task's files that the server may not have (or have only broken) before the job fails.
+    /// Share of a task's files that the server may not have (or have only broken) before the job
+    /// fails.
     pub max_missing_fraction: f64,
     /// Tasks of the array job.
     pub tasks: usize,
@@ -102,7 +107,8 @@ pub struct Preprocess {
 pub struct Dedup {
     /// Largest Hamming distance (of 64 bits) in each of red, green and blue of a candidate pair.
     pub radius: u32,
-    /// Smallest normalised correlation of the thumbnails of a confirmed pair, in the channel where it is lowest.
+    /// Smallest normalised correlation of the thumbnails of a confirmed pair, in the channel where
+    /// it is lowest.
     pub min_correlation: f32,
 }
 
@@ -133,7 +139,8 @@ pub struct Split {
     pub method: SplitMethod,
     /// Share held out per fold with `method = "shuffle"`.
     pub holdout: f64,
-    /// 1: balance classes (Sechidis et al. 2011); 2: pairs of classes first (Szymanski & Kajdanowicz 2017).
+    /// 1: balance classes (Sechidis et al. 2011); 2: pairs of classes first (Szymanski &
+    /// Kajdanowicz 2017).
     pub order: u8,
     pub seed: u64,
 }
@@ -184,7 +191,8 @@ pub struct Augment {
     pub flip: f64,
     /// Probability of a change of brightness and contrast.
     pub brightness_contrast: f64,
-    /// beta ~ U(-brightness, brightness), times the mean of the image (of the channel with `per_channel`), is added.
+    /// beta ~ U(-brightness, brightness), times the mean of the image (of the channel with
+    /// `per_channel`), is added.
     pub brightness: f64,
     /// alpha ~ U(1 - contrast, 1 + contrast) multiplies.
     pub contrast: f64,
@@ -194,7 +202,8 @@ pub struct Augment {
     pub elastic: f64,
     /// Jitter of the three points of the affine map in pixels at crop 512 (scaled with the crop).
     pub elastic_affine: f64,
-    /// Amplitude and smoothness of the displacement field in pixels at crop 512 (scaled with the crop).
+    /// Amplitude and smoothness of the displacement field in pixels at crop 512 (scaled with the
+    /// crop).
     pub elastic_alpha: f64,
     pub elastic_sigma: f64,
 }
@@ -265,8 +274,8 @@ pub struct Train {
     pub epochs: usize,
     /// Global batch size in samples.
     pub batch: usize,
-    /// Samples per forward pass of a rank, at most (below 4: up to 4, so that none is alone): its part of the batch is done in
-    /// equal passes whose gradients add up. 0: in one.
+    /// Samples per forward pass of a rank, at most (below 4: up to 4, so that none is alone): its
+    /// part of the batch is done in equal passes whose gradients add up. 0: in one.
     pub micro_batch: usize,
     /// Largest learning rate.
     pub lr: f64,
@@ -274,11 +283,13 @@ pub struct Train {
     pub weight_decay: f64,
     /// Whether weight decay also acts on biases and batch norm (the original: yes).
     pub decay_all: bool,
-    /// Momentum of SGD, beta1 of AdamW (one-cycle moves it by itself between `momentum_max` and `momentum_min`).
+    /// Momentum of SGD, beta1 of AdamW (one-cycle moves it by itself between `momentum_max` and
+    /// `momentum_min`).
     pub momentum: f64,
     pub beta2: f64,
     pub schedule: Schedule,
-    /// One-cycle: share of the steps with rising lr; lr starts at lr / div and ends at lr / div / final_div.
+    /// One-cycle: share of the steps with rising lr; lr starts at lr / div and ends at lr / div /
+    /// final_div.
     pub pct_start: f64,
     pub div: f64,
     pub final_div: f64,
@@ -289,13 +300,16 @@ pub struct Train {
     pub gamma: f64,
     /// Largest global L2 norm of the gradient; 0: no clipping.
     pub clip: f64,
-    /// Decay of the exponential moving average of the weights; 0: none. Validation and prediction use the average.
+    /// Decay of the exponential moving average of the weights; 0: none. Validation and prediction
+    /// use the average.
     pub ema: f64,
     pub sampling: Sampling,
-    /// Exponent of `sampling = "balanced"`: weight of a sample = its rarest class's frequency ^ -balance.
+    /// Exponent of `sampling = "balanced"`: weight of a sample = its rarest class's frequency ^
+    /// -balance.
     pub balance: f64,
-    /// In which numbers the network computes. What `auto` comes to is measured once, before the first step of a fold; its
-    /// checkpoints carry the answer, so that what follows, prediction included, computes alike.
+    /// In which numbers the network computes. What `auto` comes to is measured once, before the
+    /// first step of a fold; its checkpoints carry the answer, so that what follows, prediction
+    /// included, computes alike.
     pub precision: Precision,
     /// How images and kernels lie in memory; `auto` as above.
     pub layout: Layout,
@@ -309,16 +323,19 @@ pub struct Train {
     pub max_skipped_steps: usize,
     /// Epochs between validations (the last epoch is always validated).
     pub validate_every: usize,
-    /// Which checkpoint is used afterwards: `best` (by validation mean average precision) or `last`.
+    /// Which checkpoint is used afterwards: `best` (by validation mean average precision) or
+    /// `last`.
     pub keep: Keep,
     /// Training uses at most this many samples; 0: all.
     pub max_samples: usize,
-    /// Ranks that `run` trains a fold with, through mpirun. Under a launcher of your own it counts for nothing.
+    /// Ranks that `run` trains a fold with, through mpirun. Under a launcher of your own it counts
+    /// for nothing.
     pub ranks: usize,
-    /// Batch norm takes its statistics over all ranks together (Ioffe & Szegedy 2015 over the whole forward pass) instead of
-    /// each rank over its own samples.
+    /// Batch norm takes its statistics over all ranks together (Ioffe & Szegedy 2015 over the whole
+    /// forward pass) instead of each rank over its own samples.
     pub sync_bn: bool,
-    /// Minutes after which the training stops at a checkpoint, as at a signal (exit code 75); 0: no limit.
+    /// Minutes after which the training stops at a checkpoint, as at a signal (exit code 75); 0: no
+    /// limit.
     pub max_minutes: f64,
     /// Write a log for TensorBoard, too.
     pub tensorboard: bool,
@@ -352,8 +369,8 @@ pub enum Wire {
 pub struct Comm {
     pub backend: Backend,
     pub wire: Wire,
-    /// Seconds that a rank waits for the others in one operation before it ends the job; also how long they have to agree
-    /// after a signal.
+    /// Seconds that a rank waits for the others in one operation before it ends the job; also how
+    /// long they have to agree after a signal.
     pub timeout_seconds: f64,
     /// The same for the start and the first step.
     pub start_timeout_seconds: f64,
@@ -426,7 +443,8 @@ pub struct Predict {
     pub tta: Tta,
     /// How the logits of the crops become one.
     pub reduce: CropReduce,
-    /// Images (crops) per forward pass; 0: what suits the device (few on a CPU, so that they stay in its cache).
+    /// Images (crops) per forward pass; 0: what suits the device (few on a CPU, so that they stay
+    /// in its cache).
     pub batch: usize,
 }
 
@@ -449,7 +467,8 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
-    /// Method of submission_optimal_threshold.csv; by default the one with the best cross-fitted macro F1.
+    /// Method of submission_optimal_threshold.csv; by default the one with the best cross-fitted
+    /// macro F1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Method>,
 }

@@ -1,8 +1,10 @@
-//! The data onto this machine: the competition's files from Kaggle, the external images from the Human Protein Atlas.
+//! The data onto this machine: the competition's files from Kaggle, the external images from the
+//! Human Protein Atlas.
 //!
-//! A file is downloaded under the name `NAME.part`, resumed where the server says that it is still the same file, looked at
-//! (no error page, not cut short, a picture that decodes) and only then renamed. What was fetched stands in
-//! `fetched-NNNNN.csv` ([`Ledger`]) of the data folder, what could not be fetched in `failed-NNNNN.csv`; NNNNN is the task.
+//! A file is downloaded under the name `NAME.part`, resumed where the server says that it is still
+//! the same file, looked at (no error page, not cut short, a picture that decodes) and only then
+//! renamed. What was fetched stands in `fetched-NNNNN.csv` ([`Ledger`]) of the data folder, what
+//! could not be fetched in `failed-NNNNN.csv`; NNNNN is the task.
 
 use std::{
     fmt,

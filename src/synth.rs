@@ -1,10 +1,11 @@
 //! Made microscopy in the competition's layout, so that tests and the demo need no downloads.
 //!
-//! [`make`] writes a folder with `train/`, `test/`, `train.csv`, `sample_submission.csv` and, beyond what the competition
-//! gives, `truth.csv` (the test set's labels), `duplicates_truth.csv` (planted near-duplicates), `external/` (coloured
-//! JPEGs with their table) and `contact_sheet.png`. Every sample is a pure function of the seed and its number: cells are
-//! laid out ([`scene`]), painted ([`stains`], [`patterns`]) and photographed ([`camera`]). Label sets come from a
-//! [`population`] with the real frequencies.
+//! [`make`] writes a folder with `train/`, `test/`, `train.csv`, `sample_submission.csv` and,
+//! beyond what the competition gives, `truth.csv` (the test set's labels), `duplicates_truth.csv`
+//! (planted near-duplicates), `external/` (coloured JPEGs with their table) and
+//! `contact_sheet.png`. Every sample is a pure function of the seed and its number: cells are laid
+//! out ([`scene`]), painted ([`stains`], [`patterns`]) and photographed ([`camera`]). Label sets
+//! come from a [`population`] with the real frequencies.
 
 pub mod camera;
 pub mod copies;
@@ -45,13 +46,16 @@ pub struct Options {
     /// Side of all pictures in pixels (the real ones: 512, external ones 2048).
     pub size: usize,
     pub seed: u64,
-    /// Share of the train, of the test and of the external samples that are copies of a training sample, in `0..=0.5`.
+    /// Share of the train, of the test and of the external samples that are copies of a training
+    /// sample, in `0..=0.5`.
     pub duplicates: f64,
-    /// Least number of originals with each class in train; in test in proportion, rounded up and at least 3.
+    /// Least number of originals with each class in train; in test in proportion, rounded up and at
+    /// least 3.
     pub min_per_class: usize,
 }
 
-/// Changes whenever the same options give other pictures, so that an old folder is not taken for a new one.
+/// Changes whenever the same options give other pictures, so that an old folder is not taken for a
+/// new one.
 const VERSION: u32 = 2;
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -151,7 +155,8 @@ fn started(folder: &Path) -> PathBuf {
     folder.join("synth.started.json")
 }
 
-/// True if the set is there. Otherwise marks the folder as being filled, unless it is somebody else's.
+/// True if the set is there. Otherwise marks the folder as being filled, unless it is somebody
+/// else's.
 fn claim(folder: &Path, stamp: &Stamp) -> Result<bool> {
     let read = |path: PathBuf| {
         fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Stamp>(&t).ok())

@@ -1,9 +1,12 @@
-//! What the hot loops cost, in instructions counted by valgrind and in allocations, against tests/golden/costs.json: other work on
-//! the machine does not change these, as it does times. `ATLAS_GOLDEN=write` writes the file anew.
+//! What the hot loops cost, in instructions counted by valgrind and in allocations, against
+//! tests/golden/costs.json: other work on the machine does not change these, as it does times.
+//! `ATLAS_GOLDEN=write` writes the file anew.
 //!
-//! The test runs itself once under valgrind, with one thread; there each loop is called once through [`counted`], after which
-//! valgrind writes down what has been counted since the call. Valgrind shows every machine with AVX2 nearly the same processor, one
-//! without AVX-512, so that machines differ by little; code for AVX-512 is not counted. Two runs on one machine differed by 0.01 %.
+//! The test runs itself once under valgrind, with one thread; there each loop is called once
+//! through [`counted`], after which valgrind writes down what has been counted since the call.
+//! Valgrind shows every machine with AVX2 nearly the same processor, one without AVX-512, so that
+//! machines differ by little; code for AVX-512 is not counted. Two runs on one machine differed by
+//! 0.01 %.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -38,7 +41,8 @@ use serde::{Deserialize, Serialize};
 mod small;
 use small::{Small, succeeds};
 
-/// How far a count may lie from the committed one, in percent: compilers and C libraries differ a little.
+/// How far a count may lie from the committed one, in percent: compilers and C libraries differ a
+/// little.
 const MARGIN: u64 = 10;
 /// In the environment of the run under valgrind: the work folder of its pictures.
 const FOLDER: &str = "ATLAS_COST_FOLDER";
@@ -80,7 +84,8 @@ fn the_hot_loops_cost_what_they_did() {
     let found = differences(&want.loops, &got.loops);
     assert!(
         found.is_empty(),
-        "{}\n{} was counted with {}\nand this run with {}\nIf the change is meant, ATLAS_GOLDEN=write writes the file anew: commit it.",
+        "{}\n{} was counted with {}\nand this run with {}\nIf the change is meant, \
+            ATLAS_GOLDEN=write writes the file anew: commit it.",
         found.join("\n"),
         path.display(),
         want.with,
@@ -88,7 +93,8 @@ fn the_hot_loops_cost_what_they_did() {
     );
 }
 
-/// A line for every count that lies outside the margin, and for every loop that is in one table only.
+/// A line for every count that lies outside the margin, and for every loop that is in one table
+/// only.
 fn differences(want: &BTreeMap<String, Cost>, got: &BTreeMap<String, Cost>) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, want) in want {
@@ -261,7 +267,8 @@ fn build(work: &Path, unit: usize, size: usize) {
     assert!(outcome.built);
 }
 
-/// Eight versions of one image; everything but the distortion happens to each, so that no dice decide on the cost.
+/// Eight versions of one image; everything but the distortion happens to each, so that no dice
+/// decide on the cost.
 fn augment(image: &[u8], elastic: f64) {
     let keys =
         Augment { rot90: 1.0, flip: 1.0, brightness_contrast: 1.0, elastic, ..Augment::default() };
@@ -278,7 +285,8 @@ fn random_bytes(n: usize) -> Vec<u8> {
     (0..n).map(|_| rng.random()).collect()
 }
 
-/// Random hashes; every twentieth is a copy of the one before it with up to `radius` bits changed per channel.
+/// Random hashes; every twentieth is a copy of the one before it with up to `radius` bits changed
+/// per channel.
 fn planted(n: usize, radius: u32) -> Vec<[u64; 4]> {
     let mut rng = stream(Use::Synth, 2, 0, 0);
     let mut hashes: Vec<[u64; 4]> = (0..n).map(|_| rng.random()).collect();

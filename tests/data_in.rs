@@ -35,14 +35,18 @@ fn plan_reports_every_fault_in_one_go() {
     assert_eq!(
         problems,
         [
-            "files that are no channel of a sample|train|Thumbs.db|expected <id>_<channel>.<png|jpg|tif>[.gz]",
+            "files that are no channel of a sample|train|Thumbs.db|expected \
+                <id>_<channel>.<png|jpg|tif>[.gz]",
             "images without labels|train|train-003|",
             "labels without images|train|ghost|",
             "missing channels|test|test-001|red",
             "missing channels|train|train-001|blue, yellow",
-            "repeated ids|train|train-004|train.csv, line 8: id train-004 is repeated (first in line 5)",
-            "two files for a channel|train|train-000|train-000_red.png counts, train-000_red.tif does not",
-            "unknown classes|train|train-002|train.csv, line 4: id train-002: unknown class `31` (expected 0 to 27)",
+            "repeated ids|train|train-004|train.csv, line 8: id train-004 is repeated (first in \
+                line 5)",
+            "two files for a channel|train|train-000|train-000_red.png counts, train-000_red.tif \
+                does not",
+            "unknown classes|train|train-002|train.csv, line 4: id train-002: unknown class `31` \
+                (expected 0 to 27)",
         ]
     );
     let text = String::from_utf8_lossy(&out.stderr);
@@ -158,7 +162,8 @@ fn the_same_pictures_in_other_formats_give_the_same_shards() {
         first.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(),
         ["test-00000.h5", "train-00000.h5", "train-00001.h5"]
     );
-    std::thread::sleep(std::time::Duration::from_millis(1100)); // a time stamp in the files would show
+    // a time stamp in the files would show
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     for set in [
         Set::with(3, 1, 48, "png", made::png16),
         Set::with(3, 1, 48, "tif", made::tiff),
@@ -242,7 +247,8 @@ fn bad_files_are_left_out_up_to_the_limit() {
         image.chunks(4).map(|p| p[1]).eq(made::pattern(32, 17)),
         "the pixels moved up with their id"
     );
-    // Again: nothing to do, the same list; and within the task the limit still counts what was left out before.
+    // Again: nothing to do, the same list; and within the task the limit still counts what was left
+    // out before.
     assert_eq!(set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"])["built"], 0);
     fails(&set.run("preprocess", &[]), 65, &["quarantine-00000.csv", "train-003_blue.png"]);
     // Mended, the sample is in.
@@ -410,7 +416,8 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
     assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
     eprintln!(
-        "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the peak"
+        "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
+            peak"
     );
     peak
 }

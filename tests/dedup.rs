@@ -101,7 +101,8 @@ fn field(rng: &mut Rng, side: usize) -> [Plane; 4] {
     })
 }
 
-/// A near-duplicate: shifted by up to 2 pixels at 512, up to a fifth brighter or darker, noise of sigma 2, JPEG 85 to 95.
+/// A near-duplicate: shifted by up to 2 pixels at 512, up to a fifth brighter or darker, noise of
+/// sigma 2, JPEG 85 to 95.
 fn copy_of(planes: &[Plane; 4], rng: &mut Rng) -> [Plane; 4] {
     let side = planes[0].width;
     let most = (2 * side / 512) as i64;

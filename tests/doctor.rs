@@ -335,7 +335,12 @@ fn gpus_are_listed_with_their_driver_and_nccl() {
         command
     };
     let json = report(&mut fake(&[]));
-    json.says("GPUs", "ok", &["8 with CUDA 12.8: Fake GPU 0 (GPU-f0f1f2f3, 81920 MiB); Fake GPU 1 (GPU-eff0f1f2, 81920 MiB)"]);
+    json.says(
+        "GPUs",
+        "ok",
+        &["8 with CUDA 12.8: Fake GPU 0 (GPU-f0f1f2f3, 81920 MiB); Fake GPU 1 \
+        (GPU-eff0f1f2, 81920 MiB)"],
+    );
     json.says("NCCL", "ok", &["2.28.9"]);
     if !has_gpu() {
         // The libtorch of a machine without GPUs lacks its part for them.

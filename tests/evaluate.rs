@@ -1,4 +1,5 @@
-//! `atlas evaluate` from outside: the real predictions against golden scores, every file format, what does not fit.
+//! `atlas evaluate` from outside: the real predictions against golden scores, every file format,
+//! what does not fit.
 
 use std::{fs, path::Path};
 
@@ -65,7 +66,8 @@ fn real_predictions_score_as_scikit_learn_says() {
     }
 }
 
-/// Three samples, and the scores that belong to them: class 1 right twice, class 2 right once and missed once.
+/// Three samples, and the scores that belong to them: class 1 right twice, class 2 right once and
+/// missed once.
 const TRUTH: &str = "Id,Target\na,1 2\nb,1\nc,2\n";
 
 fn check(json: &serde_json::Value) {

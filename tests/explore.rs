@@ -263,7 +263,8 @@ fn broken_huge_and_wrong_uploads_are_refused_in_words() {
 
     // Refused by what it says it will send; and, where it does not say, by what it sends.
     let head = format!(
-        "POST /api/uploads HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n",
+        "POST /api/uploads HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: \
+            multipart/form-data; boundary=x\r\n",
         explored.address
     );
     explored
@@ -383,7 +384,8 @@ fn it_starts_and_ends_in_order() {
     assert!(!out.status.success());
 }
 
-/// Prints how long a page takes and how much memory, with as many samples as the competition and the external set together have.
+/// Prints how long a page takes and how much memory, with as many samples as the competition and
+/// the external set together have.
 #[test]
 #[ignore = "makes a hundred thousand samples"]
 fn a_hundred_thousand_samples() {

@@ -115,7 +115,8 @@ fn of_a_hostile_server_exactly_the_good_files_are_kept() {
     let place = Place::new(&server.url);
     place.table(&ids);
     let out = place.fetch(&["external"]);
-    // The path with ?moved is none of the server's pictures, and 5_green has no file where it leads.
+    // The path with ?moved is none of the server's pictures, and 5_green has no file where it
+    // leads.
     let mut bad: HashSet<String> = [
         (1, "red"),
         (2, "red"),
@@ -439,7 +440,8 @@ fn what_is_there_is_taken_in_or_replaced() {
     );
     place.ledger_is_true("fetched-00000.csv", "images");
 
-    // One byte of a picture changes on the disk: only --verify sees it. A changed size is seen always.
+    // One byte of a picture changes on the disk: only --verify sees it. A changed size is seen
+    // always.
     let mut bytes = fs::read(image("1_red")).unwrap();
     bytes[2000] ^= 1;
     fs::write(image("1_red"), bytes).unwrap();
@@ -480,7 +482,8 @@ fn few_may_be_missing_many_are_bad_data() {
     assert!(place.data("images/1_1_A1_2_cr5afd_red.jpg").exists());
     assert!(server.take_paths().contains(&path("1_1_A1_2_red.jpg")));
     assert!(place.rows("failed-00000.csv").is_empty());
-    // Ids of the competition are none of the Atlas; where no other is there, the list is the wrong one.
+    // Ids of the competition are none of the Atlas; where no other is there, the list is the wrong
+    // one.
     fs::write(place.data("list.txt"), "Id\n0b6eb490-bbaf-11e8-b2ba\n").unwrap();
     let out = place.fetch(&["external", "--list", place.data("list.txt").to_str().unwrap()]);
     ends(&out, 65, &["list.txt", "none of the 1 ids is an image of the Atlas"]);

@@ -1,5 +1,5 @@
-//! Sums by NCCL without a GPU: libnccl.so and libcuda.so are fakes (tests/nccl) that sum host memory and write down each call.
-//! The ranks are this very program, started again by mpirun.
+//! Sums by NCCL without a GPU: libnccl.so and libcuda.so are fakes (tests/nccl) that sum host
+//! memory and write down each call. The ranks are this very program, started again by mpirun.
 #![cfg(feature = "mpi")]
 
 use std::{
@@ -103,7 +103,8 @@ impl Comm for Noted {
     }
 }
 
-/// The sums of two steps for each kind of wire, against sums on the host; one from another thread, and one of a temporary.
+/// The sums of two steps for each kind of wire, against sums on the host; one from another thread,
+/// and one of a temporary.
 fn steps(host: &'static World, world: &'static World) {
     let (rank, size) = (host.rank(), host.size() as f64);
     let spec = Spec {
@@ -207,7 +208,8 @@ impl Job {
         self.log.iter().filter(|l| l.0 == rank).map(|l| &*l.1).collect()
     }
 
-    /// Whether it said all of these. One by one, since mpirun may put words of its own between those of a rank.
+    /// Whether it said all of these. One by one, since mpirun may put words of its own between
+    /// those of a rank.
     fn says(&self, parts: &[&str]) -> bool {
         parts.iter().all(|part| self.said.contains(part))
     }
@@ -325,8 +327,8 @@ fn check_rank(lines: &[&str], rank: usize, ranks: usize) {
     assert_eq!(after[1 + events.len()..], end);
 }
 
-/// `lines` begins with what the worker noted about a step; each bucket is summed once, behind what libtorch computed before and
-/// ahead of what it computes after.
+/// `lines` begins with what the worker noted about a step; each bucket is summed once, behind what
+/// libtorch computed before and ahead of what it computes after.
 fn check_step(lines: &[&str], stream: &str, ranks: usize) {
     let [_, wire, arena, buckets] = lines[0].split(' ').collect::<Vec<_>>()[..] else {
         panic!("{}", lines[0])
@@ -354,7 +356,8 @@ fn check_step(lines: &[&str], stream: &str, ranks: usize) {
         let receive = field(calls[2], "receive");
         let kind = if bf16 { 9 } else { 7 };
         let sum = format!(
-            "ncclAllReduce send={receive} receive={receive} count={n} type={kind} op=0 stream={stream}"
+            "ncclAllReduce send={receive} receive={receive} count={n} type={kind} op=0 \
+                stream={stream}"
         );
         let expected = [
             format!("cuEventRecord event={event} stream=0"),
@@ -397,7 +400,8 @@ fn gradients_of_four_ranks_are_summed_stage_by_stage() {
 fn a_failed_sum_ends_the_job_with_its_rank_and_cause() {
     let job = run(2, "steps", "1:ncclAllReduce:3:2", true);
     let place = format!("rank 1 of 2 on {}, backward pass", atomic_file::host());
-    let cause = "NCCL: ncclAllReduce: unhandled system error (run with NCCL_DEBUG=INFO for details) (the test wants it): /dev/shm may be too small";
+    let cause = "NCCL: ncclAllReduce: unhandled system error (run with NCCL_DEBUG=INFO for \
+        details) (the test wants it): /dev/shm may be too small";
     assert!(
         job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
         "{:?}: {}",
@@ -412,7 +416,8 @@ fn the_watchdog_sees_an_error_that_no_call_returns() {
     let since = Instant::now();
     let job = run(2, "wait", "1:ncclCommGetAsyncError:5:6", true);
     let place = format!("rank 1 of 2 on {}, a long wait", atomic_file::host());
-    let cause = "NCCL: a sum under way: remote process exited or there was a network error (the test wants it)";
+    let cause = "NCCL: a sum under way: remote process exited or there was a network error (the \
+        test wants it)";
     assert!(
         job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
         "{:?}: {}",
@@ -425,7 +430,8 @@ fn the_watchdog_sees_an_error_that_no_call_returns() {
 #[test]
 fn what_fails_at_the_start_on_one_rank_fails_on_all() {
     let job = run(2, "steps", "0:ncclGetUniqueId:1:4", true);
-    let cause = "fails: NCCL: ncclGetUniqueId: invalid argument (run with NCCL_DEBUG=WARN for details) (the test wants it)";
+    let cause = "fails: NCCL: ncclGetUniqueId: invalid argument (run with NCCL_DEBUG=WARN for \
+        details) (the test wants it)";
     assert_eq!((job.code, job.of(0).last()), (Some(1), Some(&cause)), "{}", job.said);
     assert_eq!(job.of(1).last(), Some(&"fails: another rank failed"), "{}", job.said);
     assert!(!job.log.iter().any(|l| l.1.starts_with("ncclCommInitRank")), "{:?}", job.log);

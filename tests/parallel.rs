@@ -1,4 +1,5 @@
-//! Several ranks compute what one does: gradients and losses of the same global batches, from samples that all differ.
+//! Several ranks compute what one does: gradients and losses of the same global batches, from
+//! samples that all differ.
 use std::{path::Path, process::Command};
 
 use atlas::{
@@ -58,7 +59,8 @@ impl Task {
         }
     }
 
-    /// Runs it on so many ranks: the gradients of the first step by name, and the loss of every step.
+    /// Runs it on so many ranks: the gradients of the first step by name, and the loss of every
+    /// step.
     fn run(&self, ranks: usize, folder: &Path) -> (Vec<(String, Tensor)>, Vec<f64>) {
         let output = folder.join(format!("{ranks}.safetensors")).display().to_string();
         let task = serde_json::to_string(&Self { output: output.clone(), ..self.clone() }).unwrap();
@@ -162,8 +164,8 @@ fn worker() {
     world.close();
 }
 
-/// Every sample differs from every other: a missing average must show. No two places of an image are alike: which of two equal
-/// maxima a pooling takes is a matter of rounding.
+/// Every sample differs from every other: a missing average must show. No two places of an image
+/// are alike: which of two equal maxima a pooling takes is a matter of rounding.
 fn sample(id: u64, side: i64) -> Tensor {
     tch::manual_seed(id as i64);
     let noise = |side: i64| Tensor::randn([1, 4, side, side], (Kind::Double, Device::Cpu));
@@ -201,7 +203,8 @@ fn furthest(ours: &[f64], one: &[f64]) -> f64 {
 #[test]
 fn in_f64_ranks_differ_from_one_by_rounding_only() {
     let folder = tempfile::tempdir().unwrap();
-    // With more passes than one, frozen batch norm only: the others see the samples of a pass together.
+    // With more passes than one, frozen batch norm only: the others see the samples of a pass
+    // together.
     for (synchronised, sgd, micro) in
         [(false, true, 0), (false, false, 2), (true, false, 0), (true, true, 0)]
     {
@@ -211,7 +214,8 @@ fn in_f64_ranks_differ_from_one_by_rounding_only() {
             let ours = task.run(ranks, folder.path());
             let ((all, worst), losses) = (distance(&ours.0, &one.0), furthest(&ours.1, &one.1));
             println!(
-                "f64, {ranks} ranks, {task:?}: gradients {all:.1e} (worst {worst:.1e}), losses {losses:.1e}"
+                "f64, {ranks} ranks, {task:?}: gradients {all:.1e} (worst {worst:.1e}), losses \
+                    {losses:.1e}"
             );
             assert!(
                 all < 1e-12 && losses < 1e-10,
@@ -246,7 +250,8 @@ fn in_f32_and_bf16_they_agree_as_far_as_the_numbers_go() {
                 let ours = task.run(ranks, folder.path());
                 let (all, worst) = distance(&ours.0, &one.0);
                 println!(
-                    "bf16 {bf16}, wire {wire:?}, {ranks} ranks, synchronised {synchronised}: gradients {all:.1e} (worst {worst:.1e})"
+                    "bf16 {bf16}, wire {wire:?}, {ranks} ranks, synchronised {synchronised}: \
+                        gradients {all:.1e} (worst {worst:.1e})"
                 );
                 assert!(
                     all < most && worst < most_of_one,

@@ -1,4 +1,5 @@
-//! The network against PyTorch: always against committed values of timm's model, and on request against timm itself.
+//! The network against PyTorch: always against committed values of timm's model, and on request
+//! against timm itself.
 
 #[path = "golden/formula.rs"]
 mod formula;
@@ -72,8 +73,9 @@ fn gradients_and_running_statistics_are_those_of_timm() {
         loss.backward();
         assert!((loss.double_value(&[]) - golden.loss).abs() < 1e-5);
         assert_eq!(network.named_gradients().len(), golden.gradients.len());
-        // The values are of f64. A unit that rounds to the other side of a ReLU shifts f32 gradients, timm's too, by up to
-        // 7e-3; what is equal to timm in f32 is shown by `one_step_moves_each_tensor_as_pytorch_does`.
+        // The values are of f64. A unit that rounds to the other side of a ReLU shifts f32
+        // gradients, timm's too, by up to 7e-3; what is equal to timm in f32 is shown by
+        // `one_step_moves_each_tensor_as_pytorch_does`.
         for (name, gradient) in network.named_gradients() {
             let [norm, along] = golden.gradients[&name];
             let is = gradient.norm().double_value(&[]);
@@ -99,7 +101,8 @@ fn bce() -> Losses {
     Losses { bce: 1.0, focal: 0.0, lovasz: 0.0, soft_f1: 0.0, ..Default::default() }
 }
 
-/// timm's model as tests/peers/sgd_step.py leaves it: the weight file and, after one SGD step of 1, `.after`.
+/// timm's model as tests/peers/sgd_step.py leaves it: the weight file and, after one SGD step of 1,
+/// `.after`.
 fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> Option<std::path::PathBuf> {
     let Ok(python) = std::env::var("ATLAS_PYTHON") else {
         println!("skipped: set ATLAS_PYTHON to a Python with torch, timm and safetensors");

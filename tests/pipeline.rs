@@ -1,5 +1,5 @@
-//! The whole pipeline from outside: from pictures to a scored submission, what is done again and what is not, and what
-//! users do wrong.
+//! The whole pipeline from outside: from pictures to a scored submission, what is done again and
+//! what is not, and what users do wrong.
 use std::{collections::BTreeMap, fs, path::Path};
 
 #[path = "pipeline/own.rs"]
@@ -214,8 +214,8 @@ fn an_answer_is_never_mixed_from_old_and_new() {
         stderr(&out)
     );
 
-    // Other crops concern the answer alone: nothing is trained again, also where only the final weights were kept. Another
-    // learning rate is another run.
+    // Other crops concern the answer alone: nothing is trained again, also where only the final
+    // weights were kept. Another learning rate is another run.
     for entry in fs::read_dir(small.result("r", "fold_0/model_checkpoints")).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap().to_string_lossy().starts_with("step_") {
@@ -242,7 +242,8 @@ fn an_answer_is_never_mixed_from_old_and_new() {
         );
     }
 
-    // Weights that were lost after the last epoch come back from the checkpoint; folds of other settings are refused.
+    // Weights that were lost after the last epoch come back from the checkpoint; folds of other
+    // settings are refused.
     let best = small.result("r", "fold_0/model_checkpoints/best.safetensors");
     let bytes = fs::read(&best).unwrap();
     fs::remove_file(&best).unwrap();

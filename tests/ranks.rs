@@ -1,4 +1,5 @@
-//! Training as several ranks, started as a user starts them: stopped, killed, hung, resumed with other numbers of ranks.
+//! Training as several ranks, started as a user starts them: stopped, killed, hung, resumed with
+//! other numbers of ranks.
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -342,7 +343,8 @@ fn a_rank_that_hangs_is_noticed() {
     checkpoint_verifies(&small, "hangs");
 }
 
-/// Launchers deliver signals twice: only a later second SIGINT means that somebody has lost patience.
+/// Launchers deliver signals twice: only a later second SIGINT means that somebody has lost
+/// patience.
 #[test]
 fn a_second_sigint_counts_after_two_seconds() {
     let mut small = prepared();

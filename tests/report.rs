@@ -1,4 +1,5 @@
-//! `atlas report` from outside: what it says of a run, when it is made again, and how it looks in a browser.
+//! `atlas report` from outside: what it says of a run, when it is made again, and how it looks in a
+//! browser.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -128,7 +129,8 @@ fn runs_stand_side_by_side() {
         between(rows[1].split_once(" to ").unwrap().1, "<td>", " (").parse::<f64>().unwrap();
     assert!((difference - (score(rows[1]) - score(rows[0]))).abs() < 0.0011, "{}", rows[1]);
 
-    // Both are drawn on the same resamples: the same predictions never differ, although the score has an interval.
+    // Both are drawn on the same resamples: the same predictions never differ, although the score
+    // has an interval.
     succeeds(
         &Command::new("cp")
             .arg("-r")
@@ -152,7 +154,8 @@ fn runs_stand_side_by_side() {
     );
 }
 
-/// Of a real run's size: 30,000 samples in five folds. Its time is printed; what it may weigh is held.
+/// Of a real run's size: 30,000 samples in five folds. Its time is printed; what it may weigh is
+/// held.
 #[test]
 #[ignore = "writes 600 MB"]
 fn a_large_run_has_a_small_report() {
@@ -171,8 +174,8 @@ fn a_large_run_has_a_small_report() {
     assert!(page.contains("30,000 samples") && page.contains("200 of 600 test samples match"));
 }
 
-/// Sections, sorting, requests, console, accessibility and pictures of three reports; see browser.mjs. ATLAS_REPORT names another to look
-/// at, ATLAS_SHOTS a folder for the pictures.
+/// Sections, sorting, requests, console, accessibility and pictures of three reports; see
+/// browser.mjs. ATLAS_REPORT names another to look at, ATLAS_SHOTS a folder for the pictures.
 #[test]
 #[ignore = "needs node, npm and Debian's chromium"]
 fn a_browser_finds_nothing_wrong() {

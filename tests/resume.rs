@@ -37,7 +37,8 @@ fn spawn(small: &Small, run: &str) -> Child {
         .unwrap()
 }
 
-/// What an undisturbed training leaves: everything but the run's own times and the checkpoints on the way.
+/// What an undisturbed training leaves: everything but the run's own times and the checkpoints on
+/// the way.
 fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = files(&small.result(run, "fold_0"));
     all.retain(|name, _| {
@@ -122,8 +123,9 @@ fn a_checkpoint_cut_in_half_gives_way_to_the_one_before() {
     assert_equal(&small, "whole", "cut");
 }
 
-/// What `auto` comes to is measured once, said, kept in the checkpoints, and all that follows computes alike: as an undisturbed
-/// training with these keys. (Two measurements may come to different answers, so that two trainings with `auto` may differ.)
+/// What `auto` comes to is measured once, said, kept in the checkpoints, and all that follows
+/// computes alike: as an undisturbed training with these keys. (Two measurements may come to
+/// different answers, so that two trainings with `auto` may differ.)
 #[test]
 fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
     let mut small = prepared("auto");
@@ -209,7 +211,8 @@ fn killed_at_any_moment_it_ends_with_the_same_bits() {
         killed(&small, "before", || before.exists());
         assert_eq!(newest(&fold("before", "model_checkpoints")), None, "killed too late");
 
-        // A moment in which the temporary file of a checkpoint is there; it must still be there afterwards.
+        // A moment in which the temporary file of a checkpoint is there; it must still be there
+        // afterwards.
         let writing = fold("writing", "model_checkpoints");
         let temporary = || {
             fs::read_dir(&writing).is_ok_and(|d| {

@@ -1,4 +1,5 @@
-//! The job scripts with stand-ins for Slurm's programs: what they ask for, and what a real cluster cannot be made to show.
+//! The job scripts with stand-ins for Slurm's programs: what they ask for, and what a real cluster
+//! cannot be made to show.
 
 #[path = "slurm/fake.rs"]
 mod fake;
@@ -54,7 +55,8 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
         (
             "a site with GPUs",
             Some(
-                "export SBATCH_ACCOUNT=p1 SBATCH_GPUS_PER_NODE=4\nATLAS_TRAIN_OPTIONS='--nodes=2 --cpus-per-task=64'\n",
+                "export SBATCH_ACCOUNT=p1 SBATCH_GPUS_PER_NODE=4\nATLAS_TRAIN_OPTIONS='--nodes=2 \
+                    --cpus-per-task=64'\n",
             ),
             &[
                 "--run",

@@ -160,7 +160,8 @@ fn a_damaged_image_is_refused_at_its_first_use_and_only_rows_are_read_later() {
     };
     // Never read before: refused, each time, although the row that is asked for is sound.
     refused(2);
-    // Whole when they were first read: now only the rows that are asked for are looked at, and nothing else is written.
+    // Whole when they were first read: now only the rows that are asked for are looked at, and
+    // nothing else is written.
     for i in [0, 1] {
         out.fill(9);
         reader.read_rows(i, 1..3, &mut out).unwrap();

@@ -1,4 +1,5 @@
-//! The job scripts on a real Slurm, where there is one (`tests/with_slurm.sh` starts it); tests/scripts.rs has what needs none.
+//! The job scripts on a real Slurm, where there is one (`tests/with_slurm.sh` starts it);
+//! tests/scripts.rs has what needs none.
 
 #[path = "slurm/site.rs"]
 mod site;
@@ -42,7 +43,8 @@ fn scripts_run_from_a_clean_clone_in_another_folder() {
     let record = site.command("scontrol", &["show", "job", &id]).output().unwrap();
     assert!(String::from_utf8_lossy(&record.stdout).contains("ExitCode=2:0"), "{record:?}");
 
-    // Every script by itself, the arrays longer than the plan, the folds larger than the array needs.
+    // Every script by itself, the arrays longer than the plan, the folds larger than the array
+    // needs.
     for (script, options) in [
         ("plan.sh", &[][..]),
         ("preprocess.sh", &["--array=0-9%2"]),
@@ -270,7 +272,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     if !slurm() {
         return;
     }
-    let mut site = Site::new(600, 60, 40, 512); // large images: preprocessing takes long enough to be disturbed
+    // large images: preprocessing takes long enough to be disturbed
+    let mut site = Site::new(600, 60, 40, 512);
     site.small
         .set("train.epochs=48")
         .set("train.batch=32")
@@ -299,7 +302,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     began(&site, "preprocess", 0, 2);
     start_node(&node);
 
-    // 2. A training is told to stop, 3. one is requeued, 4. the daemon of a node dies while its training goes on.
+    // 2. A training is told to stop, 3. one is requeued, 4. the daemon of a node dies while its
+    //   training goes on.
     beats(&site, "rough", 0);
     let job = site.submitted("rough").into_iter().find(|(step, _)| step == "train").unwrap().1;
     succeeds(&site.command("scancel", &["--signal=USR2", &format!("{job}_0")]).output().unwrap());
@@ -349,7 +353,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     assert_eq!(calm.len(), 6, "{:?}", calm.keys());
     assert!(rough == calm, "the interrupted training differs");
 
-    // 5. A task that takes more memory than it asked for is killed; resumed with enough, only what is missing runs.
+    // 5. A task that takes more memory than it asked for is killed; resumed with enough, only what
+    //   is missing runs.
     fs::write(
         site.path("site.env"),
         "ATLAS_TRAIN_OPTIONS='--nodes=1 --cpus-per-task=4 --mem-per-cpu=20M'\n",
@@ -392,7 +397,8 @@ fn what_goes_wrong_on_the_way_is_made_up_for() {
     );
     succeeds(&site.pipeline(&["--cancel", "cut"]));
     site.wait(2);
-    std::thread::sleep(std::time::Duration::from_secs(30)); // would a cancelled task come back, it would now
+    // would a cancelled task come back, it would now
+    std::thread::sleep(std::time::Duration::from_secs(30));
     site.wait(1);
     assert_eq!(site.status("cut")["finished"], false);
     succeeds(&site.pipeline(&["--resume", "cut"]));

@@ -37,7 +37,8 @@ fn table(path: &Path) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Largest absolute and mean relative deviation of class counts from a fifth, and the spread of the sizes, by its own count.
+/// Largest absolute and mean relative deviation of class counts from a fifth, and the spread of the
+/// sizes, by its own count.
 fn measure(labels: &Path, folds: &Path) -> (f64, f64, usize) {
     let target: HashMap<String, String> =
         table(labels).into_iter().map(|r| (r[0].clone(), r[1].clone())).collect();

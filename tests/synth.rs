@@ -1,4 +1,5 @@
-//! The made set as a whole: layout, determinism, labels, planted copies, and pictures that carry their labels.
+//! The made set as a whole: layout, determinism, labels, planted copies, and pictures that carry
+//! their labels.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -200,10 +201,12 @@ fn real_frequencies_without_a_floor() {
     }
 }
 
-/// Every class draws something, in the part of the cell that its name says, and unlike every other class.
+/// Every class draws something, in the part of the cell that its name says, and unlike every other
+/// class.
 #[test]
 fn every_class_lies_where_it_should_and_looks_its_own_way() {
-    let all = Labels::from_classes([16, 17, 22]).unwrap(); // so that the scene has dividing and touching cells
+    // so that the scene has dividing and touching cells
+    let all = Labels::from_classes([16, 17, 22]).unwrap();
     for seed in 0..3 {
         let rng = &mut stream(Use::Synth, 9, 2, seed);
         let style = Style::new(rng);
@@ -216,7 +219,8 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
         for (class, layer) in layers.iter().enumerate() {
             let total: f32 = layer.iter().sum();
             let bright = layer.iter().filter(|v| **v > 0.4).count();
-            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the picture, and nothing else.
+            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the picture, and
+            // nothing else.
             let cytoplasm = scene.pixels.iter().filter(|p| p.cell != u16::MAX && p.n > 1.0).count();
             let room = if class == 25 { cytoplasm + 1 } else { layer.len() * 7 / 10 };
             assert!(bright > 25 && bright < room, "class {class}: {bright} bright pixels");

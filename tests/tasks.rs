@@ -157,7 +157,13 @@ fn status_tells_what_ran_failed_and_was_killed() {
         "{json:#}"
     );
     let text = status(&small, &[]);
-    assert!(text.contains("preprocess task 1: killed: slurmstepd: error: out of memory, began 2026-01-31T10:00:00Z"), "{text}");
+    assert!(
+        text.contains(
+            "preprocess task 1: killed: slurmstepd: error: out of memory, began \
+        2026-01-31T10:00:00Z"
+        ),
+        "{text}"
+    );
     assert!(text.contains("split task 0: failed (65): "), "{text}");
     fs::write(
         tasks.join("preprocess-00001.jsonl"),

@@ -1,4 +1,5 @@
-//! What a training shows besides its tables: the log for TensorBoard; and the test that finds a learning rate.
+//! What a training shows besides its tables: the log for TensorBoard; and the test that finds a
+//! learning rate.
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use atlas::training::tensorboard::{Content, What, files, read};
@@ -7,7 +8,8 @@ use atlas::training::tensorboard::{Content, What, files, read};
 mod small;
 use small::{Small, stderr, succeeds};
 
-/// By tag, steps and what they hold: a value; width times 10000 plus height of an image; the number of values of a histogram.
+/// By tag, steps and what they hold: a value; width times 10000 plus height of an image; the number
+/// of values of a histogram.
 type Curves = BTreeMap<String, Vec<(i64, f64)>>;
 
 #[derive(Debug, Default, PartialEq, serde::Deserialize)]
@@ -49,7 +51,8 @@ fn prepared() -> Small {
     small
 }
 
-/// Trains fold 0; killed in the first epoch, after what the last checkpoint knows, and in the first validation, and gone on with.
+/// Trains fold 0; killed in the first epoch, after what the last checkpoint knows, and in the first
+/// validation, and gone on with.
 fn interrupted(small: &Small) {
     for (fault, code) in [("panic:0.3", Some(70)), ("created:epoch_001_val", None)] {
         let out = small

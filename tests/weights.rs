@@ -360,7 +360,8 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
             "s.md",
             &[
                 "layer0.conv1.stride = (3, 3)",
-                "of pixel values, 0 to 255: (x - mean) / std per channel, mean [1.0, 2.0, 3.0, 4.5]",
+                "of pixel values, 0 to 255: (x - mean) / std per channel, mean [1.0, 2.0, 3.0, \
+                    4.5]",
             ],
         ),
     ] {
@@ -401,7 +402,8 @@ fn real_samples(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON with timm, onnx and onnxruntime, takes a minute; run by make test-all"]
+#[ignore = "needs ATLAS_PYTHON with timm, onnx and onnxruntime, takes a minute; run by make \
+    test-all"]
 fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/kaggle/train");
     let (Some(python), true) = (std::env::var_os("ATLAS_PYTHON"), data.exists()) else {

@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-/// By Slurm's id of a task (`12`, `12_3`), its state (`PENDING`, `RUNNING`, `OUT_OF_MEMORY`, ...) and, while it waits, why.
+/// By Slurm's id of a task (`12`, `12_3`), its state (`PENDING`, `RUNNING`, `OUT_OF_MEMORY`, ...)
+/// and, while it waits, why.
 pub struct Queue {
     tasks: HashMap<String, (String, String)>,
     /// By step, the newest job that `pipeline.sh` submitted for it.
@@ -17,7 +18,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// `jobs` is what `pipeline.sh` wrote down (`step,job,tasks,after`), `ids` the tasks that began and did not end.
+    /// `jobs` is what `pipeline.sh` wrote down (`step,job,tasks,after`), `ids` the tasks that began
+    /// and did not end.
     pub fn ask(jobs: &Path, ids: &HashSet<String>) -> Self {
         let mut queue = Self { tasks: HashMap::new(), jobs: HashMap::new(), there: false };
         for line in fs::read_to_string(jobs).unwrap_or_default().lines().skip(1) {

@@ -11,8 +11,8 @@ use twox_hash::XxHash3_64;
 
 use crate::base::{Error, Result, fault};
 
-/// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes it appear, whole and
-/// on disk. Dropped before that, it leaves nothing behind.
+/// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes
+/// it appear, whole and on disk. Dropped before that, it leaves nothing behind.
 pub struct Writer {
     file: Option<BufWriter<File>>,
     temporary: PathBuf,
@@ -76,8 +76,9 @@ pub fn finish_csv(writer: csv::Writer<Writer>, path: &Path) -> Result<()> {
         .finish()
 }
 
-/// A name in the same folder as `path` that no other process on any machine uses: `.NAME.tmp.HOST.PID`. Creates the
-/// folder; removes what dead processes of this machine left there for the same file.
+/// A name in the same folder as `path` that no other process on any machine uses:
+/// `.NAME.tmp.HOST.PID`. Creates the folder; removes what dead processes of this machine left there
+/// for the same file.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
@@ -101,7 +102,8 @@ pub fn host() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
 }
 
-/// Renames a complete, synced file into place and syncs the folder, so that the name survives a crash too.
+/// Renames a complete, synced file into place and syncs the folder, so that the name survives a
+/// crash too.
 pub fn publish(temporary: &Path, path: &Path) -> Result<()> {
     fs::rename(temporary, path).map_err(Error::io("rename into place", path))?;
     let folder = folder_of(path);
@@ -117,7 +119,8 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
 
-/// xxh3 of several parts, each with its length, so that moving a byte from one part to the next changes the sum.
+/// xxh3 of several parts, each with its length, so that moving a byte from one part to the next
+/// changes the sum.
 pub fn checksum_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut hash = XxHash3_64::new();
     for part in parts {

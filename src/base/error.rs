@@ -1,5 +1,6 @@
-//! The one error type of the library. Messages are lower-case fragments that name the file, key or rank, say what was
-//! expected and what to do next; the program prefixes them and turns the kind into an exit code.
+//! The one error type of the library. Messages are lower-case fragments that name the file, key or
+//! rank, say what was expected and what to do next; the program prefixes them and turns the kind
+//! into an exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,8 @@ pub enum Error {
     /// The command line or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The data is wrong: `path` names the file (or folder), `what` says what is the matter and what to do.
+    /// The data is wrong: `path` names the file (or folder), `what` says what is the matter and
+    /// what to do.
     #[error("{path}: {what}")]
     Data { path: PathBuf, what: String },
     /// The operating system refused something.

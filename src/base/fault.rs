@@ -1,11 +1,12 @@
-//! Faults on purpose, for the tests that show what a fault does: the environment variable `ATLAS_FAULT` names one. Without it
-//! nothing here does anything.
+//! Faults on purpose, for the tests that show what a fault does: the environment variable
+//! `ATLAS_FAULT` names one. Without it nothing here does anything.
 
 use std::{path::Path, sync::OnceLock};
 
 use crate::distributed::watchdog;
 
-/// `WHAT:WHERE`. WHERE is `RANK.STEP` (steps completed since the start of the training), or a part of a file's name.
+/// `WHAT:WHERE`. WHERE is `RANK.STEP` (steps completed since the start of the training), or a part
+/// of a file's name.
 fn asked() -> Option<&'static (String, String)> {
     static ASKED: OnceLock<Option<(String, String)>> = OnceLock::new();
     let read = || {

@@ -13,7 +13,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// All that is drawn on the terminal, one below the other; nothing where standard error is none.
 static DRAWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Runs `write`, which writes whole lines to standard error, so that they appear above what is drawn there.
+/// Runs `write`, which writes whole lines to standard error, so that they appear above what is
+/// drawn there.
 pub fn above<T>(write: impl FnOnce() -> T) -> T {
     DRAWN.suspend(write)
 }
@@ -31,7 +32,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples"); `total` 0 where nobody knows how many there are.
+    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples"); `total` 0 where
+    /// nobody knows how many there are.
     pub fn new(what: impl Into<String>, unit: &'static str, total: u64) -> Self {
         let what = what.into();
         let (bar, template) = match total {
@@ -54,7 +56,8 @@ impl Progress {
         }
     }
 
-    /// As [`new`](Self::new), with `done` units done in an earlier life; they do not count as speed.
+    /// As [`new`](Self::new), with `done` units done in an earlier life; they do not count as
+    /// speed.
     pub fn going_on(what: impl Into<String>, unit: &'static str, done: u64, total: u64) -> Self {
         let mut progress = Self::new(what, unit, total);
         progress.bar = progress.bar.clone().with_position(done);
@@ -156,8 +159,9 @@ pub fn bar(share: f64, width: usize) -> String {
     "█".repeat(full) + &"░".repeat(width - full)
 }
 
-/// A curve as at most `width` characters between the least value, low, and the largest, high; where there are more values than
-/// characters, each stands for the mean of some. What is not finite leaves a gap.
+/// A curve as at most `width` characters between the least value, low, and the largest, high; where
+/// there are more values than characters, each stands for the mean of some. What is not finite
+/// leaves a gap.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let columns = values.len().min(width);

@@ -1,5 +1,6 @@
-//! Randomness as a pure function of what it is for. Nothing here has a state that would have to be saved: order,
-//! augmentation and dropout of a sample do not depend on rank, world size, worker thread or restarts.
+//! Randomness as a pure function of what it is for. Nothing here has a state that would have to be
+//! saved: order, augmentation and dropout of a sample do not depend on rank, world size, worker
+//! thread or restarts.
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -20,7 +20,8 @@ impl Stop {
         self.0.fetch_max(ASKED, Relaxed);
     }
 
-    /// As [`ask`](Self::ask), and little time is left before the process is killed (SIGTERM). Safe in a signal handler.
+    /// As [`ask`](Self::ask), and little time is left before the process is killed (SIGTERM). Safe
+    /// in a signal handler.
     pub fn ask_urgently(&self) {
         self.0.fetch_max(URGENTLY, Relaxed);
     }

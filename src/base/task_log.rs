@@ -1,5 +1,6 @@
 //! What became of each task of each job: a line when it begins and a line when it ends, in
-//! `paths.work/tasks/<job>-<task>.jsonl`. A task that began and did not end was killed; `status` tells.
+//! `paths.work/tasks/<job>-<task>.jsonl`. A task that began and did not end was killed; `status`
+//! tells.
 
 use std::{
     fs,
@@ -93,7 +94,8 @@ impl Log {
         all
     }
 
-    /// The same task with so many cores and GPUs; by default, the cores that this process may run on.
+    /// The same task with so many cores and GPUs; by default, the cores that this process may run
+    /// on.
     pub fn on(self, cores: usize, gpus: usize) -> Self {
         Self { cores, gpus, ..self }
     }

@@ -119,7 +119,8 @@ impl Config {
                 .all(|x| (0.0..1.0).contains(&x)) =>
             {
                 fail(
-                    "train.momentum, train.beta2, train.momentum_max, train.momentum_min and train.ema",
+                    "train.momentum, train.beta2, train.momentum_max, train.momentum_min and \
+                        train.ema",
                     "from 0 to below 1",
                 )
             }

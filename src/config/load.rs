@@ -9,7 +9,8 @@ use super::Config;
 use crate::base::{Error, Result};
 
 impl Config {
-    /// Reads `file` (if any), then applies `sets` (`key=value`) in order, resolves the paths and checks the ranges.
+    /// Reads `file` (if any), then applies `sets` (`key=value`) in order, resolves the paths and
+    /// checks the ranges.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
         let mut table = toml::Table::new();
         if let Some(path) = file {
@@ -127,7 +128,8 @@ fn project_of(file: &Path) -> PathBuf {
     own.ancestors().find(|d| d.join("configs").is_dir()).unwrap_or(own).into()
 }
 
-/// `key=value` into the table; the value is read as TOML, else taken as a bare string; an empty one unsets the key.
+/// `key=value` into the table; the value is read as TOML, else taken as a bare string; an empty one
+/// unsets the key.
 fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let (key, value) = set.split_once('=').ok_or_else(|| {
         Error::usage(format!("--set {set}: expected key=value, such as --set train.epochs=2"))
@@ -173,7 +175,9 @@ fn explain(message: &str) -> String {
         return match wanted {
             "usize" | "u8" | "u32" | "u64" => format!("{said}expected a whole number"),
             "f32" | "f64" => format!("{said}expected a number"),
-            "string only" => "wrong type: expected one of the key's words; `atlas config` prints the one in force".into(),
+            "string only" => "wrong type: expected one of the key's words; `atlas config` prints \
+                the one in force"
+                .into(),
             _ => message,
         };
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::base::{Error, Result, atomic_file};
 
-/// One tile of a sheet: four planes `[size, size]` in the order red, green, blue, yellow, and a caption of digits, commas
-/// and blanks (other characters leave a gap).
+/// One tile of a sheet: four planes `[size, size]` in the order red, green, blue, yellow, and a
+/// caption of digits, commas and blanks (other characters leave a gap).
 pub struct Tile<'a> {
     pub planes: [&'a [u8]; 4],
     pub caption: String,
@@ -21,8 +21,9 @@ pub struct Sheet {
 /// Space between tiles in pixels; a caption stands in it.
 const GAP: usize = 9;
 
-/// Sample planes of `size` px in rows of `columns`: each tile the four channels together (yellow adds to red and green, at
-/// half strength) above its green channel alone. Tiles larger than `side` are averaged down to at most that.
+/// Sample planes of `size` px in rows of `columns`: each tile the four channels together (yellow
+/// adds to red and green, at half strength) above its green channel alone. Tiles larger than `side`
+/// are averaged down to at most that.
 ///
 /// # Panics
 /// If a plane is not `size` x `size`.
@@ -138,7 +139,8 @@ mod tests {
         let plane: Vec<u8> = (0..64).map(|i| if i % 2 == 0 { 100 } else { 0 }).collect();
         let sheet = contact_sheet(&[Tile { planes: [&plane; 4], caption: "1 23".into() }], 8, 4, 3);
         assert_eq!((sheet.width, sheet.height), (4 + GAP + 2, 8 + GAP + 4));
-        assert_eq!(sheet.rgb[((2 + GAP - 2) * sheet.width + 2) * 3], 75); // red 50 + half of yellow 50
+        // red 50 + half of yellow 50
+        assert_eq!(sheet.rgb[((2 + GAP - 2) * sheet.width + 2) * 3], 75);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Near-duplicates: found by perceptual hashes ([`search`]), confirmed on pixels ([`thumb`]), grouped transitively, one of
-//! each group kept ([`decide`]), written down with everything that a person should look at ([`report`]).
+//! Near-duplicates: found by perceptual hashes ([`search`]), confirmed on pixels ([`thumb`]),
+//! grouped transitively, one of each group kept ([`decide`]), written down with everything that a
+//! person should look at ([`report`]).
 
 pub mod decide;
 mod parts;

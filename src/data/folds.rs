@@ -1,6 +1,8 @@
-//! Which samples train and which validate: a stratified partition (or independent hold-outs) over whole groups.
+//! Which samples train and which validate: a stratified partition (or independent hold-outs) over
+//! whole groups.
 //!
-//! Groups come from [`dedup`](crate::data::dedup) and from the wells and antibodies in the ids; no group is ever cut.
+//! Groups come from [`dedup`](crate::data::dedup) and from the wells and antibodies in the ids; no
+//! group is ever cut.
 
 pub mod table;
 
@@ -23,10 +25,11 @@ pub use table::{FoldRow, read, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.
 ///
-/// `groups[i]` is any number; equal ones stay together. `order` 1 balances classes (Sechidis, Tsoumakas & Vlahavas 2011,
-/// "On the stratification of multi-label data"), 2 pairs of classes first (Szymanski & Kajdanowicz 2017). A repair then
-/// moves and swaps single groups as long as that brings class counts and fold sizes nearer to equal shares. The same input and seed
-/// give the same folds.
+/// `groups[i]` is any number; equal ones stay together. `order` 1 balances classes (Sechidis,
+/// Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"), 2 pairs of classes
+/// first (Szymanski & Kajdanowicz 2017). A repair then moves and swaps single groups as long as
+/// that brings class counts and fold sizes nearer to equal shares. The same input and seed give the
+/// same folds.
 ///
 /// # Panics
 /// Where the lengths differ or `k` is 0.
@@ -35,8 +38,8 @@ pub fn split(labels: &[Labels], groups: &[usize], k: usize, order: u8, seed: u64
     stratify(labels, groups, &vec![1.0 / k as f64; k], order, seed, 0)
 }
 
-/// `k` independent draws of a share `holdout` of the samples, each stratified over whole groups: for each sample the draws
-/// in which it validates, which may be none or several.
+/// `k` independent draws of a share `holdout` of the samples, each stratified over whole groups:
+/// for each sample the draws in which it validates, which may be none or several.
 pub fn shuffle(
     labels: &[Labels],
     groups: &[usize],
@@ -93,8 +96,9 @@ pub fn dense(groups: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// Groups of samples that share a key in any of the columns, transitively, numbered by first members. Each column gives
-/// one key per sample, or `None` where the sample has none there (it then stands alone in that column).
+/// Groups of samples that share a key in any of the columns, transitively, numbered by first
+/// members. Each column gives one key per sample, or `None` where the sample has none there (it
+/// then stands alone in that column).
 pub fn groups_of<K: std::hash::Hash + Eq + Copy>(
     samples: usize,
     columns: &[Vec<Option<K>>],
@@ -124,7 +128,8 @@ pub struct Quality {
     pub worst_class: usize,
 }
 
-/// Measures folds `members[fold]` (sample indices) against equal shares `share` of all samples, such as 1/k.
+/// Measures folds `members[fold]` (sample indices) against equal shares `share` of all samples,
+/// such as 1/k.
 pub fn quality(labels: &[Labels], members: &[Vec<usize>], share: f64) -> Quality {
     let count = |of: &mut dyn Iterator<Item = Labels>| {
         let mut counts = [0.0; CLASSES];

@@ -1,10 +1,12 @@
-//! Pictures in: one channel of a sample from PNG, JPEG or TIFF, 8 or 16 bit, gzipped or not, as 8-bit gray.
+//! Pictures in: one channel of a sample from PNG, JPEG or TIFF, 8 or 16 bit, gzipped or not, as
+//! 8-bit gray.
 //!
-//! What a file is is told from its bytes, never from its name. Dimensions are read and checked before memory is taken.
-//! A gray picture is taken as it is, 16 bit scaled to 8 (`v / 257`, rounded, so that an 8-bit value times 257 gives that
-//! value again). In a coloured one the signal lies in the plane of its channel: red in R, green in G, blue in B, yellow
-//! in `(R + G) / 2`, halves to even
-//! so that dark pictures get no brighter; reading those as gray would darken blue eightfold.
+//! What a file is is told from its bytes, never from its name. Dimensions are read and checked
+//! before memory is taken. A gray picture is taken as it is, 16 bit scaled to 8 (`v / 257`,
+//! rounded, so that an 8-bit value times 257 gives that value again). In a coloured one the signal
+//! lies in the plane of its channel: red in R, green in G, blue in B, yellow in `(R + G) / 2`,
+//! halves to even so that dark pictures get no brighter; reading those as gray would darken blue
+//! eightfold.
 
 use std::{
     fs,
@@ -45,8 +47,8 @@ pub struct Encoded<'a> {
 /// Decodes `channel` (0 red, 1 green, 2 blue, 3 yellow) of the picture at `path`.
 ///
 /// # Errors
-/// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is wider or higher than
-/// `max_side` pixels.
+/// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is
+/// wider or higher than `max_side` pixels.
 pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane> {
     Ok(Encoded::read(path, max_side)?.channel(channel)?.whole())
 }
@@ -57,7 +59,8 @@ impl<'a> Encoded<'a> {
         let largest = largest(max_side);
         let file = fs::File::open(path).map_err(Error::io("open", path))?;
         let length = file.metadata().map_or(0, |m| m.len().min(largest));
-        let mut bytes = Vec::with_capacity(length as usize + 1); // one more, so that its end is seen without growing
+        // one more, so that its end is seen without growing
+        let mut bytes = Vec::with_capacity(length as usize + 1);
         file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
         Self::new(path, bytes, max_side)
     }
@@ -69,7 +72,8 @@ impl<'a> Encoded<'a> {
             return Err(Error::data(
                 path,
                 format!(
-                    "is larger than any picture of {max_side} pixels a side (preprocess.max_pixels_side)"
+                    "is larger than any picture of {max_side} pixels a side \
+                        (preprocess.max_pixels_side)"
                 ),
             ));
         }
@@ -85,7 +89,8 @@ impl<'a> Encoded<'a> {
             return Err(Error::data(
                 path,
                 format!(
-                    "{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not decoded"
+                    "{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not \
+                        decoded"
                 ),
             ));
         }
@@ -170,8 +175,8 @@ enum Rows {
 }
 
 impl Channel {
-    /// Hands out the rows from the top, `rows` at a time; the last band may have fewer. What is done with a band while it is in
-    /// the processor's cache need not fetch it from memory again.
+    /// Hands out the rows from the top, `rows` at a time; the last band may have fewer. What is
+    /// done with a band while it is in the processor's cache need not fetch it from memory again.
     pub fn bands(self, rows: usize, mut each: impl FnMut(&[u8])) {
         let length = rows.min(self.height) * self.width;
         match self.rows {
@@ -221,8 +226,8 @@ fn picked<const STEP: usize>(pixels: &[[u8; STEP]], pick: impl Fn(&[u8]) -> u8) 
     pixels.iter().map(|pixel| pick(pixel)).collect()
 }
 
-/// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the packed size: a bomb
-/// inflates a thousandfold, a dark 16-bit microscope picture some tenfold.
+/// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the
+/// packed size: a bomb inflates a thousandfold, a dark 16-bit microscope picture some tenfold.
 fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
     let limit = largest.min((64 << 20).max(packed.len() as u64 * 100));
     let mut bytes = Vec::new();
@@ -232,7 +237,8 @@ fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
         .map_err(|e| format!("broken gzip data: {e}"))?;
     if bytes.len() as u64 > limit {
         return Err(format!(
-            "inflates to more than {limit} bytes, more than a picture within preprocess.max_pixels_side needs"
+            "inflates to more than {limit} bytes, more than a picture within \
+                preprocess.max_pixels_side needs"
         ));
     }
     Ok(bytes)
@@ -243,9 +249,9 @@ pub fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
-/// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with its support widened
-/// along a side that shrinks). The aspect is not kept: the data is square, and a picture that is not must fill the same
-/// frame in all four channels.
+/// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with
+/// its support widened along a side that shrinks). The aspect is not kept: the data is square, and
+/// a picture that is not must fill the same frame in all four channels.
 pub fn resize(plane: &Plane, side: usize) -> Plane {
     if plane.width == side && plane.height == side {
         return plane.clone();
@@ -270,8 +276,9 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
     Plane { width: side, height: side, pixels: to.into_vec() }
 }
 
-/// Averaging to fewer pixels: the exact mean over the area of each new one, rounded once, halves to even. Rounding after each
-/// direction, as resizers of 8-bit pictures do, would brighten the dark pictures of this data by a percent.
+/// Averaging to fewer pixels: the exact mean over the area of each new one, rounded once, halves to
+/// even. Rounding after each direction, as resizers of 8-bit pictures do, would brighten the dark
+/// pictures of this data by a percent.
 pub struct AreaMean {
     width: usize,
     side: usize,
@@ -281,7 +288,8 @@ pub struct AreaMean {
     columns: Option<Columns>,
 }
 
-/// By new column, the first old one that it covers and how much of it and of the next ones, `taps` in all.
+/// By new column, the first old one that it covers and how much of it and of the next ones, `taps`
+/// in all.
 struct Columns {
     taps: usize,
     starts: Vec<usize>,
@@ -316,14 +324,16 @@ impl AreaMean {
         Some(Self { width, side, across, down, columns })
     }
 
-    /// Rows that stay in a second-level cache together with what is made of them, and that whole new rows can be made of.
+    /// Rows that stay in a second-level cache together with what is made of them, and that whole
+    /// new rows can be made of.
     pub fn band(&self) -> usize {
         (BAND / self.width).max(1).next_multiple_of(self.down.old)
     }
 
     /// Makes the new rows of a whole number of [bands](Self::band), behind what `out` has.
     pub fn rows(&self, pixels: &[u8], out: &mut Vec<u8>) {
-        // The narrowest numbers that hold the largest sum: a processor takes the more of them at a time.
+        // The narrowest numbers that hold the largest sum: a processor takes the more of them at a
+        // time.
         match 255 * self.across.old * self.down.old {
             ..=0xffff => average::<u16>(self, pixels, out),
             0x1_0000..=0xffff_ffff => average::<u32>(self, pixels, out),
@@ -354,8 +364,9 @@ impl Ratio {
         Self { old: old / divisor, new: new / divisor }
     }
 
-    /// The old pixels that new pixel `i` covers, and how much of each. In units of 1 / `new` of an old pixel, it lies from
-    /// `i * old` to `(i + 1) * old` and old pixel j from `j * new` to `(j + 1) * new`.
+    /// The old pixels that new pixel `i` covers, and how much of each. In units of 1 / `new` of an
+    /// old pixel, it lies from `i * old` to `(i + 1) * old` and old pixel j from `j * new` to `(j +
+    /// 1) * new`.
     fn covered(self, i: usize) -> impl Iterator<Item = (usize, usize)> {
         let (Self { old, new }, from) = (self, i * self.old);
         let to = from + old;
@@ -367,8 +378,9 @@ impl Ratio {
 trait Whole: Copy + Default + Add<Output = Self> + Mul<Output = Self> + From<u8> {
     fn new(v: usize) -> Self;
 
-    /// `self / by`, rounded, halves to even. A quotient is the nearest floating-point number, near enough not to miss a half as long
-    /// as both are exact in it; its sum with 2^23 (f32) or 2^52 (f64) is rounded to a whole number, whose last bits are the result.
+    /// `self / by`, rounded, halves to even. A quotient is the nearest floating-point number, near
+    /// enough not to miss a half as long as both are exact in it; its sum with 2^23 (f32) or 2^52
+    /// (f64) is rounded to a whole number, whose last bits are the result.
     fn mean(self, by: usize) -> u8;
 }
 
@@ -439,7 +451,8 @@ fn add<T: Whole>(sums: &mut [T; COLUMNS], pixels: &[u8], weight: T) {
     sums.iter_mut().zip(pixels).for_each(|(sum, &p)| *sum = *sum + weight * T::from(p));
 }
 
-/// The totals where the ratio is known to the compiler, ten times as fast: of 2048 or 1024 pixels to 1024, 768, 512 or 256.
+/// The totals where the ratio is known to the compiler, ten times as fast: of 2048 or 1024 pixels
+/// to 1024, 768, 512 or 256.
 #[inline(always)]
 fn group<T: Whole, const OLD: usize, const NEW: usize>(sums: &[T], totals: &mut [T]) {
     let covered = |new: usize, old: usize| {

@@ -49,7 +49,8 @@ impl Labels {
         classes.into_iter().try_fold(Self(0), |set, c| (c < CLASSES).then(|| Self(set.0 | 1 << c)))
     }
 
-    /// Reads `"16 0"`: class numbers separated by blanks, in any order. The error says which part is wrong.
+    /// Reads `"16 0"`: class numbers separated by blanks, in any order. The error says which part
+    /// is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut set = Self::default();
         for part in text.split_whitespace() {
@@ -102,8 +103,9 @@ impl fmt::Display for Labels {
 /// Ids and their labels, in file order.
 pub type Rows = Vec<(String, Labels)>;
 
-/// Rows of an `Id,Target` table in file order, and every problem found in it (line, id, what), so that a caller can
-/// report them in one go. A repeated id and a row with an unknown class are left out of the rows.
+/// Rows of an `Id,Target` table in file order, and every problem found in it (line, id, what), so
+/// that a caller can report them in one go. A repeated id and a row with an unknown class are left
+/// out of the rows.
 pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
     let file = fs::File::open(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
@@ -144,8 +146,8 @@ pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
     Ok((rows, problems))
 }
 
-/// The ids of a submission or sample submission, in file order, and every problem found (empty and repeated ids, which are
-/// left out).
+/// The ids of a submission or sample submission, in file order, and every problem found (empty and
+/// repeated ids, which are left out).
 ///
 /// # Errors
 /// [`Error::Data`] names the file where there is no column `Id`.

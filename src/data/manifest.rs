@@ -1,5 +1,6 @@
-//! The manifest: every sample of the job, its four files, labels, source, part and shard. `plan` writes it once; every
-//! later step reads it, so that all tasks on all machines agree on what there is and in which order.
+//! The manifest: every sample of the job, its four files, labels, source, part and shard. `plan`
+//! writes it once; every later step reads it, so that all tasks on all machines agree on what there
+//! is and in which order.
 
 use std::{
     fmt::{Display, Write},
@@ -88,8 +89,8 @@ impl Sample {
     }
 }
 
-/// All samples: the train part first (official before external, each by id), then the test part in the order of
-/// `sample_submission.csv`. A shard is a run of consecutive samples.
+/// All samples: the train part first (official before external, each by id), then the test part in
+/// the order of `sample_submission.csv`. A shard is a run of consecutive samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     pub samples: Vec<Sample>,
@@ -187,8 +188,9 @@ impl Manifest {
         atomic_file::finish_csv(writer, &path)
     }
 
-    /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are left out, so that the
-    /// same pictures at another place or in another file format give the same shards.
+    /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are
+    /// left out, so that the same pictures at another place or in another file format give the same
+    /// shards.
     pub fn hash(&self) -> u64 {
         let (mut hash, mut line) = (XxHash3_64::new(), String::new());
         for s in &self.samples {
@@ -207,8 +209,8 @@ impl Manifest {
         hash.finish()
     }
 
-    /// The shards in order: train, then test. The position in this list is the shard's unit of work: task i of N does
-    /// units i, i+N, ...; `quarantine-NNNNN.csv` counts the same way.
+    /// The shards in order: train, then test. The position in this list is the shard's unit of
+    /// work: task i of N does units i, i+N, ...; `quarantine-NNNNN.csv` counts the same way.
     pub fn shards(&self) -> Vec<ShardPlan> {
         let mut shards: Vec<ShardPlan> = Vec::new();
         for (i, s) in self.samples.iter().enumerate() {
@@ -228,7 +230,8 @@ impl Manifest {
     }
 }
 
-/// The well of an external id `<antibody>_<plate>_<well>_<field>`: `antibody_plate_well`. `None` for official ids.
+/// The well of an external id `<antibody>_<plate>_<well>_<field>`: `antibody_plate_well`. `None`
+/// for official ids.
 pub fn well_of(id: &str) -> Option<&str> {
     antibody_of(id)?;
     let (third, _) = id.match_indices('_').nth(2)?;

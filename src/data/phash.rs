@@ -1,11 +1,11 @@
 //! Perceptual hashes, bit for bit those of Python's `imagehash` 4.3.2 on Pillow 13.
 //!
-//! Both resize with Pillow's Lanczos filter first. [`phash`]: to 32x32, two-dimensional DCT-II, the 8x8 lowest
-//! frequencies, DC included, each bit "above their median". [`ahash`]: to 8x8, each bit "above the mean". The most
-//! significant bit is the upper left one.
+//! Both resize with Pillow's Lanczos filter first. [`phash`]: to 32x32, two-dimensional DCT-II, the
+//! 8x8 lowest frequencies, DC included, each bit "above their median". [`ahash`]: to 8x8, each bit
+//! "above the mean". The most significant bit is the upper left one.
 //!
-//! Samples are hashed by channel, from the picture as it was decoded, before it is resized for the shard, so that the
-//! hashes do not depend on `preprocess.size`.
+//! Samples are hashed by channel, from the picture as it was decoded, before it is resized for the
+//! shard, so that the hashes do not depend on `preprocess.size`.
 
 use std::sync::LazyLock;
 
@@ -50,7 +50,8 @@ fn resized(plane: &Plane, side: usize) -> Vec<u8> {
 
 /// The hash of a resized channel.
 fn of(small: &[u8]) -> u64 {
-    // Along the columns first, then along the rows, as imagehash does; only the low frequencies are needed.
+    // Along the columns first, then along the rows, as imagehash does; only the low frequencies are
+    // needed.
     let mut columns = [[0.0; SIDE]; LOW];
     for x in 0..SIDE {
         let line: [f64; SIDE] = std::array::from_fn(|y| f64::from(small[y * SIDE + x]));
@@ -73,8 +74,8 @@ pub fn ahash(plane: &Plane) -> u64 {
     bits(small.iter().map(|&v| u32::from(v) * 64 > sum))
 }
 
-/// What the original hashed: red, green and blue as one colour picture turned to gray; yellow, its alpha, has no say.
-/// `None` where the planes differ in size.
+/// What the original hashed: red, green and blue as one colour picture turned to gray; yellow, its
+/// alpha, has no say. `None` where the planes differ in size.
 pub fn composite([red, green, blue]: [&Plane; 3]) -> Option<Plane> {
     let same = |p: &Plane| (p.width, p.height) == (red.width, red.height);
     (same(green) && same(blue)).then(|| Plane {
@@ -94,8 +95,8 @@ fn bits(it: impl Iterator<Item = bool>) -> u64 {
     it.fold(0, |hash, bit| hash << 1 | u64::from(bit))
 }
 
-/// `cos(pi k (2 i + 1) / 2 n)` for the odd k below 8 of a transform of length n, at `[level][k / 2][i]`; the level is
-/// the number of times that the length was halved.
+/// `cos(pi k (2 i + 1) / 2 n)` for the odd k below 8 of a transform of length n, at `[level][k /
+/// 2][i]`; the level is the number of times that the length was halved.
 static COSINES: LazyLock<[[[f64; SIDE / 2]; LOW / 2]; 3]> = LazyLock::new(|| {
     std::array::from_fn(|level| {
         let n = (SIDE >> level) as f64;
@@ -107,9 +108,9 @@ static COSINES: LazyLock<[[[f64; SIDE / 2]; LOW / 2]; 3]> = LazyLock::new(|| {
     })
 });
 
-/// The first 8 coefficients of the unnormalised DCT-II, `2 sum x_i cos(pi k (2 i + 1) / 64)`. Folding gives the even
-/// ones as a transform of half the length; what is symmetric gives exact zeros, as an FFT does, so that blank pictures
-/// hash alike.
+/// The first 8 coefficients of the unnormalised DCT-II, `2 sum x_i cos(pi k (2 i + 1) / 64)`.
+/// Folding gives the even ones as a transform of half the length; what is symmetric gives exact
+/// zeros, as an FFT does, so that blank pictures hash alike.
 fn dct(line: [f64; SIDE]) -> [f64; LOW] {
     let mut out = [0.0; LOW];
     let mut x = line;

@@ -1,13 +1,14 @@
-//! Shards: HDF5 files with a run of samples each, ready to be fed to training. One writer ([`Builder`]), many readers
-//! ([`Reader`] for one file, [`Store`] for a whole part of the data).
+//! Shards: HDF5 files with a run of samples each, ready to be fed to training. One writer
+//! ([`Builder`]), many readers ([`Reader`] for one file, [`Store`] for a whole part of the data).
 //!
-//! Format 1: `/images` u8 `[n, h, w, 4]` (red, green, blue, yellow), contiguous and uncompressed, so that a reader can
-//! seek in it; `/ids` variable-length UTF-8 `[n]`; `/labels` u8 `[n, 28]` (absent in test shards); `/phash` u64 `[n, 4]`,
-//! of the channels before they were resized; `/checksum` u64 `[n]`, the xxh3 of each image; `/mean` and `/std` f64 `[4]`
-//! over the pixels of the shard, on the scale 0 to 255; attributes `format_version`, `size`, `channels`,
-//! `manifest_hash`, `atlas_version`. Behind the HDF5 file, where its readers do not look, stand 32 bytes (the seal) that
-//! say where the images lie and give the xxh3 of everything else: a damaged file is found before the HDF5 library, which
-//! can loop on one for good, gets to see it.
+//! Format 1: `/images` u8 `[n, h, w, 4]` (red, green, blue, yellow), contiguous and uncompressed,
+//! so that a reader can seek in it; `/ids` variable-length UTF-8 `[n]`; `/labels` u8 `[n, 28]`
+//! (absent in test shards); `/phash` u64 `[n, 4]`, of the channels before they were resized;
+//! `/checksum` u64 `[n]`, the xxh3 of each image; `/mean` and `/std` f64 `[4]` over the pixels of
+//! the shard, on the scale 0 to 255; attributes `format_version`, `size`, `channels`,
+//! `manifest_hash`, `atlas_version`. Behind the HDF5 file, where its readers do not look, stand 32
+//! bytes (the seal) that say where the images lie and give the xxh3 of everything else: a damaged
+//! file is found before the HDF5 library, which can loop on one for good, gets to see it.
 
 use std::path::{Path, PathBuf};
 

@@ -7,8 +7,9 @@ use std::ops::Range;
 pub struct Share {
     /// Positions in the batch.
     pub samples: Range<usize>,
-    /// Whether the samples are this rank's. A batch with fewer than two samples per rank goes to fewer ranks (batch norm
-    /// needs two); the others work on its first samples, too, so that all make the same calls, and count for nothing.
+    /// Whether the samples are this rank's. A batch with fewer than two samples per rank goes to
+    /// fewer ranks (batch norm needs two); the others work on its first samples, too, so that all
+    /// make the same calls, and count for nothing.
     pub counts: bool,
     /// Samples in the batch.
     pub of: usize,
@@ -19,7 +20,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Of a batch of `of` samples (at least two), for `rank` of `size`, with about `micro` samples per forward pass (0: all).
+    /// Of a batch of `of` samples (at least two), for `rank` of `size`, with about `micro` samples
+    /// per forward pass (0: all).
     pub fn new(of: usize, rank: usize, size: usize, micro: usize) -> Self {
         let ranks = size.min(of / 2).max(1);
         let (least, most) = (of / ranks, of.div_ceil(ranks));
@@ -83,7 +85,8 @@ mod tests {
                             "the same number on all ranks"
                         );
                         assert!(passes.iter().all(|p| p.len() >= 2), "{share:?}");
-                        // With two or three per pass, four where one sample would be left alone on some rank.
+                        // With two or three per pass, four where one sample would be left alone on
+                        // some rank.
                         assert!(
                             micro == 0 || passes.iter().all(|p| p.len() <= micro.max(4)),
                             "{share:?}"

@@ -1,7 +1,9 @@
-//! What ranks say to each other: one small trait, and three ways to do it. [`Alone`] is one process without a launcher, and
-//! makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs and leaves the rest to MPI.
+//! What ranks say to each other: one small trait, and three ways to do it. [`Alone`] is one process
+//! without a launcher, and makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs
+//! and leaves the rest to MPI.
 //!
-//! One process is one rank for as long as it lives: [`start`] makes the one [`World`] of the process.
+//! One process is one rank for as long as it lives: [`start`] makes the one [`World`] of the
+//! process.
 
 use tch::{Device, Tensor};
 
@@ -29,8 +31,8 @@ pub enum Op {
 #[must_use = "a sum that was begun has to be finished"]
 pub struct Ticket(pub u64);
 
-/// What a training needs of the other ranks. Every call but `abort` is collective: all ranks make the same calls in the same
-/// order.
+/// What a training needs of the other ranks. Every call but `abort` is collective: all ranks make
+/// the same calls in the same order.
 pub trait Comm: Send + Sync {
     /// From 0.
     fn rank(&self) -> usize;
@@ -40,8 +42,9 @@ pub trait Comm: Send + Sync {
     fn broadcast(&self, bytes: &mut [u8]) -> Result<()>;
     /// Waits until all ranks are here.
     fn barrier(&self) -> Result<()>;
-    /// Begins to sum `bucket` (one dimension, contiguous; f32, f64 or bf16) over the ranks, in place. Nobody may touch it until
-    /// [`finish`](Self::finish). Of bf16, MPI rounds the sum once, NCCL wherever it passes on a part of it.
+    /// Begins to sum `bucket` (one dimension, contiguous; f32, f64 or bf16) over the ranks, in
+    /// place. Nobody may touch it until [`finish`](Self::finish). Of bf16, MPI rounds the sum once,
+    /// NCCL wherever it passes on a part of it.
     fn begin(&self, bucket: &Tensor) -> Result<Ticket>;
     /// What is computed from the bucket after this call sees the sum.
     fn finish(&self, ticket: Ticket) -> Result<()>;
@@ -92,7 +95,8 @@ impl World {
         }
     }
 
-    /// The sum of `values` (as a bucket of [`Comm::begin`]) over the ranks, in place. A failure ends the job.
+    /// The sum of `values` (as a bucket of [`Comm::begin`]) over the ranks, in place. A failure
+    /// ends the job.
     pub fn sum(&self, values: &Tensor) {
         let done = self.begin(values).and_then(|ticket| self.finish(ticket));
         done.unwrap_or_else(|e| self.fail(&e));
@@ -107,8 +111,8 @@ impl World {
         self.abort(error.exit_code().into())
     }
 
-    /// What all ranks do alike: if it failed on one, it failed on all. Only the first that failed says so; the others return
-    /// [`Error::Elsewhere`].
+    /// What all ranks do alike: if it failed on one, it failed on all. Only the first that failed
+    /// says so; the others return [`Error::Elsewhere`].
     pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
         let failed = result.is_err();
         // The lowest rank wins; its code goes along.
@@ -191,11 +195,13 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The ranks that a launcher started this process among, or this process alone; and where its network shall live. Once per
-/// process (a second call gives the same), on the main thread, before any other call to libtorch.
+/// The ranks that a launcher started this process among, or this process alone; and where its
+/// network shall live. Once per process (a second call gives the same), on the main thread, before
+/// any other call to libtorch.
 ///
 /// # Errors
-/// Usage, if there is a launcher and the tasks do not find each other, or `comm.backend` asks for what is not there.
+/// Usage, if there is a launcher and the tasks do not find each other, or `comm.backend` asks for
+/// what is not there.
 pub fn start(keys: &config::Comm) -> Result<&'static World> {
     if let Some(world) = WORLD.get() {
         return Ok(world);
@@ -203,7 +209,8 @@ pub fn start(keys: &config::Comm) -> Result<&'static World> {
     let tasks = launched()?;
     if tasks > 1 && keys.backend == Backend::None {
         return Err(Error::usage(format!(
-            "comm.backend = \"none\", but a launcher started {tasks} tasks; unset the key or start one task"
+            "comm.backend = \"none\", but a launcher started {tasks} tasks; unset the key or start \
+                one task"
         )));
     }
     watchdog::start(launch::rank(variable), tasks, keys);
@@ -214,7 +221,10 @@ pub fn start(keys: &config::Comm) -> Result<&'static World> {
     watchdog::known(&world);
     let device = world.agree(device::choose(keys.backend, world.local_rank))?;
     world.same(u64::from(device.is_cuda()), || {
-        Error::usage("some ranks have a GPU and others have none (they may have said why above); comm.backend = \"mpi\" trains on the CPUs")
+        Error::usage(
+            "some ranks have a GPU and others have none (they may have said why above); \
+            comm.backend = \"mpi\" trains on the CPUs",
+        )
     })?;
     // As many threads everywhere: they are part of what makes results equal.
     let mut fewest = [-(world.cores as f64)];
@@ -238,7 +248,8 @@ fn with_device(world: World, backend: Backend, device: Device) -> Result<World> 
     Ok(World { comm, local_rank, cores, device })
 }
 
-/// Ends this process, and the other ranks if there are any. For a panic or an error that the others do not know of.
+/// Ends this process, and the other ranks if there are any. For a panic or an error that the others
+/// do not know of.
 pub fn abort(code: i32) -> ! {
     match WORLD.get() {
         Some(world) => world.abort(code),

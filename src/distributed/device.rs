@@ -1,4 +1,5 @@
-//! Which device a network lives on. CUDA is opened at run time, so that one program serves machines with and without.
+//! Which device a network lives on. CUDA is opened at run time, so that one program serves machines
+//! with and without.
 
 use std::{ffi::CStr, sync::OnceLock};
 
@@ -12,8 +13,8 @@ use crate::{
 /// The version that `containers/setup.sh` fetches and this program is built with.
 pub const LIBTORCH: &str = "2.11.0";
 
-/// The device of a rank whose number on its machine is `local_rank`: its GPU, if there are any and gradients are not to be
-/// summed on the host.
+/// The device of a rank whose number on its machine is `local_rank`: its GPU, if there are any and
+/// gradients are not to be summed on the host.
 ///
 /// # Errors
 /// Usage, if NCCL is asked for without a GPU, or there are more ranks than GPUs.
@@ -24,7 +25,8 @@ pub fn choose(backend: Backend, local_rank: usize) -> Result<Device> {
     let gpus = gpus();
     match gpus {
         0 if backend == Backend::Nccl => Err(Error::usage(
-            "comm.backend = \"nccl\", but no GPU can be used here (see above); unset the key, or ask Slurm for GPUs with --gres",
+            "comm.backend = \"nccl\", but no GPU can be used here (see above); unset the key, or \
+                ask Slurm for GPUs with --gres",
         )),
         0 => Ok(Device::Cpu),
         1 => Ok(Device::Cuda(0)), // bound by the launcher, or the only one
@@ -41,8 +43,9 @@ pub fn set_up_cpu(threads: usize) {
     keep_memory();
 }
 
-/// Freed memory stays with the process. libtorch allocates every result anew, and so do the decoders of pictures; giving pages
-/// back and faulting them in again took a fifth of a training step.
+/// Freed memory stays with the process. libtorch allocates every result anew, and so do the
+/// decoders of pictures; giving pages back and faulting them in again took a fifth of a training
+/// step.
 pub fn keep_memory() {
     // SAFETY: both set a number that malloc looks at. The first is the largest that glibc takes.
     unsafe {
@@ -62,8 +65,8 @@ pub enum Cuda {
     Gpus(usize),
 }
 
-/// The first call opens libtorch's CUDA library and has to come before any other call to libtorch, which remembers the answer
-/// for good.
+/// The first call opens libtorch's CUDA library and has to come before any other call to libtorch,
+/// which remembers the answer for good.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| {
@@ -83,7 +86,8 @@ fn gpus() -> usize {
         Cuda::NoDriver => 0,
         Cuda::Unusable(why) => {
             log::warn!(
-                "there is a CUDA driver, but libtorch cannot use it ({why}); `containers/setup.sh --cuda` fetches what is missing. Going on with the CPU"
+                "there is a CUDA driver, but libtorch cannot use it ({why}); `containers/setup.sh \
+                    --cuda` fetches what is missing. Going on with the CPU"
             );
             0
         }
@@ -108,7 +112,8 @@ pub(crate) fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<()
     })
 }
 
-/// Until a GPU has done what it was asked to: its work is then counted where it belongs. Nothing on the CPU.
+/// Until a GPU has done what it was asked to: its work is then counted where it belongs. Nothing on
+/// the CPU.
 pub fn wait(device: Device) {
     if let Device::Cuda(i) = device {
         tch::Cuda::synchronize(i as i64);

@@ -1,4 +1,5 @@
-//! The sum of all ranks' gradients, stage by stage: the last stage's is under way while the stages before it still compute.
+//! The sum of all ranks' gradients, stage by stage: the last stage's is under way while the stages
+//! before it still compute.
 
 use std::{
     ops::Range,
@@ -14,8 +15,9 @@ use crate::{
     network::{autograd::GradientHooks, model::Network},
 };
 
-/// Sums the gradients of a network over the ranks in flat buckets, one per stage. Only the backward pass after
-/// [`arm`](Self::arm) starts the sums; those before it just add up (gradient accumulation).
+/// Sums the gradients of a network over the ranks in flat buckets, one per stage. Only the backward
+/// pass after [`arm`](Self::arm) starts the sums; those before it just add up (gradient
+/// accumulation).
 pub struct Exchange {
     world: &'static World,
     state: Arc<Mutex<State>>,
@@ -53,7 +55,8 @@ struct Bucket {
 }
 
 impl Exchange {
-    /// Hooks into the backward passes of `network`, until it is dropped. `wire` is the kind of number that travels.
+    /// Hooks into the backward passes of `network`, until it is dropped. `wire` is the kind of
+    /// number that travels.
     pub fn new(network: &Network, world: &'static World, wire: Wire) -> Self {
         let flat = network.flat_gradients();
         let buckets: Vec<Bucket> = network
@@ -87,8 +90,9 @@ impl Exchange {
         Self { world, state, _hooks: hooks }
     }
 
-    /// The next backward pass is the last one of its step. Where ranks normalise by themselves, `statistics` is what this
-    /// rank's running statistics weigh in the mean of all ranks, which all go on with.
+    /// The next backward pass is the last one of its step. Where ranks normalise by themselves,
+    /// `statistics` is what this rank's running statistics weigh in the mean of all ranks, which
+    /// all go on with.
     pub fn arm(&self, network: &Network, statistics: Option<f64>) {
         let mut state = lock(&self.state);
         if let (Some(weight), true) = (statistics, self.world.size() > 1) {

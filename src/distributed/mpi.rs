@@ -1,5 +1,6 @@
-//! MPI, for control and for sums on the host. MPI makes progress only inside its calls, so that one thread makes all of them
-//! after the start: it begins what the others ask for, in their order, and tests what is under way.
+//! MPI, for control and for sums on the host. MPI makes progress only inside its calls, so that one
+//! thread makes all of them after the start: it begins what the others ask for, in their order, and
+//! tests what is under way.
 
 use std::{
     collections::HashMap,
@@ -52,10 +53,12 @@ struct Done {
     waiting: AtomicUsize,
 }
 
-/// Initialises MPI; `tasks` is how many ranks the launcher says there are. Counts what each rank may use of its machine.
+/// Initialises MPI; `tasks` is how many ranks the launcher says there are. Counts what each rank
+/// may use of its machine.
 ///
 /// # Errors
-/// Usage, if the launcher and the MPI library do not fit each other, or the library cannot be used by several threads.
+/// Usage, if the launcher and the MPI library do not fit each other, or the library cannot be used
+/// by several threads.
 pub fn start(tasks: usize) -> Result<World> {
     let (universe, threading) = mpi::initialize_with_threading(Threading::Multiple)
         .ok_or_else(|| Error::failed("MPI is initialised already"))?;
@@ -118,8 +121,8 @@ pub fn library() -> String {
         .into()
 }
 
-/// The cores of this rank: those that it may run on, shared evenly with the ranks that may run there too. `available` also
-/// counts a container's quota, which all `ranks` of the machine share.
+/// The cores of this rank: those that it may run on, shared evenly with the ranks that may run
+/// there too. `available` also counts a container's quota, which all `ranks` of the machine share.
 fn cores(mine: &[u32], ranks_on: &[u32], available: usize, ranks: usize) -> usize {
     let share: f64 =
         mine.iter().zip(ranks_on).filter(|(m, _)| **m > 0).map(|(_, &n)| 1.0 / f64::from(n)).sum();
@@ -134,8 +137,9 @@ const LONGEST: Duration = Duration::from_millis(10);
 
 /// The communication thread: until all senders are gone and nothing is under way.
 fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
-    // Ranks have to begin the calls of one communicator in the same order, and second halves begin when first halves happen
-    // to be complete: they have a communicator of their own, and keep the order among them.
+    // Ranks have to begin the calls of one communicator in the same order, and second halves begin
+    // when first halves happen to be complete: they have a communicator of their own, and keep the
+    // order among them.
     let second_halves = flight::duplicate_world();
     let mut flying: Vec<(u64, Flight)> = Vec::new();
     let (mut idle_since, mut nap) = (Instant::now(), SHORTEST);

@@ -1,6 +1,6 @@
-//! NCCL, for sums on the GPUs; everything else goes to the communicator below it, on the host. The sums run on a stream of
-//! their own, which events join with libtorch's: no call here waits for the GPU. NCCL rounds a sum in bf16 each time that it
-//! passes on a part of it.
+//! NCCL, for sums on the GPUs; everything else goes to the communicator below it, on the host. The
+//! sums run on a stream of their own, which events join with libtorch's: no call here waits for the
+//! GPU. NCCL rounds a sum in bf16 each time that it passes on a part of it.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,8 @@ use gpu::{Gpu, LIBTORCH};
 struct Nccl {
     control: World,
     gpu: Gpu,
-    /// NCCL's communicator; gone once closed. Not behind the lock of the sums: the watchdog asks for it while a sum hangs.
+    /// NCCL's communicator; gone once closed. Not behind the lock of the sums: the watchdog asks
+    /// for it while a sum hangs.
     ranks: RwLock<Option<nccl::ncclComm_t>>,
     sums: Mutex<Sums>,
 }
@@ -38,8 +39,8 @@ struct Sums {
     idle: Vec<CUevent>,
 }
 
-// SAFETY: CUDA's and NCCL's handles may be used by any thread. Sums are begun and finished under a lock; the communicator is
-// destroyed only after it was taken out of its own.
+// SAFETY: CUDA's and NCCL's handles may be used by any thread. Sums are begun and finished under a
+// lock; the communicator is destroyed only after it was taken out of its own.
 unsafe impl Send for Nccl {}
 // SAFETY: as above.
 unsafe impl Sync for Nccl {}
@@ -55,11 +56,13 @@ pub fn over(control: Box<dyn Comm>, device: usize) -> Result<Box<dyn Comm>> {
     log::info!("rank {rank} of {size} on {}: sums by NCCL on {}", atomic_file::host(), gpu.name);
     let mut id = control.agree(if rank == 0 { draw_id() } else { Ok([0; 128]) })?;
     control.broadcast(&mut id)?;
-    // Some MPI libraries end a broadcast only in the next call, and the next one here waits for the others without MPI.
+    // Some MPI libraries end a broadcast only in the next call, and the next one here waits for the
+    // others without MPI.
     control.barrier()?;
     let joined = join(id, rank, size);
     if let Err(e) = &joined {
-        log::error!("rank {rank} of {size} on {}: {e}", atomic_file::host()); // often only one of many messages tells the cause
+        // often only one of many messages tells the cause
+        log::error!("rank {rank} of {size} on {}: {e}", atomic_file::host());
     }
     let ranks = RwLock::new(Some(control.agree(joined)?));
     Ok(Box::new(Nccl { control, gpu, ranks, sums: Mutex::default() }))
@@ -75,7 +78,8 @@ fn find_libraries() -> Result<()> {
     }
     // SAFETY: as above.
     if !unsafe { nccl::is_culib_present() } {
-        let what = "libnccl.so cannot be opened (libnccl.so.2 alone is not enough); `containers/setup.sh --cuda` fetches it";
+        let what = "libnccl.so cannot be opened (libnccl.so.2 alone is not enough); \
+            `containers/setup.sh --cuda` fetches it";
         return Err(Error::usage(format!("{what}, and comm.backend = \"mpi\" does without it")));
     }
     Ok(())
@@ -103,7 +107,8 @@ fn check(operation: &str, code: ncclResult_t) -> Result<()> {
     if code == ncclResult_t::ncclSuccess {
         return Ok(());
     }
-    // SAFETY: both return C strings that stay where they are; the second one takes any communicator, and null.
+    // SAFETY: both return C strings that stay where they are; the second one takes any
+    // communicator, and null.
     let (what, detail) = unsafe {
         (
             CStr::from_ptr(nccl::ncclGetErrorString(code)),
@@ -138,7 +143,8 @@ impl Nccl {
         let ranks = self.ranks.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(ranks) = ranks else { return Ok(()) };
         self.gpu.enter()?;
-        // SAFETY: nobody else has the communicator any more. This ends what is under way and waits for it.
+        // SAFETY: nobody else has the communicator any more. This ends what is under way and waits
+        // for it.
         check("ncclCommDestroy", unsafe { nccl::ncclCommDestroy(ranks) })?;
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
         self.gpu.close(sums.flying.into_values().map(|(_, event)| event).chain(sums.idle))
@@ -177,7 +183,8 @@ impl Comm for Nccl {
         self.gpu.record(event, LIBTORCH)?;
         self.gpu.wait(self.gpu.stream, event)?;
         let (at, n, stream) = (bucket.data_ptr(), bucket.numel(), self.gpu.stream.cast());
-        // SAFETY: the bucket holds `n` values of that kind and stays in `flying` until libtorch's stream is behind the sum.
+        // SAFETY: the bucket holds `n` values of that kind and stays in `flying` until libtorch's
+        // stream is behind the sum.
         self.call("ncclAllReduce", |ranks| unsafe {
             nccl::ncclAllReduce(at, at, n, kind, nccl::ncclRedOp_t::ncclSum, ranks, stream)
         })?;

@@ -1,7 +1,8 @@
-//! Where this rank is, for every message about it; and a watchdog that ends the job when a rank waits too long.
+//! Where this rank is, for every message about it; and a watchdog that ends the job when a rank
+//! waits too long.
 //!
-//! A rank that is dead or stopped cannot speak, so the others do: each knows which operation it waits in. Rank 0 also keeps a
-//! heartbeat file, which the next start and the survivors quote.
+//! A rank that is dead or stopped cannot speak, so the others do: each knows which operation it
+//! waits in. Rank 0 also keeps a heartbeat file, which the next start and the survivors quote.
 
 use std::{
     fs,
@@ -52,7 +53,8 @@ struct State {
     /// When this process began with steps, and the share that was done then.
     first: Option<(Instant, f64)>,
     operation: &'static str,
-    /// How long the operation lasts, by the watchdog's clock: a process that is suspended does not age.
+    /// How long the operation lasts, by the watchdog's clock: a process that is suspended does not
+    /// age.
     lasts: Duration,
     limit: Limit,
     start: Duration,
@@ -100,7 +102,8 @@ impl std::fmt::Display for Heartbeat {
         let Self { epoch, step, operation, ranks, host, pid, time, .. } = self;
         write!(
             f,
-            "epoch {epoch}, step {step}, {operation}, {ranks} ranks, rank 0 was process {pid} on {host}, at {time}"
+            "epoch {epoch}, step {step}, {operation}, {ranks} ranks, rank 0 was process {pid} on \
+                {host}, at {time}"
         )
     }
 }
@@ -175,7 +178,8 @@ pub fn training(stop: &'static Stop, heartbeat: PathBuf) {
     }
 }
 
-/// Held while the heartbeat is written or removed, so that it is not written once more after its end.
+/// Held while the heartbeat is written or removed, so that it is not written once more after its
+/// end.
 static FILE: Mutex<()> = Mutex::new(());
 
 /// Writes the heartbeat; whether there is still one to write.
@@ -184,7 +188,8 @@ fn beat() -> bool {
     let Some((path, heartbeat)) = with(|s| Some((s.heartbeat.clone()?, s.heartbeat()))) else {
         return false;
     };
-    // Not synced: it is about the process, not about the machine. A failure here must not end a training.
+    // Not synced: it is about the process, not about the machine. A failure here must not end a
+    // training.
     let temporary = path.with_extension("tmp");
     let text = serde_json::to_string(&heartbeat).expect("plain data");
     let _ = fs::write(&temporary, text + "\n").and_then(|()| fs::rename(&temporary, path));
@@ -214,7 +219,8 @@ pub fn agreed() {
     with(|s| s.stop = None);
 }
 
-/// Where in the training this rank is: epoch from 1, steps completed in it and since the start, share of all that is done.
+/// Where in the training this rank is: epoch from 1, steps completed in it and since the start,
+/// share of all that is done.
 pub fn at(epoch: usize, step: usize, total: u64, share: f64) {
     with(|s| {
         (s.epoch, s.step, s.total, s.share) = (epoch, step, total, share);
@@ -285,14 +291,16 @@ impl State {
         }
     }
 
-    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to stop, and whether urgently.
+    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to
+    /// stop, and whether urgently.
     fn judge(&self, asked: &mut Option<(Duration, bool)>, tick: Duration) -> Option<Verdict> {
         if self.size == 1 {
             return None; // it waits for nobody
         }
         if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.lasts > *limit) {
             return Some(Verdict::End(format!(
-                "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends here; run it again to go on",
+                "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends \
+                    here; run it again to go on",
                 self.place(),
                 duration(self.lasts.as_secs_f64())
             )));
@@ -305,7 +313,8 @@ impl State {
                 *since += tick;
                 (*since > limit).then(|| {
                     Verdict::End(format!(
-                        "{}: asked to stop, and the other ranks did not agree within {seconds}; the job ends here, run it again to go on",
+                        "{}: asked to stop, and the other ranks did not agree within {seconds}; \
+                            the job ends here, run it again to go on",
                         self.place()
                     ))
                 })
@@ -340,7 +349,8 @@ impl State {
     }
 }
 
-/// What rank 0 last wrote, for another rank's message; nothing where the file system does not answer.
+/// What rank 0 last wrote, for another rank's message; nothing where the file system does not
+/// answer.
 fn quoted() -> String {
     let Some(path) = with(|s| s.heartbeat.clone().filter(|_| s.rank > 0)) else {
         return String::new();
@@ -362,7 +372,8 @@ fn watch() {
     let (mut asked, mut last) = (None, Instant::now());
     loop {
         thread::sleep(TICK);
-        // A suspended process finds much time gone at once, in which the others were suspended, too.
+        // A suspended process finds much time gone at once, in which the others were suspended,
+        // too.
         let tick = last.elapsed().min(20 * TICK);
         last = Instant::now();
         let (verdict, world) = with(|s| {
@@ -376,12 +387,14 @@ fn watch() {
         };
         match verdict.or_else(unwell) {
             None => {}
-            Some(Verdict::Warn(text)) => log::warn!("{text}"), // the log asks for the tag: not under the lock
+            // the log asks for the tag: not under the lock
+            Some(Verdict::Warn(text)) => log::warn!("{text}"),
             Some(Verdict::End(text)) => {
                 say(&format!("{text}{}", quoted()));
                 match world {
                     Some(world) => world.abort(1),
-                    // SAFETY: ends the process without running anything more; MPI_Init hangs and cannot be left otherwise.
+                    // SAFETY: ends the process without running anything more; MPI_Init hangs and
+                    // cannot be left otherwise.
                     None => unsafe { libc::_exit(1) },
                 }
             }

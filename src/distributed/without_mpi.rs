@@ -3,7 +3,8 @@
 use super::{Comm, World};
 use crate::base::{Error, Result};
 
-const WITHOUT: &str = "this program was built without MPI (`--no-default-features`): start it without a launcher, or build it with MPI";
+const WITHOUT: &str = "this program was built without MPI (`--no-default-features`): start it \
+    without a launcher, or build it with MPI";
 
 pub fn start(_tasks: usize) -> Result<World> {
     Err(Error::usage(WITHOUT))

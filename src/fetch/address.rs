@@ -1,13 +1,14 @@
 //! From the id of an external sample to the addresses of its four images.
 //!
 //! `10580_1610_C1_1` is antibody 10580, plate 1610, well C1, field 1; its red channel lies at
-//! `<images_url>/10580/1610_C1_1_red.jpg`. Newer ids have more behind the field (a hash of the crop); single channels are
-//! served under plate, well and field alone.
+//! `<images_url>/10580/1610_C1_1_red.jpg`. Newer ids have more behind the field (a hash of the
+//! crop); single channels are served under plate, well and field alone.
 
 use super::{Item, Kind};
 use crate::data::manifest::CHANNELS;
 
-/// The four files of each id, in order; and the ids that are no image of the Atlas, with the reason.
+/// The four files of each id, in order; and the ids that are no image of the Atlas, with the
+/// reason.
 pub fn images(ids: &[String], base: &str) -> (Vec<Item>, Vec<(String, &'static str)>) {
     let (mut items, mut refused) = (Vec::new(), Vec::new());
     let base = base.trim_end_matches('/');
@@ -34,7 +35,8 @@ fn place(id: &str) -> Result<String, &'static str> {
     if parts.iter().any(|p| p.starts_with("si")) {
         return Err("siRNA images are not served");
     }
-    // Only these characters, also in the part that the address leaves out: the id becomes a file name.
+    // Only these characters, also in the part that the address leaves out: the id becomes a file
+    // name.
     if parts.iter().any(|p| p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric())) {
         return Err(shape);
     }

@@ -1,5 +1,5 @@
-//! Whether what came is what was asked for. Public downloaders keep whatever came, an error page or half a file, and skip
-//! it ever after because it is there.
+//! Whether what came is what was asked for. Public downloaders keep whatever came, an error page or
+//! half a file, and skip it ever after because it is there.
 
 use std::{
     fs::File,

@@ -103,9 +103,11 @@ impl<'a> Client<'a> {
                     if let Some(wait) = header("retry-after").and_then(retry_after) {
                         if wait > PATIENCE {
                             let when = crate::base::progress::duration(wait);
-                            return Err(
-                                Error::failed(format!("{host} answers {status} and asks to come back in {when}; run again then")).into()
-                            );
+                            return Err(Error::failed(format!(
+                                "{host} answers {status} and asks to come \
+                                    back in {when}; run again then"
+                            ))
+                            .into());
                         }
                         self.hold(host, seconds(wait));
                     }

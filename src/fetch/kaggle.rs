@@ -13,7 +13,8 @@ use crate::{
     config::Fetch,
 };
 
-/// The competition's files in the order in which tasks take them; those of an archive go to the folder of its name.
+/// The competition's files in the order in which tasks take them; those of an archive go to the
+/// folder of its name.
 pub fn files(config: &Fetch) -> Vec<Item> {
     let base = format!(
         "{}/competitions/data/download/{}",
@@ -36,8 +37,9 @@ struct Key {
     key: String,
 }
 
-/// Who asks: a token (`KAGGLE_API_TOKEN`, `~/.kaggle/access_token`), else a user's name and key (`KAGGLE_USERNAME` and
-/// `KAGGLE_KEY`, `~/.kaggle/kaggle.json`); `KAGGLE_CONFIG_DIR` moves `~/.kaggle`. The first that is there counts.
+/// Who asks: a token (`KAGGLE_API_TOKEN`, `~/.kaggle/access_token`), else a user's name and key
+/// (`KAGGLE_USERNAME` and `KAGGLE_KEY`, `~/.kaggle/kaggle.json`); `KAGGLE_CONFIG_DIR` moves
+/// `~/.kaggle`. The first that is there counts.
 ///
 /// # Errors
 /// Usage, where there is none, or the API's address is open to readers on the way.
@@ -62,7 +64,8 @@ pub fn credentials(config: &Fetch) -> Result<Credentials> {
         url: config.kaggle_url.clone(),
         header,
         unauthorized: format!(
-            "Kaggle does not know these credentials (401, from {source}); make new ones at https://www.kaggle.com/settings"
+            "Kaggle does not know these credentials (401, from {source}); make new ones at \
+                https://www.kaggle.com/settings"
         ),
         forbidden: format!(
             "Kaggle refuses the files (403): the competition's rules must be accepted, once and in a browser, at {rules} \

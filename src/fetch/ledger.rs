@@ -1,5 +1,6 @@
-//! What was fetched: `fetched-NNNNN.csv` of each task in the data folder. It grows by whole lines, so that a killed job
-//! loses nothing; files that are there and not in it are looked at and taken in.
+//! What was fetched: `fetched-NNNNN.csv` of each task in the data folder. It grows by whole lines,
+//! so that a killed job loses nothing; files that are there and not in it are looked at and taken
+//! in.
 
 use std::{
     collections::HashMap,
@@ -77,7 +78,8 @@ impl Ledger {
         for path in tables {
             let mut reader =
                 csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
-            // The last line of another task may be half written at this moment; what stood in a damaged one is fetched again.
+            // The last line of another task may be half written at this moment; what stood in a
+            // damaged one is fetched again.
             rows.extend(
                 reader
                     .deserialize()
@@ -96,7 +98,8 @@ impl Ledger {
         &self.path
     }
 
-    /// Whether `file` is in the ledger, and is there as that says: its size, with `verify` also its hash.
+    /// Whether `file` is in the ledger, and is there as that says: its size, with `verify` also its
+    /// hash.
     pub fn holds(&self, file: &str, verify: bool) -> Result<bool> {
         let Some(row) = self.row(file) else { return Ok(false) };
         let path = self.folder.join(file);
@@ -119,7 +122,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Adds a row. Its file is on disk by then; should a crash of the machine lose the row, the file is looked at and taken in.
+    /// Adds a row. Its file is on disk by then; should a crash of the machine lose the row, the
+    /// file is looked at and taken in.
     pub fn add(&self, row: Row) -> Result<()> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         writer.serialize(&row).map_err(Error::failed)?;

@@ -18,8 +18,8 @@ use crate::{
     config::Fetch,
 };
 
-/// So many files in a row that fail for another reason than that the server lacks them end the job: the host is down, or
-/// does not want us.
+/// So many files in a row that fail for another reason than that the server lacks them end the job:
+/// the host is down, or does not want us.
 const IN_A_ROW: usize = 20;
 
 /// A file that could not be fetched.
@@ -58,7 +58,8 @@ impl Fetched {
     }
 }
 
-/// Fetches what is not yet in `ledger`'s folder. With `verify`, files that are there are hashed again.
+/// Fetches what is not yet in `ledger`'s folder. With `verify`, files that are there are hashed
+/// again.
 ///
 /// The second part is what ended the work before its end, such as a signal.
 pub fn fetch(
@@ -208,9 +209,9 @@ fn read_failed(path: &Path) -> Vec<FailedRow> {
     })
 }
 
-/// Writes `failed-NNNNN.csv` (`file,url,reason,attempts`) of this task, also when there is nothing to list. What stood there
-/// of files that were not reached before the work `ended` stays. The only task of all removes the lists of others, which it
-/// has done the work of.
+/// Writes `failed-NNNNN.csv` (`file,url,reason,attempts`) of this task, also when there is nothing
+/// to list. What stood there of files that were not reached before the work `ended` stays. The only
+/// task of all removes the lists of others, which it has done the work of.
 pub fn write_failed(
     ledger: &Ledger,
     done: &Fetched,

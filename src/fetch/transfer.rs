@@ -46,7 +46,8 @@ impl Transfer<'_> {
                 Err(failure @ (Failure::Again(_) | Failure::Bad(_))) => failure,
                 Err(failure) => return Err((failure, tries)),
             };
-            // Bytes of a file that is begun anew or fails its check are no headway: it might go on for ever.
+            // Bytes of a file that is begun anew or fails its check are no headway: it might go on
+            // for ever.
             if matches!(failure, Failure::Again(_)) && length() >= longest + HEADWAY {
                 (in_vain, longest) = (0, length());
             }
@@ -54,7 +55,8 @@ impl Transfer<'_> {
                 return Err((failure, tries));
             }
             log::debug!("{}: {failure}; attempt {tries}", item.url);
-            // Doubled each time, and between half of it and all of it, so that the connections do not come back together.
+            // Doubled each time, and between half of it and all of it, so that the connections do
+            // not come back together.
             let wait = (self.config.backoff_seconds * 2f64.powi(in_vain.clamp(1, 16) as i32 - 1))
                 .min(LONGEST_WAIT);
             let wait = Duration::from_secs_f64(wait * (0.5 + 0.5 * rand::random::<f64>()));
@@ -243,7 +245,8 @@ struct Mark {
 }
 
 impl Mark {
-    /// From an answer's headers. Where only the rest of a file comes, `total` is the length of that.
+    /// From an answer's headers. Where only the rest of a file comes, `total` is the length of
+    /// that.
     fn of(url: &str, headers: &ureq::http::HeaderMap) -> Self {
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let etag = header("etag").filter(|e| !e.starts_with("W/"));

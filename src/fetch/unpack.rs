@@ -1,4 +1,5 @@
-//! Kaggle's zips into folders, without trust: an entry is a plain file with a plain name and the size that it declares.
+//! Kaggle's zips into folders, without trust: an entry is a plain file with a plain name and the
+//! size that it declares.
 
 use std::{
     fs::{self, File},
@@ -28,9 +29,9 @@ pub enum Target<'a> {
     File(&'a str),
 }
 
-/// Unpacks `zip`, which came from `url`: what is not yet there as the ledger says, each file under a temporary name, its
-/// CRC verified, then renamed and added to the ledger. With `verify`, files that are there are hashed again. Returns the
-/// number of files unpacked now.
+/// Unpacks `zip`, which came from `url`: what is not yet there as the ledger says, each file under
+/// a temporary name, its CRC verified, then renamed and added to the ledger. With `verify`, files
+/// that are there are hashed again. Returns the number of files unpacked now.
 ///
 /// # Errors
 /// Data, where the zip is broken or holds anything but plain files; then nothing of it is unpacked.
@@ -64,7 +65,8 @@ pub fn unpack(
         return Err(Error::data(
             zip,
             format!(
-                "claims to hold {total} bytes in {packed}, more than any zip of images; nothing was unpacked"
+                "claims to hold {total} bytes in {packed}, more than any zip of images; nothing \
+                    was unpacked"
             ),
         ));
     }
@@ -159,7 +161,8 @@ fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(
         let (mut hash, mut bytes, declared) = (Sha256::new(), 0, entry.size());
         let mut buffer = vec![0; 1 << 16];
         loop {
-            // The reader fails where there is more than declared and, at the end, where the CRC differs.
+            // The reader fails where there is more than declared and, at the end, where the CRC
+            // differs.
             let n = entry.read(&mut buffer).map_err(|e| wrong(e.to_string()))?;
             if n == 0 {
                 break;

@@ -1,7 +1,8 @@
-//! The Atlas as XML: which field of which well shows a protein where. Read as a stream; it is tens of gigabytes.
+//! The Atlas as XML: which field of which well shows a protein where. Read as a stream; it is tens
+//! of gigabytes.
 //!
-//! Of `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, its `location`s are the labels of the images whose
-//! `assayImage/image[@imageType='sampleImage']/imageUrl` it names.
+//! Of `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, its `location`s are the labels
+//! of the images whose `assayImage/image[@imageType='sampleImage']/imageUrl` it names.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -83,7 +84,8 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
     if state.atlas.rows.is_empty() {
         return Err(Error::data(
             path,
-            "names no immunofluorescence image with a known location; expected the Atlas's proteinatlas.xml",
+            "names no immunofluorescence image with a known location; expected the Atlas's \
+                proteinatlas.xml",
         ));
     }
     Ok(state.atlas)
@@ -102,7 +104,8 @@ impl Read for Counted<'_> {
 
 #[derive(Default)]
 struct State {
-    /// The elements around, outermost first; whether each is of the kind and with the attribute that we look into.
+    /// The elements around, outermost first; whether each is of the kind and with the attribute
+    /// that we look into.
     open: Vec<(String, bool)>,
     text: String,
     locations: Vec<String>,
@@ -180,7 +183,8 @@ impl State {
     }
 }
 
-/// The class of a location: its name, whatever the case, plurals, "and" or "&", "centre" or "center".
+/// The class of a location: its name, whatever the case, plurals, "and" or "&", "centre" or
+/// "center".
 fn class(location: &str) -> Option<usize> {
     let key = |name: &str| {
         let name = name.to_lowercase().replace('&', " and ").replace("centre", "center");

@@ -15,8 +15,8 @@ use crate::{
     training::{run_folder::Run, train},
 };
 
-/// All finished folds' out-of-fold predictions. With shuffle splits a sample may stand in several folds; each of its predictions
-/// counts.
+/// All finished folds' out-of-fold predictions. With shuffle splits a sample may stand in several
+/// folds; each of its predictions counts.
 pub struct OutOfFold {
     pub ids: Vec<String>,
     /// By row, the fold that predicted it.
@@ -28,14 +28,16 @@ pub struct OutOfFold {
 
 impl OutOfFold {
     /// # Errors
-    /// Usage where no fold is finished; data where predictions do not fit the weights (if these are still there) or the manifest.
+    /// Usage where no fold is finished; data where predictions do not fit the weights (if these are
+    /// still there) or the manifest.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
         if let Some(k) = finished.iter().find(|&&k| {
             train::weights_path(config, run, k).exists() && !train::has_predictions(config, run, k)
         }) {
             let what = format!(
-                "made with other weights or other predict keys; `atlas train --fold {k} --run {}` predicts again",
+                "made with other weights or other predict keys; `atlas train --fold {k} --run {}` \
+                    predicts again",
                 run.name()
             );
             return Err(Error::data(run.validation(*k), what));
@@ -67,7 +69,8 @@ fn unknown(run: &Run, id: &str) -> Error {
     Error::data(
         &run.folder,
         format!(
-            "sample {id} of the out-of-fold predictions is not in the manifest; train again or restore the manifest of this run"
+            "sample {id} of the out-of-fold predictions is not in the manifest; train again or \
+                restore the manifest of this run"
         ),
     )
 }
@@ -76,7 +79,8 @@ fn unknown(run: &Run, id: &str) -> Error {
 pub const THRESHOLDS: &str = "thresholds.csv";
 pub const SCORES: &str = "scores.csv";
 
-/// The fitted thresholds of one method, from `thresholds.csv`, and what they score, from `scores.csv`.
+/// The fitted thresholds of one method, from `thresholds.csv`, and what they score, from
+/// `scores.csv`.
 pub struct Thresholds {
     pub method: String,
     pub values: [f32; CLASSES],
@@ -86,8 +90,8 @@ pub struct Thresholds {
     pub in_sample: f64,
 }
 
-/// Every method's thresholds, in the order of the files, and the position of the one that the run's answer uses:
-/// `submit.thresholds`, else the one with the best cross-fitted score.
+/// Every method's thresholds, in the order of the files, and the position of the one that the run's
+/// answer uses: `submit.thresholds`, else the one with the best cross-fitted score.
 ///
 /// # Errors
 /// Usage where `submit` has not run; data where the files do not fit each other.

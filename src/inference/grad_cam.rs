@@ -36,14 +36,16 @@ impl View<'_> {
         matrix(&tch::no_grad(|| self.viewer.0.head(&self.features)))
     }
 
-    /// The last feature maps averaged over the image, `[n, features]`; near each other for images that look alike to the network.
+    /// The last feature maps averaged over the image, `[n, features]`; near each other for images
+    /// that look alike to the network.
     pub fn embeddings(&self) -> Array2<f32> {
         matrix(&self.features.mean_dim([2, 3].as_slice(), false, Kind::Float))
     }
 
-    /// How much each part of image `i` speaks for `class`, `[h, w]` from 0 to 1: Grad-CAM (Selvaraju et al. 2017), the feature maps
-    /// weighted with the mean gradient of the class's logit, negative sums cut off, divided by the largest. All zeros where
-    /// nothing speaks for the class.
+    /// How much each part of image `i` speaks for `class`, `[h, w]` from 0 to 1: Grad-CAM
+    /// (Selvaraju et al. 2017), the feature maps weighted with the mean gradient of the class's
+    /// logit, negative sums cut off, divided by the largest. All zeros where nothing speaks for the
+    /// class.
     pub fn map(&self, i: usize, class: usize) -> Array2<f32> {
         let features = self.features.narrow(0, i as i64, 1).detach().set_requires_grad(true);
         let logit = self.viewer.0.head(&features).select(1, class as i64).sum(Kind::Float);

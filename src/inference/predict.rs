@@ -1,5 +1,5 @@
-//! The test set through the networks of all finished folds: one file of mean probabilities per test shard. And a [`folder`] of
-//! someone's own pictures.
+//! The test set through the networks of all finished folds: one file of mean probabilities per test
+//! shard. And a [`folder`] of someone's own pictures.
 
 pub mod folder;
 
@@ -81,8 +81,8 @@ pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<Traine
     weights.iter().map(|path| predictor::load(path, config, device)).collect()
 }
 
-/// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file that is there and fresh is
-/// left as it is. Returns the numbers of files made and left.
+/// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file
+/// that is there and fresh is left as it is. Returns the numbers of files made and left.
 ///
 /// # Errors
 /// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`; the files made until then stay.

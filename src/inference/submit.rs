@@ -1,5 +1,5 @@
-//! The answer of a run: thresholds fitted on the out-of-fold predictions of its finished folds, their scores, and both
-//! submission files.
+//! The answer of a run: thresholds fitted on the out-of-fold predictions of its finished folds,
+//! their scores, and both submission files.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,17 +49,20 @@ pub struct Outcome {
     pub written: bool,
 }
 
-/// The file in the run's folder that is written last where there is a test set, and after [`SCORES`].
+/// The file in the run's folder that is written last where there is a test set, and after
+/// [`SCORES`].
 pub const FITTED: &str = "submission_optimal_threshold.csv";
 
 /// Inner folds of the cross-fitted scores.
 const INNER_FOLDS: usize = 5;
 
 /// Fits, scores and writes `thresholds.csv`, `scores.csv`, `scores.svg`, `submission.csv` (0.5) and
-/// `submission_optimal_threshold.csv` (`submit.thresholds`, else the method with the best cross-fitted score).
+/// `submission_optimal_threshold.csv` (`submit.thresholds`, else the method with the best
+/// cross-fitted score).
 ///
 /// # Errors
-/// Usage where no fold is finished; data where predictions do not fit the manifest or sample_submission.csv.
+/// Usage where no fold is finished; data where predictions do not fit the manifest or
+/// sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     let answer = OutOfFold::read(config, run)?;
     let (probabilities, truth) = (answer.probabilities.view(), &answer.truth);
@@ -126,8 +129,9 @@ fn same_sample(ids: &[String]) -> Vec<usize> {
     ids.iter().enumerate().map(|(i, id)| *numbers.entry(id).or_insert(i)).collect()
 }
 
-/// Both submission files, in the order of sample_submission.csv. Returns false where nothing has been predicted. An id
-/// whose images could not be read gets the commonest class: a submission that lacks a row is refused.
+/// Both submission files, in the order of sample_submission.csv. Returns false where nothing has
+/// been predicted. An id whose images could not be read gets the commonest class: a submission that
+/// lacks a row is refused.
 fn write_submissions(
     config: &Config,
     run: &Run,
@@ -177,7 +181,8 @@ fn write_submissions(
     let known = if missing.is_empty() { HashSet::new() } else { without_images(config)? };
     if let Some(id) = missing.iter().find(|id| !known.contains(**id)) {
         let what = format!(
-            "the id {id} of sample_submission.csv was not there when the data were listed; run `atlas run`, or plan to predict, again"
+            "the id {id} of sample_submission.csv was not there when the data were listed; run \
+                `atlas run`, or plan to predict, again"
         );
         return Err(Error::data(Manifest::path(&config.paths.work), what));
     }
@@ -185,7 +190,8 @@ fn write_submissions(
         let few = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let name = NAMES[commonest];
         log::warn!(
-            "{} ids have no readable images, such as {few}; they get the commonest class, {commonest} ({name})",
+            "{} ids have no readable images, such as {few}; they get the commonest class, \
+                {commonest} ({name})",
             missing.len()
         );
     }
@@ -205,7 +211,8 @@ fn write_submissions(
     Ok(true)
 }
 
-/// Test ids whose images could not be used: in the manifest but perhaps in quarantine, or in problems.csv.
+/// Test ids whose images could not be used: in the manifest but perhaps in quarantine, or in
+/// problems.csv.
 fn without_images(config: &Config) -> Result<HashSet<String>> {
     let work = &config.paths.work;
     let mut ids: HashSet<String> = Manifest::read(work)?

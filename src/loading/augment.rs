@@ -1,5 +1,6 @@
-//! What is done to a stored image before the network sees it: the random changes of training, the fixed crops of
-//! prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow interleaved.
+//! What is done to a stored image before the network sees it: the random changes of training, the
+//! fixed crops of prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow
+//! interleaved.
 
 pub mod geometry;
 pub mod tone;
@@ -55,8 +56,8 @@ pub fn rows(augment: &Augment, rng: &Rng, side: usize) -> Range<usize> {
     top..top + augment.crop as usize
 }
 
-/// Fills `out` `[crop, crop, 4]` with a random version of `image` `[side, side, 4]`: resized, cropped, turned, flipped,
-/// its brightness and contrast changed, distorted, in this order.
+/// Fills `out` `[crop, crop, 4]` with a random version of `image` `[side, side, 4]`: resized,
+/// cropped, turned, flipped, its brightness and contrast changed, distorted, in this order.
 pub fn random(
     augment: &Augment,
     rng: &mut Rng,
@@ -110,9 +111,10 @@ pub fn random(
     Ok(())
 }
 
-/// Fills `out` `[views, view side, view side, 4]` with the views of `image` `[side, side, 4]` that are predicted and
-/// averaged: the whole resized image, or its crops top left, top right, bottom left, bottom right and centre, or each of
-/// these in its eight symmetries (turned by 0, 90, 180 and 270 degrees, each of them also mirrored).
+/// Fills `out` `[views, view side, view side, 4]` with the views of `image` `[side, side, 4]` that
+/// are predicted and averaged: the whole resized image, or its crops top left, top right, bottom
+/// left, bottom right and centre, or each of these in its eight symmetries (turned by 0, 90, 180
+/// and 270 degrees, each of them also mirrored).
 pub fn views(
     augment: &Augment,
     tta: Tta,

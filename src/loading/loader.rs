@@ -1,4 +1,5 @@
-//! Batches made ahead of their use by worker threads: in order, few at a time, the same whatever the number of threads.
+//! Batches made ahead of their use by worker threads: in order, few at a time, the same whatever
+//! the number of threads.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,8 @@ pub trait Source: Send + Sync + 'static {
     }
     /// Reads image `i` into `out` `[size, size, 4]`.
     fn read(&self, i: usize, out: &mut [u8]) -> Result<()>;
-    /// Reads at least `rows` of image `i`, each to its place in `out` `[size, size, 4]`; the other rows may hold anything.
+    /// Reads at least `rows` of image `i`, each to its place in `out` `[size, size, 4]`; the other
+    /// rows may hold anything.
     fn read_rows(&self, i: usize, _rows: Range<usize>, out: &mut [u8]) -> Result<()> {
         self.read(i, out)
     }
@@ -103,8 +105,9 @@ pub struct Batch {
     pub waited: Duration,
 }
 
-/// Yields the batches in order. The first error (of the source, or a panic of a worker) is yielded in its batch's place
-/// and ends the iteration. Dropping the loader stops the workers after the image at hand.
+/// Yields the batches in order. The first error (of the source, or a panic of a worker) is yielded
+/// in its batch's place and ends the iteration. Dropping the loader stops the workers after the
+/// image at hand.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -161,8 +164,8 @@ impl Shared {
 }
 
 impl Loader {
-    /// Starts `threads` workers (at least one) on `batches`, whose samples are indices into `store`. At most
-    /// `ahead + threads` batches are in the making or waiting to be taken.
+    /// Starts `threads` workers (at least one) on `batches`, whose samples are indices into
+    /// `store`. At most `ahead + threads` batches are in the making or waiting to be taken.
     pub fn new<S: Source>(
         store: Arc<S>,
         batches: Vec<Vec<Draw>>,
@@ -182,7 +185,8 @@ impl Loader {
                     let made = catch_unwind(AssertUnwindSafe(|| {
                         maker.batch(&work.0[index], || shared.lock().stop)
                     }));
-                    // In the program a panic has ended the process before (jobs/common.rs); here no consumer waits for ever.
+                    // In the program a panic has ended the process before (jobs/common.rs); here no
+                    // consumer waits for ever.
                     let made = made.unwrap_or_else(|panic| {
                         // What the panic left behind in the buffers is not used again.
                         maker = Maker::new(&*store, &work.1);

@@ -27,7 +27,8 @@ impl Normalization {
         }
     }
 
-    /// u8 `[n, h, w, 4]` as it comes from the loader → f32 `[n, 4, h, w]` (channels last in memory).
+    /// u8 `[n, h, w, 4]` as it comes from the loader → f32 `[n, 4, h, w]` (channels last in
+    /// memory).
     pub fn apply(&self, images: &[u8], side: usize, device: Device) -> Tensor {
         let side = side as i64;
         let n = images.len() as i64 / (side * side * 4);

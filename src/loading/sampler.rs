@@ -1,4 +1,5 @@
-//! Which samples an epoch draws, and in which order: a pure function of (configuration, labels, epoch).
+//! Which samples an epoch draws, and in which order: a pure function of (configuration, labels,
+//! epoch).
 
 use rand::{RngExt, seq::SliceRandom};
 
@@ -13,11 +14,13 @@ use crate::{
 pub struct Draw {
     /// Index into the labels given to [`epoch_order`].
     pub sample: usize,
-    /// Position in the epoch: makes the augmentation of a sample drawn twice differ, whatever rank or worker makes it.
+    /// Position in the epoch: makes the augmentation of a sample drawn twice differ, whatever rank
+    /// or worker makes it.
     pub key: u64,
 }
 
-/// As many draws as there are labels, in the order of training, by `train.sampling`, `train.balance` and `train.seed`.
+/// As many draws as there are labels, in the order of training, by `train.sampling`,
+/// `train.balance` and `train.seed`.
 pub fn epoch_order(train: &Train, labels: &[Labels], epoch: u64) -> Vec<Draw> {
     let n = labels.len();
     let mut rng = rng::stream(Use::Order, train.seed, epoch, 0);
@@ -46,7 +49,8 @@ pub fn epoch_order(train: &Train, labels: &[Labels], epoch: u64) -> Vec<Draw> {
     samples.into_iter().zip(0..).map(|(sample, key)| Draw { sample, key }).collect()
 }
 
-/// (Frequency of the sample's rarest class)^-balance, up to a common factor. Samples without labels count as a class.
+/// (Frequency of the sample's rarest class)^-balance, up to a common factor. Samples without labels
+/// count as a class.
 fn weights(labels: &[Labels], balance: f64) -> impl Iterator<Item = f64> {
     let mut counts = [0usize; CLASSES + 1];
     for set in labels {

@@ -1,5 +1,6 @@
-//! What the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over ranks that gradients flow through,
-//! AdamW in one pass over its numbers, and convolutions with kernels in oneDNN's own order.
+//! What the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over
+//! ranks that gradients flow through, AdamW in one pass over its numbers, and convolutions with
+//! kernels in oneDNN's own order.
 
 use std::ffi::c_void;
 
@@ -50,8 +51,8 @@ unsafe extern "C" {
     ) -> *mut C_tensor;
 }
 
-/// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its part to the gradient of leaf
-/// `i`, on the thread of that pass. Dropping it takes the hooks off.
+/// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its
+/// part to the gradient of leaf `i`, on the thread of that pass. Dropping it takes the hooks off.
 pub struct GradientHooks {
     leaves: Vec<Tensor>,
     /// Where the hooks find what to call; boxed twice, so that the address is thin and stays.
@@ -62,7 +63,8 @@ impl GradientHooks {
     /// Puts a hook on each of `leaves`, in the place of one that is there.
     pub fn new(leaves: &[Tensor], ready: impl Fn(usize) + Send + Sync + 'static) -> Self {
         unsafe extern "C" fn call(context: *mut c_void, index: usize) {
-            // SAFETY: `context` is the address of the box below, which lives until the hooks are taken off.
+            // SAFETY: `context` is the address of the box below, which lives until the hooks are
+            // taken off.
             let ready = unsafe { &*context.cast::<Box<dyn Fn(usize) + Send + Sync>>() };
             ready(index);
         }
@@ -88,11 +90,13 @@ impl Drop for GradientHooks {
     }
 }
 
-/// The sum of `x` over the ranks, of any shape; the gradient of `x` is the sum of the ranks' gradients. All ranks call it, and
-/// run its backward pass, in the same order. A failure of the communicator ends the job.
+/// The sum of `x` over the ranks, of any shape; the gradient of `x` is the sum of the ranks'
+/// gradients. All ranks call it, and run its backward pass, in the same order. A failure of the
+/// communicator ends the job.
 pub fn sum_over_ranks(x: &Tensor, world: &'static World) -> Tensor {
     unsafe extern "C" fn reduce(context: *const c_void, values: *mut C_tensor) {
-        // SAFETY: `context` is the static reference below; `values` is a live tensor, of which this takes a handle.
+        // SAFETY: `context` is the static reference below; `values` is a live tensor, of which this
+        // takes a handle.
         let (world, values) =
             unsafe { (&*context.cast::<World>(), Tensor::clone_from_ptr(values)) };
         world.sum(&values.view([-1]));
@@ -117,8 +121,9 @@ pub struct AdamW {
     pub step: u64,
 }
 
-/// Moves parameters by their gradients, and the running means of the gradients and of their squares, in place: four f32 tensors of one
-/// length each. The numbers are those of `torch.optim.AdamW(fused=True)`.
+/// Moves parameters by their gradients, and the running means of the gradients and of their
+/// squares, in place: four f32 tensors of one length each. The numbers are those of
+/// `torch.optim.AdamW(fused=True)`.
 pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step }: AdamW) {
     let pointers: Vec<*mut C_tensor> =
         tensors.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
@@ -129,7 +134,8 @@ pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step
     assert!(done, "libtorch has AdamW for these tensors");
 }
 
-/// Kernels in the order in which oneDNN computes with them; plain ones it puts into that order each time.
+/// Kernels in the order in which oneDNN computes with them; plain ones it puts into that order each
+/// time.
 pub struct PackedKernels {
     kernels: Tensor,
     stride: i64,
@@ -138,8 +144,9 @@ pub struct PackedKernels {
 }
 
 impl PackedKernels {
-    /// Of `weight` `[to, from / groups, side, side]` for inputs of `size` `[n, from, h, w]`; others are taken, too, but more slowly.
-    /// `None` where oneDNN has no order of its own for them: not on a CPU, not in f32 or bf16.
+    /// Of `weight` `[to, from / groups, side, side]` for inputs of `size` `[n, from, h, w]`; others
+    /// are taken, too, but more slowly. `None` where oneDNN has no order of its own for them: not
+    /// on a CPU, not in f32 or bf16.
     pub fn new(
         weight: &Tensor,
         stride: i64,

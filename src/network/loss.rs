@@ -1,4 +1,5 @@
-//! What training minimises: a weighted sum of losses over logits `[n, 28]` and targets `[n, 28]` of 0 and 1.
+//! What training minimises: a weighted sum of losses over logits `[n, 28]` and targets `[n, 28]` of
+//! 0 and 1.
 
 use tch::{Kind, Tensor};
 
@@ -14,7 +15,8 @@ pub fn total(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Tensor {
         .fold(zero, |sum, (_, weight, value)| sum + value * weight)
 }
 
-/// Each loss with a weight other than 0: its name, its weight, its value before the weight (a scalar).
+/// Each loss with a weight other than 0: its name, its weight, its value before the weight (a
+/// scalar).
 pub fn parts(
     logits: &Tensor,
     targets: &Tensor,
@@ -32,8 +34,8 @@ pub fn parts(
     })
 }
 
-/// For the logs: each loss with a weight other than 0 per sample `[n]`, before the weight. Lovász and soft F1 are taken
-/// over the classes of the sample, whatever sets training uses.
+/// For the logs: each loss with a weight other than 0 per sample `[n]`, before the weight. Lovász
+/// and soft F1 are taken over the classes of the sample, whatever sets training uses.
 pub fn per_sample(
     logits: &Tensor,
     targets: &Tensor,
@@ -93,17 +95,18 @@ pub fn bce(logits: &Tensor, targets: &Tensor) -> Tensor {
     -(logits * signs(targets)).log_sigmoid()
 }
 
-/// Focal loss per entry, `[n, 28]`: (1 - p_t)^gamma times the cross-entropy (Lin et al. 2017). With `alpha` above 0,
-/// positives weigh alpha and negatives 1 - alpha.
+/// Focal loss per entry, `[n, 28]`: (1 - p_t)^gamma times the cross-entropy (Lin et al. 2017). With
+/// `alpha` above 0, positives weigh alpha and negatives 1 - alpha.
 pub fn focal(logits: &Tensor, targets: &Tensor, gamma: f64, alpha: f64) -> Tensor {
     let z = logits * signs(targets);
-    // The power as the exponential of a logarithm: finite with its gradient for every logit and gamma.
+    // The power as the exponential of a logarithm: finite with its gradient for every logit and
+    // gamma.
     let entries = (-&z).log_sigmoid().multiply_scalar(gamma).exp() * -z.log_sigmoid();
     if alpha > 0.0 { entries * (targets * (2.0 * alpha - 1.0) + (1.0 - alpha)) } else { entries }
 }
 
-/// Lovász hinge per row of `[sets, entries]` (Berman et al. 2018, with relu): the convex extension of the Jaccard loss
-/// at the hinge errors. Entries with equal errors count in their order.
+/// Lovász hinge per row of `[sets, entries]` (Berman et al. 2018, with relu): the convex extension
+/// of the Jaccard loss at the hinge errors. Entries with equal errors count in their order.
 pub fn lovasz_hinge(logits: &Tensor, targets: &Tensor) -> Tensor {
     let errors = logits * signs(targets) * -1.0 + 1.0;
     let (sorted, order) = errors.sort_stable(true, -1, true);

@@ -1,9 +1,9 @@
-//! SE-ResNeXt on flat arenas: takes a batch of crops from the [`loader`](crate::loading::loader), gives the logits that the
-//! [`loss`](crate::network::loss) takes.
+//! SE-ResNeXt on flat arenas: takes a batch of crops from the [`loader`](crate::loading::loader),
+//! gives the logits that the [`loss`](crate::network::loss) takes.
 //!
-//! All parameters lie in one flat tensor (f32), all gradients in a second, the running statistics of batch norm in a
-//! third; the layers see views of them under timm's names. Optimiser, clipping, averaging and checkpoints work on the
-//! flat tensors.
+//! All parameters lie in one flat tensor (f32), all gradients in a second, the running statistics
+//! of batch norm in a third; the layers see views of them under timm's names. Optimiser, clipping,
+//! averaging and checkpoints work on the flat tensors.
 
 mod arch;
 mod arena;
@@ -112,14 +112,15 @@ pub struct Network {
     flat_parameters: Tensor,
     flat_gradients: Tensor,
     flat_buffers: Tensor,
-    /// Leaves of the graph: views into `flat_parameters` whose gradients are views into `flat_gradients`.
+    /// Leaves of the graph: views into `flat_parameters` whose gradients are views into
+    /// `flat_gradients`.
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
 }
 
 impl Network {
-    /// A network with fresh weights, a pure function of `spec` and `seed` (not of `nhwc`, which is whether images and
-    /// kernels lie channels-last in memory).
+    /// A network with fresh weights, a pure function of `spec` and `seed` (not of `nhwc`, which is
+    /// whether images and kernels lie channels-last in memory).
     ///
     /// # Errors
     /// Usage, if there is no such architecture.
@@ -127,7 +128,8 @@ impl Network {
         Self::of_kind(spec, seed, nhwc, device, Kind::Float)
     }
 
-    /// As [`new`](Self::new), with parameters of another kind: `Kind::Double`, to tell errors from rounding.
+    /// As [`new`](Self::new), with parameters of another kind: `Kind::Double`, to tell errors from
+    /// rounding.
     pub fn of_kind(spec: &Spec, seed: u64, nhwc: bool, device: Device, kind: Kind) -> Result<Self> {
         let (plan, layers) = spec.plan()?;
         let (flat_parameters, flat_gradients) =
@@ -136,8 +138,8 @@ impl Network {
         let leaf =
             |s: &Slot| arena::view(&flat_parameters, s, nhwc).detach().set_requires_grad(true);
         let parameters: Vec<_> = plan.parameters.list.iter().map(leaf).collect();
-        // `data()` gives each buffer a version counter of its own: a running mean that moves must not make autograd
-        // believe that the others changed under it.
+        // `data()` gives each buffer a version counter of its own: a running mean that moves must
+        // not make autograd believe that the others changed under it.
         let buffers =
             plan.buffers.list.iter().map(|s| arena::view(&flat_buffers, s, nhwc).data()).collect();
         let network = Self {
@@ -158,8 +160,9 @@ impl Network {
         Ok(network)
     }
 
-    /// Makes every parameter's gradient a view into the arena; backward passes then add into it in place. A gradient has
-    /// to exist before its storage can be changed, so a first backward pass makes them all.
+    /// Makes every parameter's gradient a view into the arena; backward passes then add into it in
+    /// place. A gradient has to exist before its storage can be changed, so a first backward pass
+    /// makes them all.
     fn attach_gradients(&self) {
         let sums: Vec<_> = self.parameters.iter().map(|p| p.sum(None::<Kind>)).collect();
         Tensor::stack(&sums, 0).sum(None::<Kind>).backward();
@@ -179,8 +182,9 @@ impl Network {
         }
     }
 
-    /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]` f32, normalised, on the network's device. Gradients are
-    /// recorded in [`Mode::Train`] only. Any stride order of `x` will do; channels-last costs no copy with `nhwc`.
+    /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]` f32, normalised, on the network's
+    /// device. Gradients are recorded in [`Mode::Train`] only. Any stride order of `x` will do;
+    /// channels-last costs no copy with `nhwc`.
     pub fn forward(&self, x: &Tensor, mode: Mode, precision: Precision) -> Tensor {
         let own = self.flat_parameters.kind();
         let kind = self.kind(precision);
@@ -220,13 +224,14 @@ impl Network {
         }
     }
 
-    /// Calls `ready(i)` each time a backward pass has added its part to the gradient of parameter `i` (of
-    /// [`parameter_slots`](Self::parameter_slots)), until what this returns is dropped.
+    /// Calls `ready(i)` each time a backward pass has added its part to the gradient of parameter
+    /// `i` (of [`parameter_slots`](Self::parameter_slots)), until what this returns is dropped.
     pub fn on_gradients(&self, ready: impl Fn(usize) + Send + Sync + 'static) -> GradientHooks {
         GradientHooks::new(&self.parameters, ready)
     }
 
-    /// The stages in the order of the forward pass: their parameters, and where those lie in the flat tensors.
+    /// The stages in the order of the forward pass: their parameters, and where those lie in the
+    /// flat tensors.
     pub fn stages(&self) -> Vec<(Range<usize>, Range<i64>)> {
         let stage = |s: &Slot| s.name.split('.').next().unwrap_or_default().to_string();
         let mut stages: Vec<(Range<usize>, Range<i64>)> = Vec::new();
@@ -265,8 +270,8 @@ impl Network {
         &self.parameter_slots
     }
 
-    /// All parameters in one f32 tensor. The handle shares the memory: what is written to it under `no_grad` is what the
-    /// network computes with.
+    /// All parameters in one f32 tensor. The handle shares the memory: what is written to it under
+    /// `no_grad` is what the network computes with.
     pub fn flat_parameters(&self) -> Tensor {
         self.flat_parameters.shallow_clone()
     }
@@ -285,8 +290,8 @@ impl Network {
         let _ = self.flat_gradients().zero_();
     }
 
-    /// Parameters, then buffers, by name, in the shapes that torch would give them. The tensors share the memory of the
-    /// arenas.
+    /// Parameters, then buffers, by name, in the shapes that torch would give them. The tensors
+    /// share the memory of the arenas.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let slots = self.parameter_slots.iter().chain(&self.buffer_slots);
         slots

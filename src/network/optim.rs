@@ -1,5 +1,6 @@
-//! From gradients to new weights: learning-rate curves, AdamW and SGD, clipping and the running average. All of it works
-//! on the flat arenas of [`Network`], and all state can be read and set for a bit-exact resume.
+//! From gradients to new weights: learning-rate curves, AdamW and SGD, clipping and the running
+//! average. All of it works on the flat arenas of [`Network`], and all state can be read and set
+//! for a bit-exact resume.
 
 mod ema;
 mod schedule;
@@ -64,7 +65,8 @@ impl Optimizer {
         }
     }
 
-    /// Clips the gradients of `network` and moves its parameters. A gradient that is not finite changes nothing.
+    /// Clips the gradients of `network` and moves its parameters. A gradient that is not finite
+    /// changes nothing.
     pub fn step(&mut self, network: &Network, rates: Rates) -> Step {
         tch::no_grad(|| {
             let (parameters, mut gradients) = (network.flat_parameters(), network.flat_gradients());
@@ -100,7 +102,8 @@ impl Optimizer {
         }
     }
 
-    /// Weight decay is added to the gradient, and the momentum starts as the first gradient, as in torch.optim.SGD.
+    /// Weight decay is added to the gradient, and the momentum starts as the first gradient, as in
+    /// torch.optim.SGD.
     fn sgd(&self, parameters: &Tensor, gradients: &Tensor, rates: Rates) {
         for &(offset, len, _) in self.runs.iter().filter(|run| run.2) {
             let part = |t: &Tensor| t.narrow(0, offset, len);
@@ -126,7 +129,8 @@ impl Optimizer {
         self.steps
     }
 
-    /// Takes the state of an interrupted run: what [`state`](Self::state) and [`steps`](Self::steps) gave.
+    /// Takes the state of an interrupted run: what [`state`](Self::state) and
+    /// [`steps`](Self::steps) gave.
     ///
     /// # Errors
     /// Failed, if a moment is missing or of another length (another network or optimiser).
@@ -141,7 +145,8 @@ impl Optimizer {
             if theirs.size() != mine.size() {
                 let (is, want) = (theirs.numel(), mine.numel());
                 return Err(Error::failed(format!(
-                    "`{name}` of the optimiser state has {is} values, expected {want}: it is of another network"
+                    "`{name}` of the optimiser state has {is} values, expected {want}: it is of \
+                        another network"
                 )));
             }
             mine.copy_(theirs);
@@ -151,7 +156,8 @@ impl Optimizer {
     }
 }
 
-/// The arena of `network` in runs of slots that `decays` gives the same answer for, gaps (of zeros) included.
+/// The arena of `network` in runs of slots that `decays` gives the same answer for, gaps (of zeros)
+/// included.
 fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, bool)> {
     let mut runs: Vec<(i64, i64, bool)> = Vec::new();
     let slots = network.parameter_slots();
@@ -169,8 +175,9 @@ fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, boo
     runs
 }
 
-/// Scales `gradients` so that their L2 norm is at most `most` (0: no limit) and returns the norm before. As
-/// `torch.nn.utils.clip_grad_norm_`; squares are summed in f32 within a piece of the arena, the pieces in f64.
+/// Scales `gradients` so that their L2 norm is at most `most` (0: no limit) and returns the norm
+/// before. As `torch.nn.utils.clip_grad_norm_`; squares are summed in f32 within a piece of the
+/// arena, the pieces in f64.
 pub fn clip(gradients: &mut Tensor, most: f64) -> f64 {
     let squares = |(offset, len)| {
         let part = gradients.narrow(0, offset, len);
@@ -184,8 +191,8 @@ pub fn clip(gradients: &mut Tensor, most: f64) -> f64 {
     norm
 }
 
-/// (offset, length) of the pieces of a flat tensor that are worked on one after the other: on a CPU they and what is
-/// computed from them stay in the cache.
+/// (offset, length) of the pieces of a flat tensor that are worked on one after the other: on a CPU
+/// they and what is computed from them stay in the cache.
 fn chunks(flat: &Tensor) -> impl Iterator<Item = (i64, i64)> {
     let all = flat.numel() as i64;
     let size = if flat.device().is_cuda() { all.max(1) } else { 1 << 17 };

@@ -83,8 +83,8 @@ impl Predictor<'_> {
         Array2::from_shape_vec((samples.len(), CLASSES), out).map_err(Error::failed)
     }
 
-    /// `predict.batch`, or what suits the device: on a CPU as few as stay in its cache, but for one thread in f32 so many that
-    /// libtorch takes its fast convolutions.
+    /// `predict.batch`, or what suits the device: on a CPU as few as stay in its cache, but for one
+    /// thread in f32 so many that libtorch takes its fast convolutions.
     pub fn images_per_pass(&self) -> usize {
         match (self.config.predict.batch, self.network.device()) {
             (0, Device::Cpu) if self.config.threads() == 1 && self.precision == Precision::F32 => {
@@ -116,7 +116,8 @@ impl Trained {
     }
 }
 
-/// The network that a checkpoint's averaged (or plain) weights describe. Where the keys say `auto`, it computes as in training.
+/// The network that a checkpoint's averaged (or plain) weights describe. Where the keys say `auto`,
+/// it computes as in training.
 pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     let checkpoint = Checkpoint::read(path)?;
     let state = &checkpoint.state;
@@ -124,7 +125,8 @@ pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     let form = Form::of(&config.train, trained);
     if form.channels_last != trained.channels_last {
         return Err(Error::usage(format!(
-            "{}: was trained with the other memory layout; set train.layout as in the run's config.toml",
+            "{}: was trained with the other memory layout; set train.layout as in the run's \
+                config.toml",
             path.display()
         )));
     }
@@ -133,11 +135,13 @@ pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     Ok(Trained { network, precision: form.precision, normalization: state.normalization.clone() })
 }
 
-/// The network of any weight file that says how its images were normalised: a checkpoint, or what was exported from one. It computes
-/// as the keys say, in f32 and channels-last where they say `auto`.
+/// The network of any weight file that says how its images were normalised: a checkpoint, or what
+/// was exported from one. It computes as the keys say, in f32 and channels-last where they say
+/// `auto`.
 ///
 /// # Errors
-/// Usage where the file does not say it, or the network is not one of four channels and 28 classes; data where it is damaged.
+/// Usage where the file does not say it, or the network is not one of four channels and 28 classes;
+/// data where it is damaged.
 pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Trained> {
     let (spec, path) = (weights.spec(), weights.path().display());
     if (spec.channels, spec.classes) != (4, CLASSES as i64) {
@@ -149,7 +153,8 @@ pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Train
     }
     let normalization = weights.normalization()?.ok_or_else(|| {
         Error::usage(format!(
-            "{path}: does not say how images are normalised; name a checkpoint, or an X.safetensors that `atlas weights export` made of one"
+            "{path}: does not say how images are normalised; name a checkpoint, or an \
+                X.safetensors that `atlas weights export` made of one"
         ))
     })?;
     let form = Form::of(&config.train, Form::PREFERRED);
@@ -157,7 +162,8 @@ pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Train
     Ok(Trained { network, precision: form.precision, normalization })
 }
 
-/// Names what predictions depend on besides the images: the weights, with what `auto` came to, and the settings.
+/// Names what predictions depend on besides the images: the weights, with what `auto` came to, and
+/// the settings.
 pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
     let settings = format!(
         "{:?} {} {} {:?}",

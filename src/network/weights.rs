@@ -1,6 +1,7 @@
-//! Weights in and out: safetensors files that describe themselves, and state dicts of Cadene's and timm's networks under
-//! the same names, also as PyTorch saves them. [`Weights::open`] checks a file in full before [`Weights::network`] makes a network
-//! of it; [`export`] and [`onnx`] give networks to others.
+//! Weights in and out: safetensors files that describe themselves, and state dicts of Cadene's and
+//! timm's networks under the same names, also as PyTorch saves them. [`Weights::open`] checks a
+//! file in full before [`Weights::network`] makes a network of it; [`export`] and [`onnx`] give
+//! networks to others.
 
 mod file;
 pub mod onnx;
@@ -28,10 +29,11 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others those of the moment), or a
-    /// state dict of Cadene's or timm's, as safetensors or from `torch.save`, with or without `module.` and `model.` before the
-    /// names. `input`, `logits` and batch counters are ignored. What the metadata does not say is found from the shapes; the stem,
-    /// which has none, is then `standard`.
+    /// Reads a file of ours (a checkpoint too: `best` and `last` hold averaged weights, the others
+    /// those of the moment), or a state dict of Cadene's or timm's, as safetensors or from
+    /// `torch.save`, with or without `module.` and `model.` before the names. `input`, `logits` and
+    /// batch counters are ignored. What the metadata does not say is found from the shapes; the
+    /// stem, which has none, is then `standard`.
     ///
     /// # Errors
     /// Data, naming every tensor that is missing, unexpected or of a wrong shape.
@@ -95,7 +97,8 @@ impl Weights {
         &self.metadata
     }
 
-    /// What images have to go through before these weights, where the file says it: checkpoints do, and what was exported from one.
+    /// What images have to go through before these weights, where the file says it: checkpoints do,
+    /// and what was exported from one.
     ///
     /// # Errors
     /// Data, where it cannot be read.
@@ -137,9 +140,10 @@ impl Weights {
         Ok(())
     }
 
-    /// A network as `spec` wants it with these weights, and what had to be changed to get there, in words. More input
-    /// channels than the file's: the new ones get the mean of the others, and all are scaled so that activations keep
-    /// their size. Another head or number of classes: the head starts afresh from `seed`.
+    /// A network as `spec` wants it with these weights, and what had to be changed to get there, in
+    /// words. More input channels than the file's: the new ones get the mean of the others, and all
+    /// are scaled so that activations keep their size. Another head or number of classes: the head
+    /// starts afresh from `seed`.
     ///
     /// # Errors
     /// As [`fit`](Self::fit).
@@ -238,7 +242,8 @@ fn expanded(kernel: &Tensor, channels: i64) -> Tensor {
     Tensor::cat(&parts, 1) * (old as f64 / channels as f64)
 }
 
-/// The network of a [`checkpoint`](crate::training::checkpoint), whose flat tensors become named ones.
+/// The network of a [`checkpoint`](crate::training::checkpoint), whose flat tensors become named
+/// ones.
 fn trained(
     path: &Path,
     state: &str,
@@ -335,8 +340,8 @@ fn problems(spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<Strin
     Ok(problems)
 }
 
-/// Writes a network as a state dict that timm's model of the same shape loads, and says what such a model has to be
-/// changed in. The metadata repeats it, with `more` beside.
+/// Writes a network as a state dict that timm's model of the same shape loads, and says what such a
+/// model has to be changed in. The metadata repeats it, with `more` beside.
 pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<String>> {
     let spec = network.spec();
     let mut notes = Vec::new();
@@ -353,7 +358,11 @@ pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<Str
         notes.push("then layer0.conv1.stride = (3, 3)".into());
     }
     if spec.head == Head::Seed {
-        notes.push("head.bn1, fc1, bn2 and fc2 stand in place of last_linear: average and max pooling, batch norm, linear, relu, batch norm, linear".into());
+        notes.push(
+            "head.bn1, fc1, bn2 and fc2 stand in place of last_linear: average and max \
+            pooling, batch norm, linear, relu, batch norm, linear"
+                .into(),
+        );
     }
     // `pt` is what PyTorch's own tools look for.
     let mut metadata =

@@ -1,5 +1,6 @@
-//! Looks at this machine, allocation and container before a job does: a list of checks, each with what was found and, where it is
-//! not well, its fix. As several ranks it looks at all of them, and rank 0 has the list.
+//! Looks at this machine, allocation and container before a job does: a list of checks, each with
+//! what was found and, where it is not well, its fix. As several ranks it looks at all of them, and
+//! rank 0 has the list.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -143,8 +144,8 @@ const START_SECONDS: f64 = 120.0;
 const ANSWER: Duration = Duration::from_secs(10);
 const GPU_ANSWER: Duration = Duration::from_secs(60);
 
-/// Looks at everything; collective where ranks found each other, who then form the returned world. Only one of all tasks has a
-/// report, also where they did not.
+/// Looks at everything; collective where ranks found each other, who then form the returned world.
+/// Only one of all tasks has a report, also where they did not.
 ///
 /// # Errors
 /// Where the ranks lose each other.

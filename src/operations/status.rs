@@ -1,5 +1,5 @@
-//! How far a pipeline is: which tasks of which jobs are done, running, failed or missing, told from the files that they
-//! leave. What a scheduler knows beyond that is the program's affair.
+//! How far a pipeline is: which tasks of which jobs are done, running, failed or missing, told from
+//! the files that they leave. What a scheduler knows beyond that is the program's affair.
 
 use std::{collections::BTreeSet, fs, path::Path, time::SystemTime};
 
@@ -48,15 +48,16 @@ pub struct Step {
     pub tasks: Vec<Task>,
 }
 
-/// Every step of `run` (of none: nothing is trained yet). The download is part of it where `pipeline.sh --fetch` began
-/// the run.
+/// Every step of `run` (of none: nothing is trained yet). The download is part of it where
+/// `pipeline.sh --fetch` began the run.
 ///
 /// What cannot be read is not done: that is what this tells.
 pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
     let work = &config.paths.work;
     let planned = Manifest::read(work).and_then(|m| Ok((Plan::read(work, &m)?, m))).ok();
     let tasks = planned.as_ref().map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
-    let mut standings: [Vec<(bool, bool)>; 8] = Default::default(); // (done, stale) by step and task
+    // (done, stale) by step and task
+    let mut standings: [Vec<(bool, bool)>; 8] = Default::default();
     standings[0] = vec![(planned.is_some(), false)];
     standings[1] = vec![(false, false); tasks];
     if let Some((_, manifest)) = &planned {

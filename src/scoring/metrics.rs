@@ -1,7 +1,8 @@
-//! How good an answer is: F1 and average precision over the 28 classes, as scikit-learn computes them.
+//! How good an answer is: F1 and average precision over the 28 classes, as scikit-learn computes
+//! them.
 //!
-//! A class is predicted where `p > threshold`, strictly. A class with no positive and no prediction counts 0, as in the
-//! competition: a perfect answer to a set that lacks one class scores 27/28.
+//! A class is predicted where `p > threshold`, strictly. A class with no positive and no prediction
+//! counts 0, as in the competition: a perfect answer to a set that lacks one class scores 27/28.
 
 pub mod matrix;
 pub mod npy;
@@ -12,10 +13,12 @@ use ndarray::ArrayView2;
 
 use crate::data::labels::{CLASSES, Labels};
 
-/// A number type of probabilities: `f32` as the pipeline stores them, `f64` for files that hold them.
+/// A number type of probabilities: `f32` as the pipeline stores them, `f64` for files that hold
+/// them.
 pub trait Probability: Copy + PartialOrd + Send + Sync + 'static {
     fn to_f64(self) -> f64;
-    /// The largest number of this type not above `x`: a threshold between two scores stays below the upper one.
+    /// The largest number of this type not above `x`: a threshold between two scores stays below
+    /// the upper one.
     fn at_most(x: f64) -> Self;
 }
 
@@ -85,7 +88,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The classes above their thresholds; may be empty ([`crate::scoring::submission_csv::labels_of`] never is).
+/// The classes above their thresholds; may be empty ([`crate::scoring::submission_csv::labels_of`]
+/// never is).
 pub fn above<P: Probability>(
     row: impl IntoIterator<Item = P>,
     thresholds: &[P; CLASSES],
@@ -142,8 +146,9 @@ pub fn micro_f1(counts: &[Counts; CLASSES]) -> f64 {
     all.f1()
 }
 
-/// Average precision per class: the sum over distinct scores, from high to low, of (gain in recall) x precision, without
-/// interpolation; equal scores enter together. A class without positives gets 0. As `sklearn.average_precision_score`.
+/// Average precision per class: the sum over distinct scores, from high to low, of (gain in recall)
+/// x precision, without interpolation; equal scores enter together. A class without positives gets
+/// 0. As `sklearn.average_precision_score`.
 pub fn average_precision<P: Probability>(
     probabilities: ArrayView2<P>,
     truth: &[Labels],
@@ -204,7 +209,8 @@ mod tests {
         assert_eq!(counts(p.view(), &truth, &[0.199; CLASSES])[3], Counts { tp: 1, fp: 0, fn_: 0 });
     }
 
-    /// `tests/golden/metrics.json` holds what scikit-learn says to the same numbers; `tests/golden/metrics.py` made it.
+    /// `tests/golden/metrics.json` holds what scikit-learn says to the same numbers;
+    /// `tests/golden/metrics.py` made it.
     #[test]
     fn equals_scikit_learn() {
         #[derive(serde::Deserialize)]

@@ -29,7 +29,8 @@ pub fn per_class(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
                 .margin(12)
                 .x_label_area_size(36)
                 .y_label_area_size(230)
-                .build_cartesian_2d(0f64..1f64, (0..CLASSES - 1).into_segmented())?; // the last one included
+                // the last one included
+                .build_cartesian_2d(0f64..1f64, (0..CLASSES - 1).into_segmented())?;
             let name = |at: &SegmentValue<usize>| match at {
                 SegmentValue::CenterOf(i) if *i < CLASSES => {
                     format!("{} ({})", NAMES[order[*i]], counts[order[*i]].positives())

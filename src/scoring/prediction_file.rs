@@ -1,5 +1,5 @@
-//! Predictions as HDF5: `/ids`, `/probabilities` f32 `[n, 28]`. Written by training (out of fold) and by `predict`
-//! (test), read by `submit` and `evaluate`, and by h5py.
+//! Predictions as HDF5: `/ids`, `/probabilities` f32 `[n, 28]`. Written by training (out of fold)
+//! and by `predict` (test), read by `submit` and `evaluate`, and by h5py.
 
 use std::path::Path;
 
@@ -20,8 +20,8 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// Writes the file, whole or not at all. `source` names what the predictions were made with (a hash), so that a
-    /// second run can tell whether they are stale.
+    /// Writes the file, whole or not at all. `source` names what the predictions were made with (a
+    /// hash), so that a second run can tell whether they are stale.
     pub fn write(&self, path: &Path, source: u64) -> Result<()> {
         write_hdf5(
             path,
@@ -70,7 +70,8 @@ impl Predictions {
     }
 }
 
-/// Writes `/ids` and a matrix `name` `[n, columns]` with attributes of the file, whole or not at all.
+/// Writes `/ids` and a matrix `name` `[n, columns]` with attributes of the file, whole or not at
+/// all.
 ///
 /// # Errors
 /// Where the file cannot be written.

@@ -1,5 +1,5 @@
-//! The answer as the competition takes it: a CSV `Id,Predicted` in the order of sample_submission.csv, at least one class
-//! per sample.
+//! The answer as the competition takes it: a CSV `Id,Predicted` in the order of
+//! sample_submission.csv, at least one class per sample.
 
 use std::{fmt::Write, path::Path};
 
@@ -11,8 +11,8 @@ use crate::{
     scoring::metrics::{self, Probability},
 };
 
-/// The classes of `probabilities` `[28]` above their thresholds; where there is none, the most probable one (the first of
-/// equals): a blank answer is wrong for certain.
+/// The classes of `probabilities` `[28]` above their thresholds; where there is none, the most
+/// probable one (the first of equals): a blank answer is wrong for certain.
 pub fn labels_of<P: Probability>(
     probabilities: ArrayView1<P>,
     thresholds: &[P; CLASSES],
@@ -30,7 +30,8 @@ pub fn labels_of<P: Probability>(
     set
 }
 
-/// Writes `Id,Predicted` with LF line ends, whole or not at all. `ids` and `predicted` are in the order of the file.
+/// Writes `Id,Predicted` with LF line ends, whole or not at all. `ids` and `predicted` are in the
+/// order of the file.
 ///
 /// # Errors
 /// [`Error::Failed`] where the lengths differ or a set is empty.
@@ -53,7 +54,8 @@ pub fn write(path: &Path, ids: &[String], predicted: &[Labels]) -> Result<()> {
     atomic_file::write(path, text)
 }
 
-/// Checks a written submission: the ids and order of `sample`, every row with at least one known class.
+/// Checks a written submission: the ids and order of `sample`, every row with at least one known
+/// class.
 ///
 /// # Errors
 /// [`Error::Data`] names the first row that is wrong.

@@ -1,7 +1,9 @@
-//! From probabilities to classes: one threshold per class, fitted on out-of-fold predictions and scored cross-fitted.
+//! From probabilities to classes: one threshold per class, fitted on out-of-fold predictions and
+//! scored cross-fitted.
 //!
-//! A threshold stands in the middle of the gap between the last score above it and the first below; of equally good
-//! gaps the widest is taken. Everything is O(n log n) per class. The probabilities must be finite.
+//! A threshold stands in the middle of the gap between the last score above it and the first below;
+//! of equally good gaps the widest is taken. Everything is O(n log n) per class. The probabilities
+//! must be finite.
 
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
@@ -24,15 +26,17 @@ pub const METHODS: [(Method, &str); 5] = [
     (Method::Constant, "constant"),
 ];
 
-/// Positives at which a class's own optimum weighs as much as the common constant in [`Method::Shrunken`]: the weight is
-/// n / (n + SHRINKAGE), a posterior mean whose prior is worth that many positives. With about ten positives the optimum
-/// rests on the order of a handful of scores; with a hundred it is known to a few hundredths. On the three public
-/// validation sets that the tests read, 5 and 10 score alike, 100 up to 0.02 lower, and no shrinkage 0.02 higher: there
-/// the rare classes' probabilities are small throughout. What is best is therefore decided by the cross-fitted score.
+/// Positives at which a class's own optimum weighs as much as the common constant in
+/// [`Method::Shrunken`]: the weight is n / (n + SHRINKAGE), a posterior mean whose prior is worth
+/// that many positives. With about ten positives the optimum rests on the order of a handful of
+/// scores; with a hundred it is known to a few hundredths. On the three public validation sets that
+/// the tests read, 5 and 10 score alike, 100 up to 0.02 lower, and no shrinkage 0.02 higher: there
+/// the rare classes' probabilities are small throughout. What is best is therefore decided by the
+/// cross-fitted score.
 pub const SHRINKAGE: f64 = 10.0;
 
-/// One threshold per class from `probabilities` `[n, 28]` and their truth. For a class without positives the optimum is
-/// unknown: the constant stands in for it.
+/// One threshold per class from `probabilities` `[n, 28]` and their truth. For a class without
+/// positives the optimum is unknown: the constant stands in for it.
 pub fn fit<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,
@@ -79,7 +83,8 @@ impl Gap {
     }
 }
 
-/// All gaps of scores ranked from high to low, first the one above all scores; thresholds stay within 0 to 1.
+/// All gaps of scores ranked from high to low, first the one above all scores; thresholds stay
+/// within 0 to 1.
 fn gaps(scores: impl Iterator<Item = f64>) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let (mut high, mut above) = (1.0, 0);
@@ -127,7 +132,8 @@ fn optimum(ranked: &[(f64, bool)]) -> Option<f64> {
     .map(Gap::middle)
 }
 
-/// The threshold that predicts as many as there are positives, or with tied scores the nearest number.
+/// The threshold that predicts as many as there are positives, or with tied scores the nearest
+/// number.
 fn proportion(ranked: &[(f64, bool)]) -> f64 {
     let positives = ranked.iter().filter(|r| r.1).count();
     let gaps = gaps(ranked.iter().map(|r| r.0));
@@ -176,9 +182,10 @@ pub struct CrossFitted {
     pub predicted: Vec<Labels>,
 }
 
-/// Splits the samples into `folds` stratified inner folds, fits on all but one, predicts that one, and scores the pooled
-/// predictions. `folds` is at least 2. Rows with equal `groups` are of one sample and stay together; wells need not, since
-/// a threshold is one number per class and cannot learn a picture by heart.
+/// Splits the samples into `folds` stratified inner folds, fits on all but one, predicts that one,
+/// and scores the pooled predictions. `folds` is at least 2. Rows with equal `groups` are of one
+/// sample and stay together; wells need not, since a threshold is one number per class and cannot
+/// learn a picture by heart.
 pub fn cross_fitted<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,
@@ -207,7 +214,8 @@ pub fn cross_fitted<P: Probability>(
     CrossFitted { macro_f1, predicted }
 }
 
-/// Macro F1 of a method on the samples it was fitted on: too good to believe, shown beside the cross-fitted one.
+/// Macro F1 of a method on the samples it was fitted on: too good to believe, shown beside the
+/// cross-fitted one.
 pub fn in_sample<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,

@@ -13,7 +13,8 @@ pub struct Exposure {
     pub haze: f32,
     /// Variance of the photon noise per gray value.
     pub grain: f32,
-    /// Deviation of the read noise, in gray values; what lies below zero is cut off, so the background is dark.
+    /// Deviation of the read noise, in gray values; what lies below zero is cut off, so the
+    /// background is dark.
     pub read: f32,
     /// Light lost in the corners.
     pub vignette: f32,

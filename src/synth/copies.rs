@@ -3,8 +3,9 @@
 use super::{draw::Draw, sample::Planes};
 use crate::base::{Error, Result, rng::Rng};
 
-/// The picture again: brightness within 20 %, shifted by up to 2 px at 512 px (in proportion at other sizes), noise of
-/// deviation 2, and for official copies through JPEG at a quality of 85 to 95 (external files are JPEG anyway).
+/// The picture again: brightness within 20 %, shifted by up to 2 px at 512 px (in proportion at
+/// other sizes), noise of deviation 2, and for official copies through JPEG at a quality of 85 to
+/// 95 (external files are JPEG anyway).
 pub fn alter(original: &Planes, through_jpeg: bool, rng: &mut Rng) -> Result<Planes> {
     let size = original.size;
     let reach = 2.0 * size as f32 / 512.0;

@@ -27,7 +27,8 @@ pub trait Draw {
         self.range(low.ln(), high.ln()).exp()
     }
 
-    /// About normal with mean 0 and deviation 1 (the sum of four uniform draws, exact to three deviations).
+    /// About normal with mean 0 and deviation 1 (the sum of four uniform draws, exact to three
+    /// deviations).
     fn normal(&mut self) -> f32;
 }
 
@@ -105,8 +106,8 @@ impl Canvas {
         }
     }
 
-    /// A soft dot; brightness falls to half at about `radius`. Where strokes meet the brighter one counts, so that a line
-    /// drawn as a row of dots is even.
+    /// A soft dot; brightness falls to half at about `radius`. Where strokes meet the brighter one
+    /// counts, so that a line drawn as a row of dots is even.
     pub fn dot(&mut self, x: f32, y: f32, radius: f32, brightness: f32) {
         let reach = (radius * 1.8).max(1.0);
         let inverse = 1.0 / (reach * reach);

@@ -1,4 +1,5 @@
-//! The 28 places where the made protein (green) may lie, each told from the others by texture, shape and position.
+//! The 28 places where the made protein (green) may lie, each told from the others by texture,
+//! shape and position.
 //!
 //! Sizes are in the scene's units, so that a pattern keeps its look at every picture size.
 
@@ -42,7 +43,8 @@ pub fn draw(class: usize, scene: &Scene, noise: &Noise, red: &Canvas, rng: &mut 
     canvas
 }
 
-/// Brightness of a class beside others: diffuse stains lie below the fine structures that they would drown.
+/// Brightness of a class beside others: diffuse stains lie below the fine structures that they
+/// would drown.
 pub fn strength(class: usize) -> f32 {
     match class {
         0 | 6 | 25 => 0.45,
@@ -136,7 +138,8 @@ fn golgi(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// Round bodies strewn over the cytoplasm: how many per cell, where between centre and outline, how large.
+/// Round bodies strewn over the cytoplasm: how many per cell, where between centre and outline, how
+/// large.
 fn vesicles(
     scene: &Scene,
     c: &mut Canvas,
@@ -154,7 +157,8 @@ fn vesicles(
     }
 }
 
-/// Large full bodies of uneven size crowded on the organizing center's side of the nucleus, the larger ones with a paler core.
+/// Large full bodies of uneven size crowded on the organizing center's side of the nucleus, the
+/// larger ones with a paler core.
 fn lysosomes(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
@@ -244,7 +248,8 @@ fn focal_adhesions(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// A stretch of the line from a cell's centre to its rim: from the share `q` of the way, `length` pixels outwards.
+/// A stretch of the line from a cell's centre to its rim: from the share `q` of the way, `length`
+/// pixels outwards.
 fn radial(scene: &Scene, number: usize, angle: f32, q: f32, length: f32) -> (Point, Point) {
     let cell = &scene.cells[number];
     let (dx, dy) = (angle.cos(), angle.sin());

@@ -45,7 +45,8 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     let total = train_copies + test_copies + external_copies;
     if total > originals {
         return Err(Error::usage(format!(
-            "--duplicates {} asks for {total} copies of {originals} train samples; give a smaller share or more --samples",
+            "--duplicates {} asks for {total} copies of {originals} train samples; give a smaller \
+                share or more --samples",
             options.duplicates
         )));
     }
@@ -98,8 +99,8 @@ fn sort(made: Vec<Made>) -> Result<Vec<Made>> {
     Ok(sorted.collect())
 }
 
-/// External samples in wells of two or three fields; a copy is one field of its well, and the others are pictures of their
-/// own with its labels.
+/// External samples in wells of two or three fields; a copy is one field of its well, and the
+/// others are pictures of their own with its labels.
 fn external(
     count: usize,
     copies: Vec<(Labels, Option<usize>)>,
@@ -160,8 +161,8 @@ impl Deck {
         self.sets[self.next - 1]
     }
 
-    /// `count` sets in which each class occurs at least `floor` times: where one is too rare, sets that have it replace
-    /// sets whose classes can all spare one.
+    /// `count` sets in which each class occurs at least `floor` times: where one is too rare, sets
+    /// that have it replace sets whose classes can all spare one.
     fn draw(
         &mut self,
         count: usize,
@@ -178,12 +179,14 @@ impl Deck {
             let with: Vec<Labels> =
                 self.sets.iter().copied().filter(|s| s.contains(class)).collect();
             while have[class] < floor {
-                // Prefer to give up sets of common classes only, so that the middle of the distribution stays.
+                // Prefer to give up sets of common classes only, so that the middle of the
+                // distribution stays.
                 let spare = |s: &Labels| !s.contains(class) && s.iter().all(|c| have[c] > floor);
                 let victims: Vec<usize> = (0..count).filter(|&i| spare(&sets[i])).collect();
                 if victims.is_empty() {
                     return Err(Error::usage(format!(
-                        "{count} original {part} samples cannot hold {floor} of each of the {CLASSES} classes; give more samples or a smaller --min-per-class"
+                        "{count} original {part} samples cannot hold {floor} of each of the \
+                            {CLASSES} classes; give more samples or a smaller --min-per-class"
                     )));
                 }
                 let victim = (0..4)

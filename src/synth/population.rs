@@ -1,9 +1,10 @@
 //! Label sets with the real frequencies: a population of 31,072 sets built from counts alone.
 //!
-//! What is known of the competition's training labels here is how many samples carry each class and each pair of classes,
-//! and how many carry 1, 2, 3, 4 and 5. Sets of three and more are drawn first, as cliques of pairs that occur; the pairs
-//! that they leave over become sets of two, and the classes left over then become sets of one. So class and pair counts
-//! of the population follow the table almost exactly.
+//! What is known of the competition's training labels here is how many samples carry each class and
+//! each pair of classes, and how many carry 1, 2, 3, 4 and 5. Sets of three and more are drawn
+//! first, as cliques of pairs that occur; the pairs that they leave over become sets of two, and
+//! the classes left over then become sets of one. So class and pair counts of the population follow
+//! the table almost exactly.
 
 use super::draw::Draw;
 use crate::{
@@ -82,10 +83,11 @@ pub fn population() -> Vec<Labels> {
     sets
 }
 
-/// Classes that all still occur with each other: one that needs large sets, then one after another by how well it goes
-/// with those before it.
+/// Classes that all still occur with each other: one that needs large sets, then one after another
+/// by how well it goes with those before it.
 fn clique(size: usize, left: &[f32], rng: &mut Rng) -> Option<Vec<usize>> {
-    // Pairs of a class left over beyond its samples: those must share samples, that is, go into sets of three and more.
+    // Pairs of a class left over beyond its samples: those must share samples, that is, go into
+    // sets of three and more.
     let surplus = |a: usize| {
         (0..CLASSES).filter(|&b| b != a).map(|b| left[a * CLASSES + b]).sum::<f32>()
             - left[a * CLASSES + a]

@@ -16,7 +16,8 @@ pub struct Planes {
     pub planes: [Vec<u8>; 4],
 }
 
-/// Paints a sample with the given labels. A pure function of its arguments and the generator's state.
+/// Paints a sample with the given labels. A pure function of its arguments and the generator's
+/// state.
 pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Planes {
     let scene = Scene::new(size, labels, style, rng);
     let noise = Noise::new(rng);
@@ -40,7 +41,8 @@ pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Plane
 
 /// The union of the labelled patterns, each with its own strength, over some unspecific staining.
 ///
-/// Strengths, the contrast curve and the unspecific part vary per picture, so that gray values alone tell little.
+/// Strengths, the contrast curve and the unspecific part vary per picture, so that gray values
+/// alone tell little.
 fn protein(scene: &Scene, labels: Labels, noise: &Noise, red: &Canvas, rng: &mut Rng) -> Canvas {
     let mut green = patterns::stray(scene, noise, rng);
     let stray = rng.log_range(0.02, 0.09);

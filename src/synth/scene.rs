@@ -1,4 +1,5 @@
-//! The cells of one picture: where they lie, how they are shaped, and for each pixel what part of which cell it is.
+//! The cells of one picture: where they lie, how they are shaped, and for each pixel what part of
+//! which cell it is.
 
 use super::draw::Draw;
 use crate::{base::rng::Rng, data::labels::Labels};
@@ -7,7 +8,8 @@ pub type Point = (f32, f32);
 
 /// Distance from a centre to an outline, by direction.
 ///
-/// Directions are looked up by their "diamond angle" y/(|x|+|y|), which needs no arc tangent per pixel.
+/// Directions are looked up by their "diamond angle" y/(|x|+|y|), which needs no arc tangent per
+/// pixel.
 pub struct Outline {
     table: Vec<f32>,
     pub longest: f32,
@@ -130,8 +132,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Lays out the cells. The field of view shrinks with `size`, so that textures keep a readable scale: about 7 cells at
-    /// 128 px, 25 at 512 px.
+    /// Lays out the cells. The field of view shrinks with `size`, so that textures keep a readable
+    /// scale: about 7 cells at 128 px, 25 at 512 px.
     pub fn new(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Self {
         let unit = 1.2 * (size as f32 / 128.0).powf(0.4) * style.radius;
         let radius = 30.0 * unit;
@@ -158,7 +160,8 @@ impl Scene {
         let free = |p: Point, taken: &[Point], distance: f32| {
             taken.iter().all(|t| (t.0 - p.0).hypot(t.1 - p.1) > distance)
         };
-        // A labelled event must be there: where room is short the distance asked for shrinks until a place is found.
+        // A labelled event must be there: where room is short the distance asked for shrinks until
+        // a place is found.
         let room = |distance: f32, taken: &[Point], rng: &mut Rng| {
             let tries = (0..60u8).map(|k| (inside(rng), distance * (1.0 - f32::from(k) / 60.0)));
             tries
@@ -212,7 +215,8 @@ impl Scene {
         scene
     }
 
-    /// Fills [`pixels`](Self::pixels): each belongs to the cell relative to whose outline it lies innermost.
+    /// Fills [`pixels`](Self::pixels): each belongs to the cell relative to whose outline it lies
+    /// innermost.
     fn map(&mut self) {
         let mut second = vec![9.0f32; self.pixels.len()];
         for (number, cell) in self.cells.iter().enumerate() {
@@ -269,7 +273,8 @@ impl Scene {
         inside.then(|| &self.pixels[y as usize * self.size + x as usize])
     }
 
-    /// Whether a place belongs to the cytoplasm of a cell (outside the picture: by its outlines alone).
+    /// Whether a place belongs to the cytoplasm of a cell (outside the picture: by its outlines
+    /// alone).
     pub fn in_cytoplasm(&self, number: usize, p: Point) -> bool {
         match self.at(p) {
             Some(pixel) => usize::from(pixel.cell) == number && pixel.n > 1.05,
@@ -281,7 +286,8 @@ impl Scene {
         }
     }
 
-    /// A place in the cytoplasm whose distance from the cell's centre lies in `low..high` of the way to the outline.
+    /// A place in the cytoplasm whose distance from the cell's centre lies in `low..high` of the
+    /// way to the outline.
     pub fn cytoplasm_spot(
         &self,
         number: usize,

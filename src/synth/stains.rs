@@ -1,4 +1,5 @@
-//! The three reference stains of a scene: microtubules (red), nucleus (blue), endoplasmic reticulum (yellow).
+//! The three reference stains of a scene: microtubules (red), nucleus (blue), endoplasmic reticulum
+//! (yellow).
 
 use super::{
     draw::{Canvas, Draw, Noise},
@@ -44,7 +45,8 @@ pub fn trace(
     }
 }
 
-/// Filaments that grow from the organizing center to the rim, a spindle in mitotic cells, a bundle between sisters.
+/// Filaments that grow from the organizing center to the rim, a spindle in mitotic cells, a bundle
+/// between sisters.
 pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
     let (mut canvas, unit) = (Canvas::new(scene.size), scene.unit);
     fill(scene, &mut canvas, |p, x, y| {

@@ -21,7 +21,8 @@ use crate::{
 
 const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
-/// The four files of a sample: gray PNGs, or JPEGs in which only the channel's own colour carries signal.
+/// The four files of a sample: gray PNGs, or JPEGs in which only the channel's own colour carries
+/// signal.
 pub fn images(folder: &Path, made: &Made, planes: &Planes, rng: &mut Rng) -> Result<()> {
     for (channel, plane) in planes.planes.iter().enumerate() {
         let name = format!("{}_{}", made.id, COLOURS[channel]);

@@ -1,5 +1,5 @@
-//! Checkpoints: all that a bit-exact resume needs in one safetensors file with a checksum, written whole or not at all.
-//! A broken one is skipped in favour of the one before it.
+//! Checkpoints: all that a bit-exact resume needs in one safetensors file with a checksum, written
+//! whole or not at all. A broken one is skipped in favour of the one before it.
 
 use std::{
     collections::BTreeMap,
@@ -99,7 +99,13 @@ impl Checkpoint {
             ));
         }
         let state = serde_json::from_str(text).map_err(|e| {
-            Error::data(path, format!("this checkpoint is of another version of atlas ({e}); train into a new run with --run NAME"))
+            Error::data(
+                path,
+                format!(
+                    "this checkpoint is of another version of atlas ({e}); train \
+                into a new run with --run NAME"
+                ),
+            )
         })?;
         Ok(Self { state, tensors })
     }
@@ -153,7 +159,8 @@ impl Folder {
     /// The newest whole checkpoint, if there is any at all; broken ones are named in a warning.
     ///
     /// # Errors
-    /// Data, where there are some and none can be read: starting over would be a loss that nobody asked for.
+    /// Data, where there are some and none can be read: starting over would be a loss that nobody
+    /// asked for.
     pub fn newest(&self) -> Result<Option<Checkpoint>> {
         let paths = self.resumable()?;
         for path in paths.iter().rev() {
@@ -166,7 +173,8 @@ impl Folder {
             return Ok(None);
         }
         let what = format!(
-            "none of the {} checkpoints can be read; remove them to begin again, or train into a new run with --run NAME",
+            "none of the {} checkpoints can be read; remove them to begin again, or train into a \
+                new run with --run NAME",
             paths.len()
         );
         Err(Error::data(&self.0, what))
@@ -237,7 +245,8 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[i] ^= 0x10;
             fs::write(&path, &bytes).unwrap();
-            // A flip in the padding or in a blank of the header may leave the content as it was, but never change it.
+            // A flip in the padding or in a blank of the header may leave the content as it was,
+            // but never change it.
             if let Ok(read) = Checkpoint::read(&path) {
                 assert_eq!(read.state, written.state, "byte {i}");
             }
@@ -259,7 +268,8 @@ mod tests {
         fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
 
-        // The training goes on from there: the broken one, of a later step, must not push out what is written now.
+        // The training goes on from there: the broken one, of a later step, must not push out what
+        // is written now.
         folder.save(&checkpoint(2)).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
         assert!(!paths[1].exists());

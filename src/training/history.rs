@@ -1,5 +1,5 @@
-//! What a training leaves to be read: `history.csv` (a row per epoch), `metrics.jsonl` (a line per interval),
-//! `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
+//! What a training leaves to be read: `history.csv` (a row per epoch), `metrics.jsonl` (a line per
+//! interval), `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
 
 use std::{
     fs,
@@ -94,7 +94,8 @@ impl Logs {
         atomic_file::write(path, lines)
     }
 
-    /// `training_logs/epoch_NNN_{train,val}.csv`: id, labels, the 28 probabilities, each loss of the sample.
+    /// `training_logs/epoch_NNN_{train,val}.csv`: id, labels, the 28 probabilities, each loss of
+    /// the sample.
     pub fn write_samples(&self, epoch: usize, part: &str, samples: &Samples) -> Result<()> {
         let path = self.fold.join("training_logs").join(format!("epoch_{epoch:03}_{part}.csv"));
         let mut file = atomic_file::Writer::create(&path)?;

@@ -31,7 +31,8 @@ impl Run {
         match name {
             Some(n) if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" => {
                 Err(Error::usage(format!(
-                    "`{n}` is not a run's name: expected a folder name in paths.results, such as 20260131-235959"
+                    "`{n}` is not a run's name: expected a folder name in paths.results, such as \
+                        20260131-235959"
                 )))
             }
             Some(n) => Ok(Some(Self { folder: config.paths.results.join(n) })),
@@ -53,9 +54,10 @@ impl Run {
         }
     }
 
-    /// The run that a fold's training belongs to: the one named, else the newest of the same configuration in which this
-    /// fold is not `finished`, else a new one. The tasks of a Slurm array agree on one run: the newest in which any fold is
-    /// not finished, else a new one. Makes no run; see [`begin`](Self::begin).
+    /// The run that a fold's training belongs to: the one named, else the newest of the same
+    /// configuration in which this fold is not `finished`, else a new one. The tasks of a Slurm
+    /// array agree on one run: the newest in which any fold is not finished, else a new one. Makes
+    /// no run; see [`begin`](Self::begin).
     pub fn to_train(
         config: &Config,
         name: Option<&str>,
@@ -77,8 +79,9 @@ impl Run {
         let Ok(array) = std::env::var("SLURM_ARRAY_JOB_ID") else {
             return unfinished(fold..fold + 1);
         };
-        // A link is made whole or not at all, so that the first task decides and the others read. Another array may have had
-        // the same number: on another cluster, with another configuration, or before Slurm began to count anew, long ago.
+        // A link is made whole or not at all, so that the first task decides and the others read.
+        // Another array may have had the same number: on another cluster, with another
+        // configuration, or before Slurm began to count anew, long ago.
         let cluster = std::env::var("SLURM_CLUSTER_NAME").unwrap_or_default();
         let marker = config.paths.results.join(format!(
             ".array-{array}-{:08x}",
@@ -129,15 +132,16 @@ impl Run {
         }
     }
 
-    /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that is there, and points
-    /// `results/latest` at it.
+    /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that is there,
+    /// and points `results/latest` at it.
     ///
     /// # Errors
     /// Usage where the run that is there is of another configuration.
     pub fn begin(&self, config: &Config) -> Result<()> {
         let (results, path) = (&config.paths.results, self.folder.join("config.toml"));
         fs::create_dir_all(results).map_err(Error::io("create the folder", results))?;
-        // Of several processes that begin the same run at once one makes it, and the others wait for its configuration.
+        // Of several processes that begin the same run at once one makes it, and the others wait
+        // for its configuration.
         let made = match fs::create_dir(&self.folder) {
             Ok(()) => true,
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
@@ -156,13 +160,14 @@ impl Run {
         }
         let text = config.to_toml();
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            atomic_file::write(&path, text)?; // new, or with other settings of what follows training
+            // new, or with other settings of what follows training
+            atomic_file::write(&path, text)?;
         }
         self.point_latest()
     }
 
-    /// Holds a fold for this process until the file is dropped. A job that Slurm restarted waits for it: where Slurm lost a
-    /// node, its processes may live on for a while.
+    /// Holds a fold for this process until the file is dropped. A job that Slurm restarted waits
+    /// for it: where Slurm lost a node, its processes may live on for a while.
     ///
     /// # Errors
     /// Usage where another process trains it; Stopped after `stop`.
@@ -209,8 +214,9 @@ impl Run {
         Ok(file)
     }
 
-    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how data are fetched, how often
-    /// checkpoints are written, when to stop or to give up, and all that comes after training.
+    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how
+    /// data are fetched, how often checkpoints are written, when to stop or to give up, and all
+    /// that comes after training.
     fn differences(&self, config: &Config) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
@@ -258,8 +264,8 @@ impl Run {
         self.fold(fold).join("heartbeat.json")
     }
 
-    /// Out-of-fold predictions of a fold: its last file, and removed when the fold is trained on, so that it also says that
-    /// the fold is finished.
+    /// Out-of-fold predictions of a fold: its last file, and removed when the fold is trained on,
+    /// so that it also says that the fold is finished.
     pub fn validation(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("validation.h5")
     }

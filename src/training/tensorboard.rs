@@ -1,8 +1,9 @@
 //! Event files of TensorBoard: TFRecords of `Event` protocol buffers, appended as a training goes.
 //!
-//! A record is its length (u64), the masked CRC-32C of these eight bytes (u32), the message, and its masked CRC-32C, all little-endian
-//! (TensorFlow's `record_writer.h`); the messages are those of TensorFlow's `event.proto`, `summary.proto` and `histogram.proto`,
-//! as far as they are needed here.
+//! A record is its length (u64), the masked CRC-32C of these eight bytes (u32), the message, and
+//! its masked CRC-32C, all little-endian (TensorFlow's `record_writer.h`); the messages are those
+//! of TensorFlow's `event.proto`, `summary.proto` and `histogram.proto`, as far as they are needed
+//! here.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,7 +21,8 @@ use crate::{
 /// Bins of a histogram.
 const BINS: usize = 60;
 
-/// What TensorBoard takes for an event file, and what follows it in ours: the time of its making in seconds, then the host.
+/// What TensorBoard takes for an event file, and what follows it in ours: the time of its making in
+/// seconds, then the host.
 const PREFIX: &str = "events.out.tfevents.";
 
 /// The one event file of a folder.
@@ -30,12 +32,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on with the log in `folder`, or begins one. Of an earlier training that goes on now, the events stay that are `kept`; where
-    /// some go, or the file ends in the middle of one, what stays moves to a new file, which tells a TensorBoard that is
-    /// looking on to forget all it has read. Also returns how many summaries stayed.
+    /// Goes on with the log in `folder`, or begins one. Of an earlier training that goes on now,
+    /// the events stay that are `kept`; where some go, or the file ends in the middle of one, what
+    /// stays moves to a new file, which tells a TensorBoard that is looking on to forget all it has
+    /// read. Also returns how many summaries stayed.
     pub fn open(folder: &Path, kept: impl Fn(&Event) -> bool) -> Result<(Self, usize)> {
         let old = files(folder)?;
-        // Of several, a kill kept the older ones from being removed: the last appeared whole, with all that stayed of them.
+        // Of several, a kill kept the older ones from being removed: the last appeared whole, with
+        // all that stayed of them.
         let (read, complete) = old.last().map_or(Ok((Vec::new(), false)), |last| read(last))?;
         let mut events: Vec<Event> =
             read.into_iter().filter(|e| matches!(e.what, Some(What::Summary(_)))).collect();
@@ -120,7 +124,8 @@ fn record(event: &Event) -> Vec<u8> {
     [&length[..], &masked(&length), &message, &masked(&message)].concat()
 }
 
-/// As TensorFlow stores a CRC-32C: rotated and moved, since a CRC of what holds its own CRC says little.
+/// As TensorFlow stores a CRC-32C: rotated and moved, since a CRC of what holds its own CRC says
+/// little.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -152,8 +157,8 @@ pub fn image(tag: impl Into<String>, sheet: &Sheet) -> Result<Value> {
     })
 }
 
-/// How often which of `values` occur, in equal bins from the least to the largest. What is not finite is left out; `None` where
-/// nothing is left.
+/// How often which of `values` occur, in equal bins from the least to the largest. What is not
+/// finite is left out; `None` where nothing is left.
 pub fn histogram(tag: impl Into<String>, values: &[f32]) -> Option<Value> {
     let finite = || values.iter().map(|&v| f64::from(v)).filter(|v| v.is_finite());
     let (min, max) = (finite().reduce(f64::min)?, finite().reduce(f64::max)?);

@@ -1,5 +1,5 @@
-//! One fold, from shards and folds to checkpoints and out-of-fold predictions. Killed at any moment, it goes on from the
-//! newest checkpoint and ends with the same bits.
+//! One fold, from shards and folds to checkpoints and out-of-fold predictions. Killed at any
+//! moment, it goes on from the newest checkpoint and ends with the same bits.
 
 mod board;
 mod data;
@@ -98,7 +98,8 @@ pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
     })
 }
 
-/// Whether the out-of-fold predictions are there and were made with the weights and settings at hand.
+/// Whether the out-of-fold predictions are there and were made with the weights and settings at
+/// hand.
 pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
     let path = run.validation(fold);
     path.exists()
@@ -109,19 +110,21 @@ pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
 /// Whether a training can begin at all: what is cheap to see before hours of preprocessing.
 ///
 /// # Errors
-/// Usage, for an unknown architecture, and for weights to start from that are missing or of another one; data, for broken ones.
+/// Usage, for an unknown architecture, and for weights to start from that are missing or of another
+/// one; data, for broken ones.
 pub fn check(config: &Config) -> Result<()> {
     let spec = Spec::of(&config.model);
     spec.shapes()?;
     state::initial_weights(config)?.map_or(Ok(()), |path| Weights::open(path)?.fit(&spec))
 }
 
-/// Trains fold `fold` of `run` to its end together with the other ranks of `world`, resuming where it stands. `stop` on any rank
-/// ends it at the next step with a checkpoint.
+/// Trains fold `fold` of `run` to its end together with the other ranks of `world`, resuming where
+/// it stands. `stop` on any rank ends it at the next step with a checkpoint.
 ///
 /// # Errors
-/// [`Error::Stopped`] after `stop` or `train.max_minutes`, on all ranks alike; [`Error::Elsewhere`] where another rank says what is
-/// wrong. Of all else the other ranks do not know: the caller has to [`abort`](crate::distributed::Comm::abort).
+/// [`Error::Stopped`] after `stop` or `train.max_minutes`, on all ranks alike; [`Error::Elsewhere`]
+/// where another rank says what is wrong. Of all else the other ranks do not know: the caller has
+/// to [`abort`](crate::distributed::Comm::abort).
 pub fn train(
     config: &Config,
     run: &Run,
@@ -188,7 +191,8 @@ fn begin(config: &Config, run: &Run, fold: usize, stop: &Stop) -> Result<std::fs
     let lock = run.lock(fold, stop)?;
     if let Some(last) = Heartbeat::read(&run.heartbeat(fold)) {
         log::warn!(
-            "the last training of fold {fold} did not end in order ({last}); going on from its newest checkpoint"
+            "the last training of fold {fold} did not end in order ({last}); going on from its \
+                newest checkpoint"
         );
     }
     Ok(lock)
@@ -223,7 +227,8 @@ fn to_the_end(
     predict_validation(session, data, run, start, stop)
 }
 
-/// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their order.
+/// The steps of one epoch that are still to do. Returns the samples of the whole epoch in their
+/// order.
 fn train_epoch(
     session: &mut Session,
     exchange: &Exchange,
@@ -397,7 +402,8 @@ fn train_step(
         }
         if session.state.skipped > config.train.max_skipped_steps {
             let what = format!(
-                "{} steps had a gradient that is not finite, more than train.max_skipped_steps = {}; try a smaller train.lr",
+                "{} steps had a gradient that is not finite, more than train.max_skipped_steps = \
+                    {}; try a smaller train.lr",
                 session.state.skipped, config.train.max_skipped_steps
             );
             // All ranks know; one says it.
@@ -445,7 +451,8 @@ fn end_epoch(session: &mut Session, data: &FoldData, draws: &[usize], stop: &Sto
     s.step_in_epoch = 0;
     let text = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
     log::info!(
-        "fold {} epoch {epoch}/{}: train loss {}, valid loss {}, macro F1 {} (fitted {}), mAP {}, about {} left",
+        "fold {} epoch {epoch}/{}: train loss {}, valid loss {}, macro F1 {} (fitted {}), mAP {}, \
+            about {} left",
         session.fold,
         config.train.epochs,
         text(row.train_loss),

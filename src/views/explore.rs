@@ -1,6 +1,8 @@
-//! A page on this machine over a run: its samples, what it predicted for them, where its networks look, and what they make of other
-//! pictures. [`Server`] answers a browser; an [`Explorer`] knows the run. Memory: a row of 28 probabilities and some labels for each
-//! sample (200 bytes), embeddings of up to 512 MiB once they are asked for, and the networks; images are read when they are shown.
+//! A page on this machine over a run: its samples, what it predicted for them, where its networks
+//! look, and what they make of other pictures. [`Server`] answers a browser; an [`Explorer`] knows
+//! the run. Memory: a row of 28 probabilities and some labels for each sample (200 bytes),
+//! embeddings of up to 512 MiB once they are asked for, and the networks; images are read when they
+//! are shown.
 
 use std::{
     path::PathBuf,
@@ -80,11 +82,13 @@ enum Subject {
 }
 
 impl Explorer {
-    /// Reads the tables of a run; no image and no network yet. Without thresholds (`submit` has not run) a half, without fresh
-    /// predictions (`predict` has not run, or a checkpoint is gone) test samples without any, each with a warning.
+    /// Reads the tables of a run; no image and no network yet. Without thresholds (`submit` has not
+    /// run) a half, without fresh predictions (`predict` has not run, or a checkpoint is gone) test
+    /// samples without any, each with a warning.
     ///
     /// # Errors
-    /// Usage where no fold is finished; data where shards or predictions are missing, broken, or do not fit each other.
+    /// Usage where no fold is finished; data where shards or predictions are missing, broken, or do
+    /// not fit each other.
     pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
         let folds = run.finished_folds()?;
         let work = &config.paths.work;
@@ -129,7 +133,8 @@ impl Explorer {
         self.len() == 0
     }
 
-    /// What the words of an address name: `samples` or `uploads`, and a number. They are looked up, never made into a path.
+    /// What the words of an address name: `samples` or `uploads`, and a number. They are looked up,
+    /// never made into a path.
     fn subject(&self, kind: &str, number: &str) -> Option<Subject> {
         match kind {
             "samples" => number.parse().ok().filter(|&i| i < self.len()).map(Subject::Sample),
@@ -188,8 +193,9 @@ impl Explorer {
         self.stores.of(row.part).phash(row.place)
     }
 
-    /// The folds whose networks are asked about a picture: those that predicted it without having trained on it, else all. Of a training
-    /// sample that none has predicted (dropped as a duplicate, or of a fold that is not finished), the page says that they may have.
+    /// The folds whose networks are asked about a picture: those that predicted it without having
+    /// trained on it, else all. Of a training sample that none has predicted (dropped as a
+    /// duplicate, or of a fold that is not finished), the page says that they may have.
     fn folds_for(&self, subject: Subject) -> Vec<usize> {
         match subject {
             Subject::Sample(i) if !self.table.rows[i].folds.is_empty() => {
@@ -221,7 +227,8 @@ impl Stores {
 }
 
 impl Table {
-    /// Rows of all samples: those of `known` with the mean of their predictions, test ones with `test` `[n, 28]`, if there are any.
+    /// Rows of all samples: those of `known` with the mean of their predictions, test ones with
+    /// `test` `[n, 28]`, if there are any.
     fn of(
         stores: &Stores,
         known: OutOfFold,
@@ -275,7 +282,8 @@ impl Table {
     }
 }
 
-/// The thresholds that the run's answer uses, and what they are called; a half where `submit` has not run.
+/// The thresholds that the run's answer uses, and what they are called; a half where `submit` has
+/// not run.
 fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
     Ok(finished_run::used(config, run)?.map_or_else(
         || {
@@ -289,7 +297,8 @@ fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
     ))
 }
 
-/// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights, or these are gone.
+/// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights,
+/// or these are gone.
 fn test_predictions(
     config: &Config,
     run: &Run,

@@ -1,5 +1,6 @@
-//! The model card of an exported network: what it takes and gives, what it was trained on, how well it does and where it comes
-//! from. All of it is read from the weight file and the run that it lies in; nothing is typed by hand.
+//! The model card of an exported network: what it takes and gives, what it was trained on, how well
+//! it does and where it comes from. All of it is read from the weight file and the run that it lies
+//! in; nothing is typed by hand.
 
 mod markdown;
 
@@ -99,7 +100,8 @@ impl Card {
     /// Of the weights in `file`.
     ///
     /// # Errors
-    /// Data, where a file of the run is damaged. A file that is not there leaves out what it would say.
+    /// Data, where a file of the run is damaged. A file that is not there leaves out what it would
+    /// say.
     pub fn of(file: &Path, weights: &Weights) -> Result<Self> {
         let spec = weights.spec();
         let state = weights.metadata().get("state").map(|text| serde_json::from_str::<State>(text));

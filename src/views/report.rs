@@ -1,4 +1,5 @@
-//! A run as one page: `report.html`, one file that needs nothing else, neither network nor the files that it was made from.
+//! A run as one page: `report.html`, one file that needs nothing else, neither network nor the
+//! files that it was made from.
 
 use std::{
     fs::{self, File},
@@ -60,11 +61,12 @@ pub struct Headline {
     pub interval: Interval,
 }
 
-/// Writes `results/<run>/report.html`, unless it is there and nothing that it is made from has changed. `others` are set beside
-/// the run.
+/// Writes `results/<run>/report.html`, unless it is there and nothing that it is made from has
+/// changed. `others` are set beside the run.
 ///
 /// # Errors
-/// Usage where no fold is finished or `submit` has not run; data where a file is not as its job wrote it.
+/// Usage where no fold is finished or `submit` has not run; data where a file is not as its job
+/// wrote it.
 pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<Outcome> {
     let path = run.folder.join(NAME);
     let mut all = vec![(config.clone(), run.clone())];
@@ -118,7 +120,8 @@ fn values(
     })
 }
 
-/// One number for what a report says, but for the cost, whose logs grow with each command: this program, and the files of each run.
+/// One number for what a report says, but for the cost, whose logs grow with each command: this
+/// program, and the files of each run.
 fn source(runs: &[(Config, Run)]) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").into(), env!("ATLAS_GIT_COMMIT").into()];
     for (config, run) in runs {

@@ -56,7 +56,8 @@ pub fn tiff16_gz(path: &Path, side: usize, pixels: &[u8]) {
     gz.finish().unwrap();
 }
 
-/// A folder with `train` and `test` samples of `side` pixels, their table and a sample submission in reverse order.
+/// A folder with `train` and `test` samples of `side` pixels, their table and a sample submission
+/// in reverse order.
 pub struct Set {
     pub folder: tempfile::TempDir,
 }

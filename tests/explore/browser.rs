@@ -126,7 +126,8 @@ impl Browser {
     /// Serious and critical findings of axe-core, whose source this is.
     pub fn findings(&self, axe: &str) -> Vec<String> {
         let script = format!(
-            "{axe};const done = arguments[0]; axe.run({{ resultTypes: ['violations'] }}).then((r) => done(r.violations));"
+            "{axe};const done = arguments[0]; axe.run({{ resultTypes: ['violations'] }}).then((r) \
+                => done(r.violations));"
         );
         let found = self.post("/execute/async", json!({ "script": script, "args": [] }));
         let serious =

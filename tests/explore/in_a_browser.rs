@@ -1,4 +1,5 @@
-//! The page as its users see it, in a headless Chromium. ATLAS_AXE names axe-core's axe.min.js; ATLAS_SHOTS a folder for screenshots.
+//! The page as its users see it, in a headless Chromium. ATLAS_AXE names axe-core's axe.min.js;
+//! ATLAS_SHOTS a folder for screenshots.
 
 use std::{
     fs,
@@ -14,10 +15,12 @@ use crate::{
     small::{Small, succeeds},
 };
 
-/// The pixels of the first canvas that a selector finds, `[size, size, 4]` red, green, blue and opaque.
+/// The pixels of the first canvas that a selector finds, `[size, size, 4]` red, green, blue and
+/// opaque.
 fn pixels(browser: &Browser, selector: &str) -> Vec<u64> {
     let script = format!(
-        "const c = document.querySelector('{selector}'); return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        "const c = document.querySelector('{selector}'); return \
+            [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     );
     browser.run(&script).as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect()
 }
@@ -46,7 +49,8 @@ fn look(browser: &Browser, name: &str) {
     browser.size(1280, 900);
 }
 
-/// The console has no complaint but those `expected`, and of at least `least` requests none went to anybody else.
+/// The console has no complaint but those `expected`, and of at least `least` requests none went to
+/// anybody else.
 fn nothing_wrong(
     browser: &Browser,
     explored: &Explored,
@@ -192,8 +196,10 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
         write(&format!("x_{name}.png"), &encode_png(&plane(9, c), SIDE, SIDE, Grayscale).unwrap())
     });
     browser.keys("#files", &four.collect::<Vec<_>>().join("\n"));
-    browser
-        .until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
+    browser.until(
+        "document.querySelector('#title').textContent === 'Your picture' && \
+            document.querySelectorAll('#classes tr').length === 28",
+    );
     browser.click("#map option[value='']");
     browser.until("document.querySelector('#view').width === 32");
     assert!(pixels(&browser, "#view") == shown(9, [1.0; 4]));
@@ -238,7 +244,10 @@ fn a_run_on_real_images_in_a_browser() {
 
     let first = || pixels(&browser, "#samples canvas");
     browser.until("document.querySelector('#samples canvas').width === 96");
-    browser.until("document.querySelector('#samples canvas').getContext('2d').getImageData(48, 48, 1, 1).data[3] === 255");
+    browser.until(
+        "document.querySelector('#samples canvas').getContext('2d').getImageData(48, 48, \
+        1, 1).data[3] === 255",
+    );
     let all = first();
     ["red", "blue", "yellow"]
         .iter()
@@ -288,8 +297,10 @@ fn a_run_on_real_images_in_a_browser() {
         files.iter().map(|path: &std::path::PathBuf| path.display().to_string()).collect();
     assert_eq!(files.len(), 4);
     browser.keys("#files", &files.join("\n"));
-    browser
-        .until("document.querySelector('#title').textContent === 'Your picture' && document.querySelectorAll('#classes tr').length === 28");
+    browser.until(
+        "document.querySelector('#title').textContent === 'Your picture' && \
+            document.querySelectorAll('#classes tr').length === 28",
+    );
     browser
         .until(&format!("document.querySelector('#neighbours .id')?.textContent === '{}'", worst));
     nothing_wrong(&browser, &explored, 38, |_| false);

@@ -60,7 +60,8 @@ pub fn truth(i: usize) -> Labels {
     Labels::from_classes([i % 28, (i / 3) % 5]).unwrap()
 }
 
-/// Its probability of class `c`: high for what it has, unless it is one in five, and here and there for another.
+/// Its probability of class `c`: high for what it has, unless it is one in five, and here and there
+/// for another.
 pub fn probability(i: usize, c: usize) -> f32 {
     let right = truth(i).contains(c) != (i + c).is_multiple_of(5);
     (if right { 0.55 } else { 0.05 }) + ((i * 31 + c * 17) % 300) as f32 / 1000.0
@@ -71,7 +72,8 @@ pub fn id(i: usize) -> String {
 }
 
 impl Made {
-    /// Samples of `SIDE` pixels; two folds of untrained networks. The last training sample stands in no fold, as a dropped duplicate.
+    /// Samples of `SIDE` pixels; two folds of untrained networks. The last training sample stands
+    /// in no fold, as a dropped duplicate.
     pub fn new(train: usize, test: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
         let work = folder.path().join("work");

@@ -161,7 +161,8 @@ impl Place {
         rows
     }
 
-    /// Every file of the ledger is there with the hash that it says, and every file of `folder` is in it.
+    /// Every file of the ledger is there with the hash that it says, and every file of `folder` is
+    /// in it.
     pub fn ledger_is_true(&self, name: &str, folder: &str) {
         let rows = self.rows(name);
         for row in rows.iter().filter(|r| !r[2].is_empty()) {

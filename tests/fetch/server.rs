@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 server with whatever faults a test wants. It logs requests and counts connections.
+//! A small HTTP/1.1 server with whatever faults a test wants. It logs requests and counts
+//! connections.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
-//! What a finished run is good for elsewhere: its networks exported, and someone's own pictures predicted.
+//! What a finished run is good for elsewhere: its networks exported, and someone's own pictures
+//! predicted.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -85,7 +86,8 @@ pub fn pictures(small: &Small, run: &Path) {
     let npy = Array2::<f32>::read_npy(fs::File::open(&embeddings).unwrap()).unwrap();
     assert_eq!(npy.dim(), (rows.len(), 256));
 
-    // One exported network alone: embeddings are those of the first fold, and its thresholds come with it.
+    // One exported network alone: embeddings are those of the first fold, and its thresholds come
+    // with it.
     let best = run.join("fold_0/model_checkpoints/best.safetensors");
     let exported = small.path("own/x.safetensors");
     succeeds(

@@ -40,8 +40,8 @@ impl Small {
         small
     }
 
-    /// Without data; for those who bring their own to `data/`. Small networks and few steps; what the clock would decide is set, so
-    /// that runs can be compared byte for byte.
+    /// Without data; for those who bring their own to `data/`. Small networks and few steps; what
+    /// the clock would decide is set, so that runs can be compared byte for byte.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();
         let at = |key: &str, name: &str| format!("{key}={}", folder.path().join(name).display());
@@ -58,8 +58,8 @@ impl Small {
         Self { folder, sets }
     }
 
-    /// With the real images beside the clone: 24 training and 8 test samples of the competition, 6 external ones and 3 incomplete ones.
-    /// `None`, and a word about it, where they are missing.
+    /// With the real images beside the clone: 24 training and 8 test samples of the competition, 6
+    /// external ones and 3 incomplete ones. `None`, and a word about it, where they are missing.
     pub fn real() -> Option<Self> {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
         if !data.exists() {

@@ -3,7 +3,8 @@
 
 use std::{ffi::OsStr, process::Command};
 
-/// `mpirun -n RANKS PROGRAM`, as root too and with more ranks than cores. `ATLAS_MPIRUN` names another one.
+/// `mpirun -n RANKS PROGRAM`, as root too and with more ranks than cores. `ATLAS_MPIRUN` names
+/// another one.
 pub fn mpirun(ranks: usize, program: impl AsRef<OsStr>) -> Command {
     let mut command =
         Command::new(std::env::var("ATLAS_MPIRUN").unwrap_or_else(|_| "mpirun".into()));
@@ -13,7 +14,8 @@ pub fn mpirun(ranks: usize, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// This test program, its `worker` alone, on so many ranks; the worker finds `task` in `ATLAS_TEST_WORKER`.
+/// This test program, its `worker` alone, on so many ranks; the worker finds `task` in
+/// `ATLAS_TEST_WORKER`.
 pub fn workers(ranks: usize, task: &str) -> Command {
     let mut command = mpirun(ranks, std::env::current_exe().unwrap());
     command

@@ -1,4 +1,5 @@
-//! A run of many samples, its files written directly: what a report of a real run has to read, in seconds and without a training.
+//! A run of many samples, its files written directly: what a report of a real run has to read, in
+//! seconds and without a training.
 
 use std::{fs, path::Path};
 
@@ -24,7 +25,8 @@ use rand::RngExt;
 const SIZE: usize = 32;
 const SHARD: usize = 1000;
 
-/// Writes `samples` samples, `tests` test samples and a run of `folds` folds with `epochs` epochs each. No checkpoints.
+/// Writes `samples` samples, `tests` test samples and a run of `folds` folds with `epochs` epochs
+/// each. No checkpoints.
 pub fn make(
     folder: &Path,
     samples: usize,
@@ -104,7 +106,8 @@ fn history(epoch: usize) -> Row {
     }
 }
 
-/// Manifest, shards, and what `dedup` leaves: every hundredth sample has a near-duplicate, every third test sample is in training.
+/// Manifest, shards, and what `dedup` leaves: every hundredth sample has a near-duplicate, every
+/// third test sample is in training.
 fn write_data(work: &Path, truth: &[Labels], tests: usize) -> Manifest {
     let mut pool = Pool::default();
     let mut sample = |part: Part, i: usize, labels: Labels| {

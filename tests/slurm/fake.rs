@@ -69,7 +69,8 @@ esac"#;
         self.with_path(self.site.command(self.site.path("a clone/slurm/pipeline.sh"), args))
     }
 
-    /// A script as Slurm runs it, task 3 of array 12: a copy, elsewhere. `status --missing` says FAKE_MISSING.
+    /// A script as Slurm runs it, task 3 of array 12: a copy, elsewhere. `status --missing` says
+    /// FAKE_MISSING.
     pub fn job(&self, script: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
         let copy = self.site.path("slurm_script");
         let original = self.site.path("a clone/slurm").join(script);

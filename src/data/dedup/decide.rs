@@ -1,4 +1,5 @@
-//! From candidate pairs to groups, to the one of each group that stays, and to matches with the test set.
+//! From candidate pairs to groups, to the one of each group that stays, and to matches with the
+//! test set.
 
 use std::{
     cmp::Reverse,
@@ -28,7 +29,8 @@ pub struct Candidate {
 pub struct Group {
     /// The one that stays.
     pub kept: usize,
-    /// All members, ascending, each with its correlation with the kept one; `None` where they have no contrast in common.
+    /// All members, ascending, each with its correlation with the kept one; `None` where they have
+    /// no contrast in common.
     pub members: Vec<(usize, Option<f32>)>,
 }
 
@@ -40,12 +42,13 @@ pub struct Leak {
     pub correlation: f32,
 }
 
-/// A pair of samples (the first before the second) that are copies by their pictures, too, and how alike these are.
+/// A pair of samples (the first before the second) that are copies by their pictures, too, and how
+/// alike these are.
 pub type Confirmed = (u32, u32, f32);
 
-/// Of the candidate `pairs` (a < b, ascending) those whose thumbnails correlate. Pairs within the test set are nobody's
-/// business. Of the pairs of training samples it looks at as many as it takes to know which are tied together, directly or
-/// by way of others.
+/// Of the candidate `pairs` (a < b, ascending) those whose thumbnails correlate. Pairs within the
+/// test set are nobody's business. Of the pairs of training samples it looks at as many as it takes
+/// to know which are tied together, directly or by way of others.
 ///
 /// # Errors
 /// Those of `thumb`, which reads a sample's picture.
@@ -70,9 +73,11 @@ pub fn confirm(
     Ok(confirmed)
 }
 
-/// Joins confirmed pairs transitively and decides what stays: official before external, then more labels, then the first.
+/// Joins confirmed pairs transitively and decides what stays: official before external, then more
+/// labels, then the first.
 ///
-/// A group is joined over training samples alone: two of them that only match the same test sample stay apart.
+/// A group is joined over training samples alone: two of them that only match the same test sample
+/// stay apart.
 ///
 /// # Errors
 /// Those of `thumb`, which reads a sample's picture.

@@ -18,8 +18,9 @@ struct File {
     found: Found,
 }
 
-/// The parts of the search for an array of `tasks`: pairs of blocks of consecutive samples, at least as many as tasks
-/// while there are samples. Every pair of samples lies in one of them. Task i does the parts i, i + tasks, ...
+/// The parts of the search for an array of `tasks`: pairs of blocks of consecutive samples, at
+/// least as many as tasks while there are samples. Every pair of samples lies in one of them. Task
+/// i does the parts i, i + tasks, ...
 pub fn ranges(samples: usize, tasks: usize) -> Vec<[Range<usize>; 2]> {
     let enough = (1..).find(|b| b * (b + 1) / 2 >= tasks).unwrap_or(1);
     let blocks = enough.min(samples).max(1);
@@ -31,7 +32,8 @@ pub fn path(work: &Path, number: usize) -> PathBuf {
     work.join("dedup").join(format!("pairs-{number:05}.json"))
 }
 
-/// What a part is made from: all samples and settings (`fingerprint`), and which of them it compares.
+/// What a part is made from: all samples and settings (`fingerprint`), and which of them it
+/// compares.
 pub fn source(fingerprint: &str, [a, b]: &[Range<usize>; 2]) -> String {
     format!("{fingerprint} {a:?} {b:?}")
 }

@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// One row per member of a group of at least two: `id,group,kept,of,red,green,blue,correlation`. `group` is the id of the
-/// group's first member, `kept` 1 or 0, `of` the one that is kept; then the distances of the hashes to that one, in bits,
-/// and the correlation with it.
+/// One row per member of a group of at least two: `id,group,kept,of,red,green,blue,correlation`.
+/// `group` is the id of the group's first member, `kept` 1 or 0, `of` the one that is kept; then
+/// the distances of the hashes to that one, in bits, and the correlation with it.
 pub const DUPLICATES: &str = "duplicates.csv";
 /// Groups whose members have different labels: `group,id,kept,labels`.
 pub const CONFLICTS: &str = "conflicts.csv";
-/// Training samples that are also in the test set: `train,test,red,green,blue,correlation,kept`. They stay in training;
-/// whoever wants to score without them takes them from here.
+/// Training samples that are also in the test set: `train,test,red,green,blue,correlation,kept`.
+/// They stay in training; whoever wants to score without them takes them from here.
 pub const LEAKS: &str = "leaks.csv";
 /// What the tables were made from, and the sums of `Summary`.
 const STATE: &str = "dedup.json";
@@ -63,8 +63,8 @@ struct State {
     summary: Summary,
 }
 
-/// Finds and decides for all samples of a work folder and writes the tables; true where that had been done before, from
-/// the same shards with the same settings, and nothing was left to do.
+/// Finds and decides for all samples of a work folder and writes the tables; true where that had
+/// been done before, from the same shards with the same settings, and nothing was left to do.
 ///
 /// # Errors
 /// Those of the manifest and the shards; a radius that finds nearly every pair.
@@ -88,8 +88,9 @@ pub fn run(work: &Path, settings: &config::Dedup) -> Result<(Summary, bool)> {
     }
 }
 
-/// Task `task` of an array of `tasks`: finds what it has to and leaves it in the work folder, for [`merge`]. Returns the
-/// numbers of parts that are its own and of those made now; a part that is there and fresh is left as it is.
+/// Task `task` of an array of `tasks`: finds what it has to and leaves it in the work folder, for
+/// [`merge`]. Returns the numbers of parts that are its own and of those made now; a part that is
+/// there and fresh is left as it is.
 ///
 /// # Errors
 /// As [`run`]; Stopped after `stop`, between two parts.

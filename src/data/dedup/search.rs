@@ -1,6 +1,7 @@
-//! All pairs of samples whose red, green and blue hashes each lie within a Hamming radius. Of two red hashes within `r` bits at
-//! least one of five bands differs by at most `r / 5` bits (multi-index hashing; Norouzi, Punjani and Fleet 2012): only
-//! samples with bands so near are compared, bucket by bucket, bit-parallel.
+//! All pairs of samples whose red, green and blue hashes each lie within a Hamming radius. Of two
+//! red hashes within `r` bits at least one of five bands differs by at most `r / 5` bits
+//! (multi-index hashing; Norouzi, Punjani and Fleet 2012): only samples with bands so near are
+//! compared, bucket by bucket, bit-parallel.
 
 use std::{
     ops::Range,
@@ -20,12 +21,15 @@ use crate::{
 
 /// Samples of a bucket that are compared at a time; two blocks of three channels take 96 KiB.
 const BLOCK: usize = 2048;
-/// Candidates that are looked at together; only where one of them is near are they looked at one by one.
+/// Candidates that are looked at together; only where one of them is near are they looked at one by
+/// one.
 const TILE: usize = 128;
-/// More pairs than that are no near-duplicates, but a radius that means nothing (400 MB of memory, too).
+/// More pairs than that are no near-duplicates, but a radius that means nothing (400 MB of memory,
+/// too).
 const MOST_PAIRS: usize = 50_000_000;
 
-/// For each sample the smallest index of its group. Hashes are red, green, blue, yellow; yellow is not looked at.
+/// For each sample the smallest index of its group. Hashes are red, green, blue, yellow; yellow is
+/// not looked at.
 pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     let sets = Mutex::new(UnionFind::new(hashes.len()));
     each_pair(hashes, [0..hashes.len(), 0..hashes.len()], radius, |pairs| {
@@ -38,7 +42,8 @@ pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     (0..hashes.len()).map(|i| sets.root(i)).collect()
 }
 
-/// All pairs (a, b), a < b, with a in the first of `ranges` and b in the second, in ascending order.
+/// All pairs (a, b), a < b, with a in the first of `ranges` and b in the second, in ascending
+/// order.
 ///
 /// # Errors
 /// [`Error::Usage`] where the radius is so large that nearly everything is near.
@@ -55,7 +60,8 @@ pub fn pairs(
     });
     if count.into_inner() > MOST_PAIRS {
         return Err(Error::usage(format!(
-            "dedup.radius = {radius} finds more than {MOST_PAIRS} pairs; take a smaller radius (up to 12)"
+            "dedup.radius = {radius} finds more than {MOST_PAIRS} pairs; take a smaller radius (up \
+                to 12)"
         )));
     }
     let mut all = all.into_inner().unwrap_or_else(|e| e.into_inner());
@@ -79,8 +85,9 @@ impl Band {
 /// Samples below which it takes longer to look for near buckets than to compare all.
 const FEW: usize = 8192;
 
-/// Bands, and by how many bits two hashes within `radius` differ at most in one of them. Where that would leave most pairs to
-/// compare, or there are few, a single band of no bits, in which all hashes are alike.
+/// Bands, and by how many bits two hashes within `radius` differ at most in one of them. Where that
+/// would leave most pairs to compare, or there are few, a single band of no bits, in which all
+/// hashes are alike.
 fn bands(radius: u32, samples: usize) -> (Vec<Band>, u32) {
     match radius / 5 {
         most @ 0..=3 if samples >= FEW => (
@@ -91,7 +98,8 @@ fn bands(radius: u32, samples: usize) -> (Vec<Band>, u32) {
     }
 }
 
-/// Samples in the order of a band of red, channels apart, so that those that are compared lie side by side.
+/// Samples in the order of a band of red, channels apart, so that those that are compared lie side
+/// by side.
 struct Buckets {
     /// Where the samples of each key begin, and the end.
     starts: Vec<usize>,
@@ -127,8 +135,8 @@ fn blocks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     range.step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
 }
 
-/// Calls `found` with the pairs (a, b), a < b, with a in the first of `ranges` and b in the second, each pair once, in any
-/// order, from several threads.
+/// Calls `found` with the pairs (a, b), a < b, with a in the first of `ranges` and b in the second,
+/// each pair once, in any order, from several threads.
 fn each_pair(
     hashes: &[[u64; 4]],
     [first, second]: [Range<usize>; 2],
@@ -152,7 +160,8 @@ fn each_pair(
             for mask in &masks {
                 let near = key ^ mask;
                 for candidates in blocks(b.of(near)) {
-                    // Within one set of samples each two buckets, and each two samples of a bucket, meet once.
+                    // Within one set of samples each two buckets, and each two samples of a bucket,
+                    // meet once.
                     if other.is_none() && (near < key || candidates.end <= rows.start) {
                         continue;
                     }
@@ -185,7 +194,8 @@ fn each_pair(
     }
 }
 
-/// The places of all pairs of a row of `a` and a candidate of `b`; with `later` only of later candidates.
+/// The places of all pairs of a row of `a` and a candidate of `b`; with `later` only of later
+/// candidates.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512vpopcntdq+popcnt", "x86_64+popcnt"))]
 fn compare(
     a: &Buckets,
@@ -225,7 +235,8 @@ mod tests {
 
     use super::*;
 
-    /// Random hashes; one in twenty is a copy of another with up to `radius` + 1 bits changed per channel.
+    /// Random hashes; one in twenty is a copy of another with up to `radius` + 1 bits changed per
+    /// channel.
     fn planted(n: usize, radius: u32, seed: u64) -> Vec<[u64; 4]> {
         let mut rng = crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0);
         let mut hashes: Vec<[u64; 4]> = (0..n).map(|_| rng.random()).collect();

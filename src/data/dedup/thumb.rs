@@ -1,11 +1,12 @@
-//! Small pictures of samples and how alike they are: what tells a copy from a picture that merely hashes alike.
+//! Small pictures of samples and how alike they are: what tells a copy from a picture that merely
+//! hashes alike.
 
 /// Side of a thumbnail in pixels (smaller where the image is).
 const SIDE: usize = 64;
 /// Shifts that are tried, in thumbnail pixels to every side.
 const SHIFT: isize = 2;
-/// A channel whose standard deviation is below this many gray levels (of 255) in both thumbnails is dark or empty: what is
-/// left is noise and compression, and it does not decide.
+/// A channel whose standard deviation is below this many gray levels (of 255) in both thumbnails is
+/// dark or empty: what is left is noise and compression, and it does not decide.
 const LEAST_CONTRAST: f32 = 1.0;
 
 /// Red, green and blue of one sample, f32 `[side, side]` each, smoothed.
@@ -15,8 +16,8 @@ pub struct Thumb {
 }
 
 impl Thumb {
-    /// Area means of `image`, u8 `[size, size, 4]` in red, green, blue, yellow order, then a 3 x 3 binomial filter, so that a
-    /// shift by a part of a thumbnail pixel changes little.
+    /// Area means of `image`, u8 `[size, size, 4]` in red, green, blue, yellow order, then a 3 x 3
+    /// binomial filter, so that a shift by a part of a thumbnail pixel changes little.
     pub fn new(image: &[u8], size: usize) -> Self {
         assert_eq!(image.len(), size * size * 4, "a {size} x {size} image of four channels");
         let side = size.min(SIDE);
@@ -39,8 +40,9 @@ impl Thumb {
         Self { side, planes: planes.map(|plane| smooth(&plane, side)) }
     }
 
-    /// Normalised correlation (Pearson's) of the overlap in the channel where it is lowest, at the shift where that is
-    /// highest: 1 for copies, also brighter or darker ones. `None` where no channel has any contrast.
+    /// Normalised correlation (Pearson's) of the overlap in the channel where it is lowest, at the
+    /// shift where that is highest: 1 for copies, also brighter or darker ones. `None` where no
+    /// channel has any contrast.
     pub fn correlation(&self, other: &Self) -> Option<f32> {
         assert_eq!(self.side, other.side, "thumbnails of images of one size");
         let shifts = (-SHIFT..=SHIFT).flat_map(|dy| (-SHIFT..=SHIFT).map(move |dx| (dy, dx)));
@@ -129,7 +131,8 @@ mod tests {
 
     use super::*;
 
-    /// Blobs of light on a dark ground; `shift` moves them, `gain` makes them brighter, noise has a sigma of about 2.
+    /// Blobs of light on a dark ground; `shift` moves them, `gain` makes them brighter, noise has a
+    /// sigma of about 2.
     fn picture(size: usize, seed: u64, shift: f32, gain: f32, channels: usize) -> Vec<u8> {
         let mut rng = crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0);
         let blobs: Vec<[f32; 4]> =

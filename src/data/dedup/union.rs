@@ -1,4 +1,5 @@
-/// Disjoint sets of 0..n; the root of a set is its smallest member, whatever the order of the joins.
+/// Disjoint sets of 0..n; the root of a set is its smallest member, whatever the order of the
+/// joins.
 pub struct UnionFind {
     parent: Vec<usize>,
 }

@@ -1,4 +1,5 @@
-//! The repair after the greedy stratification: moves and swaps of single units that bring the parts nearer to their shares.
+//! The repair after the greedy stratification: moves and swaps of single units that bring the parts
+//! nearer to their shares.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,7 +41,8 @@ impl Balance {
         }
     }
 
-    /// Moves units one by one while that lowers the weighted sum of squared deviations; a fixed number of passes at most.
+    /// Moves units one by one while that lowers the weighted sum of squared deviations; a fixed
+    /// number of passes at most.
     pub fn move_units(&mut self, units: &[Unit], shuffled: &[usize], part_of: &mut [usize]) {
         const PASSES: usize = 20;
         for _ in 0..PASSES {
@@ -69,9 +71,10 @@ impl Balance {
         }
     }
 
-    /// Takes the largest deviation and looks for two units (or one and nothing) to swap between its part and another, so
-    /// that the weighted sum of fourth powers, which is all about the largest ones, falls the most; until no deviation is
-    /// as large as one sample, nothing helps, or a fixed number of swaps is done.
+    /// Takes the largest deviation and looks for two units (or one and nothing) to swap between its
+    /// part and another, so that the weighted sum of fourth powers, which is all about the largest
+    /// ones, falls the most; until no deviation is as large as one sample, nothing helps, or a
+    /// fixed number of swaps is done.
     pub fn swap_units(&mut self, units: &[Unit], shuffled: &[usize], part_of: &mut [usize]) {
         const SWAPS: usize = 400;
         let kinds = Kinds::new(units, shuffled);
@@ -162,7 +165,8 @@ impl Balance {
     }
 }
 
-/// A unit of the kind `there` goes from `part` to `other`, one of the kind `back` the other way; `None` is no unit.
+/// A unit of the kind `there` goes from `part` to `other`, one of the kind `back` the other way;
+/// `None` is no unit.
 struct Swap {
     part: usize,
     other: usize,

@@ -5,7 +5,8 @@ use crate::data::{
     labels::{CLASSES, Labels},
 };
 
-/// A group as stratification sees it: how many samples it has, of each class and of each pair of classes.
+/// A group as stratification sees it: how many samples it has, of each class and of each pair of
+/// classes.
 #[derive(Clone, Debug, Default)]
 pub struct Unit {
     size: u32,
@@ -34,7 +35,8 @@ impl Unit {
         (&self.classes, self.size)
     }
 
-    /// (feature, samples with it): the classes, or with order 2 the pairs of classes, a class with itself included.
+    /// (feature, samples with it): the classes, or with order 2 the pairs of classes, a class with
+    /// itself included.
     fn features(&self, order: u8) -> Vec<(u16, u32)> {
         if order < 2 {
             return self.classes.clone();
@@ -67,8 +69,8 @@ pub fn assign(units: &[Unit], shuffled: &[usize], shares: &[f64], order: u8) -> 
     parts
 }
 
-/// Always the rarest feature that is left: its units, large ones first, go to the part that lacks it most, then to the
-/// one that lacks samples most.
+/// Always the rarest feature that is left: its units, large ones first, go to the part that lacks
+/// it most, then to the one that lacks samples most.
 fn greedy(units: &[Unit], shuffled: &[usize], shares: &[f64], order: u8) -> Vec<usize> {
     const NOWHERE: usize = usize::MAX;
     let features: Vec<Vec<(u16, u32)>> = units.iter().map(|u| u.features(order)).collect();

@@ -14,7 +14,8 @@ pub struct FoldRow {
     pub id: String,
     /// Samples with the same number stay together.
     pub group: usize,
-    /// The folds in which the sample validates: one for a partition; none or several for shuffled hold-outs.
+    /// The folds in which the sample validates: one for a partition; none or several for shuffled
+    /// hold-outs.
     pub folds: Vec<usize>,
 }
 
@@ -24,7 +25,8 @@ pub const NAME: &str = "folds.csv";
 /// What `folds.csv` was made from, and its own sum, beside it.
 const ORIGIN: &str = "folds.json";
 
-/// Reads `folds.csv` of a work folder, which must have been made from `store`, the duplicates at hand and these settings.
+/// Reads `folds.csv` of a work folder, which must have been made from `store`, the duplicates at
+/// hand and these settings.
 ///
 /// # Errors
 /// [`Error::Data`] names the line; a missing or outdated table says which job makes it.
@@ -32,7 +34,8 @@ pub fn read(work: &Path, store: &Store, split: &Split) -> Result<Vec<FoldRow>> {
     let rows = read_table(&work.join(NAME))?;
     let made = fs::read_to_string(work.join(ORIGIN)).unwrap_or_default();
     if made != origin(work, store, split)? {
-        let what = "was made from other shards, other duplicates or with other split keys than those at hand; run `atlas split` again";
+        let what = "was made from other shards, other duplicates or with other split keys than \
+            those at hand; run `atlas split` again";
         return Err(Error::data(work.join(NAME), what));
     }
     Ok(rows)

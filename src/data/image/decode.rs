@@ -93,8 +93,8 @@ pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
 }
 
 thread_local! {
-    /// Buffers that this thread does not need any more. New memory comes page by page and filled with zeros, which takes a
-    /// third of the time of decoding.
+    /// Buffers that this thread does not need any more. New memory comes page by page and filled
+    /// with zeros, which takes a third of the time of decoding.
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -111,7 +111,8 @@ pub(super) fn buffer(size: usize) -> Vec<u8> {
     buffer
 }
 
-/// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too much.
+/// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too
+/// much.
 pub fn reuse(pixels: Vec<u8>) {
     FREE.with_borrow_mut(|free| {
         if pixels.len() <= 16 << 20 && free.len() < KEPT {
@@ -135,7 +136,8 @@ fn tiff(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
         tiff::ColorType::RGBA(8 | 16) => 4,
         other => {
             return Err(format!(
-                "TIFF with pixels that are not supported: {other:?}; convert it to 8- or 16-bit gray"
+                "TIFF with pixels that are not supported: {other:?}; convert it to 8- or 16-bit \
+                    gray"
             ));
         }
     };

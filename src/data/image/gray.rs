@@ -1,5 +1,6 @@
-//! Gray 8-bit PNGs, as the competition's are. The `png` crate reads their chunks and inflates them; the filters are undone here, since
-//! its Paeth filter alone took a fifth of the time of making a shard.
+//! Gray 8-bit PNGs, as the competition's are. The `png` crate reads their chunks and inflates them;
+//! the filters are undone here, since its Paeth filter alone took a fifth of the time of making a
+//! shard.
 
 use std::hint::select_unpredictable;
 
@@ -11,8 +12,8 @@ use super::decode::buffer;
 /// Larger chunks of anything but the picture are left to the crate's own limit.
 const LARGEST: u32 = 1 << 20;
 
-/// The pixels of a gray 8-bit picture `[height, width]`; `None` for what is left to the crate: with colours, 16 bit, few bits,
-/// interlaced, animated.
+/// The pixels of a gray 8-bit picture `[height, width]`; `None` for what is left to the crate: with
+/// colours, 16 bit, few bits, interlaced, animated.
 pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut decoder = StreamingDecoder::new();
     decoder.set_ignore_text_chunk(true);
@@ -97,9 +98,10 @@ fn unfilter(filtered: &[u8], width: usize, pixels: &mut [u8]) -> Result<(), Stri
 /// Pixels whose neighbours above are looked at together.
 const BLOCK: usize = 64;
 
-/// Undoes the Paeth filter, which predicts whichever of left, above and upper left is nearest to left + above - upper left. Of a
-/// pixel, above and upper left are known before its left neighbour is, so that what depends on them is computed for many pixels at
-/// once: the left one is predicted unless it lies in `from..from + length`; there one value below `middle`, another from it on.
+/// Undoes the Paeth filter, which predicts whichever of left, above and upper left is nearest to
+/// left + above - upper left. Of a pixel, above and upper left are known before its left neighbour
+/// is, so that what depends on them is computed for many pixels at once: the left one is predicted
+/// unless it lies in `from..from + length`; there one value below `middle`, another from it on.
 #[inline(always)]
 fn paeth(raw: &[u8], above: &[u8], out: &mut [u8]) {
     let (mut left, mut corner) = (0, 0);
@@ -236,7 +238,8 @@ mod tests {
                 match (pixels(&bytes), super::super::decode::png(&bytes)) {
                     (Ok(Some(ours)), Ok(theirs)) => prop_assert!(ours == theirs.pixels),
                     (Ok(None), _) | (Err(_), Err(_)) => {}
-                    (ours, theirs) => prop_assert!(false, "byte {at} ^ {change}: {ours:?}, the crate {:?}", theirs.map(|r| r.pixels)),
+                    (ours, theirs) => prop_assert!(false, "byte {at} ^ {change}: {ours:?}, the \
+                        crate {:?}", theirs.map(|r| r.pixels)),
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! JPEG, decoded by libjpeg-turbo: the pixels are those of OpenCV and Pillow.
 //!
-//! Pictures of one colour need no colour picture: from planes of brightness and of colour at half the size (4:2:0), as nearly
-//! all files hold them, a channel is computed at once, to the bit as libjpeg-turbo would.
+//! Pictures of one colour need no colour picture: from planes of brightness and of colour at half
+//! the size (4:2:0), as nearly all files hold them, a channel is computed at once, to the bit as
+//! libjpeg-turbo would.
 
 use multiversion::multiversion;
 use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, Subsamp, YuvImage, yuv_pixels_len};
@@ -13,7 +14,8 @@ const SCANS: u32 = 200;
 
 pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
     let header = decoder()?.read_header(bytes).map_err(broken)?;
-    let [width, height] = [header.width, header.height].map(|side| side as u32); // 16 bits in the file
+    // 16 bits in the file
+    let [width, height] = [header.width, header.height].map(|side| side as u32);
     // A progressive JPEG keeps all coefficients, two bytes each, until its last scan.
     let bytes_per_pixel = if header.is_progressive { 10 } else { 4 };
     Ok(Header { format: Format::Jpeg, width, height, bytes_per_pixel })
@@ -38,8 +40,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, String> {
     Ok(Raster { step, pixels })
 }
 
-/// A picture in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr `[height / 2, width / 2]`, one behind
-/// the other.
+/// A picture in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
+/// `[height / 2, width / 2]`, one behind the other.
 pub(super) struct Planes {
     width: usize,
     height: usize,
@@ -91,7 +93,8 @@ fn decoder() -> Result<Decompressor, String> {
     Ok(decoder)
 }
 
-/// The decoder also reports what it could decode past, such as missing rows that it filled with gray.
+/// The decoder also reports what it could decode past, such as missing rows that it filled with
+/// gray.
 fn broken(e: turbojpeg::Error) -> String {
     match e {
         turbojpeg::Error::TurboJpegError(what) if what.contains("Premature end") => {
@@ -105,7 +108,8 @@ fn broken(e: turbojpeg::Error) -> String {
     }
 }
 
-/// Rows `first` and below, `out` `[rows, width]`, from brightness `[height, width]`, Cb and Cr `[height / 2, width / 2]`.
+/// Rows `first` and below, `out` `[rows, width]`, from brightness `[height, width]`, Cb and Cr
+/// `[height / 2, width / 2]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn convert(
     [luma, blue, red]: [&[u8]; 3],
@@ -145,7 +149,8 @@ fn convert(
     }
 }
 
-/// A row of Cb or Cr at twice the size: libjpeg's "fancy upsampling", a triangle over both directions.
+/// A row of Cb or Cr at twice the size: libjpeg's "fancy upsampling", a triangle over both
+/// directions.
 struct Line {
     /// Three times the nearer row and once the other one, with its first and last value repeated.
     sums: Vec<u16>,
@@ -175,7 +180,8 @@ impl Line {
     }
 }
 
-// JFIF's conversion as libjpeg rounds it: factors in units of 2^-16, less whole ones so that 16 bits hold what is multiplied.
+// JFIF's conversion as libjpeg rounds it: factors in units of 2^-16, less whole ones so that 16
+// bits hold what is multiplied.
 
 /// R = Y + 1.402 Cr
 #[inline(always)]
@@ -183,7 +189,8 @@ fn to_red(y: i16, cr: i16) -> u8 {
     clip(y + cr + share(cr, 26_345))
 }
 
-/// G = Y - 0.34414 Cb - 0.71414 Cr; the rest of the factors, 18,734 and 22,554, as 256 times one number and another.
+/// G = Y - 0.34414 Cb - 0.71414 Cr; the rest of the factors, 18,734 and 22,554, as 256 times one
+/// number and another.
 #[inline(always)]
 fn to_green(y: i16, cb: i16, cr: i16) -> u8 {
     let (high, low) = (73 * cr - 88 * cb, 46 * cr - 26 * cb);
@@ -242,7 +249,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against the colour picture that libjpeg-turbo makes; noise, so that all colours and their limits occur.
+        /// Against the colour picture that libjpeg-turbo makes; noise, so that all colours and
+        /// their limits occur.
         #[test]
         fn a_channel_is_that_of_the_colour_picture(half in 3..40usize, half_height in 1..20usize, quality in 5..=100, seed: u64) {
             let (width, height) = (2 * half, 2 * half_height);

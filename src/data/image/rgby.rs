@@ -4,8 +4,9 @@ use super::{Encoded, Plane, decode, halved};
 use crate::base::{Error, Result};
 
 impl Encoded<'_> {
-    /// Decodes a coloured picture to red, green, blue and yellow. Yellow is its fourth value where that varies; a picture without one,
-    /// or with one that is the same everywhere (plain opacity), gives `(R + G) / 2`, as [`Encoded::channel`] does.
+    /// Decodes a coloured picture to red, green, blue and yellow. Yellow is its fourth value where
+    /// that varies; a picture without one, or with one that is the same everywhere (plain opacity),
+    /// gives `(R + G) / 2`, as [`Encoded::channel`] does.
     ///
     /// # Errors
     /// Data where the picture is broken, or gray: that is one channel and not four.
@@ -52,7 +53,8 @@ mod tests {
     fn yellow_is_the_fourth_value_or_the_mean_of_red_and_green() {
         let got = planes(&[10, 20, 30, 40, 50, 60, 70, 80], png::ColorType::Rgba).unwrap();
         assert_eq!(got, [vec![10, 50], vec![20, 60], vec![30, 70], vec![40, 80]]);
-        let mean = [vec![10, 50], vec![21, 61], vec![30, 70], vec![16, 56]]; // 15.5 and 55.5, halves to even
+        // 15.5 and 55.5, halves to even
+        let mean = [vec![10, 50], vec![21, 61], vec![30, 70], vec![16, 56]];
         assert_eq!(
             planes(&[10, 21, 30, 255, 50, 61, 70, 255], png::ColorType::Rgba).unwrap(),
             mean

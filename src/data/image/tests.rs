@@ -247,7 +247,8 @@ fn enlarging_interpolates() {
 }
 
 proptest! {
-    /// Whatever the bytes, reading answers; it never panics and never takes memory for what a header claims.
+    /// Whatever the bytes, reading answers; it never panics and never takes memory for what a
+    /// header claims.
     #[test]
     fn damaged_files_never_panic(kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
         let gray = pattern(SIDE);

@@ -6,8 +6,8 @@ use crate::{config::Preprocess, data::image::Encoded};
 /// Pictures looked at per source.
 const PROBES: usize = 12;
 
-/// Core time in nanoseconds, as measured on one core of an AMD EPYC with AVX-512 on the real pictures (`benches/preprocess.sh`).
-/// Per pixel read: reading, decoding, hashing.
+/// Core time in nanoseconds, as measured on one core of an AMD EPYC with AVX-512 on the real
+/// pictures (`benches/preprocess.sh`). Per pixel read: reading, decoding, hashing.
 const PNG: f64 = 1.72;
 const JPEG: f64 = 1.05;
 /// Per pixel written: resizing and storing.
@@ -23,7 +23,8 @@ pub struct Estimate {
     pub core_hours: f64,
 }
 
-/// Estimates from the dimensions of a few pictures of each source; a picture that cannot be read counts nothing.
+/// Estimates from the dimensions of a few pictures of each source; a picture that cannot be read
+/// counts nothing.
 pub fn estimate(manifest: &Manifest, config: &Preprocess) -> Estimate {
     let mut seconds = 0.0;
     for source in [Source::Official, Source::External] {
@@ -63,7 +64,8 @@ fn nanoseconds(from: (u32, u32), is_jpeg: bool, side: u32) -> f64 {
 mod tests {
     #[test]
     fn as_measured() {
-        // benches/results/2026-11-25-2-cores-epyc/preprocess.csv: milliseconds per sample, the median of the runs.
+        // benches/results/2026-11-25-2-cores-epyc/preprocess.csv: milliseconds per sample, the
+        // median of the runs.
         for (from, is_jpeg, side, measured) in [
             (512, false, 512, 2.34),
             (512, false, 768, 5.83),

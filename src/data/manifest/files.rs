@@ -1,4 +1,5 @@
-//! The files of samples, in little memory: those of a folder differ only in the id, so that they share the rest.
+//! The files of samples, in little memory: those of a folder differ only in the id, so that they
+//! share the rest.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 

@@ -1,5 +1,6 @@
-//! Pictures of a folder, grouped by id. One pass over the names, no look at the files: a parallel file system answers a
-//! listing of 124,000 files in a second, but that many stats in minutes. Of a name only what is not said already is kept.
+//! Pictures of a folder, grouped by id. One pass over the names, no look at the files: a parallel
+//! file system answers a listing of 124,000 files in a second, but that many stats in minutes. Of a
+//! name only what is not said already is kept.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,8 @@ use crate::base::{Error, Result, progress::Progress};
 
 const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 
-/// By channel, what the name of its file ends in: a position in [`Names::endings`], from 1. 0: no file.
+/// By channel, what the name of its file ends in: a position in [`Names::endings`], from 1. 0: no
+/// file.
 pub(super) type Endings = [u16; 4];
 
 /// What a folder holds.
@@ -39,7 +41,8 @@ pub(super) struct Names {
     files: HashMap<Endings, Files>,
 }
 
-/// Lists `folder`; the result does not depend on the order in which the file system gives the names. `progress` counts them.
+/// Lists `folder`; the result does not depend on the order in which the file system gives the
+/// names. `progress` counts them.
 pub(super) fn list(folder: &Path, progress: &Progress) -> Result<Listing> {
     let mut samples: HashMap<String, Endings> = HashMap::new();
     let mut names = Names { folder: folder.into(), endings: Vec::new(), files: HashMap::new() };

@@ -1,4 +1,5 @@
-//! Looks through the data folders: which samples are complete and labelled, and everything that is not, in one go.
+//! Looks through the data folders: which samples are complete and labelled, and everything that is
+//! not, in one go.
 
 use std::{
     collections::HashSet,
@@ -84,7 +85,8 @@ pub fn scan(data: &Data) -> Result<Scan> {
     Ok(scan)
 }
 
-/// Every sample of a folder of pictures that belong to no data set, in order of id: as the test part, without labels.
+/// Every sample of a folder of pictures that belong to no data set, in order of id: as the test
+/// part, without labels.
 pub fn pictures(folder: &Path) -> Result<Scan> {
     let mut scan = Scan::default();
     let Listing { samples, mut names, .. } = scan.list("images", folder, 0)?;
@@ -351,7 +353,8 @@ impl Scan {
         lines
     }
 
-    /// Writes every problem to `work/problems.csv` (`kind,place,id,detail`), also when there is none.
+    /// Writes every problem to `work/problems.csv` (`kind,place,id,detail`), also when there is
+    /// none.
     pub fn write_problems(&self, work: &Path) -> Result<PathBuf> {
         let path = work.join("problems.csv");
         let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));

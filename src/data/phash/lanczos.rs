@@ -1,5 +1,6 @@
-//! Pillow's resize of 8-bit gray pictures with the Lanczos filter, bit for bit (libImaging/Resample.c): coefficients in
-//! fixed point with 22 bits, rows first, rounded and clipped to 8 bits after each pass.
+//! Pillow's resize of 8-bit gray pictures with the Lanczos filter, bit for bit
+//! (libImaging/Resample.c): coefficients in fixed point with 22 bits, rows first, rounded and
+//! clipped to 8 bits after each pass.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -16,7 +17,8 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// A picture on its way to `side` x `side`. A pass that would not change the size is skipped, as in Pillow.
+/// A picture on its way to `side` x `side`. A pass that would not change the size is skipped, as in
+/// Pillow.
 pub(super) struct Resize {
     width: usize,
     height: usize,
@@ -36,7 +38,8 @@ impl Resize {
         resize
     }
 
-    /// Since version 13, Pillow shrinks the height first where that takes away more than twice what the width loses.
+    /// Since version 13, Pillow shrinks the height first where that takes away more than twice what
+    /// the width loses.
     fn down_first(&self) -> bool {
         self.height > self.side && self.height + self.side > 2 * self.width
     }
@@ -70,7 +73,8 @@ impl Resize {
     }
 }
 
-/// Resizes each row from `from` to `to` pixels; it becomes a column, of row i and new pixel x `out[x * rows + i]`.
+/// Resizes each row from `from` to `to` pixels; it becomes a column, of row i and new pixel x
+/// `out[x * rows + i]`.
 fn turn(pixels: &[u8], from: usize, to: usize, scratch: &mut Scratch, out: &mut [u8], rows: usize) {
     if from == to {
         for (i, row) in pixels.chunks_exact(from).enumerate() {
@@ -97,7 +101,8 @@ fn round(sum: i32) -> u8 {
 type Kept = (usize, usize, Rc<(Vec<Window>, Rough)>);
 
 thread_local! {
-    /// The last windows made: pictures of one size follow each other, and the sines take longer than the sums.
+    /// The last windows made: pictures of one size follow each other, and the sines take longer
+    /// than the sums.
     static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 

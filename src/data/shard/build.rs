@@ -71,14 +71,15 @@ impl<'a> Builder<'a> {
         Self { work, manifest, hash: manifest.hash(), settings, stop }
     }
 
-    /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool, with the memory of
-    /// one image per thread whatever the shard's size. A shard that is there, belongs to this manifest and these settings
-    /// and verifies is left alone, unless a sample that it lacks can be used now. A sample with a file that cannot be used is
-    /// left out and listed in the quarantine.
+    /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool,
+    /// with the memory of one image per thread whatever the shard's size. A shard that is there,
+    /// belongs to this manifest and these settings and verifies is left alone, unless a sample that
+    /// it lacks can be used now. A sample with a file that cannot be used is left out and listed in
+    /// the quarantine.
     ///
     /// # Errors
-    /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not. Else where files cannot
-    /// be written; Stopped after a signal.
+    /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not.
+    /// Else where files cannot be written; Stopped after a signal.
     pub fn build(
         &self,
         unit: usize,
@@ -96,7 +97,8 @@ impl<'a> Builder<'a> {
         }
         let writer = Writer::create(&path, plan.part, samples.len(), size)?;
         let (memory, bad_samples) = (Memory::of_pool(), AtomicUsize::new(0));
-        // Who has decoded a sample also writes it, so that a thread holds one image whatever the size of the shard.
+        // Who has decoded a sample also writes it, so that a thread holds one image whatever the
+        // size of the shard.
         let one = |(slot, sample): (usize, &Sample)| -> Result<_> {
             if self.stop.asked() {
                 return Err(Error::Stopped(
@@ -104,7 +106,8 @@ impl<'a> Builder<'a> {
                 ));
             }
             if bad_samples.load(Relaxed) > allowed {
-                return Ok(Err(Vec::new())); // a folder that is not mounted need not be tried to its end
+                // a folder that is not mounted need not be tried to its end
+                return Ok(Err(Vec::new()));
             }
             let row = match load(sample, self.settings, &memory) {
                 Ok(entry) => Ok(writer.place(slot, entry)?),
@@ -139,13 +142,15 @@ impl<'a> Builder<'a> {
             bad.iter().take(3).map(|b| format!("{}: {}", b.file, b.reason)).collect();
         let more = if bad.len() > 3 { "; ..." } else { "" };
         let what = format!(
-            "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); mend the files and run again, or raise the limit",
+            "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); mend \
+                the files and run again, or raise the limit",
             few.join("; ")
         );
         Err(Error::data(quarantine_path(self.work, unit), what))
     }
 
-    /// The quarantine of a shard that is there, whole and up to date; `None` where it has to be made.
+    /// The quarantine of a shard that is there, whole and up to date; `None` where it has to be
+    /// made.
     fn present(&self, path: &Path, unit: usize, samples: &[Sample]) -> Option<Vec<Bad>> {
         if !path.exists() {
             return None;

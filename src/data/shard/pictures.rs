@@ -32,7 +32,8 @@ pub struct Bad {
     pub reason: String,
 }
 
-/// Reads samples in the current rayon pool: by sample its image, u8 `[size, size, 4]`, or its files that could not be used.
+/// Reads samples in the current rayon pool: by sample its image, u8 `[size, size, 4]`, or its files
+/// that could not be used.
 pub fn read_images(samples: &[Sample], settings: Settings) -> Vec<Result<Vec<u8>, Vec<Bad>>> {
     let memory = Memory::of_pool();
     samples
@@ -141,8 +142,8 @@ pub fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
     pixels.into_flattened()
 }
 
-/// Memory for decoding, shared by the threads: who needs more than is left waits. A picture larger than all of it is
-/// decoded alone.
+/// Memory for decoding, shared by the threads: who needs more than is left waits. A picture larger
+/// than all of it is decoded alone.
 pub(super) struct Memory {
     total: u64,
     free: Mutex<u64>,

@@ -17,8 +17,8 @@ use crate::{
     data::labels::{CLASSES, Labels},
 };
 
-/// An open shard. Shared by threads: each read is one `pread` at the sample's place, no HDF5 call and no lock. (A memory
-/// map would turn a file cut short by someone else into a crash.)
+/// An open shard. Shared by threads: each read is one `pread` at the sample's place, no HDF5 call
+/// and no lock. (A memory map would turn a file cut short by someone else into a crash.)
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
@@ -33,7 +33,8 @@ impl Reader {
     /// Opens a shard and reads its tables.
     ///
     /// # Errors
-    /// Names the file where it is missing, cut short, of another format, or its tables fail their checksum.
+    /// Names the file where it is missing, cut short, of another format, or its tables fail their
+    /// checksum.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::data(path, "not there; run `atlas preprocess`"),
@@ -108,12 +109,14 @@ impl Reader {
         (self.len() * self.size() * self.size()) as u64
     }
 
-    /// [`Manifest::hash`](crate::data::manifest::Manifest::hash) of the manifest that it was made from.
+    /// [`Manifest::hash`](crate::data::manifest::Manifest::hash) of the manifest that it was made
+    /// from.
     pub fn manifest_hash(&self) -> u64 {
         self.tables.manifest_hash
     }
 
-    /// Reads image `i` into `out`, u8 `[size, size, 4]`: rows of pixels of red, green, blue, yellow.
+    /// Reads image `i` into `out`, u8 `[size, size, 4]`: rows of pixels of red, green, blue,
+    /// yellow.
     ///
     /// # Errors
     /// Names the file and the sample where the bytes do not match their checksum or are not there.
@@ -127,9 +130,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; the other rows of `out` may hold
-    /// anything. Only whole images have checksums: the first time that this reader is asked for the image it reads and compares
-    /// all of it, later the rows alone.
+    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; the
+    /// other rows of `out` may hold anything. Only whole images have checksums: the first time that
+    /// this reader is asked for the image it reads and compares all of it, later the rows alone.
     ///
     /// # Errors
     /// As [`Reader::read`]; bytes that changed after the first time are not noticed.
@@ -160,8 +163,8 @@ impl Reader {
         )
     }
 
-    /// Reads every image, on the threads of the current rayon pool, and compares it with its checksum; the tables were
-    /// compared when the shard was opened.
+    /// Reads every image, on the threads of the current rayon pool, and compares it with its
+    /// checksum; the tables were compared when the shard was opened.
     pub fn verify(&self) -> Result<()> {
         let buffer = || vec![0; self.size() * self.size() * 4];
         (0..self.len()).into_par_iter().try_for_each_init(buffer, |image, i| self.read(i, image))

@@ -26,8 +26,8 @@ impl Seal {
         file.write_all_at(&seal, end)
     }
 
-    /// Reads the seal and compares the file with it; the images have checksums of their own. `Ok(Err)` says what is
-    /// wrong.
+    /// Reads the seal and compares the file with it; the images have checksums of their own.
+    /// `Ok(Err)` says what is wrong.
     pub fn read(file: &File) -> io::Result<Result<Self, &'static str>> {
         const CUT: &str = "cut short or no shard: the seal at its end is missing";
         let Some(end) = file.metadata()?.len().checked_sub(LENGTH) else { return Ok(Err(CUT)) };

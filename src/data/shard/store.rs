@@ -22,10 +22,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the shards that the manifest in `work` names; a part without samples gives an empty store.
+    /// Opens the shards that the manifest in `work` names; a part without samples gives an empty
+    /// store.
     ///
     /// # Errors
-    /// Names the shard that is missing, broken, made from another manifest, or of another size than the others.
+    /// Names the shard that is missing, broken, made from another manifest, or of another size than
+    /// the others.
     pub fn open(work: &Path, part: Part) -> Result<Self> {
         let manifest = Manifest::read(work)?;
         let hash = manifest.hash();
@@ -112,7 +114,8 @@ impl Store {
         shard.read(i, out)
     }
 
-    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; see [`Reader::read_rows`].
+    /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; see
+    /// [`Reader::read_rows`].
     pub fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
         let (shard, i) = self.place(i);
         shard.read_rows(i, rows, out)
@@ -148,8 +151,8 @@ impl Store {
     }
 }
 
-/// Small shards are many files, more than the usual 1,024 that a process may hold open; most systems allow it to ask
-/// for more. Where it is refused, opening a shard says so.
+/// Small shards are many files, more than the usual 1,024 that a process may hold open; most
+/// systems allow it to ask for more. Where it is refused, opening a shard says so.
 fn allow_open_files(wanted: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or fill the struct that they are given.

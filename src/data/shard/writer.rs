@@ -27,7 +27,8 @@ pub(super) struct Row {
     labels: Labels,
     phash: [u64; 4],
     checksum: u64,
-    /// By channel, sum of the pixels and of their squares: whole numbers, so that no order of adding them matters.
+    /// By channel, sum of the pixels and of their squares: whole numbers, so that no order of
+    /// adding them matters.
     sums: [[u64; 2]; 4],
 }
 
@@ -59,8 +60,8 @@ fn sums(image: &[u8]) -> [[u64; 2]; 4] {
     sums
 }
 
-/// A shard in the making, under a temporary name beside its final place; dropped before [`finish`](Writer::finish), it
-/// leaves nothing behind.
+/// A shard in the making, under a temporary name beside its final place; dropped before
+/// [`finish`](Writer::finish), it leaves nothing behind.
 pub struct Writer {
     path: PathBuf,
     part: Part,
@@ -202,7 +203,8 @@ impl Writer {
         file.new_attr::<u32>().create("channels")?.write_scalar(&4u32)?;
         file.new_attr::<u64>().create("manifest_hash")?.write_scalar(&t.manifest_hash)?;
         file.new_attr::<VarLenUnicode>().create("atlas_version")?.write_scalar(&version)?;
-        // No dataset or attribute is alive here: closing with one of them open would leave the file short.
+        // No dataset or attribute is alive here: closing with one of them open would leave the file
+        // short.
         file.close()
     }
 }
@@ -263,8 +265,8 @@ impl Drop for Images {
     }
 }
 
-/// Metadata of HDF5 1.8 and later carries its own checksums; locks fail on many parallel file systems, and the rename
-/// makes them needless.
+/// Metadata of HDF5 1.8 and later carries its own checksums; locks fail on many parallel file
+/// systems, and the rename makes them needless.
 pub(super) fn options() -> hdf5::file::FileBuilder {
     let mut options = hdf5::File::with_options();
     options.with_fapl(|p| {

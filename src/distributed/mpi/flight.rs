@@ -27,7 +27,8 @@ pub struct Flight {
 enum State {
     /// What is sent; what comes goes to its place.
     Direct { _send: Send },
-    /// bf16, first half: every rank gets its piece of every rank's bucket. What is sent and what comes.
+    /// bf16, first half: every rank gets its piece of every rank's bucket. What is sent and what
+    /// comes.
     Scatter { _send: Vec<u16>, pieces: Vec<u16> },
     /// bf16, second half: every rank gets every rank's sum.
     Gather { _sum: Vec<u16>, all: Vec<u16> },
@@ -62,7 +63,8 @@ impl Flight {
                 );
                 let send = bucket.copy();
                 let (from, to, n) = (send.data_ptr(), bucket.data_ptr(), count(bucket.numel()));
-                // SAFETY: both buffers hold `n` values of that type and live in the flight until the request is complete.
+                // SAFETY: both buffers hold `n` values of that type and live in the flight until
+                // the request is complete.
                 check(unsafe {
                     let kind = if bucket.kind() == Kind::Double {
                         ffi::RSMPI_DOUBLE
@@ -102,7 +104,8 @@ impl Flight {
             }
             Call::Broadcast(bytes) => {
                 let (at, n) = (bytes.as_mut_ptr().cast::<c_void>(), count(bytes.len()));
-                // SAFETY: the buffer holds `n` bytes and lives in the flight until the request is complete.
+                // SAFETY: the buffer holds `n` bytes and lives in the flight until the request is
+                // complete.
                 check(unsafe {
                     ffi::MPI_Ibcast(
                         at,
@@ -129,7 +132,8 @@ impl Flight {
         matches!(self.state, State::Scatter { .. })
     }
 
-    /// Lets MPI work; whether the call is complete. A second half begins where `second_halves` is given.
+    /// Lets MPI work; whether the call is complete. A second half begins where `second_halves` is
+    /// given.
     pub fn test(&mut self, second_halves: Option<ffi::MPI_Comm>) -> bool {
         let mut flag = 0;
         // SAFETY: the request is under way, its buffers live in this flight.
@@ -150,7 +154,8 @@ impl Flight {
             }
             State::Gather { all, .. } => {
                 if let Call::Sum(bucket) = &self.call {
-                    // SAFETY: the bucket holds its number of bf16 values, and `all` at least as many.
+                    // SAFETY: the bucket holds its number of bf16 values, and `all` at least as
+                    // many.
                     unsafe {
                         std::ptr::copy_nonoverlapping(
                             all.as_ptr(),
@@ -179,8 +184,9 @@ pub fn duplicate_world() -> ffi::MPI_Comm {
     }
 }
 
-/// MPI knows no bf16, and a sum in bf16 would round at every rank. So each rank collects its piece from all, sums it in f32
-/// and hands it out: as many bytes on the wire as a ring would move, and half of f32's.
+/// MPI knows no bf16, and a sum in bf16 would round at every rank. So each rank collects its piece
+/// from all, sums it in f32 and hands it out: as many bytes on the wire as a ring would move, and
+/// half of f32's.
 fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> State {
     assert!(bucket.device() == Device::Cpu && bucket.is_contiguous() && bucket.dim() == 1);
     let piece = bucket.numel().div_ceil(size);
@@ -191,7 +197,8 @@ fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> Stat
         std::ptr::copy_nonoverlapping(bucket.data_ptr().cast(), send.as_mut_ptr(), bucket.numel())
     };
     let (from, to, n) = (send.as_ptr().cast(), pieces.as_mut_ptr().cast(), count(piece));
-    // SAFETY: both buffers hold `size` pieces of `n` values and live in the flight until the request is complete.
+    // SAFETY: both buffers hold `size` pieces of `n` values and live in the flight until the
+    // request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
         ffi::MPI_Ialltoall(from, n, kind, to, n, kind, ffi::RSMPI_COMM_WORLD, request)
@@ -207,7 +214,8 @@ fn gather(
 ) -> State {
     let mut all = vec![0u16; sum.len() * size];
     let (from, to, n) = (sum.as_ptr().cast(), all.as_mut_ptr().cast(), count(sum.len()));
-    // SAFETY: the buffers hold one and `size` pieces of `n` values and live in the flight until the request is complete.
+    // SAFETY: the buffers hold one and `size` pieces of `n` values and live in the flight until the
+    // request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
         ffi::MPI_Iallgather(from, n, kind, to, n, kind, comm, request)

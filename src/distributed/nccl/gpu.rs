@@ -59,7 +59,8 @@ impl Gpu {
         Ok(Self { stream, ..gpu })
     }
 
-    /// Makes it current on this thread, which need not be the one that opened it: autograd has its own.
+    /// Makes it current on this thread, which need not be the one that opened it: autograd has its
+    /// own.
     pub fn enter(&self) -> Result<()> {
         // SAFETY: the context is retained until `close`.
         check("cuCtxSetCurrent", unsafe { result::ctx::set_current(self.context) })

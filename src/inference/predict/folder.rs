@@ -1,4 +1,5 @@
-//! A folder of someone's own pictures through trained networks: a table of probabilities and labels, embeddings.
+//! A folder of someone's own pictures through trained networks: a table of probabilities and
+//! labels, embeddings.
 
 use std::{
     fs,
@@ -30,15 +31,18 @@ use crate::{
 /// Networks, and what to make of their probabilities.
 pub struct Ensemble {
     pub networks: Vec<Trained>,
-    /// A class is predicted where its probability is above its threshold; where none is, the most probable one.
+    /// A class is predicted where its probability is above its threshold; where none is, the most
+    /// probable one.
     pub thresholds: [f32; CLASSES],
 }
 
 /// What to write.
 pub struct Outputs<'a> {
-    /// `id,labels` and a column of probabilities per class, named; the names of the labels are joined by `;`.
+    /// `id,labels` and a column of probabilities per class, named; the names of the labels are
+    /// joined by `;`.
     pub table: &'a Path,
-    /// Where asked for, `[n, features]` f32 in the order of the table, as `.npy` or, with `/ids`, as `.h5`.
+    /// Where asked for, `[n, features]` f32 in the order of the table, as `.npy` or, with `/ids`,
+    /// as `.h5`.
     pub embeddings: Option<&'a Path>,
 }
 
@@ -55,9 +59,10 @@ pub struct Outcome {
 /// Bytes of images that are held at a time.
 const HELD: usize = 256 << 20;
 
-/// Predicts all samples of `folder`, files `<id>_<channel>.<png|jpg|tif>[.gz]` of any size, as the networks were trained to see them:
-/// resized to `preprocess.size`, then `augment.resize`; crops as `predict.tta` and `predict.reduce` say; probabilities averaged over
-/// the networks. Embeddings are those of the first network, of whole images at `augment.resize`.
+/// Predicts all samples of `folder`, files `<id>_<channel>.<png|jpg|tif>[.gz]` of any size, as the
+/// networks were trained to see them: resized to `preprocess.size`, then `augment.resize`; crops as
+/// `predict.tta` and `predict.reduce` say; probabilities averaged over the networks. Embeddings are
+/// those of the first network, of whole images at `augment.resize`.
 ///
 /// # Errors
 /// Data, where no sample can be read; Stopped after `stop`, and nothing is written then.
@@ -120,10 +125,17 @@ pub fn predict(
     if work.ids.is_empty() {
         let first = skipped.first().map_or_else(
             || {
-                "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, <id>_yellow.png (or .jpg, .tif, each also with .gz)"
+                "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, \
+                    <id>_yellow.png (or .jpg, .tif, each also with .gz)"
                     .into()
             },
-            |bad| format!("such as {}: {}", if bad.file.is_empty() { &bad.id } else { &bad.file }, bad.reason),
+            |bad| {
+                format!(
+                    "such as {}: {}",
+                    if bad.file.is_empty() { &bad.id } else { &bad.file },
+                    bad.reason
+                )
+            },
         );
         return Err(Error::data(folder, format!("no sample can be read ({first})")));
     }

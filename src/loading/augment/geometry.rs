@@ -7,8 +7,9 @@ use fast_image_resize::{
 
 use crate::base::{Error, Result};
 
-/// A square window on a square image: the pixel at (row, column) of the window is `origin + row * down + column * right`
-/// of the image. Turns and flips only change these three numbers, so that any chain of them is one copy.
+/// A square window on a square image: the pixel at (row, column) of the window is `origin + row *
+/// down + column * right` of the image. Turns and flips only change these three numbers, so that
+/// any chain of them is one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     side: usize,
@@ -21,7 +22,8 @@ pub struct Window {
 const BLOCK: usize = 32;
 
 impl Window {
-    /// The `side` x `side` pixels from (`top`, `left`) of an image `[image_side, image_side]`; panics where it does not fit.
+    /// The `side` x `side` pixels from (`top`, `left`) of an image `[image_side, image_side]`;
+    /// panics where it does not fit.
     pub fn new(image_side: usize, top: usize, left: usize, side: usize) -> Self {
         assert!(
             side >= 1 && top + side <= image_side && left + side <= image_side,
@@ -71,8 +73,8 @@ impl Window {
             }
             return;
         }
-        // Turned by 90 degrees, neighbours lie in different rows of the image, whose cache lines also hold pixels of the next rows of
-        // the window: in blocks, they are read once.
+        // Turned by 90 degrees, neighbours lie in different rows of the image, whose cache lines
+        // also hold pixels of the next rows of the window: in blocks, they are read once.
         for (block, out) in out.chunks_mut(BLOCK * self.side).enumerate() {
             for left in (0..self.side).step_by(BLOCK) {
                 for (row, out) in out.chunks_exact_mut(self.side).enumerate() {
@@ -93,8 +95,8 @@ impl Window {
     }
 }
 
-/// Resizes `image` `[from, from, 4]` into `out` `[to, to, 4]`, each channel for itself: a triangle as wide as an output
-/// pixel when shrinking (no aliasing), bilinear when growing.
+/// Resizes `image` `[from, from, 4]` into `out` `[to, to, 4]`, each channel for itself: a triangle
+/// as wide as an output pixel when shrinking (no aliasing), bilinear when growing.
 pub fn resize(
     resizer: &mut Resizer,
     image: &[u8],
@@ -152,7 +154,8 @@ mod tests {
         }
     }
 
-    /// The definition: pixel centres, a triangle of half-width max(1, from / to), normalised over the pixels inside.
+    /// The definition: pixel centres, a triangle of half-width max(1, from / to), normalised over
+    /// the pixels inside.
     fn reference(image: &[[u8; 4]], from: usize, to: usize) -> Vec<[f64; 4]> {
         let scale = from as f64 / to as f64;
         let row = |o: usize| -> Vec<f64> {

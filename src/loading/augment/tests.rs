@@ -50,7 +50,8 @@ fn crops_reach_every_place_and_nothing_else_changes() {
 
 #[test]
 fn turns_and_flips_come_with_their_probabilities() {
-    // Which corner of the crop lies first, and whether rows and columns are exchanged, tells the eight symmetries apart.
+    // Which corner of the crop lies first, and whether rows and columns are exchanged, tells the
+    // eight symmetries apart.
     let counts = |augment: &Augment| {
         let mut counts = std::collections::BTreeMap::new();
         for key in 0..1200 {
@@ -119,7 +120,8 @@ fn distortion_uses_the_scaled_keys() {
     let moved = |out: Vec<[u8; 4]>| {
         out.iter().zip(&straight).map(|(a, b)| a[0].abs_diff(b[0]).max(a[1].abs_diff(b[1]))).max()
     };
-    // 64 pixels at 512 are 2 at 16; a point of the jittered three moves the corners by up to twice as much again.
+    // 64 pixels at 512 are 2 at 16; a point of the jittered three moves the corners by up to twice
+    // as much again.
     assert!((1..=8).contains(&moved(with(64.0, 0.0)).unwrap()));
     assert!((1..=8).contains(&moved(with(0.0, 256.0)).unwrap()));
 }

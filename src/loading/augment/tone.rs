@@ -11,8 +11,8 @@ pub struct Tone {
     pub beta: f32,
 }
 
-/// Changes `image` `[n, 4]` in place: `round(clip(alpha x + beta mean, 0, 255))`. With one tone the mean is that of all
-/// pixels and channels; with four, each channel has its tone and its mean.
+/// Changes `image` `[n, 4]` in place: `round(clip(alpha x + beta mean, 0, 255))`. With one tone the
+/// mean is that of all pixels and channels; with four, each channel has its tone and its mean.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn apply(image: &mut [[u8; 4]], tones: Tones) {
     let (blocks, rest) = image.as_flattened().as_chunks::<VALUES>();
@@ -47,7 +47,8 @@ const VALUES: usize = 64;
 #[inline(always)]
 fn change(values: &mut [u8; VALUES], alpha: &[f32; VALUES], shift: &[f32; VALUES]) {
     for i in 0..VALUES {
-        // Plus the largest number below a half, cut off: rounds, halves up. Whole numbers are the last bits of a sum with 2^23.
+        // Plus the largest number below a half, cut off: rounds, halves up. Whole numbers are the
+        // last bits of a sum with 2^23.
         let value = (alpha[i] * f32::from(values[i]) + shift[i] + 0.499_999_97).clamp(0.0, 255.0);
         values[i] = (value.trunc() + 8_388_608.0).to_bits() as u8;
     }

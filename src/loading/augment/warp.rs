@@ -1,4 +1,5 @@
-//! Random affine and elastic distortion (Simard, Steinkraus and Platt 2003), as one bilinear lookup per pixel.
+//! Random affine and elastic distortion (Simard, Steinkraus and Platt 2003), as one bilinear lookup
+//! per pixel.
 
 mod line;
 
@@ -7,13 +8,14 @@ use rand::{Rng as _, RngExt};
 use crate::base::rng::Rng;
 use line::line;
 
-/// A map from (x, y) of the output to (x, y) of the input: `x' = m[0] x + m[1] y + m[2]`, `y' = m[3] x + m[4] y + m[5]`.
+/// A map from (x, y) of the output to (x, y) of the input: `x' = m[0] x + m[1] y + m[2]`, `y' =
+/// m[3] x + m[4] y + m[5]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine([f64; 6]);
 
 impl Affine {
-    /// The inverse of the affine map that moves three points of an image of `side` pixels, its centre plus and minus a
-    /// third of the side, by `jitter` (x, y) pixels each.
+    /// The inverse of the affine map that moves three points of an image of `side` pixels, its
+    /// centre plus and minus a third of the side, by `jitter` (x, y) pixels each.
     pub fn from_jitter(side: usize, jitter: [[f64; 2]; 3]) -> Self {
         let (centre, reach) = ((side / 2) as f64, (side / 3) as f64);
         let points = [
@@ -26,7 +28,8 @@ impl Affine {
         let ([a, b, c], mut m) = (moved, [0.0; 6]);
         let (ab, ac) = ([b[0] - a[0], b[1] - a[1]], [c[0] - a[0], c[1] - a[1]]);
         let determinant = ab[0] * ac[1] - ab[1] * ac[0];
-        // Jitter that puts the points on a line leaves no map to invert; every pixel then shows one point.
+        // Jitter that puts the points on a line leaves no map to invert; every pixel then shows one
+        // point.
         let scale = if determinant == 0.0 { 0.0 } else { determinant.recip() };
         for axis in 0..2 {
             let (to, from) = (&mut m[3 * axis..], points.map(|p| p[axis]));
@@ -53,7 +56,8 @@ pub fn random_shift(rng: &mut Rng, side: usize, sigma: f64, alpha: f64) -> Shift
     })
 }
 
-/// Gaussian filter over both axes, cut off at four sigma, the image mirrored with its edge repeated; times `alpha`.
+/// Gaussian filter over both axes, cut off at four sigma, the image mirrored with its edge
+/// repeated; times `alpha`.
 fn smooth(mut field: Vec<f32>, side: usize, sigma: f64, alpha: f64) -> Vec<f32> {
     let radius = (4.0 * sigma + 0.5) as isize;
     let taps: Vec<f64> =
@@ -61,7 +65,8 @@ fn smooth(mut field: Vec<f32>, side: usize, sigma: f64, alpha: f64) -> Vec<f32> 
     let total: f64 = taps.iter().sum();
     if radius > 0 {
         for _ in 0..2 {
-            // Filters the columns, whole rows at a time, and writes them as rows: the second pass filters the other axis.
+            // Filters the columns, whole rows at a time, and writes them as rows: the second pass
+            // filters the other axis.
             let mut turned = vec![0.0; field.len()];
             let mut sum = vec![0.0f32; side];
             for row in 0..side {
@@ -104,8 +109,8 @@ fn mirror_101(i: isize, n: usize) -> usize {
 /// Bits of a coordinate after the point: its lower half.
 const FRACTION: u32 = 32;
 
-/// Fills `out` with `image` (both `[side, side]`) looked up through `shift` and then `map`, bilinear (to 1/256 of a
-/// pixel), mirrored at the edges without repeating them.
+/// Fills `out` with `image` (both `[side, side]`) looked up through `shift` and then `map`,
+/// bilinear (to 1/256 of a pixel), mirrored at the edges without repeating them.
 pub fn warp(
     image: &[[u8; 4]],
     side: usize,
@@ -114,7 +119,8 @@ pub fn warp(
     out: &mut [[u8; 4]],
 ) {
     assert!(image.len() == side * side && out.len() == side * side);
-    // Casts saturate and sums wrap: absurd maps give absurd places, which are mirrored into the image all the same.
+    // Casts saturate and sums wrap: absurd maps give absurd places, which are mirrored into the
+    // image all the same.
     let fixed = |v: f64| (v * (1u64 << FRACTION) as f64) as i64;
     let m = map.0;
     let step = [fixed(m[0]), fixed(m[3])];

@@ -2,12 +2,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 
-/// Images in memory whose pixels follow from their number; it can fail, panic and watch how far the workers run ahead.
+/// Images in memory whose pixels follow from their number; it can fail, panic and watch how far the
+/// workers run ahead.
 #[derive(Default)]
 struct Memory {
     fail_at: Option<usize>,
     panic_at: Option<usize>,
-    /// Largest number of batches (of one sample each) that may have been begun beyond those asked for.
+    /// Largest number of batches (of one sample each) that may have been begun beyond those asked
+    /// for.
     room: Option<usize>,
     asked: AtomicUsize,
     reads: AtomicUsize,
@@ -155,7 +157,8 @@ fn dropping_joins_the_workers() {
     }
 }
 
-/// Images in memory, of which only the rows asked for are given; all else is filled with a number of their own.
+/// Images in memory, of which only the rows asked for are given; all else is filled with a number
+/// of their own.
 struct Rows(u8);
 
 impl Source for Rows {

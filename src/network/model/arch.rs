@@ -1,6 +1,7 @@
 //! The members of the SE-ResNeXt family by name.
 
-/// Shape of one member: four stages of bottlenecks with squeeze-and-excitation (Hu et al. 2018, Xie et al. 2017).
+/// Shape of one member: four stages of bottlenecks with squeeze-and-excitation (Hu et al. 2018, Xie
+/// et al. 2017).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arch {
     pub name: &'static str,

@@ -1,5 +1,5 @@
-//! One flat tensor that holds many: the optimiser, the gradient exchange, the average and the checkpoint handle one
-//! tensor instead of two hundred.
+//! One flat tensor that holds many: the optimiser, the gradient exchange, the average and the
+//! checkpoint handle one tensor instead of two hundred.
 
 use tch::{Device, Kind, Tensor};
 
@@ -35,13 +35,15 @@ impl Slot {
         self.len() == 0
     }
 
-    /// Whether weight decay acts on it by default: matrices and kernels yes; biases and batch norm no.
+    /// Whether weight decay acts on it by default: matrices and kernels yes; biases and batch norm
+    /// no.
     pub fn decays(&self) -> bool {
         self.shape.len() > 1
     }
 }
 
-/// Every slot starts on a cache line, as a tensor of its own would: kernels may choose by alignment. The gaps stay zero.
+/// Every slot starts on a cache line, as a tensor of its own would: kernels may choose by
+/// alignment. The gaps stay zero.
 const ALIGN: i64 = 16;
 
 /// Lists the slots one after the other.
@@ -66,8 +68,9 @@ impl Slots {
     }
 }
 
-/// The part of `flat` that belongs to `slot`, shaped as torch would. With `nhwc` a kernel lies in memory as
-/// `[o, kh, kw, i]` and is shown as `[o, i, kh, kw]`: that is what torch calls channels-last.
+/// The part of `flat` that belongs to `slot`, shaped as torch would. With `nhwc` a kernel lies in
+/// memory as `[o, kh, kw, i]` and is shown as `[o, i, kh, kw]`: that is what torch calls
+/// channels-last.
 pub(super) fn view(flat: &Tensor, slot: &Slot, nhwc: bool) -> Tensor {
     let part = flat.narrow(0, slot.offset, slot.len());
     match slot.shape[..] {

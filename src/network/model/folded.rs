@@ -1,5 +1,5 @@
-//! A network for prediction alone: each batch norm folded into the kernel before it, weights converted once and, on a CPU, brought into
-//! the order in which oneDNN computes with them.
+//! A network for prediction alone: each batch norm folded into the kernel before it, weights
+//! converted once and, on a CPU, brought into the order in which oneDNN computes with them.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -20,7 +20,8 @@ pub struct Folded<'a> {
     packed: Packed,
 }
 
-/// The kernels of the convolutions, by the index of the parameter, as they were packed for their last input.
+/// The kernels of the convolutions, by the index of the parameter, as they were packed for their
+/// last input.
 #[derive(Default)]
 pub(super) struct Packed(RefCell<HashMap<usize, ForInput>>);
 
@@ -45,8 +46,8 @@ impl Packed {
 }
 
 impl<'a> Folded<'a> {
-    /// Of a kernel `w` and the batch norm behind it, `w * s` with `s = weight / sqrt(var + eps)`, and as the convolution's bias
-    /// `bias - mean * s`.
+    /// Of a kernel `w` and the batch norm behind it, `w * s` with `s = weight / sqrt(var + eps)`,
+    /// and as the convolution's bias `bias - mean * s`.
     pub fn new(network: &'a Network, precision: Precision) -> Self {
         let kind = network.kind(precision);
         let parameters = tch::no_grad(|| {
@@ -72,8 +73,8 @@ impl<'a> Folded<'a> {
         Self { network, parameters, kind, packed: Packed::default() }
     }
 
-    /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]`, normalised, on the network's device; as
-    /// [`Network::forward`] in [`Mode::Eval`], up to rounding.
+    /// Logits `[n, classes]` f32 of `x` `[n, channels, h, w]`, normalised, on the network's device;
+    /// as [`Network::forward`] in [`Mode::Eval`], up to rounding.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let network = self.network;
         tch::no_grad(|| {

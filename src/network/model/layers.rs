@@ -252,7 +252,8 @@ impl Layers {
         self.head(pass, &self.features(pass, x))
     }
 
-    /// The last feature maps, `[n, features, h, w]`, each side about a 32nd of the image's (a 48th with the stem `seed`).
+    /// The last feature maps, `[n, features, h, w]`, each side about a 32nd of the image's (a 48th
+    /// with the stem `seed`).
     pub fn features(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();
         // Ceil mode without padding, as the Caffe weights want it.

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// For which samples the dropout masks of a training pass are drawn: a mask is a pure function of
-/// (seed, epoch, key of the sample, layer, unit), whatever the batch, the rank or the number of restarts.
+/// (seed, epoch, key of the sample, layer, unit), whatever the batch, the rank or the number of
+/// restarts.
 #[derive(Clone, Copy, Debug)]
 pub struct DropKeys<'a> {
     pub seed: u64,
@@ -37,7 +38,8 @@ pub enum Mode<'a> {
 pub enum Norms {
     /// The samples of this forward pass; they also move the running statistics.
     Local,
-    /// The samples of this forward pass on all ranks, `samples` together; this rank's do not count where `counts` is false.
+    /// The samples of this forward pass on all ranks, `samples` together; this rank's do not count
+    /// where `counts` is false.
     Together { world: &'static World, samples: usize, counts: bool },
     /// None: the running statistics are used and stay.
     Frozen,
@@ -53,7 +55,8 @@ pub(super) struct Pass<'a> {
     pub kind: Kind,
     pub mode: Mode<'a>,
     pub dropout: f64,
-    /// Where the kernels do the work of the batch norms behind them, whose biases are then the convolutions'.
+    /// Where the kernels do the work of the batch norms behind them, whose biases are then the
+    /// convolutions'.
     pub folded: Option<&'a Packed>,
 }
 
@@ -94,9 +97,10 @@ impl Pass<'_> {
         )
     }
 
-    /// Batch norm over all ranks, from its definition: mean, then variance, each summed over the ranks with its gradient. Within
-    /// a sample sums are taken in f32, over samples in f64, in both directions: what a sample gets then does not depend on how
-    /// the samples are spread over ranks, up to the last bit of an f64.
+    /// Batch norm over all ranks, from its definition: mean, then variance, each summed over the
+    /// ranks with its gradient. Within a sample sums are taken in f32, over samples in f64, in both
+    /// directions: what a sample gets then does not depend on how the samples are spread over
+    /// ranks, up to the last bit of an f64.
     fn norm_together(
         &self,
         norm: &Norm,
@@ -149,8 +153,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Zeroes units of `x` `[n, units]` with the network's probability and scales the rest up. `layer` tells apart the
-    /// dropout layers of one network.
+    /// Zeroes units of `x` `[n, units]` with the network's probability and scales the rest up.
+    /// `layer` tells apart the dropout layers of one network.
     pub fn dropout(&self, layer: u64, x: Tensor) -> Tensor {
         let Mode::Train(keys, _) = self.mode else { return x };
         if self.dropout == 0.0 {

@@ -7,8 +7,8 @@ use crate::{
     network::model::Network,
 };
 
-/// Exponential moving average of parameters and running statistics (Polyak & Juditsky 1992). Early on the decay is
-/// min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
+/// Exponential moving average of parameters and running statistics (Polyak & Juditsky 1992). Early
+/// on the decay is min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
 pub struct Ema {
     decay: f64,
     parameters: Tensor,
@@ -38,7 +38,8 @@ impl Ema {
         });
     }
 
-    /// Exchanges the average with the network's weights; a second call undoes the first, to the bit.
+    /// Exchanges the average with the network's weights; a second call undoes the first, to the
+    /// bit.
     pub fn swap(&mut self, network: &Network) {
         tch::no_grad(|| {
             let exchange = |mine: &mut Tensor, mut theirs: Tensor| {

@@ -70,8 +70,9 @@ impl Schedule {
         }
     }
 
-    /// As fastai 1.0 (Smith 2018): lr rises linearly from lr / div, then falls by a cosine to lr / div / final_div; the
-    /// momentum mirrors it. The last step lies one before the end of the curve.
+    /// As fastai 1.0 (Smith 2018): lr rises linearly from lr / div, then falls by a cosine to lr /
+    /// div / final_div; the momentum mirrors it. The last step lies one before the end of the
+    /// curve.
     fn one_cycle(&self, step: usize) -> Rates {
         let (low, (most, least)) = (self.lr / self.div, self.momenta);
         if step <= self.rising && self.rising > 0 {

@@ -1,5 +1,5 @@
-//! Named tensors in a safetensors file. Written here instead of by the crate because equal content must give equal
-//! bytes (the crate keeps metadata in a hash map) and appear whole or not at all.
+//! Named tensors in a safetensors file. Written here instead of by the crate because equal content
+//! must give equal bytes (the crate keeps metadata in a hash map) and appear whole or not at all.
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
@@ -24,21 +24,25 @@ const KINDS: [(Dtype, Kind, &str); 8] = [
     (Dtype::BOOL, Kind::Bool, "BOOL"),
 ];
 
-/// All tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU, in the kinds in which they are stored.
+/// All tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU, in
+/// the kinds in which they are stored.
 ///
 /// # Errors
-/// Data, if it is neither, is cut off, or holds a kind of number that is not known here or anything but tensors.
+/// Data, if it is neither, is cut off, or holds a kind of number that is not known here or anything
+/// but tensors.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     if bytes.starts_with(b"PK") {
         return Ok((torch::read(path, &bytes)?, Metadata::new()));
     }
     if torch::is_old(&bytes) {
-        let how = "python -c \"import sys, torch; torch.save(torch.load(sys.argv[1], map_location='cpu', weights_only=True), sys.argv[2])\"";
+        let how = "python -c \"import sys, torch; torch.save(torch.load(sys.argv[1], \
+            map_location='cpu', weights_only=True), sys.argv[2])\"";
         return Err(Error::data(
             path,
             format!(
-                "is in PyTorch's format from before version 1.6; bring it into today's with `{how} OLD.pth NEW.pth`"
+                "is in PyTorch's format from before version 1.6; bring it into today's with `{how} \
+                    OLD.pth NEW.pth`"
             ),
         ));
     }
@@ -99,19 +103,21 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> 
     out.finish()
 }
 
-/// Calls `f` with a tensor's values as bytes, in row order, little-endian as on every machine that libtorch runs on.
+/// Calls `f` with a tensor's values as bytes, in row order, little-endian as on every machine that
+/// libtorch runs on.
 pub fn with_bytes<T>(tensor: &Tensor, f: impl FnOnce(&[u8]) -> T) -> T {
     let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
     let len = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if len == 0 {
         return f(&[]);
     }
-    // SAFETY: a contiguous tensor in host memory owns `len` initialised bytes from its data pointer on, and it lives until
-    // the end of this function.
+    // SAFETY: a contiguous tensor in host memory owns `len` initialised bytes from its data pointer
+    // on, and it lives until the end of this function.
     f(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len) })
 }
 
-/// Of a checkpoint: over its state and, in the order of their names, every tensor's name, kind, shape and data; in hex.
+/// Of a checkpoint: over its state and, in the order of their names, every tensor's name, kind,
+/// shape and data; in hex.
 pub fn checksum(state: &str, tensors: &BTreeMap<String, Tensor>) -> String {
     let mut sums = Vec::new();
     for (name, tensor) in tensors {

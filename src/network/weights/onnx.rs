@@ -1,4 +1,5 @@
-//! A network as an ONNX file, of plain operators under timm's names, for ONNX Runtime and what else reads it.
+//! A network as an ONNX file, of plain operators under timm's names, for ONNX Runtime and what else
+//! reads it.
 
 mod proto;
 
@@ -23,9 +24,11 @@ use crate::{
 const OPSET: i64 = 22;
 const IR_VERSION: i64 = 10;
 
-/// Writes a network, whole or not at all: input `image` f32 `[n, channels, h, w]`, output `logits` f32 `[n, classes]`, with any `n`,
-/// `h` and `w` (from 32 pixels on). With a normalisation, which becomes part of the graph, the image's values are those of the
-/// pixels, 0 to 255; without one they are what the network was trained on. `more` goes into the metadata beside what the network is.
+/// Writes a network, whole or not at all: input `image` f32 `[n, channels, h, w]`, output `logits`
+/// f32 `[n, classes]`, with any `n`, `h` and `w` (from 32 pixels on). With a normalisation, which
+/// becomes part of the graph, the image's values are those of the pixels, 0 to 255; without one
+/// they are what the network was trained on. `more` goes into the metadata beside what the network
+/// is.
 ///
 /// # Errors
 /// Those of writing the file.
@@ -137,7 +140,8 @@ impl Builder {
                 self.op("Div", &[&centred, "normalization.std"], &[])
             }
             Normalize::Image => {
-                // In f64: ONNX Runtime sums the pixels of an f32 image one after the other, and is off by 1e-4 then.
+                // In f64: ONNX Runtime sums the pixels of an f32 image one after the other, and is
+                // off by 1e-4 then.
                 let (axes, least) = (Tensor::from_slice(&[2i64, 3]), Tensor::from_slice(&[1f64]));
                 self.tensors.extend([
                     ("normalization.axes".into(), axes),

@@ -1,6 +1,7 @@
-//! As much of Python's pickle language (protocol 2) as a state dict of PyTorch is written in. A pickle is a program that may call
-//! anything; this reader calls nothing: it knows the few constructors of tensors by name and refuses all else, naming it. What it
-//! reads lies in one list and refers to it by position, so that nothing here recurses, however deep a file nests.
+//! As much of Python's pickle language (protocol 2) as a state dict of PyTorch is written in. A
+//! pickle is a program that may call anything; this reader calls nothing: it knows the few
+//! constructors of tensors by name and refuses all else, naming it. What it reads lies in one list
+//! and refers to it by position, so that nothing here recurses, however deep a file nests.
 
 use std::collections::HashMap;
 
@@ -161,7 +162,8 @@ impl<'a> Machine<'a> {
                 2 => {}
                 n => {
                     return Err(format!(
-                        "pickle protocol {n}; expected 2, which torch.save writes unless told otherwise"
+                        "pickle protocol {n}; expected 2, which torch.save writes unless told \
+                            otherwise"
                     ));
                 }
             },
@@ -309,7 +311,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A whole number of up to eight bytes, in two's complement. Larger ones (seeds, say) describe no tensor.
+    /// A whole number of up to eight bytes, in two's complement. Larger ones (seeds, say) describe
+    /// no tensor.
     fn long(&mut self) -> Result<(), String> {
         let length = self.number(1)? as usize;
         let bytes = self.take(length)?;
@@ -398,7 +401,8 @@ impl<'a> Machine<'a> {
         items.and_then(|items| items.iter().map(int).collect()).ok_or_else(|| CUT.into())
     }
 
-    /// Attributes of a dictionary (`_metadata`, the versions of modules) are dropped; nothing else has any.
+    /// Attributes of a dictionary (`_metadata`, the versions of modules) are dropped; nothing else
+    /// has any.
     fn build(&mut self) -> Result<(), String> {
         self.pop()?;
         match self.top()? {

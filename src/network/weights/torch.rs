@@ -1,5 +1,6 @@
-//! What `torch.save` writes since PyTorch 1.6: a zip archive of one pickle, which describes the tensors, and one file of plain
-//! numbers per storage. Only tensors are read; nothing in the file is run.
+//! What `torch.save` writes since PyTorch 1.6: a zip archive of one pickle, which describes the
+//! tensors, and one file of plain numbers per storage. Only tensors are read; nothing in the file
+//! is run.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,13 +33,14 @@ const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 /// The largest description that is read; that of a ResNeXt-101 is a tenth of a megabyte.
 const LARGEST_PICKLE: u64 = 8 << 20;
 
-/// Whether a file that begins so is PyTorch's from before version 1.6: bare pickles, the first of them a number that says so.
+/// Whether a file that begins so is PyTorch's from before version 1.6: bare pickles, the first of
+/// them a number that says so.
 pub fn is_old(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
 }
 
-/// All tensors of a state dict by name, on the CPU, in the kinds in which they are stored. It may lie under `state_dict`,
-/// `model_state_dict` or `model` of another dictionary.
+/// All tensors of a state dict by name, on the CPU, in the kinds in which they are stored. It may
+/// lie under `state_dict`, `model_state_dict` or `model` of another dictionary.
 ///
 /// # Errors
 /// Data, where the file is broken, lies about its sizes, or needs more than tensors.
@@ -93,7 +95,8 @@ struct Archive<'a> {
     root: String,
     /// By key.
     storages: HashMap<String, Tensor>,
-    /// How many more bytes may be read: files within a zip may overlap, so that their sum says more than the archive holds.
+    /// How many more bytes may be read: files within a zip may overlap, so that their sum says more
+    /// than the archive holds.
     left: u64,
 }
 
@@ -140,7 +143,8 @@ impl<'a> Archive<'a> {
             && last(*offset, size, stride).is_some_and(|end| end <= storage.numel());
         if !fits {
             return Err(format!(
-                "has the size {size:?}, stride {stride:?} and offset {offset}, but {} numbers are there",
+                "has the size {size:?}, stride {stride:?} and offset {offset}, but {} numbers are \
+                    there",
                 storage.numel()
             ));
         }
@@ -178,7 +182,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// How many numbers a storage must have; `None` where the numbers make no sense or one is used more than once per axis.
+/// How many numbers a storage must have; `None` where the numbers make no sense or one is used more
+/// than once per axis.
 fn last(offset: i64, size: &[i64], stride: &[i64]) -> Option<usize> {
     let mut end = usize::try_from(offset).ok()?;
     if size.contains(&0) {

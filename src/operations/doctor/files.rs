@@ -63,12 +63,14 @@ fn answers(
     })
 }
 
-/// A folder to write in, with as much space as `wanted`; one that is not there yet is made by the jobs in the nearest that is.
+/// A folder to write in, with as much space as `wanted`; one that is not there yet is made by the
+/// jobs in the nearest that is.
 fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
     let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
     let elsewhere = match super::slurm::image() {
         Some(_) => format!(
-            "make it writable, mount it from outside the container (--bind), or set {key} to a folder where you may write"
+            "make it writable, mount it from outside the container (--bind), or set {key} to a \
+                folder where you may write"
         ),
         None => format!("make it writable, or set {key} to a folder where you may write"),
     };
@@ -102,7 +104,8 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
         found += &format!(", {} wanted for shards", size(wanted));
         if wanted > free {
             let fix = format!(
-                "make room, or set {key} to a larger file system; preprocess.size = 256 takes a quarter of 512"
+                "make room, or set {key} to a larger file system; preprocess.size = 256 takes a \
+                    quarter of 512"
             );
             return Check::fail(key, found, fix);
         }
@@ -114,7 +117,8 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
             "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
         ),
         Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind.as_str()) => {
-            let fix = "fine for trying out; else a folder on a disk or a parallel file system (in a container: --bind)";
+            let fix = "fine for trying out; else a folder on a disk or a parallel file system (in \
+                a container: --bind)";
             Check::warning(
                 key,
                 format!(

@@ -32,7 +32,8 @@ struct Driver {
 fn found() -> Option<&'static Found> {
     static FOUND: OnceLock<Option<Found>> = OnceLock::new();
     let look = || {
-        let libtorch = device::cuda().clone(); // opens the driver, too, and has to come before any other call to libtorch
+        // opens the driver, too, and has to come before any other call to libtorch
+        let libtorch = device::cuda().clone();
         let driver = (libtorch != Cuda::NoDriver).then(driver);
         Found { driver, libtorch, nccl: nccl() }
     };
@@ -86,9 +87,12 @@ pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<C
     checks.push(libtorch(found, promise.is_some()));
     checks.push(match &found.nccl {
         Ok(version) => Check::ok("NCCL", version),
-        Err(why) if backend == Backend::Nccl || (ranks > 1 && are_used(backend)) => {
-            Check::fail("NCCL", why, "containers/setup.sh --cuda fetches it; comm.backend = \"mpi\" does without it, on the CPUs")
-        }
+        Err(why) if backend == Backend::Nccl || (ranks > 1 && are_used(backend)) => Check::fail(
+            "NCCL",
+            why,
+            "containers/setup.sh --cuda fetches it; comm.backend = \
+                \"mpi\" does without it, on the CPUs",
+        ),
         Err(_) => Check::ok("NCCL", "none: only several GPUs need it"),
     });
     checks
@@ -203,7 +207,8 @@ fn driver() -> Result<Driver, String> {
         done("cuDeviceGetUuid", uuid_of(&raw mut uuid, device))?;
         done("cuDeviceTotalMem", memory_of(&raw mut bytes, device))?;
         let name = CStr::from_bytes_until_nul(&name).map_or("?".into(), CStr::to_string_lossy);
-        let start: String = uuid[..4].iter().map(|b| format!("{b:02x}")).collect(); // enough to tell two of a machine apart
+        // enough to tell two of a machine apart
+        let start: String = uuid[..4].iter().map(|b| format!("{b:02x}")).collect();
         Ok(format!("{name} (GPU-{start}, {} MiB)", bytes >> 20))
     };
     let gpus = (0..count).map(describe).collect::<Result<_, String>>()?;

@@ -25,7 +25,8 @@ pub(super) fn checks(config: &Config, world: &World, gpus: bool) -> Vec<Check> {
 
 fn shared_memory(gpus: bool) -> Check {
     let name = "/dev/shm";
-    let fix = "NCCL and MPI should have 1 GiB there: mount -o remount,size=4G /dev/shm; Docker: --shm-size=4g; Apptainer: without --contain";
+    let fix = "NCCL and MPI should have 1 GiB there: mount -o remount,size=4G /dev/shm; Docker: \
+        --shm-size=4g; Apptainer: without --contain";
     match files::space(Path::new(name)) {
         Ok(free) if free >= GIB => Check::ok(name, format!("{} free", files::size(free))),
         Ok(free) if gpus => Check::fail(name, format!("{} free", files::size(free)), fix),
@@ -53,7 +54,8 @@ fn locked_memory(gpus: bool, others: bool) -> Check {
         Some(bytes) if gpus || others => Check::warning(
             name,
             format!("at most {}; networks and GPUs pin more", files::size(bytes)),
-            "ulimit -l unlimited (on a cluster the administrators raise it for Slurm's daemons); for CPUs of one machine it does not matter",
+            "ulimit -l unlimited (on a cluster the administrators raise it for Slurm's daemons); \
+                for CPUs of one machine it does not matter",
         ),
         Some(bytes) => Check::ok(
             name,
@@ -73,7 +75,8 @@ fn open_files(shards: Option<usize>) -> Check {
             name,
             format!("up to {n}, {wanted} wanted (the shards and 256)"),
             format!(
-                "the hard limit is {hard}: ask the administrators, or make larger shards (preprocess.shard_samples)"
+                "the hard limit is {hard}: ask the administrators, or make larger shards \
+                    (preprocess.shard_samples)"
             ),
         ),
         (Some(n), _) => Check::warning(
@@ -100,12 +103,23 @@ fn threads(config: &Config, world: &World) -> Check {
     let problem = match (number("SLURM_CPUS_PER_TASK"), number("OMP_NUM_THREADS")) {
         (Some(n), _) if allowed < n => Some((
             format!("SLURM_CPUS_PER_TASK={n}"),
-            "srun --cpus-per-task=$SLURM_CPUS_PER_TASK: since 22.05 it does not take the number from sbatch".to_string(),
+            "srun --cpus-per-task=$SLURM_CPUS_PER_TASK: since 22.05 it does not take the number \
+                from sbatch"
+                .to_string(),
         )),
-        _ if variable("OMPI_COMM_WORLD_SIZE").is_some() && allowed == 1 && machine > world.size() => {
-            Some((format!("the machine has {machine}: mpirun gave each rank one"), "mpirun --bind-to none".into()))
+        _ if variable("OMPI_COMM_WORLD_SIZE").is_some()
+            && allowed == 1
+            && machine > world.size() =>
+        {
+            Some((
+                format!("the machine has {machine}: mpirun gave each rank one"),
+                "mpirun --bind-to none".into(),
+            ))
         }
-        _ if used > allowed => Some(("they would take turns".into(), format!("unset threads, or set it to {allowed} at most"))),
+        _ if used > allowed => Some((
+            "they would take turns".into(),
+            format!("unset threads, or set it to {allowed} at most"),
+        )),
         (_, Some(n)) if n != used => Some((
             format!("OMP_NUM_THREADS={n} says otherwise"),
             format!("unset OMP_NUM_THREADS, which atlas does not heed, or set threads={n}"),

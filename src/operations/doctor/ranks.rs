@@ -1,4 +1,5 @@
-//! The ranks: whether they found each other, where they are, and what they share that they should not.
+//! The ranks: whether they found each other, where they are, and what they share that they should
+//! not.
 
 use std::collections::BTreeMap;
 
@@ -104,7 +105,8 @@ fn sharing(all: &[Here]) -> Check {
         return Check::fail(
             "ranks",
             format!("{found}; {} on {host} share {gpu}", numbers(ranks)),
-            "one task per GPU: --ntasks-per-node as large as N in --gres=gpu:N, and no --gpus-per-task",
+            "one task per GPU: --ntasks-per-node as large as N in --gres=gpu:N, and no \
+                --gpus-per-task",
         );
     }
     let crowded = hosts.iter().find_map(|(host, ranks)| {
@@ -120,7 +122,8 @@ fn sharing(all: &[Here]) -> Check {
         Some(found) => Check::warning(
             "ranks",
             found,
-            "fewer ranks, more cores (--cpus-per-task), or, if mpirun bound them, mpirun --bind-to none",
+            "fewer ranks, more cores (--cpus-per-task), or, if mpirun bound them, mpirun --bind-to \
+                none",
         ),
         None => Check::ok("ranks", found),
     }
@@ -159,7 +162,8 @@ fn merged(all: &[Here]) -> Vec<Check> {
         if let [(check, _)] = different[..] {
             return check.clone();
         }
-        different.sort_by_key(|(check, _)| std::cmp::Reverse(check.state)); // the worst first; else in order of ranks
+        // the worst first; else in order of ranks
+        different.sort_by_key(|(check, _)| std::cmp::Reverse(check.state));
         let found: Vec<String> = different
             .iter()
             .map(|(check, ranks)| format!("rank {}: {}", numbers(ranks), check.found))

@@ -58,7 +58,8 @@ pub(super) fn job() -> Check {
         _ => Check::warning(
             "Slurm",
             format!("{found}; no {} in PATH", missing.join(", ")),
-            "put Slurm's bin folder into PATH (`module load slurm` on some clusters); the job scripts call them",
+            "put Slurm's bin folder into PATH (`module load slurm` on some clusters); the job \
+                scripts call them",
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! Predictions and truth from files of other programs: submissions, probability matrices, label tables.
+//! Predictions and truth from files of other programs: submissions, probability matrices, label
+//! tables.
 
 use std::{collections::HashMap, path::Path};
 
@@ -15,7 +16,8 @@ pub struct Predictions {
     /// One per row; none in files without ids, whose rows are in the order of the truth.
     pub ids: Option<Vec<String>>,
     pub values: Array2<f64>,
-    /// Whether the file holds numbers of at most 32-bit float precision, so that thresholds must be such numbers too.
+    /// Whether the file holds numbers of at most 32-bit float precision, so that thresholds must be
+    /// such numbers too.
     pub single: bool,
 }
 
@@ -25,11 +27,12 @@ pub struct Truth {
     pub labels: Vec<Labels>,
 }
 
-/// Reads a submission CSV (`Id,Predicted`), a CSV of an id and 28 probabilities, a `.npy` matrix or an HDF5 file with
-/// `/probabilities` and, if there, `/ids`.
+/// Reads a submission CSV (`Id,Predicted`), a CSV of an id and 28 probabilities, a `.npy` matrix or
+/// an HDF5 file with `/probabilities` and, if there, `/ids`.
 ///
 /// # Errors
-/// [`Error::Data`] names what is wrong: shape, a value that is not a number from 0 to 1, a repeated id.
+/// [`Error::Data`] names what is wrong: shape, a value that is not a number from 0 to 1, a repeated
+/// id.
 pub fn read_predictions(path: &Path) -> Result<Predictions> {
     let predictions = match extension(path).as_str() {
         "npy" => {
@@ -136,7 +139,8 @@ pub fn align(predictions: Predictions, truth: &Truth, path: &Path) -> Result<Pre
 /// For each of `wanted` its place among `have`; both must hold the same ids, in any order.
 ///
 /// # Errors
-/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or too many.
+/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or too
+/// many.
 pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usize>> {
     let mut places: HashMap<&str, usize> =
         have.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
@@ -240,7 +244,8 @@ fn read_csv(path: &Path) -> Result<Predictions> {
     Ok(Predictions { ids: Some(ids), values, single: false })
 }
 
-/// The class of each column: by number (`3`, `class_3`) or name where the header has those, else in the order of classes.
+/// The class of each column: by number (`3`, `class_3`) or name where the header has those, else in
+/// the order of classes.
 fn columns(header: &[String]) -> Result<Vec<usize>, String> {
     let number = |h: &String| {
         let digits = h.trim_start_matches(|c: char| !c.is_ascii_digit());

@@ -1,4 +1,5 @@
-//! NumPy's `.npy` files (versions 1 to 3) of any real number type, either byte order and either memory order, as `f64`.
+//! NumPy's `.npy` files (versions 1 to 3) of any real number type, either byte order and either
+//! memory order, as `f64`.
 
 use std::{fs, path::Path};
 
@@ -55,7 +56,8 @@ fn parse(bytes: &[u8]) -> Result<Npy, String> {
         .ok_or("the shape is too large")?;
     if data.len() != want {
         return Err(format!(
-            "a {rows} x {columns} matrix of `{kind}` takes {want} bytes, the file holds {}; copy it again",
+            "a {rows} x {columns} matrix of `{kind}` takes {want} bytes, the file holds {}; copy \
+                it again",
             data.len()
         ));
     }
@@ -130,7 +132,8 @@ fn half(bits: u16) -> f64 {
 mod tests {
     use super::*;
 
-    /// `tests/golden/npy.py` wrote the same 3 x 2 matrix with every type, byte order and memory order.
+    /// `tests/golden/npy.py` wrote the same 3 x 2 matrix with every type, byte order and memory
+    /// order.
     #[test]
     fn every_type_and_order_reads_alike() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/npy");

@@ -37,7 +37,8 @@ proptest! {
         let (p, truth) = made(n, seed, digits);
         let counts = metrics::counts(p.view(), &truth, &fit(Method::Optimum, p.view(), &truth));
         for (class, count) in counts.iter().enumerate() {
-            prop_assert!((count.f1() - brute(&p, &truth, class)).abs() < 1e-9, "class {class}: {} and {}", count.f1(), brute(&p, &truth, class));
+            prop_assert!((count.f1() - brute(&p, &truth, class)).abs() < 1e-9, "class {class}: {} \
+                and {}", count.f1(), brute(&p, &truth, class));
         }
         let tries = p.iter().copied().chain([0.0]);
         let best = tries.map(|t| metrics::macro_f1(&metrics::counts(p.view(), &truth, &[t; CLASSES]))).fold(0.0, f64::max);

@@ -1,5 +1,5 @@
-//! What a training shows in TensorBoard: the figures of `metrics.jsonl` and `history.csv` under the same names, F1 per class, histograms
-//! of probabilities and weights, a few validation samples.
+//! What a training shows in TensorBoard: the figures of `metrics.jsonl` and `history.csv` under the
+//! same names, F1 per class, histograms of probabilities and weights, a few validation samples.
 
 use std::path::Path;
 
@@ -85,7 +85,8 @@ impl Board {
     }
 }
 
-/// Whether an event is of what `state` has done. A training that was killed while it validated does the end of the epoch again.
+/// Whether an event is of what `state` has done. A training that was killed while it validated does
+/// the end of the epoch again.
 fn holds(event: &Event, state: &State) -> bool {
     let of_interval = match &event.what {
         Some(What::Summary(summary)) => summary.values.iter().all(|v| v.tag.starts_with(INTERVAL)),

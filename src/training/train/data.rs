@@ -45,7 +45,8 @@ impl FoldData {
             return Err(Error::data(
                 path,
                 format!(
-                    "fold {fold} has {} samples to train and {} to validate on; more data, fewer split.folds or finer split.groups are needed",
+                    "fold {fold} has {} samples to train and {} to validate on; more data, fewer \
+                        split.folds or finer split.groups are needed",
                     train.len(),
                     valid.len()
                 ),

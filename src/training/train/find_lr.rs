@@ -1,5 +1,6 @@
-//! The learning-rate range test (Smith 2017, "Cyclical learning rates for training neural networks"), as fastai does it: a training
-//! whose learning rate grows exponentially, until the loss has gone up.
+//! The learning-rate range test (Smith 2017, "Cyclical learning rates for training neural
+//! networks"), as fastai does it: a training whose learning rate grows exponentially, until the
+//! loss has gone up.
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,8 @@ const FROM: f64 = 1e-7;
 const TO: f64 = 10.0;
 const STEPS: usize = 200;
 
-/// How much of the running mean of the loss stays in a step. (fastai's 0.98 lags so far behind that its steepest descent lies where
-/// single steps already rise.)
+/// How much of the running mean of the loss stays in a step. (fastai's 0.98 lags so far behind that
+/// its steepest descent lies where single steps already rise.)
 const SMOOTHING: f64 = 0.9;
 
 /// How many times the least smoothed loss ends the test.
@@ -29,7 +30,8 @@ const TOO_MUCH: f64 = 4.0;
 /// First points, in which the running mean is still that of few, that suggest nothing.
 const SKIPPED: usize = 10;
 
-/// A slope is taken from so many steps before to as many after, a third of a decade each: the loss of single batches is noisy.
+/// A slope is taken from so many steps before to as many after, a third of a decade each: the loss
+/// of single batches is noisy.
 const REACH: usize = 8;
 
 /// One step.
@@ -59,8 +61,9 @@ pub struct Found {
     pub chart: PathBuf,
 }
 
-/// Tests on the training samples of a fold, with the configured recipe but for its learning rates, and writes `find_lr.csv` and
-/// `find_lr.svg` to `results/find_lr/fold_K/`. `world` has one rank. No run and no checkpoint is touched.
+/// Tests on the training samples of a fold, with the configured recipe but for its learning rates,
+/// and writes `find_lr.csv` and `find_lr.svg` to `results/find_lr/fold_K/`. `world` has one rank.
+/// No run and no checkpoint is touched.
 ///
 /// # Errors
 /// Stopped after `stop`; Failed where the loss never falls.
@@ -80,7 +83,8 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
     let (table, chart) = (folder.join("find_lr.csv"), folder.join("find_lr.svg"));
     write(&table, &points)?;
     let suggestion = suggest(&points).ok_or_else(|| {
-        let why = "the loss never falls, so that no learning rate can be suggested; look at the data, train.loss and model.weights";
+        let why = "the loss never falls, so that no learning rate can be suggested; look at the \
+            data, train.loss and model.weights";
         Error::failed(format!("{why} ({})", table.display()))
     })?;
     let tried: Vec<plot::Tried> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
@@ -202,7 +206,8 @@ mod tests {
 
     #[test]
     fn the_suggestions_are_where_the_curve_has_them() {
-        // A logistic fall around 1e-3 and an exponential rise: the steepest point and the minimum in closed form.
+        // A logistic fall around 1e-3 and an exponential rise: the steepest point and the minimum
+        // in closed form.
         let falling = curve(|x| 1.0 / (1.0 + (3.0 * (x + 3.0)).exp()) + 1e-9 * (x + 7.0).exp());
         let is = suggest(&falling).unwrap();
         assert!((is.steepest.log10() + 3.0).abs() < 0.05, "{is:?}");

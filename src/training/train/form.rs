@@ -1,5 +1,5 @@
-//! What `auto` comes to: before the first step of a fold, a few training passes of a network of its kind are timed on the
-//! machine at hand. All that follows takes the answer from the checkpoints.
+//! What `auto` comes to: before the first step of a fold, a few training passes of a network of its
+//! kind are timed on the machine at hand. All that follows takes the answer from the checkpoints.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// How many times as fast as what is preferred to it a form has to be: noise must not decide a near tie.
+/// How many times as fast as what is preferred to it a form has to be: noise must not decide a near
+/// tie.
 const MARGIN: f64 = 1.1;
 
 /// Rounds in which each form is timed once; its best time counts.
@@ -34,8 +35,8 @@ const HOPELESS: f64 = 5.0;
 const IMAGES: usize = 16;
 const SIDE: u32 = 96;
 
-/// In which form a fold is trained: as the keys say. Where they leave it open, the form in which the training began, and at its
-/// start the one that rank 0 finds fastest.
+/// In which form a fold is trained: as the keys say. Where they leave it open, the form in which
+/// the training began, and at its start the one that rank 0 finds fastest.
 pub fn settle(config: &Config, world: &World, before: Option<Form>) -> Result<Form> {
     let forms = allowed(&config.train);
     watchdog::during("choosing precision and layout", Limit::Start, || {
@@ -86,8 +87,8 @@ fn images(config: &Config, world: &World) -> usize {
     share.passes().map(|pass| pass.len()).max().unwrap_or(IMAGES).min(IMAGES)
 }
 
-/// Seconds of a forward and backward pass in each form; infinite for what a look at few pixels shows to be hopeless, as bf16 is
-/// on processors without instructions for it.
+/// Seconds of a forward and backward pass in each form; infinite for what a look at few pixels
+/// shows to be hopeless, as bf16 is on processors without instructions for it.
 fn measure(
     config: &Config,
     world: &World,
@@ -123,7 +124,8 @@ impl<'a> Trial<'a> {
         Ok(Self { networks, losses: &config.train.loss })
     }
 
-    /// The best time of each form in [`ROUNDS`] rounds of all, after one in which the first of a kind makes what later ones find.
+    /// The best time of each form in [`ROUNDS`] rounds of all, after one in which the first of a
+    /// kind makes what later ones find.
     fn seconds(&self, forms: &[Form], images: usize, side: u32) -> Vec<f64> {
         let mut seconds = vec![f64::INFINITY; forms.len()];
         for round in 0..=ROUNDS {
@@ -153,7 +155,8 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The place of the least of `seconds`; a later one has to be faster than the best before it by [`MARGIN`].
+/// The place of the least of `seconds`; a later one has to be faster than the best before it by
+/// [`MARGIN`].
 fn fastest(seconds: &[f64]) -> usize {
     (1..seconds.len())
         .fold(0, |best, i| if seconds[i] * MARGIN <= seconds[best] { i } else { best })

@@ -17,7 +17,8 @@ pub struct Meter {
     since: Instant,
     logged: Instant,
     samples: usize,
-    /// Seconds in which this rank waited for data, for the other ranks, moved the weights, wrote checkpoints.
+    /// Seconds in which this rank waited for data, for the other ranks, moved the weights, wrote
+    /// checkpoints.
     pub data: f64,
     pub communication: f64,
     pub optimizer: f64,
@@ -53,7 +54,8 @@ impl Meter {
     pub fn line(&mut self, session: &Session, lr: f64) -> Value {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
         let s = &session.state;
-        // The losses are those of the whole interval, also where a part of it lies before a restart.
+        // The losses are those of the whole interval, also where a part of it lies before a
+        // restart.
         let loss =
             mean(&session.seen_losses[(s.step_in_epoch - 1) / self.interval * self.interval..]);
         let (rate, fastest) =

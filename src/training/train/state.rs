@@ -43,8 +43,8 @@ pub struct Session<'a> {
     pub schedule: Schedule,
     pub ema: Option<Ema>,
     pub state: State,
-    /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training. From `gathered` on, those of the other ranks
-    /// are zero.
+    /// Logits `[samples so far, 28]` of the epoch at hand, as they were in training. From
+    /// `gathered` on, those of the other ranks are zero.
     pub seen_logits: Vec<f32>,
     gathered: usize,
     /// Loss of each step of the epoch at hand.
@@ -69,7 +69,8 @@ impl<'a> Session<'a> {
         world: &'static World,
     ) -> Result<Self> {
         let mut train = config.train.clone();
-        train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64); // folds differ, so that their mean gains
+        // folds differ, so that their mean gains
+        train.seed = config.train.seed.wrapping_mul(1000).wrapping_add(fold as u64);
         let spec = Spec::of(&config.model);
         let folder = Folder::of(&run.fold(fold));
         let initial = if folder.is_begun() { None } else { initial_weights(config)? };
@@ -152,8 +153,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The batches of an epoch: positions in the store and the keys of their randomness. The last one may be short; one
-    /// sample alone, on which batch norm cannot work, is left out.
+    /// The batches of an epoch: positions in the store and the keys of their randomness. The last
+    /// one may be short; one sample alone, on which batch norm cannot work, is left out.
     pub fn batches(&self, data: &FoldData, epoch: usize) -> Vec<Vec<Draw>> {
         let order = sampler::epoch_order(&self.train, &data.labels, epoch as u64);
         let order: Vec<Draw> =
@@ -231,7 +232,8 @@ impl<'a> Session<'a> {
     pub fn save(&mut self) -> Result<()> {
         self.gather_seen()?;
         watchdog::during("agreeing on the weights", Limit::Usual, || {
-            let apart = "the ranks' weights have come apart; are their processors or libraries of different kinds?";
+            let apart = "the ranks' weights have come apart; are their processors or libraries of \
+                different kinds?";
             self.world.same(self.fingerprint(), || Error::failed(apart))
         })?;
         if self.leads() {
@@ -291,7 +293,8 @@ impl<'a> Session<'a> {
             return Err(Error::data(
                 path,
                 format!(
-                    "{e}; the weights of the best epoch are lost: train into a new run with --run NAME"
+                    "{e}; the weights of the best epoch are lost: train into a new run with --run \
+                        NAME"
                 ),
             ));
         }
@@ -315,19 +318,22 @@ impl<'a> Session<'a> {
         let theirs = &checkpoint.state;
         if theirs.data != self.state.data || theirs.spec != self.state.spec {
             return Err(Error::usage(format!(
-                "the checkpoints in {} are of other data (shards, folds.csv) or another network; train into a new run with --run NAME",
+                "the checkpoints in {} are of other data (shards, folds.csv) or another network; \
+                    train into a new run with --run NAME",
                 self.folder.0.display()
             )));
         }
         if theirs.conditions.form.channels_last != self.state.conditions.form.channels_last {
             return Err(Error::usage(format!(
-                "the checkpoints in {} have the other memory layout; set train.layout as in the run's config.toml",
+                "the checkpoints in {} have the other memory layout; set train.layout as in the \
+                    run's config.toml",
                 self.folder.0.display()
             )));
         }
         if self.leads() && theirs.conditions != self.state.conditions {
             log::warn!(
-                "resuming under other conditions than before ({:?}, now {:?}): the results will not be equal to the last bit",
+                "resuming under other conditions than before ({:?}, now {:?}): the results will \
+                    not be equal to the last bit",
                 theirs.conditions,
                 self.state.conditions
             );
@@ -374,7 +380,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// In which form the training began whose newest checkpoint, or weights where it is finished, `folder` has.
+/// In which form the training began whose newest checkpoint, or weights where it is finished,
+/// `folder` has.
 pub fn began_as(folder: &Folder, newest: Option<&Checkpoint>) -> Option<Form> {
     let form = |checkpoint: &Checkpoint| checkpoint.state.conditions.form;
     newest.map(form).or_else(|| Checkpoint::read(&folder.last()).ok().as_ref().map(form))

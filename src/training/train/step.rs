@@ -1,4 +1,5 @@
-//! What the ranks do together in one training step: each the gradient of its share, then the sum of all.
+//! What the ranks do together in one training step: each the gradient of its share, then the sum of
+//! all.
 
 use std::ops::Range;
 
@@ -36,9 +37,10 @@ pub struct Passes<'a> {
 }
 
 impl Passes<'_> {
-    /// Puts the gradient of the mean loss over the whole batch into the network's flat gradients, up to the other ranks' parts,
-    /// whose sums are under way when this returns. `norms(i)` is how pass `i` normalises, `input` gives the samples of a pass by
-    /// their positions in the share. Returns the logits of the share `[n, 28]`, flat, and its part of the loss.
+    /// Puts the gradient of the mean loss over the whole batch into the network's flat gradients,
+    /// up to the other ranks' parts, whose sums are under way when this returns. `norms(i)` is how
+    /// pass `i` normalises, `input` gives the samples of a pass by their positions in the share.
+    /// Returns the logits of the share `[n, 28]`, flat, and its part of the loss.
     ///
     /// Losses over sets (`batch`, `class`) take the sets of a pass.
     ///

@@ -67,7 +67,8 @@ pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) 
     write_samples(session, data, row.epoch, "val", &data.valid, &labels, &logits)
 }
 
-/// Out-of-fold predictions with the weights that are used afterwards and full test-time augmentation: the fold's last file.
+/// Out-of-fold predictions with the weights that are used afterwards and full test-time
+/// augmentation: the fold's last file.
 pub fn predict_validation(
     session: &Session,
     data: &FoldData,
@@ -123,7 +124,8 @@ fn logits(
     let progress =
         Progress::new(format!("fold {} {what}", session.fold), "samples", mine.len() as u64);
     let mut all = Array2::zeros((data.valid.len(), CLASSES));
-    // In as many rounds on every rank, after each of which they hear of a stop; alone, the predictor hears of it itself.
+    // In as many rounds on every rank, after each of which they hear of a stop; alone, the
+    // predictor hears of it itself.
     let rounds = if world.size() > 1 { data.valid.len().div_ceil(world.size() * ROUND) } else { 1 };
     for round in 0..rounds {
         let part = share::part(mine.len(), round, rounds);

@@ -1,4 +1,5 @@
-//! The training as a person at a terminal sees it: how far it is, curves of loss and F1, speed and memory. A log file gets none of it.
+//! The training as a person at a terminal sees it: how far it is, curves of loss and F1, speed and
+//! memory. A log file gets none of it.
 
 use std::{
     collections::VecDeque,
@@ -188,7 +189,9 @@ mod tests {
             format!("fold 1    {}{} 25 %, about 3 min 05 s left", "█".repeat(10), "░".repeat(30)),
             format!("loss      {} 0.500", pad("█▄▁")),
             format!("macro F1  {} 0.400, best 0.500 in epoch 3", pad("▁█▆")),
-            "speed     143 samples/s, waiting for data 2 %, memory 812 MiB, GPU 4096 MiB, lr 3.00e-3".into(),
+            "speed     143 samples/s, waiting for data 2 %, memory 812 MiB, GPU 4096 MiB, lr \
+                3.00e-3"
+                .into(),
         ];
         assert_eq!(figures.text().lines().collect::<Vec<_>>(), expected);
         let young = Figures { losses: &[], history: &[], gpu_mib: None, ..figures };

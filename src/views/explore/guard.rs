@@ -19,7 +19,8 @@ pub struct Guard {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
-    /// The token came in the address of the page: keep it in this cookie and show the page without it.
+    /// The token came in the address of the page: keep it in this cookie and show the page without
+    /// it.
     Enter {
         cookie: String,
     },
@@ -52,7 +53,8 @@ impl Guard {
                 "the Origin header names another page; nothing is taken from there",
             );
         }
-        // Neither may another page have the networks work, by an address in a picture of its; one on another port of this machine is of the same site.
+        // Neither may another page have the networks work, by an address in a picture of its; one
+        // on another port of this machine is of the same site.
         if headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site" || site == "same-site")
@@ -91,8 +93,8 @@ impl Guard {
         }
     }
 
-    /// Whether a host's name can mean this server. A page elsewhere whose own name is made to lead here (DNS rebinding) sends that
-    /// name; a number leads nowhere else.
+    /// Whether a host's name can mean this server. A page elsewhere whose own name is made to lead
+    /// here (DNS rebinding) sends that name; a number leads nowhere else.
     fn is_ours(&self, host: &str) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         match host.parse::<IpAddr>() {

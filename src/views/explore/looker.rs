@@ -1,4 +1,5 @@
-//! The thread that looks at images through the networks. They are loaded when the first of them is needed.
+//! The thread that looks at images through the networks. They are loaded when the first of them is
+//! needed.
 
 use std::{
     collections::HashMap,
@@ -32,7 +33,8 @@ pub struct Prediction {
     /// Mean over the folds, 0 to 1.
     pub probabilities: Vec<f32>,
     pub folds: Vec<OfFold>,
-    /// By class, what speaks for it on the whole image, row by row: 0 nothing, 255 most; mean over the folds.
+    /// By class, what speaks for it on the whole image, row by row: 0 nothing, 255 most; mean over
+    /// the folds.
     pub maps: Vec<Vec<u8>>,
     /// Width of a map.
     pub width: usize,
@@ -79,7 +81,8 @@ const TOGETHER: i64 = 5;
 const EMBEDDINGS: usize = 512 << 20;
 
 impl Looker {
-    /// `weights` are those of each finished fold. Embeddings are those of the first of them, since each network has its own features.
+    /// `weights` are those of each finished fold. Embeddings are those of the first of them, since
+    /// each network has its own features.
     pub fn start(
         config: Config,
         weights: Vec<(usize, PathBuf)>,
@@ -184,7 +187,8 @@ impl Networks {
         let i = embeddings.len();
         if embeddings.room().is_some_and(|room| i >= room) {
             log::warn!(
-                "embeddings of the first {i} samples fill their memory; neighbours by embedding are among those"
+                "embeddings of the first {i} samples fill their memory; neighbours by embedding \
+                    are among those"
             );
             return false;
         }

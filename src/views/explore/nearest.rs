@@ -1,15 +1,18 @@
-//! Which samples are like another: by their perceptual hashes, and by what the network makes of them.
+//! Which samples are like another: by their perceptual hashes, and by what the network makes of
+//! them.
 
 use std::sync::{OnceLock, RwLock};
 
 use rayon::prelude::*;
 
-/// Distance of two samples' hashes in bits: the largest of red, green and blue, as `dedup.radius` counts. Yellow is not looked at.
+/// Distance of two samples' hashes in bits: the largest of red, green and blue, as `dedup.radius`
+/// counts. Yellow is not looked at.
 pub fn bits(a: [u64; 4], b: [u64; 4]) -> u32 {
     (0..3).map(|c| (a[c] ^ b[c]).count_ones()).max().unwrap_or(0)
 }
 
-/// The `most` numbers below `n` other than `without` with the smallest distances, nearest first; of equals the lower number.
+/// The `most` numbers below `n` other than `without` with the smallest distances, nearest first; of
+/// equals the lower number.
 pub fn nearest<D: PartialOrd + Copy + Send>(
     n: usize,
     without: Option<usize>,
@@ -30,8 +33,8 @@ pub fn nearest<D: PartialOrd + Copy + Send>(
     all
 }
 
-/// Embeddings of the first samples, one byte per feature: four times as many in the same memory as in f32, and the cosine is off by
-/// less than a hundredth.
+/// Embeddings of the first samples, one byte per feature: four times as many in the same memory as
+/// in f32, and the cosine is off by less than a hundredth.
 pub struct Embeddings {
     /// Bytes that they may take.
     limit: usize,
@@ -61,7 +64,8 @@ impl Embeddings {
         self.values.write().unwrap_or_else(|e| e.into_inner()).extend(small(embedding));
     }
 
-    /// That of a sample without an image: its cosine to any other is 0. `None` before the first one came.
+    /// That of a sample without an image: its cosine to any other is 0. `None` before the first one
+    /// came.
     pub fn nothing(&self) -> Option<Vec<f32>> {
         self.features.get().map(|&features| vec![0.0; features])
     }

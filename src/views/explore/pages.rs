@@ -305,7 +305,8 @@ async fn files_of(request: Request) -> Answer<Vec<File>> {
     while let Some(part) = parts.next_field().await? {
         if files.len() == 4 {
             return Err(refuse(
-                "more than four files; expected four (red, green, blue, yellow) or one picture in colours",
+                "more than four files; expected four (red, green, blue, yellow) or one picture in \
+                    colours",
             ));
         }
         let name = part

@@ -38,8 +38,8 @@ const READERS: usize = 4;
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Listens on `port` (0: any free one) of this machine alone, or, with a random token that each request has to carry, of `host`.
-    /// `guarded` asks for the token on this machine, too.
+    /// Listens on `port` (0: any free one) of this machine alone, or, with a random token that each
+    /// request has to carry, of `host`. `guarded` asks for the token on this machine, too.
     ///
     /// # Errors
     /// Usage where the port is taken or may not be used.
@@ -47,7 +47,8 @@ impl Server {
         let address = host.unwrap_or(Ipv4Addr::LOCALHOST.into());
         let what = |e| {
             Error::usage(format!(
-                "cannot listen on {address}, port {port} ({e}); name another with --port, or any by --port 0"
+                "cannot listen on {address}, port {port} ({e}); name another with --port, or any \
+                    by --port 0"
             ))
         };
         let listener = TcpListener::bind(SocketAddr::new(address, port)).map_err(what)?;

@@ -16,8 +16,9 @@ pub struct Row {
     /// Its place in the store of its part.
     pub place: usize,
     pub part: Part,
-    /// The folds whose networks did not train on it and predicted it: one for a partition; none or several for shuffled hold-outs;
-    /// none for duplicates that were dropped, folds that are not finished and test samples.
+    /// The folds whose networks did not train on it and predicted it: one for a partition; none or
+    /// several for shuffled hold-outs; none for duplicates that were dropped, folds that are not
+    /// finished and test samples.
     pub folds: Vec<usize>,
     /// Empty for test samples.
     pub truth: Labels,
@@ -73,7 +74,8 @@ pub enum Sort {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// `relation` and the scores are about this class; without it, about any class and the most probable one.
+    /// `relation` and the scores are about this class; without it, about any class and the most
+    /// probable one.
     pub class: Option<usize>,
     pub relation: Relation,
     pub part: Option<Part>,
@@ -81,7 +83,8 @@ pub struct Query {
     /// Least and largest score.
     pub min: Option<f32>,
     pub max: Option<f32>,
-    /// Words that all have to occur in the id or the names of the true classes; case does not matter.
+    /// Words that all have to occur in the id or the names of the true classes; case does not
+    /// matter.
     pub text: String,
     pub sort: Sort,
     /// Of the selected ones, the first to show and how many.
@@ -184,7 +187,8 @@ impl Table {
         }
     }
 
-    /// Rows as CSV: `id,part,folds,truth,predicted,loss` and a column of probabilities for each class; what is not known is empty.
+    /// Rows as CSV: `id,part,folds,truth,predicted,loss` and a column of probabilities for each
+    /// class; what is not known is empty.
     pub fn csv(&self, numbers: &[usize]) -> csv::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(

@@ -1,4 +1,5 @@
-//! Pictures that somebody dropped onto the page: checked, brought to the size of the shards, a few kept in memory.
+//! Pictures that somebody dropped onto the page: checked, brought to the size of the shards, a few
+//! kept in memory.
 
 use std::{collections::VecDeque, path::Path};
 
@@ -76,7 +77,8 @@ pub fn read(files: Vec<File>, config: &Config, size: usize) -> Result<Upload> {
                 match (named.next(), named.next()) {
                     (Some(file), None) => Ok(open(file, config)?.channel(channel)?.whole()),
                     _ => Err(Error::usage(format!(
-                        "one of the four names has to end in _{}, such as cells_{0}.png; the others in the other colours",
+                        "one of the four names has to end in _{}, such as cells_{0}.png; the \
+                            others in the other colours",
                         CHANNELS[channel]
                     ))),
                 }

@@ -13,7 +13,8 @@ pub enum Format {
 }
 
 impl Card {
-    /// Markdown beside the exported file `name`; `notes` are those of [`weights::export`](crate::network::weights::export).
+    /// Markdown beside the exported file `name`; `notes` are those of
+    /// [`weights::export`](crate::network::weights::export).
     pub fn markdown(&self, name: &str, format: Format, notes: &[String]) -> String {
         let mut page = String::new();
         let mut put = |text: &dyn Display| {
@@ -22,7 +23,8 @@ impl Card {
         put(&format!("# {name}\n"));
         let of = |key: &str| self.network.get(key).map_or("", String::as_str);
         put(&format!(
-            "{} (stem `{}`, head `{}`): {} classes of images with {} channels. Written by atlas {} ({}).\n",
+            "{} (stem `{}`, head `{}`): {} classes of images with {} channels. Written by atlas {} \
+                ({}).\n",
             of("arch"),
             of("stem"),
             of("head"),
@@ -101,7 +103,8 @@ impl Card {
         let (data, thresholds) =
             self.origin.as_ref().map_or((None, None), |o| (o.data.as_ref(), o.thresholds.as_ref()));
         put(
-            &"\n## Classes\n\n| number | name | threshold | training samples | validation samples |\n|---|---|---|---|---|",
+            &"\n## Classes\n\n| number | name | threshold | training samples | validation samples \
+                |\n|---|---|---|---|---|",
         );
         for (class, name) in names.iter().enumerate() {
             let threshold = thresholds.map_or("-".into(), |t| format!("{:.4}", t.values[class]));
@@ -115,7 +118,8 @@ impl Card {
     fn scores(&self, put: &mut impl FnMut(&dyn Display)) {
         if let Some(Training { epoch, validation: Some(row) }) = &self.training {
             put(&format!(
-                "\n## Score\n\nOf these weights (epoch {epoch}) on whole images of the fold's validation samples:\n"
+                "\n## Score\n\nOf these weights (epoch {epoch}) on whole images of the fold's \
+                    validation samples:\n"
             ));
             put(&"| | |\n|---|---|");
             let rows = [
@@ -169,6 +173,7 @@ fn onnx(name: &str, normalised: bool) -> String {
     format!(
         "import numpy, onnxruntime\nsession = onnxruntime.InferenceSession(\"{name}\")\n\
          image = numpy.stack([red, green, blue, yellow]).astype(numpy.float32)[None]  # {values}\n\
-         logits, = session.run([\"logits\"], {{\"image\": image}})\nprobabilities = 1 / (1 + numpy.exp(-logits))"
+         logits, = session.run([\"logits\"], {{\"image\": image}})\nprobabilities = 1 / (1 + \
+             numpy.exp(-logits))"
     )
 }

@@ -1,4 +1,5 @@
-//! How sure a score is: the bootstrap over groups of samples (Efron 1979; resampling whole clusters, Davison & Hinkley 1997).
+//! How sure a score is: the bootstrap over groups of samples (Efron 1979; resampling whole
+//! clusters, Davison & Hinkley 1997).
 
 use std::collections::HashMap;
 
@@ -27,7 +28,8 @@ impl Interval {
     }
 }
 
-/// Of sorted values, interpolated between neighbours as `numpy.quantile` does; 0 where there is none.
+/// Of sorted values, interpolated between neighbours as `numpy.quantile` does; 0 where there is
+/// none.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let at = q * last as f64;
@@ -47,9 +49,9 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Draws as many groups as there are, with replacement, `resamples` times, and scores each draw. Groups are numbered in the
-    /// order of their first row, so that two sets of predictions for the same rows are scored on the same draws: their
-    /// differences, draw by draw, are paired.
+    /// Draws as many groups as there are, with replacement, `resamples` times, and scores each
+    /// draw. Groups are numbered in the order of their first row, so that two sets of predictions
+    /// for the same rows are scored on the same draws: their differences, draw by draw, are paired.
     pub fn new(
         predicted: &[Labels],
         truth: &[Labels],
@@ -146,7 +148,8 @@ mod tests {
         }
     }
 
-    /// numpy draws other numbers; its interval of 4,000 resamples of the groups differs by chance alone.
+    /// numpy draws other numbers; its interval of 4,000 resamples of the groups differs by chance
+    /// alone.
     #[test]
     fn the_interval_is_that_of_numpy() {
         let g = golden::read();

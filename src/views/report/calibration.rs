@@ -1,5 +1,6 @@
-//! Whether a probability means what it says: the reliability diagram and its expected calibration error (Guo et al. 2017,
-//! "On Calibration of Modern Neural Networks"), each sample and class a yes-or-no question of its own.
+//! Whether a probability means what it says: the reliability diagram and its expected calibration
+//! error (Guo et al. 2017, "On Calibration of Modern Neural Networks"), each sample and class a
+//! yes-or-no question of its own.
 
 use serde::Serialize;
 
@@ -18,11 +19,13 @@ pub struct Bin {
 pub struct Reliability {
     /// From 0 to 1; an empty one has a count of 0.
     pub bins: Vec<Bin>,
-    /// Expected calibration error: the mean distance of `predicted` and `observed`, weighted with the counts, 0 to 1.
+    /// Expected calibration error: the mean distance of `predicted` and `observed`, weighted with
+    /// the counts, 0 to 1.
     pub error: f64,
 }
 
-/// Sorts (probability, whether it is true) into `bins` intervals of equal width, each without its lower end, the first with 0.
+/// Sorts (probability, whether it is true) into `bins` intervals of equal width, each without its
+/// lower end, the first with 0.
 pub fn reliability(questions: impl Iterator<Item = (f32, bool)>, bins: usize) -> Reliability {
     let mut sums = vec![(0u64, 0f64, 0u64); bins];
     for (p, truth) in questions {

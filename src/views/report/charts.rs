@@ -1,5 +1,5 @@
-//! Charts of the report as SVG to be set into a page: no background, and ink in the colour of the page's text, so that they read
-//! on light and on dark.
+//! Charts of the report as SVG to be set into a page: no background, and ink in the colour of the
+//! page's text, so that they read on light and on dark.
 
 use std::ops::Range;
 
@@ -11,7 +11,8 @@ use crate::{
     views::report::bootstrap::Interval,
 };
 
-/// Told apart by colour-blind eyes, on white and on black (Okabe & Ito, without their yellow and black).
+/// Told apart by colour-blind eyes, on white and on black (Okabe & Ito, without their yellow and
+/// black).
 pub const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// Stand for the page's text colour, plain and faint.
@@ -103,7 +104,8 @@ pub fn lines(axes: &Axes, lines: &[Line]) -> Result<String> {
     })
 }
 
-/// F1 of every class as a dot on the line of its interval, the best on top, with the macro mean as an upright line.
+/// F1 of every class as a dot on the line of its interval, the best on top, with the macro mean as
+/// an upright line.
 pub fn f1_of_classes(
     label: &str,
     f1: &[f64; CLASSES],

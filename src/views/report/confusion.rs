@@ -1,11 +1,12 @@
-//! What is taken for what. With several labels per sample there is no confusion matrix of one cell per sample; counted is
-//! instead what was predicted wrongly where a class was missed.
+//! What is taken for what. With several labels per sample there is no confusion matrix of one cell
+//! per sample; counted is instead what was predicted wrongly where a class was missed.
 
 use serde::Serialize;
 
 use crate::data::labels::{CLASSES, Labels};
 
-/// `[a][b]`: of the samples, those with class `a` and class `b`; on the diagonal, those with class `a`.
+/// `[a][b]`: of the samples, those with class `a` and class `b`; on the diagonal, those with class
+/// `a`.
 pub fn together(sets: &[Labels]) -> [[u64; CLASSES]; CLASSES] {
     let mut counts = [[0; CLASSES]; CLASSES];
     for set in sets {
@@ -69,8 +70,8 @@ impl Confusion {
         pairs
     }
 
-    /// The pairs of classes that are most often taken for each other, both ways counted, `n` at most, and how often each way, the
-    /// more frequent one first.
+    /// The pairs of classes that are most often taken for each other, both ways counted, `n` at
+    /// most, and how often each way, the more frequent one first.
     pub fn most_confused(&self, n: usize) -> Vec<(Pair, Pair)> {
         let back = |p: &Pair| Pair {
             missed: p.predicted,

@@ -57,7 +57,8 @@ const JOBS: [&str; 10] = [
     "submit",
 ];
 
-/// Adds up the logs in `work`. An attempt whose log does not say how many cores it had counts `threads`.
+/// Adds up the logs in `work`. An attempt whose log does not say how many cores it had counts
+/// `threads`.
 pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     let mut cost = Cost::default();
     let mut times: Vec<(i64, i64)> = Vec::new();
@@ -76,7 +77,8 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     cost
 }
 
-/// Adds attempts to the step of their job; returns when those that ended began and ended, in seconds.
+/// Adds attempts to the step of their job; returns when those that ended began and ended, in
+/// seconds.
 fn add(
     steps: &mut Vec<Step>,
     job: &str,

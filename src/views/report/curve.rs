@@ -1,7 +1,8 @@
 //! Precision and recall of a class at every threshold.
 
-/// (recall, precision) at each distinct score of `ranked` (score, is positive; highest score first), from recall 0, where precision
-/// is said to be 1, as `sklearn.precision_recall_curve`. Empty where there is no positive.
+/// (recall, precision) at each distinct score of `ranked` (score, is positive; highest score
+/// first), from recall 0, where precision is said to be 1, as `sklearn.precision_recall_curve`.
+/// Empty where there is no positive.
 pub fn precision_recall(ranked: &[(f64, bool)]) -> Vec<(f64, f64)> {
     let positives = ranked.iter().filter(|r| r.1).count();
     if positives == 0 {

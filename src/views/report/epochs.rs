@@ -1,4 +1,5 @@
-//! What the epochs of a fold say: `history.csv`, `metrics.jsonl`, and F1 per class from the training logs.
+//! What the epochs of a fold say: `history.csv`, `metrics.jsonl`, and F1 per class from the
+//! training logs.
 
 use std::{
     collections::BTreeMap,
@@ -64,7 +65,8 @@ pub struct ByClass {
     pub valid: BTreeMap<usize, [f64; CLASSES]>,
 }
 
-/// Reads all training logs of some folds row by row and takes the hits and misses of an epoch's folds together.
+/// Reads all training logs of some folds row by row and takes the hits and misses of an epoch's
+/// folds together.
 ///
 /// # Errors
 /// Data names the file and line that is not as a training wrote it.
@@ -115,7 +117,13 @@ fn count(path: &Path) -> Result<[Counts; CLASSES]> {
             continue;
         }
         let (truth, probabilities) = row(line.trim_end()).ok_or_else(|| {
-            Error::data(path, format!("line {number} is not id,labels,p0..p27; move the file away, or train the fold again"))
+            Error::data(
+                path,
+                format!(
+                    "line {number} is not id,labels,p0..p27; move the file away, \
+                or train the fold again"
+                ),
+            )
         })?;
         let predicted = metrics::above(probabilities, &[0.5; CLASSES]);
         for (sum, one) in counts.iter_mut().zip(metrics::counts_of([predicted], &[truth])) {

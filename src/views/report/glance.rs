@@ -138,7 +138,8 @@ fn advice(
         say(
             "duplicates",
             format!(
-                "{} test samples match a training sample: a score on the test set is too good by them.",
+                "{} test samples match a training sample: a score on the test set is too good by \
+                    them.",
                 found.leaked_tests()
             ),
         );
@@ -151,7 +152,8 @@ fn advice(
         say(
             "learning",
             format!(
-                "Training scores up to {worst:.2} above validation: the network learns samples by heart."
+                "Training scores up to {worst:.2} above validation: the network learns samples by \
+                    heart."
             ),
         );
     }

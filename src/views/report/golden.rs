@@ -1,4 +1,5 @@
-//! `tests/golden/report.json` for the tests: what numpy and scikit-learn say to made predictions; `report.py` beside it made it.
+//! `tests/golden/report.json` for the tests: what numpy and scikit-learn say to made predictions;
+//! `report.py` beside it made it.
 
 use serde::Deserialize;
 

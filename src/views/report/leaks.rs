@@ -1,4 +1,5 @@
-//! Whether the data leaked: near-duplicates among the training samples, in two folds, and between training and test.
+//! Whether the data leaked: near-duplicates among the training samples, in two folds, and between
+//! training and test.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -89,7 +90,8 @@ pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<Found>> {
     Ok(Some(found))
 }
 
-/// Groups that lie in more than one fold: of samples that `split` keeps together, and of near-duplicates.
+/// Groups that lie in more than one fold: of samples that `split` keeps together, and of
+/// near-duplicates.
 fn across_folds(duplicates: &[Vec<Member>], folds: &[FoldRow]) -> usize {
     let of: HashMap<&str, &FoldRow> = folds.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut groups: HashMap<usize, HashSet<&[usize]>> = HashMap::new();

@@ -1,4 +1,5 @@
-//! Where the networks look: class activation maps of some samples, each by the network that has not seen it.
+//! Where the networks look: class activation maps of some samples, each by the network that has not
+//! seen it.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use crate::{
     views::report::samples::Shown,
 };
 
-/// One map `[h, w]`, 0 to 1, per sample, in their order, of the class for which it is shown; `None` for those that the store lacks.
+/// One map `[h, w]`, 0 to 1, per sample, in their order, of the class for which it is shown; `None`
+/// for those that the store lacks.
 ///
 /// # Errors
 /// Those of checkpoints and shards.

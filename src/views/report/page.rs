@@ -73,6 +73,7 @@ mod tests {
     #[test]
     fn a_value_that_is_missing_is_named() {
         let error = render(minijinja::context! {}).unwrap_err().to_string();
-        assert!(error.contains("page.html:6"), "{error}"); // {{ source }}, which would be left empty
+        // {{ source }}, which would be left empty
+        assert!(error.contains("page.html:6"), "{error}");
     }
 }

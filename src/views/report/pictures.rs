@@ -122,7 +122,8 @@ pub fn samples(scored: &Scored, album: &Album) -> Result<Value> {
     Ok(context! { mistakes => tiles(&mistakes), classes, missing => album.missing() })
 }
 
-/// Class activation maps: the most typical sample of the best classes, the hardest of the worst, the most confident mistakes.
+/// Class activation maps: the most typical sample of the best classes, the hardest of the worst,
+/// the most confident mistakes.
 pub fn look(scored: &Scored, album: &Album) -> Result<Value> {
     let skip = |why: String| Ok(context! { why, tiles => Vec::<Value>::new() });
     let store = match &album.train {

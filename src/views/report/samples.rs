@@ -1,4 +1,5 @@
-//! Which samples to look at: the most confident mistakes, and of each class the hardest and the most typical.
+//! Which samples to look at: the most confident mistakes, and of each class the hardest and the
+//! most typical.
 
 use std::collections::HashSet;
 
@@ -92,7 +93,8 @@ mod tests {
     #[test]
     fn mistakes_are_the_largest_errors_one_a_sample() {
         let got = mistakes(&answer(), 9);
-        // e: class 4 missed with 0 beats class 5 with 0.95; then b and d with 0.8; c and a are right.
+        // e: class 4 missed with 0 beats class 5 with 0.95; then b and d with 0.8; c and a are
+        // right.
         assert_eq!(
             got.iter().map(|s| (s.row, s.class)).collect::<Vec<_>>(),
             [(4, 4), (1, 3), (3, 3)]

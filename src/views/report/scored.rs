@@ -73,7 +73,8 @@ impl Scored {
     /// Reads and scores a run.
     ///
     /// # Errors
-    /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of other predictions.
+    /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of
+    /// other predictions.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
         let answer = OutOfFold::read(config, run)?;
         let (methods, used) = finished_run::thresholds(config, run)?;

@@ -18,7 +18,8 @@ pub const SIDE: usize = 96;
 /// JPEG quality.
 const QUALITY: u8 = 82;
 
-/// The store's image `i` as a `data:` URI: red, green and blue as they are, yellow added to red and green at half strength.
+/// The store's image `i` as a `data:` URI: red, green and blue as they are, yellow added to red and
+/// green at half strength.
 ///
 /// # Errors
 /// As [`Store::read`].
@@ -75,7 +76,8 @@ fn overlay(rgb: &[u8], map: &Array2<f32>) -> Vec<u8> {
     rgb.chunks_exact(3).enumerate().flat_map(pixel).collect()
 }
 
-/// The map at a place (0 to 1 downwards, 0 to 1 rightwards), between the centres of its cells by straight lines.
+/// The map at a place (0 to 1 downwards, 0 to 1 rightwards), between the centres of its cells by
+/// straight lines.
 fn at(map: &Array2<f32>, y: f32, x: f32) -> f32 {
     let (h, w) = map.dim();
     let cell = |v: f32, n: usize| {

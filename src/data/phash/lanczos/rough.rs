@@ -1,6 +1,6 @@
-//! Rows resized many at a time. Sums of products of 16-bit numbers, of which a processor takes the most at once: of a weight only the
-//! upper 16 bits are taken, and where what is missing might change the rounded result, the sum is made again in full, once or twice in
-//! a hundred times.
+//! Rows resized many at a time. Sums of products of 16-bit numbers, of which a processor takes the
+//! most at once: of a weight only the upper 16 bits are taken, and where what is missing might
+//! change the rounded result, the sum is made again in full, once or twice in a hundred times.
 
 use pulp::{
     NullaryFnOnce,
@@ -22,9 +22,11 @@ pub struct Rough {
     groups: usize,
     /// By window, the group that it starts in.
     starts: Vec<usize>,
-    /// [`groups`](Self::groups) per window: weights of the even pixels, of the odd ones, 16 bits each.
+    /// [`groups`](Self::groups) per window: weights of the even pixels, of the odd ones, 16 bits
+    /// each.
     weights: Vec<[i32; 2]>,
-    /// By window, how much too high and too low a sum can be: its true value lies between it plus the one and it plus the other.
+    /// By window, how much too high and too low a sum can be: its true value lies between it plus
+    /// the one and it plus the other.
     bounds: Vec<[i32; 2]>,
 }
 
@@ -69,7 +71,8 @@ pub struct Scratch(Vec<Column>);
 #[repr(align(64))]
 struct Column([[i32; ROWS]; 2]);
 
-/// Resizes each row of `width` pixels; it becomes a column, of row i and window x `out[x * rows + i]`.
+/// Resizes each row of `width` pixels; it becomes a column, of row i and window x `out[x * rows +
+/// i]`.
 pub fn turn(
     pixels: &[u8],
     width: usize,
@@ -129,7 +132,8 @@ impl Turn<'_> {
     #[inline(always)]
     fn by<L: Lanes>(&self, lanes: L, columns: &mut [Column], out: &mut [u8]) {
         let &Self { pixels, width, windows, rough, rows: height } = self;
-        // What is left in it of other rows and columns counts nothing: it belongs to no row, or its weights are zeros.
+        // What is left in it of other rows and columns counts nothing: it belongs to no row, or its
+        // weights are zeros.
         let mut part = [[0; STEP]; ROWS];
         for (tile, rows) in pixels.chunks(ROWS * width).enumerate() {
             for (x, columns) in
@@ -185,7 +189,8 @@ mod tests {
     use super::{super::windows, *};
 
     proptest! {
-        /// Rough sums and then exact ones where it matters give what exact ones give, on each kind of processor.
+        /// Rough sums and then exact ones where it matters give what exact ones give, on each kind
+        /// of processor.
         #[test]
         fn rows_are_the_plain_sums(width in 1..700usize, rows in 1..40usize, side in 1..40usize, seed: u64, brightest in 1..=255u32) {
             let mut pixels = vec![0; rows * width];

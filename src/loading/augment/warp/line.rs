@@ -6,7 +6,8 @@ use multiversion::multiversion;
 
 use super::{FRACTION, HALF, RUN, after, bilinear, gather, mix, share, spread};
 
-/// Fills `out` with the pixels of `image` `[side, side]` at `place` (x, y), `place + step` and so on, each as [`bilinear`] has it.
+/// Fills `out` with the pixels of `image` `[side, side]` at `place` (x, y), `place + step` and so
+/// on, each as [`bilinear`] has it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn line(image: &[[u8; 4]], side: usize, place: [i64; 2], step: [i64; 2], out: &mut [[u8; 4]]) {
     let n = out.len();
@@ -67,7 +68,8 @@ fn is_near(side: usize, place: [i64; 2]) -> bool {
     place.iter().all(|v| (-last..2 * last).contains(&((v + HALF) >> FRACTION)))
 }
 
-/// For each place of a run, two neighbours at once: the left one in the lower half, the right one in the upper half.
+/// For each place of a run, two neighbours at once: the left one in the lower half, the right one
+/// in the upper half.
 struct Pairs {
     above: [u64; RUN],
     below: [u64; RUN],
@@ -157,7 +159,8 @@ mod tests {
 
     const ONE: i64 = 1 << FRACTION;
 
-    /// Places and steps of all kinds: still, slow, backwards, along one axis, as long as the image, absurd.
+    /// Places and steps of all kinds: still, slow, backwards, along one axis, as long as the image,
+    /// absurd.
     fn lines(side: usize) -> impl Iterator<Item = ([i64; 2], [i64; 2])> {
         let edge = side as i64 * ONE;
         let places = [

@@ -26,7 +26,8 @@ fn what_is_no_state_dict_is_refused_by_name() {
 
 #[test]
 fn numbers_are_those_that_python_writes() {
-    // pickle.dumps([255, -1, 65535, 2**40, -2**40, 2**80, True, 0.5], 2), taken apart with pickletools
+    // pickle.dumps([255, -1, 65535, 2**40, -2**40, 2**80, True, 0.5], 2), taken apart with
+    // pickletools
     let bytes = b"\x80\x02]q\x00(K\xffJ\xff\xff\xff\xffM\xff\xff\x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff\
                   \x8a\x0b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x88G?\xe0\x00\x00\x00\x00\x00\x00e.";
     let read = Pickle::parse(bytes).unwrap();

@@ -4,7 +4,8 @@ fn labels(classes: &[usize]) -> Labels {
     Labels::from_classes(classes.iter().copied()).unwrap()
 }
 
-/// Six samples: a hit, a missed class, a false one, both, a duplicate without prediction, a test sample.
+/// Six samples: a hit, a missed class, a false one, both, a duplicate without prediction, a test
+/// sample.
 fn table() -> Table {
     let row = |id: &str, folds: &[usize], truth: &[usize], predicted: &[usize], loss: f32| Row {
         id: id.into(),

@@ -23,7 +23,8 @@ pub trait Lanes: Copy {
     /// Of four bytes a row, the even ones and the odd ones, each as two 16-bit numbers.
     fn split(self, bytes: Self::Vector) -> [Self::Vector; 2];
 
-    /// `sum + a[0] * b[0] + a[1] * b[1]` of each row, where `b` has the same two 16-bit numbers for all.
+    /// `sum + a[0] * b[0] + a[1] * b[1]` of each row, where `b` has the same two 16-bit numbers for
+    /// all.
     fn add_products(self, sum: Self::Vector, a: Self::Vector, b: i32) -> Self::Vector;
 }
 
@@ -86,7 +87,8 @@ impl Lanes for V3 {
         let (f, rows): (_, [[__m256i; 2]; ROWS]) = (self.avx2, cast(*rows));
         let mut out = rows;
         for (below, part) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            // At i + c, of four of eight rows, i / 4 the upper or the lower ones: columns c and c + 4.
+            // At i + c, of four of eight rows, i / 4 the upper or the lower ones: columns c and c +
+            // 4.
             let mut fours = [rows[0][0]; 8];
             for i in [0, 4] {
                 let at = 8 * below + i;
