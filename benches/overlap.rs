@@ -10,7 +10,9 @@ use std::{
 use atlas::{
     base::Result,
     config::{Head, Losses, Stem, Wire},
-    distributed::{Comm, Op, Ticket, World, batch_share::Share, device, gradient_sync::Exchange},
+    distributed::{
+        Comm, Op, Ticket, World, batch_share::Share, device, gradient_sync::GradientSync,
+    },
     network::model::{DropKeys, Network, Norms, Precision, Spec},
     training::train::step::{Input, Passes},
 };
@@ -78,7 +80,7 @@ fn main() {
             bytes_per_s,
             through: Mutex::default(),
         }))));
-        let exchange = Exchange::new(&network, world, Wire::F32);
+        let gradient_sync = GradientSync::new(&network, world, Wire::F32);
         let share = Share::new(2 * batch as usize, 0, 2, 0);
         let keys: Vec<u64> = (0..batch as u64).collect();
         let passes =
@@ -89,9 +91,9 @@ fn main() {
             targets: targets.shallow_clone(),
             keys: DropKeys { seed: 0, epoch: 0, keys: &keys },
         };
-        passes.backward(&network, &exchange, |_| Norms::Local, input).unwrap();
+        passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
         let computed = start.elapsed().as_secs_f64();
-        exchange.finish().unwrap();
+        gradient_sync.finish().unwrap();
         (computed, start.elapsed().as_secs_f64())
     };
     let median = |mut values: Vec<f64>| {

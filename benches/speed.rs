@@ -24,7 +24,7 @@ use atlas::{
         manifest::{CHANNELS, Part},
         shard::{Entry, Reader, Writer},
     },
-    distributed::{self, batch_share::Share, device, gradient_sync::Exchange},
+    distributed::{self, batch_share::Share, device, gradient_sync::GradientSync},
     loading::{
         loader::{Loader, Make, Source},
         normalization::Normalization,
@@ -279,7 +279,7 @@ fn network(nhwc: bool, device: Device) -> Result<Network> {
 fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> {
     let world = distributed::start(&Config::default().comm)?;
     let network = network(nhwc, world.device)?;
-    let exchange = Exchange::new(&network, world, Wire::F32);
+    let gradient_sync = GradientSync::new(&network, world, Wire::F32);
     let config = atlas::config::Train { lr: 1e-4, clip: 0.0, ..Config::default().train };
     let mut optimizer = Optimizer::new(&config, &network);
     let losses = Losses { bce: 1.0, focal: 0.0, lovasz: 0.0, ..Losses::default() };
@@ -295,8 +295,8 @@ fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> 
             targets: targets.shallow_clone(),
             keys: DropKeys { seed: 0, epoch: 0, keys: &keys },
         };
-        passes.backward(&network, &exchange, |_| Norms::Local, input)?;
-        exchange.finish()?;
+        passes.backward(&network, &gradient_sync, |_| Norms::Local, input)?;
+        gradient_sync.finish()?;
         optimizer.step(&network, Rates { lr: 1e-4, momentum: 0.9 });
         device::wait(network.device());
         Ok(())

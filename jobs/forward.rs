@@ -5,7 +5,7 @@ use atlas::{
     base::Error,
     distributed::device,
     network::{
-        model::{Form, Mode},
+        model::{ComputeMode, Mode},
         weights::{self, Metadata, Weights},
     },
 };
@@ -60,10 +60,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             .into());
         }
     }
-    let form = Form::of(&config.train, Form::PREFERRED);
-    let (network, _) = weights.network(spec, 0, form.channels_last, device)?;
-    let logits =
-        network.forward(&input.to_device(device).to_kind(Kind::Float), Mode::Eval, form.precision);
+    let compute_mode = ComputeMode::of(&config.train, ComputeMode::PREFERRED);
+    let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
+    let logits = network.forward(
+        &input.to_device(device).to_kind(Kind::Float),
+        Mode::Eval,
+        compute_mode.precision,
+    );
     let shape = logits.size();
     weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
     args.common.print(

@@ -17,7 +17,7 @@ use atlas::{
     inference::finished_run,
     training::{
         run_folder::Run,
-        train::{self, Standing, standings},
+        train::{self, FoldStatus, fold_statuses},
     },
 };
 use clap::Parser;
@@ -71,17 +71,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         log::info!("step {} of {}: {job}", at + 1, folds + 7);
         step(&args.common, &[job])?;
     }
-    let (run, standings) = which_run(named, &config)?;
+    let (run, fold_statuses) = which_run(named, &config)?;
     let name = run.name();
     let (training, mut trained) = (Instant::now(), 0);
-    for (fold, standing) in standings.into_iter().enumerate() {
+    for (fold, fold_status) in fold_statuses.into_iter().enumerate() {
         log::info!(
             "step {} of {}: train fold {fold}{}",
             fold + 5,
             folds + 7,
             left(training, trained, folds - fold)
         );
-        if standing == Standing::Done {
+        if fold_status == FoldStatus::Done {
             log::info!("  fold {fold} is finished already");
             continue;
         }
@@ -211,19 +211,19 @@ fn left(since: Instant, trained: usize, to_go: usize) -> String {
 
 /// The run to go on with, and where its folds stand: the one named, else the newest of this
 /// configuration unless the data changed since.
-fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<Standing>)> {
+fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<FoldStatus>)> {
     let is_named = named.is_some();
     let run = match named {
         Some(run) => Some(run),
         None => Run::newest(config)?,
     };
     let Some(run) = run else {
-        return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds]));
+        return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));
     };
-    let standings = standings(config, &run)?;
-    if !is_named && standings.contains(&Standing::Stale) {
+    let fold_statuses = fold_statuses(config, &run)?;
+    if !is_named && fold_statuses.contains(&FoldStatus::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
-        return Ok((Run::new(config), vec![Standing::ToDo; config.split.folds]));
+        return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));
     }
-    Ok((run, standings))
+    Ok((run, fold_statuses))
 }

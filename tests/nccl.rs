@@ -15,7 +15,7 @@ use std::{
 use atlas::{
     base::{Result, atomic_file},
     config::{self, Backend, Head, Stem, Wire},
-    distributed::{self, Comm, Op, Ticket, World, gradient_sync::Exchange, nccl, watchdog},
+    distributed::{self, Comm, Op, Ticket, World, gradient_sync::GradientSync, nccl, watchdog},
     network::model::{DropKeys, Mode, Network, Norms, Precision, Spec},
 };
 use tch::{Device, Kind, Tensor};
@@ -124,7 +124,7 @@ fn steps(host: &'static World, world: &'static World) {
     let place = format!("{:?} {}", network.flat_gradients().data_ptr(), buckets.join(","));
     let keys: Vec<u64> = (0..4).collect();
     for wire in [Wire::F32, Wire::Bf16] {
-        let exchange = Exchange::new(&network, world, wire);
+        let gradient_sync = GradientSync::new(&network, world, wire);
         for step in 0..2 {
             tch::manual_seed(10 * step + rank as i64);
             let x = Tensor::randn([4, 4, 32, 32], (Kind::Float, Device::Cpu));
@@ -144,14 +144,14 @@ fn steps(host: &'static World, world: &'static World) {
 
             note(rank, &format!("armed {wire:?} {place}"));
             network.zero_gradients();
-            exchange.arm(&network, None);
+            gradient_sync.arm(&network, None);
             watchdog::during("backward pass", watchdog::Limit::Usual, || {
                 loss().backward();
                 Ok(())
             })
             .unwrap();
             note(rank, "finish");
-            exchange.finish().unwrap();
+            gradient_sync.finish().unwrap();
             note(rank, "finished");
 
             // In f32 the host may sum in another order.

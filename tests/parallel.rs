@@ -8,7 +8,7 @@ use atlas::{
     distributed::{
         self, Op,
         batch_share::Share,
-        gradient_sync::{Event, Exchange},
+        gradient_sync::{Event, GradientSync},
     },
     network::{
         model::{DropKeys, Network, Norms, Precision, Spec},
@@ -103,7 +103,7 @@ fn worker() {
         dropout: 0.3,
     };
     let network = Network::of_kind(&spec, 5, true, Device::Cpu, kind).unwrap();
-    let exchange = Exchange::new(&network, world, task.wire);
+    let gradient_sync = GradientSync::new(&network, world, task.wire);
     let keys = config::Train {
         optimizer: if task.sgd { Rule::Sgd } else { Rule::Adamw },
         ..config::Train::default()
@@ -138,9 +138,9 @@ fn worker() {
                 keys: DropKeys { seed: 1, epoch: step, keys: samples },
             }
         };
-        let (logits, loss) = passes.backward(&network, &exchange, norms, input).unwrap();
+        let (logits, loss) = passes.backward(&network, &gradient_sync, norms, input).unwrap();
         assert_eq!(logits.len(), share.samples.len() * 28);
-        exchange.finish().unwrap();
+        gradient_sync.finish().unwrap();
         let mut sum = [loss];
         world.all_reduce(&mut sum, Op::Sum).unwrap();
         sums.push(sum[0]);
@@ -286,7 +286,7 @@ fn sums_begin_while_the_stages_below_still_compute() {
     };
     for precision in [Precision::F32, Precision::Bf16] {
         let network = Network::new(&spec, 5, true, Device::Cpu).unwrap();
-        let exchange = Exchange::new(&network, world, Wire::F32);
+        let gradient_sync = GradientSync::new(&network, world, Wire::F32);
         let share = Share::new(8, 0, 1, 4);
         let keys: Vec<u64> = (0..8).collect();
         let input = |range: std::ops::Range<usize>| Input {
@@ -303,10 +303,10 @@ fn sums_begin_while_the_stages_below_still_compute() {
             keys: DropKeys { seed: 1, epoch: 0, keys: &keys[range] },
         };
         let passes = Passes { share: &share, precision, losses: &Losses::default() };
-        passes.backward(&network, &exchange, |_| Norms::Local, input).unwrap();
-        exchange.finish().unwrap();
+        passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
+        gradient_sync.finish().unwrap();
 
-        let (events, stages) = (exchange.events(), network.stages());
+        let (events, stages) = (gradient_sync.events(), network.stages());
         assert_eq!(stages.len(), 6, "stem, four stages, head");
         assert!(
             stages.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1.end == w[1].1.start),

@@ -136,18 +136,18 @@ fn auto_is_measured_at_the_start_and_goes_on_as_it_began() {
         .output()
         .unwrap();
     assert_eq!(stopped.status.code(), Some(75), "{}", stderr(&stopped));
-    let form = chosen(&stderr(&stopped), "per pass of 8 images of 48 px");
+    let compute_mode = chosen(&stderr(&stopped), "per pass of 8 images of 48 px");
     let resumed = small.run(&["train", "--fold", "0", "--run", "halves"]);
     succeeds(&resumed);
     assert!(!stderr(&resumed).contains("other conditions"), "{}", stderr(&resumed));
-    assert_eq!(chosen(&stderr(&resumed), "as the training began"), form);
+    assert_eq!(chosen(&stderr(&resumed), "as the training began"), compute_mode);
     let last =
         Checkpoint::read(&small.result("halves", "fold_0/model_checkpoints/last.safetensors"))
             .unwrap();
-    assert_eq!(last.state.conditions.form.to_string(), form);
+    assert_eq!(last.state.conditions.compute_mode.to_string(), compute_mode);
     succeeds(&small.run(&["predict", "--run", "halves"]));
 
-    let (precision, layout) = form.split_once('/').unwrap();
+    let (precision, layout) = compute_mode.split_once('/').unwrap();
     small.set(&format!("train.precision={precision}")).set(&format!("train.layout={layout}"));
     let named = small.run(&["train", "--fold", "0", "--run", "named"]);
     succeeds(&named);

@@ -10,7 +10,7 @@ use atlas::{
     },
     loading::normalization::Normalization,
     network::{
-        model::{Form, Network, Spec},
+        model::{ComputeMode, Network, Spec},
         weights,
     },
     scoring::prediction_file::Predictions,
@@ -269,7 +269,7 @@ fn verify_knows_every_kind_by_its_content() {
         conditions: Conditions {
             threads: 1,
             ranks: 1,
-            form: Form::PREFERRED,
+            compute_mode: ComputeMode::PREFERRED,
             processor: "p".into(),
         },
         data: 5,

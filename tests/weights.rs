@@ -11,7 +11,7 @@ use atlas::{
     data::image,
     loading::normalization::Normalization,
     network::{
-        model::{Form, Mode, Network, Precision, Spec},
+        model::{ComputeMode, Mode, Network, Precision, Spec},
         weights::{self, Metadata},
     },
     training::checkpoint::{Checkpoint, Conditions, State},
@@ -283,7 +283,7 @@ fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
 fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Network {
     let network = Network::new(spec, 0, false, Device::Cpu).unwrap();
     formula::fill(network.named_tensors());
-    let form = Form { precision: Precision::F32, channels_last: false };
+    let compute_mode = ComputeMode { precision: Precision::F32, channels_last: false };
     let state = State {
         spec: spec.clone(),
         normalization: normalization.clone(),
@@ -294,7 +294,7 @@ fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Networ
         skipped: 0,
         best: None,
         history: vec![],
-        conditions: Conditions { threads: 1, ranks: 1, form, processor: "p".into() },
+        conditions: Conditions { threads: 1, ranks: 1, compute_mode, processor: "p".into() },
         data: 5,
     };
     let tensors = [

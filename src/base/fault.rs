@@ -19,7 +19,7 @@ fn asked() -> Option<&'static (String, String)> {
 }
 
 /// Whether `what` shall go wrong on this rank in this step.
-pub fn strikes(what: &str) -> bool {
+pub fn injected(what: &str) -> bool {
     asked().is_some_and(|(w, at)| w == what && *at == watchdog::position())
 }
 

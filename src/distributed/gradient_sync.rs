@@ -18,7 +18,7 @@ use crate::{
 /// Sums the gradients of a network over the ranks in flat buckets, one per stage. Only the backward
 /// pass after [`arm`](Self::arm) starts the sums; those before it just add up (gradient
 /// accumulation).
-pub struct Exchange {
+pub struct GradientSync {
     world: &'static World,
     state: Arc<Mutex<State>>,
     _hooks: GradientHooks,
@@ -54,7 +54,7 @@ struct Bucket {
     ticket: Option<Ticket>,
 }
 
-impl Exchange {
+impl GradientSync {
     /// Hooks into the backward passes of `network`, until it is dropped. `wire` is the kind of
     /// number that travels.
     pub fn new(network: &Network, world: &'static World, wire: Wire) -> Self {

@@ -26,8 +26,8 @@ use crate::{
     distributed::device,
 };
 
-mod flight;
-use flight::{Call, Flight};
+mod pending_collective;
+use pending_collective::{Call, PendingCollective};
 
 /// The ranks of MPI_COMM_WORLD.
 pub struct Mpi {
@@ -140,40 +140,40 @@ fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
     // Ranks have to begin the calls of one communicator in the same order, and second halves begin
     // when first halves happen to be complete: they have a communicator of their own, and keep the
     // order among them.
-    let second_halves = flight::duplicate_world();
-    let mut flying: Vec<(u64, Flight)> = Vec::new();
+    let second_halves = pending_collective::duplicate_world();
+    let mut pending_calls: Vec<(u64, PendingCollective)> = Vec::new();
     let (mut idle_since, mut nap) = (Instant::now(), SHORTEST);
     loop {
-        if flying.is_empty() {
+        if pending_calls.is_empty() {
             let Ok((id, call)) = calls.recv() else { return };
-            flying.push((id, Flight::begin(call, size)));
+            pending_calls.push((id, PendingCollective::begin(call, size)));
             idle_since = Instant::now();
         }
         while let Ok((id, call)) = calls.try_recv() {
-            flying.push((id, Flight::begin(call, size)));
+            pending_calls.push((id, PendingCollective::begin(call, size)));
         }
-        let before = flying.len();
+        let before = pending_calls.len();
         let (mut at, mut in_turn) = (0, true);
-        while at < flying.len() {
-            let complete = flying[at].1.test(in_turn.then_some(second_halves));
-            in_turn &= !flying[at].1.in_first_half();
+        while at < pending_calls.len() {
+            let complete = pending_calls[at].1.test(in_turn.then_some(second_halves));
+            in_turn &= !pending_calls[at].1.in_first_half();
             if complete {
-                let (id, flight) = flying.remove(at);
-                done.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(id, flight.end());
+                let (id, pending) = pending_calls.remove(at);
+                done.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pending.end());
                 done.changed.notify_all();
             } else {
                 at += 1;
             }
         }
         let waited_for = done.waiting.load(Relaxed) > 0;
-        if flying.len() < before {
+        if pending_calls.len() < before {
             (idle_since, nap) = (Instant::now(), SHORTEST);
         } else if waited_for && idle_since.elapsed() < Duration::from_millis(2) {
             thread::yield_now(); // the others are near
         } else {
             // The cores are for the network; a new call ends the nap.
             if let Ok((id, call)) = calls.recv_timeout(nap) {
-                flying.push((id, Flight::begin(call, size)));
+                pending_calls.push((id, PendingCollective::begin(call, size)));
                 nap = SHORTEST;
             } else {
                 nap = if waited_for { SHORTEST } else { (2 * nap).min(LONGEST) };

@@ -6,9 +6,9 @@
 //! averaging and checkpoints work on the flat tensors.
 
 mod arch;
-mod arena;
+mod parameter_arena;
 mod folded;
-mod form;
+mod compute_mode;
 mod layers;
 mod pass;
 
@@ -21,12 +21,12 @@ use tch::{Device, Kind, Tensor};
 
 pub use self::{
     arch::{ARCHS, Arch},
-    arena::Slot,
+    compute_mode::{ComputeMode, Precision},
     folded::Folded,
-    form::{Form, Precision},
+    parameter_arena::Slot,
     pass::{DropKeys, EPS, Mode, Norms},
 };
-use self::{arena::Init, layers::Layers, layers::Plan, pass::Pass};
+use self::{layers::Layers, layers::Plan, parameter_arena::Init, pass::Pass};
 use crate::{
     base::{
         Error, Result,
@@ -135,13 +135,18 @@ impl Network {
         let (flat_parameters, flat_gradients) =
             (plan.parameters.zeros(kind, device), plan.parameters.zeros(kind, device));
         let flat_buffers = plan.buffers.zeros(kind, device);
-        let leaf =
-            |s: &Slot| arena::view(&flat_parameters, s, nhwc).detach().set_requires_grad(true);
+        let leaf = |s: &Slot| {
+            parameter_arena::view(&flat_parameters, s, nhwc).detach().set_requires_grad(true)
+        };
         let parameters: Vec<_> = plan.parameters.list.iter().map(leaf).collect();
         // `data()` gives each buffer a version counter of its own: a running mean that moves must
         // not make autograd believe that the others changed under it.
-        let buffers =
-            plan.buffers.list.iter().map(|s| arena::view(&flat_buffers, s, nhwc).data()).collect();
+        let buffers = plan
+            .buffers
+            .list
+            .iter()
+            .map(|s| parameter_arena::view(&flat_buffers, s, nhwc).data())
+            .collect();
         let network = Self {
             spec: spec.clone(),
             nhwc,
@@ -167,7 +172,11 @@ impl Network {
         let sums: Vec<_> = self.parameters.iter().map(|p| p.sum(None::<Kind>)).collect();
         Tensor::stack(&sums, 0).sum(None::<Kind>).backward();
         for (parameter, slot) in self.parameters.iter().zip(&self.parameter_slots) {
-            parameter.grad().set_data(&arena::view(&self.flat_gradients, slot, self.nhwc));
+            parameter.grad().set_data(&parameter_arena::view(
+                &self.flat_gradients,
+                slot,
+                self.nhwc,
+            ));
         }
     }
 
@@ -302,7 +311,8 @@ impl Network {
 
     /// The gradients by name, as [`named_tensors`](Self::named_tensors).
     pub fn named_gradients(&self) -> Vec<(String, Tensor)> {
-        let view = |s: &Slot| (s.name.clone(), arena::view(&self.flat_gradients, s, self.nhwc));
+        let view =
+            |s: &Slot| (s.name.clone(), parameter_arena::view(&self.flat_gradients, s, self.nhwc));
         self.parameter_slots.iter().map(view).collect()
     }
 }

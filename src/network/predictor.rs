@@ -17,7 +17,7 @@ use crate::{
         sampler::Draw,
     },
     network::{
-        model::{Folded, Form, Network, Precision},
+        model::{ComputeMode, Folded, Network, Precision},
         weights::Weights,
     },
     training::checkpoint::Checkpoint,
@@ -121,18 +121,22 @@ impl Trained {
 pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
     let checkpoint = Checkpoint::read(path)?;
     let state = &checkpoint.state;
-    let trained = state.conditions.form;
-    let form = Form::of(&config.train, trained);
-    if form.channels_last != trained.channels_last {
+    let trained = state.conditions.compute_mode;
+    let compute_mode = ComputeMode::of(&config.train, trained);
+    if compute_mode.channels_last != trained.channels_last {
         return Err(Error::usage(format!(
             "{}: was trained with the other memory layout; set train.layout as in the run's \
                 config.toml",
             path.display()
         )));
     }
-    let network = Network::new(&state.spec, 0, form.channels_last, device)?;
+    let network = Network::new(&state.spec, 0, compute_mode.channels_last, device)?;
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
-    Ok(Trained { network, precision: form.precision, normalization: state.normalization.clone() })
+    Ok(Trained {
+        network,
+        precision: compute_mode.precision,
+        normalization: state.normalization.clone(),
+    })
 }
 
 /// The network of any weight file that says how its images were normalised: a checkpoint, or what
@@ -157,9 +161,9 @@ pub fn given(weights: &Weights, config: &Config, device: Device) -> Result<Train
                 X.safetensors that `atlas weights export` made of one"
         ))
     })?;
-    let form = Form::of(&config.train, Form::PREFERRED);
-    let (network, _) = weights.network(spec, 0, form.channels_last, device)?;
-    Ok(Trained { network, precision: form.precision, normalization })
+    let compute_mode = ComputeMode::of(&config.train, ComputeMode::PREFERRED);
+    let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
+    Ok(Trained { network, precision: compute_mode.precision, normalization })
 }
 
 /// Names what predictions depend on besides the images: the weights, with what `auto` came to, and

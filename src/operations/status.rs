@@ -19,7 +19,7 @@ use crate::{
     inference::{finished_run, predict, submit},
     training::{
         run_folder::Run,
-        train::{self, Standing},
+        train::{self, FoldStatus},
     },
 };
 
@@ -80,8 +80,8 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
     standings[5] = match run {
         Some(run) if split && run.folder.exists() => (0..config.split.folds)
             .map(|k| {
-                train::standing(config, run, k)
-                    .map_or((false, true), |s| (s == Standing::Done, s == Standing::Stale))
+                train::fold_status(config, run, k)
+                    .map_or((false, true), |s| (s == FoldStatus::Done, s == FoldStatus::Stale))
             })
             .collect(),
         _ => vec![(false, false); config.split.folds],

@@ -14,7 +14,7 @@ use crate::{
     base::{Error, Result},
     loading::normalization::Normalization,
     network::{
-        model::{Form, Spec},
+        model::{ComputeMode, Spec},
         weights::{self, Metadata},
     },
     training::history::Row,
@@ -31,7 +31,7 @@ pub struct Conditions {
     #[serde(default = "one")]
     pub ranks: usize,
     #[serde(flatten)]
-    pub form: Form,
+    pub compute_mode: ComputeMode,
     pub processor: String,
 }
 
@@ -217,7 +217,7 @@ mod tests {
             conditions: Conditions {
                 threads: 2,
                 ranks: 1,
-                form: Form::PREFERRED,
+                compute_mode: ComputeMode::PREFERRED,
                 processor: "p".into(),
             },
             data: 5,

@@ -4,7 +4,7 @@
 mod board;
 mod data;
 pub mod find_lr;
-mod form;
+mod compute_mode;
 mod meter;
 mod state;
 pub mod step;
@@ -36,7 +36,7 @@ use crate::{
         Op, World,
         batch_share::Share,
         device,
-        gradient_sync::Exchange,
+        gradient_sync::GradientSync,
         watchdog::{self, Heartbeat, Limit},
     },
     loading::loader::{Batch, Loader, Make},
@@ -70,7 +70,7 @@ pub struct Outcome {
 
 /// Where a fold of a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum FoldStatus {
     /// Not begun, interrupted, or its predictions are missing or made with other `predict` keys.
     ToDo,
     Done,
@@ -79,22 +79,22 @@ pub enum Standing {
 }
 
 /// Looks at the weights and checkpoints of every fold.
-pub fn standings(config: &Config, run: &Run) -> Result<Vec<Standing>> {
-    (0..config.split.folds).map(|fold| standing(config, run, fold)).collect()
+pub fn fold_statuses(config: &Config, run: &Run) -> Result<Vec<FoldStatus>> {
+    (0..config.split.folds).map(|fold| fold_status(config, run, fold)).collect()
 }
 
 /// Looks at the weights and checkpoints of a fold.
-pub fn standing(config: &Config, run: &Run, fold: usize) -> Result<Standing> {
+pub fn fold_status(config: &Config, run: &Run, fold: usize) -> Result<FoldStatus> {
     let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
         Ok(weights) => Some(weights),
         Err(_) => Folder::of(&run.fold(fold)).newest()?,
     };
     Ok(match checkpoint {
         Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => {
-            Standing::Stale
+            FoldStatus::Stale
         }
-        Some(_) if has_predictions(config, run, fold) => Standing::Done,
-        _ => Standing::ToDo,
+        Some(_) if has_predictions(config, run, fold) => FoldStatus::Done,
+        _ => FoldStatus::ToDo,
     })
 }
 
@@ -158,8 +158,10 @@ pub fn train(
             world.agree((world.rank() == 0).then(|| begin(config, run, fold, stop)).transpose())?;
         // Only now: whoever held the fold before may have left a checkpoint.
         let newest = world.agree(folder.newest())?;
-        let form = form::settle(effective, world, state::began_as(&folder, newest.as_ref()))?;
-        let mut session = world.agree(Session::new(effective, run, fold, &data, form, world))?;
+        let compute_mode =
+            compute_mode::settle(effective, world, state::began_as(&folder, newest.as_ref()))?;
+        let mut session =
+            world.agree(Session::new(effective, run, fold, &data, compute_mode, world))?;
         world.agree(session.resume(newest, &data))?;
         Ok::<_, Error>((session, lock))
     });
@@ -213,11 +215,11 @@ fn to_the_end(
         let path = run.validation(fold);
         std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
-    let exchange = Exchange::new(&session.network, session.world, config.comm.wire);
+    let gradient_sync = GradientSync::new(&session.network, session.world, config.comm.wire);
     if session.state.epoch < config.train.epochs {
         let mut view = View::begin(session);
         while session.state.epoch < config.train.epochs {
-            let draws = train_epoch(session, &exchange, data, &mut view, start, stop)?;
+            let draws = train_epoch(session, &gradient_sync, data, &mut view, start, stop)?;
             end_epoch(session, data, &draws, stop)?;
         }
     }
@@ -231,7 +233,7 @@ fn to_the_end(
 /// order.
 fn train_epoch(
     session: &mut Session,
-    exchange: &Exchange,
+    gradient_sync: &GradientSync,
     data: &FoldData,
     view: &mut View,
     start: Instant,
@@ -274,9 +276,9 @@ fn train_epoch(
         meter.data += batch.waited.as_secs_f64();
         let over = config.train.max_minutes > 0.0
             && start.elapsed() > Duration::from_secs_f64(60.0 * config.train.max_minutes);
-        let asked = stop.asked() || over || fault::strikes("stop");
+        let asked = stop.asked() || over || fault::injected("stop");
         let rates = session.schedule.at(session.state.step as usize);
-        let step = train_step(session, exchange, &batch, share, rates, &mut meter, asked)?;
+        let step = train_step(session, gradient_sync, &batch, share, rates, &mut meter, asked)?;
         watchdog::warm();
         meter.step(share.of, step.norm);
         progress.add(1);
@@ -327,7 +329,7 @@ struct StepDone {
 /// Forward, backward, the sum over the ranks, the move of the weights.
 fn train_step(
     session: &mut Session,
-    exchange: &Exchange,
+    gradient_sync: &GradientSync,
     batch: &Batch,
     share: &Share,
     rates: Rates,
@@ -335,8 +337,8 @@ fn train_step(
     stop: bool,
 ) -> Result<StepDone> {
     let (config, world) = (session.config, session.world);
-    assert!(!fault::strikes("panic"), "asked for by ATLAS_FAULT");
-    if fault::strikes("error") {
+    assert!(!fault::injected("panic"), "asked for by ATLAS_FAULT");
+    if fault::injected("error") {
         return Err(Error::failed("asked for by ATLAS_FAULT"));
     }
     let side = config.augment.crop as usize;
@@ -365,7 +367,7 @@ fn train_step(
     // With synchronised batch norm the ranks wait for each other in here, too.
     let limit = if config.train.sync_bn { Limit::Usual } else { Limit::None };
     let (logits, loss) = watchdog::during("forward and backward pass", limit, || {
-        passes.backward(&session.network, exchange, norms, input)
+        passes.backward(&session.network, gradient_sync, norms, input)
     })?;
     session.saw(share, &logits);
     device::wait(world.device);
@@ -373,7 +375,7 @@ fn train_step(
     timed(&mut meter.communication, || {
         watchdog::during("sum of the gradients", Limit::Usual, || {
             world.all_reduce(&mut sums, Op::Sum)?;
-            exchange.finish()?;
+            gradient_sync.finish()?;
             device::wait(world.device);
             Ok(())
         })

@@ -29,7 +29,7 @@ use crate::{
 };
 
 mod guard;
-mod looker;
+mod inference_worker;
 mod nearest;
 mod pages;
 mod serve;
@@ -38,7 +38,7 @@ mod upload;
 
 pub use serve::{PORT, Server};
 
-use looker::Looker;
+use inference_worker::InferenceWorker;
 use table::{Row, Table};
 use upload::Uploads;
 
@@ -64,7 +64,7 @@ pub struct Explorer {
     method: String,
     /// The finished folds.
     folds: Vec<usize>,
-    looker: Looker,
+    inference_worker: InferenceWorker,
     uploads: Mutex<Uploads>,
 }
 
@@ -110,7 +110,7 @@ impl Explorer {
             (table.rows.iter().map(|r| (r.part, r.place)).collect(), stores.clone());
         let samples =
             Box::new(move |i: usize| places.get(i).map(|&(part, place)| sources.read(part, place)));
-        let looker = Looker::start(config.clone(), weights, samples, stop)?;
+        let inference_worker = InferenceWorker::start(config.clone(), weights, samples, stop)?;
         Ok(Self {
             config: config.clone(),
             run: run.clone(),
@@ -119,7 +119,7 @@ impl Explorer {
             thresholds,
             method,
             folds,
-            looker,
+            inference_worker,
             uploads: Mutex::default(),
         })
     }

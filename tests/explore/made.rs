@@ -22,7 +22,7 @@ use atlas::{
     inference::predict,
     loading::normalization::Normalization,
     network::{
-        model::{Form, Network, Spec},
+        model::{ComputeMode, Network, Spec},
         predictor,
     },
     scoring::prediction_file::Predictions,
@@ -173,7 +173,7 @@ fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
         conditions: Conditions {
             threads: 1,
             ranks: 1,
-            form: Form::PREFERRED,
+            compute_mode: ComputeMode::PREFERRED,
             processor: "made".into(),
         },
         data: 0,

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     arch::Arch,
-    arena::{Init, Slots},
+    parameter_arena::{Init, Slots},
     pass::Pass,
 };
 use crate::config::{Head as HeadKind, Stem};

@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{data::FoldData, form, meter::Meter, state::Session, step::NOT_FINITE, train_step};
+use super::{
+    compute_mode, data::FoldData, meter::Meter, state::Session, step::NOT_FINITE, train_step,
+};
 use crate::{
     base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
     config::{Config, Train},
-    distributed::{World, batch_share::Share, device, gradient_sync::Exchange},
+    distributed::{World, batch_share::Share, device, gradient_sync::GradientSync},
     loading::loader::{Loader, Make},
     network::optim::Rates,
     scoring::plot,
@@ -76,8 +78,8 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
     super::check(config)?;
     let data = FoldData::open(config, fold)?;
     let run = Run { folder: config.paths.results.join("find_lr") };
-    let form = form::settle(config, world, None)?;
-    let mut session = Session::new(config, &run, fold, &data, form, world)?;
+    let compute_mode = compute_mode::settle(config, world, None)?;
+    let mut session = Session::new(config, &run, fold, &data, compute_mode, world)?;
     let points = walk(&mut session, &data, stop)?;
     let folder = run.fold(fold);
     let (table, chart) = (folder.join("find_lr.csv"), folder.join("find_lr.svg"));
@@ -102,7 +104,7 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
 /// The steps until the loss is too large or the learning rate at its end.
 fn walk(session: &mut Session, data: &FoldData, stop: &Stop) -> Result<Vec<Point>> {
     let config = session.config;
-    let exchange = Exchange::new(&session.network, session.world, config.comm.wire);
+    let gradient_sync = GradientSync::new(&session.network, session.world, config.comm.wire);
     let progress =
         Progress::new(format!("learning rates on fold {}", session.fold), "steps", STEPS as u64);
     let (momentum, mut points) = (session.schedule.at(0).momentum, Vec::new());
@@ -130,7 +132,7 @@ fn walk(session: &mut Session, data: &FoldData, stop: &Stop) -> Result<Vec<Point
             let lr = rate(points.len());
             let done = match train_step(
                 session,
-                &exchange,
+                &gradient_sync,
                 &batch,
                 share,
                 Rates { lr, momentum },

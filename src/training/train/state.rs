@@ -20,7 +20,7 @@ use crate::{
         sampler::{self, Draw},
     },
     network::{
-        model::{Form, Network, Precision, Spec},
+        model::{ComputeMode, Network, Precision, Spec},
         optim::{Ema, Optimizer, Schedule},
         predictor,
         weights::{self, Weights},
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
         run: &Run,
         fold: usize,
         data: &FoldData,
-        form: Form,
+        compute_mode: ComputeMode,
         world: &'static World,
     ) -> Result<Self> {
         let mut train = config.train.clone();
@@ -79,13 +79,13 @@ impl<'a> Session<'a> {
                 let (network, notes) = Weights::open(path)?.network(
                     &spec,
                     train.seed,
-                    form.channels_last,
+                    compute_mode.channels_last,
                     world.device,
                 )?;
                 notes.iter().for_each(|note| log::warn!("{}: {note}", path.display()));
                 network
             }
-            None => Network::new(&spec, train.seed, form.channels_last, world.device)?,
+            None => Network::new(&spec, train.seed, compute_mode.channels_last, world.device)?,
         };
         let state = State {
             spec,
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
             conditions: Conditions {
                 threads: config.threads(),
                 ranks: world.size(),
-                form,
+                compute_mode,
                 processor: processor(),
             },
             data: data.hash,
@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
 
     /// In which numbers the network computes.
     pub fn precision(&self) -> Precision {
-        self.state.conditions.form.precision
+        self.state.conditions.compute_mode.precision
     }
 
     /// Whether this rank writes the files.
@@ -323,7 +323,9 @@ impl<'a> Session<'a> {
                 self.folder.0.display()
             )));
         }
-        if theirs.conditions.form.channels_last != self.state.conditions.form.channels_last {
+        if theirs.conditions.compute_mode.channels_last
+            != self.state.conditions.compute_mode.channels_last
+        {
             return Err(Error::usage(format!(
                 "the checkpoints in {} have the other memory layout; set train.layout as in the \
                     run's config.toml",
@@ -382,9 +384,11 @@ impl<'a> Session<'a> {
 
 /// In which form the training began whose newest checkpoint, or weights where it is finished,
 /// `folder` has.
-pub fn began_as(folder: &Folder, newest: Option<&Checkpoint>) -> Option<Form> {
-    let form = |checkpoint: &Checkpoint| checkpoint.state.conditions.form;
-    newest.map(form).or_else(|| Checkpoint::read(&folder.last()).ok().as_ref().map(form))
+pub fn began_as(folder: &Folder, newest: Option<&Checkpoint>) -> Option<ComputeMode> {
+    let compute_mode = |checkpoint: &Checkpoint| checkpoint.state.conditions.compute_mode;
+    newest
+        .map(compute_mode)
+        .or_else(|| Checkpoint::read(&folder.last()).ok().as_ref().map(compute_mode))
 }
 
 /// The file to start from, if there shall be one.

@@ -8,7 +8,7 @@ use tch::Tensor;
 use crate::{
     base::{Error, Result, fault},
     config::Losses,
-    distributed::{batch_share::Share, gradient_sync::Exchange},
+    distributed::{batch_share::Share, gradient_sync::GradientSync},
     network::{
         loss,
         model::{DropKeys, Mode, Network, Norms, Precision},
@@ -49,7 +49,7 @@ impl Passes<'_> {
     pub fn backward<'k>(
         &self,
         network: &Network,
-        exchange: &Exchange,
+        gradient_sync: &GradientSync,
         norms: impl Fn(usize) -> Norms,
         input: impl Fn(Range<usize>) -> Input<'k>,
     ) -> Result<(Vec<f32>, f64)> {
@@ -64,15 +64,16 @@ impl Passes<'_> {
             logits.extend(predictor::to_vec(&out));
             let loss = loss::total(&out, &targets, self.losses) * weight;
             let value = loss.double_value(&[]);
-            if !value.is_finite() || fault::strikes("loss") {
+            if !value.is_finite() || fault::injected("loss") {
                 return Err(Error::failed(NOT_FINITE));
             }
             sum += value;
             if i == last {
                 let local = matches!(norms, Norms::Local);
-                exchange.arm(network, local.then(|| self.share.weight(self.share.samples.len())));
+                gradient_sync
+                    .arm(network, local.then(|| self.share.weight(self.share.samples.len())));
             }
-            let loss = if fault::strikes("gradient") { loss * f64::INFINITY } else { loss };
+            let loss = if fault::injected("gradient") { loss * f64::INFINITY } else { loss };
             loss.backward();
         }
         Ok((logits, sum))

@@ -205,7 +205,7 @@ pub async fn prediction(
     let subject = subject(&explorer, &kind, &number)?;
     let (shared, folds) = (explorer.clone(), explorer.folds_for(subject));
     let picture = off(move || Ok(shared.picture(subject)?)).await?;
-    Ok(Json(explorer.looker.predict(picture, folds).await?).into_response())
+    Ok(Json(explorer.inference_worker.predict(picture, folds).await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -251,16 +251,19 @@ pub async fn neighbours(
         })
         .await;
     }
-    explorer.looker.embed_all();
-    let embedding = match own.and_then(|i| explorer.looker.embeddings.get(i)) {
+    explorer.inference_worker.embed_all();
+    let embedding = match own.and_then(|i| explorer.inference_worker.embeddings.get(i)) {
         Some(embedding) => embedding,
         None => {
             let shared = explorer.clone();
-            explorer.looker.embed(off(move || Ok(shared.picture(subject)?)).await?).await?
+            explorer
+                .inference_worker
+                .embed(off(move || Ok(shared.picture(subject)?)).await?)
+                .await?
         }
     };
     off(move || {
-        let embeddings = &explorer.looker.embeddings;
+        let embeddings = &explorer.inference_worker.embeddings;
         let found = embeddings.nearest(&embedding, own, NEIGHBOURS);
         let rows: Vec<_> =
             found.iter().map(|&(i, cosine)| json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })).collect();

@@ -17,7 +17,7 @@ use crate::{
     },
     network::{
         loss,
-        model::{DropKeys, Form, Mode, Network, Norms, Spec},
+        model::{ComputeMode, DropKeys, Mode, Network, Norms, Spec},
     },
 };
 
@@ -37,48 +37,53 @@ const SIDE: u32 = 96;
 
 /// In which form a fold is trained: as the keys say. Where they leave it open, the form in which
 /// the training began, and at its start the one that rank 0 finds fastest.
-pub fn settle(config: &Config, world: &World, before: Option<Form>) -> Result<Form> {
-    let forms = allowed(&config.train);
+pub fn settle(config: &Config, world: &World, before: Option<ComputeMode>) -> Result<ComputeMode> {
+    let compute_modes = allowed(&config.train);
     watchdog::during("choosing precision and layout", Limit::Start, || {
-        let chosen = if world.rank() > 0 || forms.len() == 1 {
-            Ok(forms[0])
+        let chosen = if world.rank() > 0 || compute_modes.len() == 1 {
+            Ok(compute_modes[0])
         } else {
-            choose(config, world, &forms, before)
+            choose(config, world, &compute_modes, before)
         };
         let chosen = world.agree(chosen)?;
-        let mut which = [forms.iter().position(|f| *f == chosen).unwrap_or_default() as u8];
+        let mut which = [compute_modes.iter().position(|f| *f == chosen).unwrap_or_default() as u8];
         world.broadcast(&mut which)?;
-        Ok(forms[usize::from(which[0])])
+        Ok(compute_modes[usize::from(which[0])])
     })
 }
 
 /// The forms that the keys allow, those that are preferred first; at least one.
-fn allowed(train: &Train) -> Vec<Form> {
-    Form::ALL.into_iter().filter(|f| Form::of(train, *f) == *f).collect()
+fn allowed(train: &Train) -> Vec<ComputeMode> {
+    ComputeMode::ALL.into_iter().filter(|f| ComputeMode::of(train, *f) == *f).collect()
 }
 
-fn choose(config: &Config, world: &World, forms: &[Form], before: Option<Form>) -> Result<Form> {
+fn choose(
+    config: &Config,
+    world: &World,
+    compute_modes: &[ComputeMode],
+    before: Option<ComputeMode>,
+) -> Result<ComputeMode> {
     let key = match (config.train.precision, config.train.layout) {
         (Precision::Auto, Layout::Auto) => "train.precision and train.layout",
         (Precision::Auto, _) => "train.precision",
         _ => "train.layout",
     };
     if let Some(before) = before {
-        let form = Form::of(&config.train, before);
-        log::info!("{key} = \"auto\": {form}, as the training began");
-        return Ok(form);
+        let compute_mode = ComputeMode::of(&config.train, before);
+        log::info!("{key} = \"auto\": {compute_mode}, as the training began");
+        return Ok(compute_mode);
     }
     let (images, side) = (images(config, world), config.augment.crop.min(SIDE));
-    let seconds = measure(config, world, forms, images, side)?;
-    let form = forms[fastest(&seconds)];
+    let seconds = measure(config, world, compute_modes, images, side)?;
+    let compute_mode = compute_modes[fastest(&seconds)];
     let text = |s: f64| if s.is_finite() { format!("{s:.3} s") } else { "far slower".into() };
     let each: Vec<String> =
-        forms.iter().zip(&seconds).map(|(f, s)| format!("{f} {}", text(*s))).collect();
+        compute_modes.iter().zip(&seconds).map(|(f, s)| format!("{f} {}", text(*s))).collect();
     log::info!(
-        "{key} = \"auto\": {form} ({}, per pass of {images} images of {side} px)",
+        "{key} = \"auto\": {compute_mode} ({}, per pass of {images} images of {side} px)",
         each.join(", ")
     );
-    Ok(form)
+    Ok(compute_mode)
 }
 
 /// As many as a forward pass of a rank takes, up to [`IMAGES`].
@@ -92,15 +97,15 @@ fn images(config: &Config, world: &World) -> usize {
 fn measure(
     config: &Config,
     world: &World,
-    forms: &[Form],
+    compute_modes: &[ComputeMode],
     images: usize,
     side: u32,
 ) -> Result<Vec<f64>> {
-    let trial = Trial::new(config, world, forms)?;
-    let mut seconds = trial.seconds(forms, images.min(4), side.min(SIDE / 2));
+    let trial = Trial::new(config, world, compute_modes)?;
+    let mut seconds = trial.seconds(compute_modes, images.min(4), side.min(SIDE / 2));
     let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let (places, worth): (Vec<usize>, Vec<Form>) =
-        (0..).zip(forms).filter(|(i, _)| seconds[*i] < HOPELESS * least).unzip();
+    let (places, worth): (Vec<usize>, Vec<ComputeMode>) =
+        (0..).zip(compute_modes).filter(|(i, _)| seconds[*i] < HOPELESS * least).unzip();
     seconds.fill(f64::INFINITY);
     places.into_iter().zip(trial.seconds(&worth, images, side)).for_each(|(i, s)| seconds[i] = s);
     Ok(seconds)
@@ -113,12 +118,17 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(config: &'a Config, world: &World, forms: &[Form]) -> Result<Self> {
+    fn new(config: &'a Config, world: &World, compute_modes: &[ComputeMode]) -> Result<Self> {
         let mut networks = BTreeMap::new();
-        for form in forms {
+        for compute_mode in compute_modes {
             networks.insert(
-                form.channels_last,
-                Network::new(&Spec::of(&config.model), 0, form.channels_last, world.device)?,
+                compute_mode.channels_last,
+                Network::new(
+                    &Spec::of(&config.model),
+                    0,
+                    compute_mode.channels_last,
+                    world.device,
+                )?,
             );
         }
         Ok(Self { networks, losses: &config.train.loss })
@@ -126,11 +136,11 @@ impl<'a> Trial<'a> {
 
     /// The best time of each form in [`ROUNDS`] rounds of all, after one in which the first of a
     /// kind makes what later ones find.
-    fn seconds(&self, forms: &[Form], images: usize, side: u32) -> Vec<f64> {
-        let mut seconds = vec![f64::INFINITY; forms.len()];
+    fn seconds(&self, compute_modes: &[ComputeMode], images: usize, side: u32) -> Vec<f64> {
+        let mut seconds = vec![f64::INFINITY; compute_modes.len()];
         for round in 0..=ROUNDS {
-            for (best, form) in seconds.iter_mut().zip(forms) {
-                let time = self.pass(form, images, side);
+            for (best, compute_mode) in seconds.iter_mut().zip(compute_modes) {
+                let time = self.pass(compute_mode, images, side);
                 if round > 0 {
                     *best = best.min(time);
                 }
@@ -140,8 +150,8 @@ impl<'a> Trial<'a> {
     }
 
     /// Seconds of one pass over noise.
-    fn pass(&self, form: &Form, images: usize, side: u32) -> f64 {
-        let network = &self.networks[&form.channels_last];
+    fn pass(&self, compute_mode: &ComputeMode, images: usize, side: u32) -> f64 {
+        let network = &self.networks[&compute_mode.channels_last];
         let (n, side, kind) = (images as i64, i64::from(side), (Kind::Float, network.device()));
         let x = Tensor::randn([n, network.spec().channels, side, side], kind);
         let targets = Tensor::rand([n, CLASSES as i64], kind).lt(0.1).to_kind(Kind::Float);
@@ -149,7 +159,8 @@ impl<'a> Trial<'a> {
         device::wait(network.device());
         let start = Instant::now();
         let mode = Mode::Train(DropKeys { seed: 0, epoch: 0, keys: &keys }, Norms::Local);
-        loss::total(&network.forward(&x, mode, form.precision), &targets, self.losses).backward();
+        loss::total(&network.forward(&x, mode, compute_mode.precision), &targets, self.losses)
+            .backward();
         device::wait(network.device());
         start.elapsed().as_secs_f64()
     }
@@ -188,18 +199,23 @@ mod tests {
 
     #[test]
     fn only_what_is_auto_varies() {
-        let forms = |precision, layout| allowed(&Train { precision, layout, ..Train::default() });
-        assert_eq!(forms(Precision::Auto, Layout::Auto), Form::ALL);
+        let compute_modes =
+            |precision, layout| allowed(&Train { precision, layout, ..Train::default() });
+        assert_eq!(compute_modes(Precision::Auto, Layout::Auto), ComputeMode::ALL);
         let said = |precision, layout| {
-            forms(precision, layout).iter().map(Form::to_string).collect::<Vec<_>>().join(" ")
+            compute_modes(precision, layout)
+                .iter()
+                .map(ComputeMode::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(said(Precision::Auto, Layout::Nchw), "f32/nchw bf16/nchw");
         assert_eq!(said(Precision::Bf16, Layout::Auto), "bf16/nhwc bf16/nchw");
-        for (precision, layout, form) in [
+        for (precision, layout, compute_mode) in [
             (Precision::F32, Layout::Nhwc, "f32/nhwc"),
             (Precision::Bf16, Layout::Nchw, "bf16/nchw"),
         ] {
-            assert_eq!(said(precision, layout), form);
+            assert_eq!(said(precision, layout), compute_mode);
         }
     }
 
@@ -207,7 +223,7 @@ mod tests {
     fn one_key_leaves_nothing_to_measure_and_a_training_goes_on_as_it_began() {
         let (world, mut config) = (World::alone(), Config::default());
         config.model.arch = "none".into(); // a network cannot be made: whoever measures fails
-        let began = Form { precision: model::Precision::Bf16, channels_last: false };
+        let began = ComputeMode { precision: model::Precision::Bf16, channels_last: false };
         assert!(settle(&config, &world, None).is_err());
         assert_eq!(settle(&config, &world, Some(began)).unwrap(), began);
         config.train.layout = Layout::Nhwc;

@@ -16,7 +16,7 @@ pub enum Precision {
 
 /// What `train.precision` and `train.layout` come to: no `auto` is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Form {
+pub struct ComputeMode {
     #[serde(default = "f32")]
     pub precision: Precision,
     /// Whether images and kernels lie channels-last in memory.
@@ -28,7 +28,7 @@ fn f32() -> Precision {
     Precision::F32
 }
 
-impl Form {
+impl ComputeMode {
     /// Where nothing speaks for another.
     pub const PREFERRED: Self = Self { precision: Precision::F32, channels_last: true };
 
@@ -58,7 +58,7 @@ impl Form {
 }
 
 /// `bf16/nhwc`, in the words of the keys.
-impl fmt::Display for Form {
+impl fmt::Display for ComputeMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let precision = match self.precision {
             Precision::F32 => "f32",

@@ -66,7 +66,7 @@ enum Job {
 pub type Samples = Box<dyn Fn(usize) -> Option<Result<Picture>> + Send>;
 
 /// A handle to the thread; dropped, it ends it.
-pub struct Looker {
+pub struct InferenceWorker {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     pub embeddings: Arc<Embeddings>,
@@ -80,7 +80,7 @@ const TOGETHER: i64 = 5;
 /// What all embeddings may take.
 const EMBEDDINGS: usize = 512 << 20;
 
-impl Looker {
+impl InferenceWorker {
     /// `weights` are those of each finished fold. Embeddings are those of the first of them, since
     /// each network has its own features.
     pub fn start(
@@ -97,7 +97,7 @@ impl Looker {
             Networks { config, weights, loaded: HashMap::new(), stop }.work(&todo, &samples, &all)
         };
         let thread =
-            thread::Builder::new().name("looker".into()).spawn(work).map_err(Error::failed)?;
+            thread::Builder::new().name("inference".into()).spawn(work).map_err(Error::failed)?;
         Ok(Self {
             jobs: Some(jobs),
             thread: Some(thread),
@@ -139,7 +139,7 @@ impl Looker {
     }
 }
 
-impl Drop for Looker {
+impl Drop for InferenceWorker {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {

@@ -16,7 +16,7 @@ pub enum Call {
 }
 
 /// A call that MPI works on. The buffers live here until it is complete.
-pub struct Flight {
+pub struct PendingCollective {
     call: Call,
     request: ffi::MPI_Request,
     state: State,
@@ -49,7 +49,7 @@ fn check(code: c_int) {
     assert_eq!(code, 0, "MPI returned the error {code}");
 }
 
-impl Flight {
+impl PendingCollective {
     pub fn begin(mut call: Call, size: usize) -> Self {
         // SAFETY: a constant of the library.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
@@ -63,7 +63,7 @@ impl Flight {
                 );
                 let send = bucket.copy();
                 let (from, to, n) = (send.data_ptr(), bucket.data_ptr(), count(bucket.numel()));
-                // SAFETY: both buffers hold `n` values of that type and live in the flight until
+                // SAFETY: both buffers hold `n` values of that type and live in the pending until
                 // the request is complete.
                 check(unsafe {
                     let kind = if bucket.kind() == Kind::Double {
@@ -104,7 +104,7 @@ impl Flight {
             }
             Call::Broadcast(bytes) => {
                 let (at, n) = (bytes.as_mut_ptr().cast::<c_void>(), count(bytes.len()));
-                // SAFETY: the buffer holds `n` bytes and lives in the flight until the request is
+                // SAFETY: the buffer holds `n` bytes and lives in the pending until the request is
                 // complete.
                 check(unsafe {
                     ffi::MPI_Ibcast(
@@ -136,7 +136,7 @@ impl Flight {
     /// given.
     pub fn test(&mut self, second_halves: Option<ffi::MPI_Comm>) -> bool {
         let mut flag = 0;
-        // SAFETY: the request is under way, its buffers live in this flight.
+        // SAFETY: the request is under way, its buffers live in this pending.
         check(unsafe {
             ffi::MPI_Test(&raw mut self.request, &raw mut flag, ffi::RSMPI_STATUS_IGNORE)
         });
@@ -197,7 +197,7 @@ fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> Stat
         std::ptr::copy_nonoverlapping(bucket.data_ptr().cast(), send.as_mut_ptr(), bucket.numel())
     };
     let (from, to, n) = (send.as_ptr().cast(), pieces.as_mut_ptr().cast(), count(piece));
-    // SAFETY: both buffers hold `size` pieces of `n` values and live in the flight until the
+    // SAFETY: both buffers hold `size` pieces of `n` values and live in the pending until the
     // request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
@@ -214,7 +214,7 @@ fn gather(
 ) -> State {
     let mut all = vec![0u16; sum.len() * size];
     let (from, to, n) = (sum.as_ptr().cast(), all.as_mut_ptr().cast(), count(sum.len()));
-    // SAFETY: the buffers hold one and `size` pieces of `n` values and live in the flight until the
+    // SAFETY: the buffers hold one and `size` pieces of `n` values and live in the pending until the
     // request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
