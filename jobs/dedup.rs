@@ -72,7 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     {
         let stop = stop_on_signals()?;
         let search =
-            || Ok(threads.install(|| report::run_task(work, &config.dedup, task, tasks, stop))?);
+            || Ok(threads.install(|| lists::run_task(work, &config.dedup, task, tasks, stop))?);
         let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
         let text = format!(
             "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, \
@@ -84,12 +84,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let decide = || {
         Ok(threads.install(|| match args.merge {
-            true => report::merge(
+            true => lists::merge(
                 work,
                 &config.dedup,
                 args.tasks.tasks.map_or_else(|| planned(work), Ok)?,
             ),
-            false => report::run(work, &config.dedup),
+            false => lists::run(work, &config.dedup),
         })?)
     };
     let (found, before) = recorded(&Log::of(work, "merge", 0), decide)?;
@@ -106,9 +106,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         found.test,
         if before { "already in" } else { "wrote to" },
         work.display(),
-        report::DUPLICATES,
-        report::CONFLICTS,
-        report::LEAKS,
+        lists::DUPLICATES,
+        lists::CONFLICTS,
+        lists::LEAKS,
     );
     let mut json = serde_json::to_value(&found)?;
     json["done_before"] = before.into();

@@ -5,7 +5,7 @@ use atlas::{
     base::{Error, task_log::Log},
     config::{Config, Groups, Split, SplitMethod},
     data::{
-        dedup::report::{self, Duplicates},
+        dedup::lists::{self, Duplicates},
         folds::{self, FoldRow, table},
         labels::{self, Labels, NAMES},
         manifest::{self, Manifest, Part},
@@ -153,12 +153,12 @@ fn from_table(path: &PathBuf, level: Groups) -> Result<Samples, Error> {
 
 fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let manifest = Manifest::read(work)?;
-    let duplicates = match report::read(work, &manifest)? {
+    let duplicates = match lists::read(work, &manifest)? {
         Some(duplicates) => duplicates,
         None if level == Groups::None => Duplicates::default(),
         None => {
             return Err(Error::data(
-                work.join(report::DUPLICATES),
+                work.join(lists::DUPLICATES),
                 "not there; run `atlas dedup` first, or set split.groups=none",
             ));
         }

@@ -4,7 +4,7 @@
 
 pub mod decide;
 mod parts;
-pub mod report;
+pub mod lists;
 pub mod search;
 pub mod table;
 pub mod thumb;

@@ -10,7 +10,7 @@ use crate::{
     },
     config::Config,
     data::{
-        dedup::report,
+        dedup::lists,
         folds::table,
         manifest::{Manifest, Part, Plan},
         shard::{self, Reader, Store},
@@ -65,12 +65,12 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
     }
     let packed = planned.is_some() && standings[1].iter().all(|s| s.0);
     let (merged, parts) = match packed {
-        true => report::standing(work, &config.dedup, tasks)
+        true => lists::standing(work, &config.dedup, tasks)
             .unwrap_or_else(|_| (false, vec![false; tasks])),
         false => (false, vec![false; tasks]),
     };
     standings[2] = parts.into_iter().map(|done| (done, false)).collect();
-    standings[3] = vec![(merged, !merged && report::exists(work))];
+    standings[3] = vec![(merged, !merged && lists::exists(work))];
     let split = packed
         && merged
         && Store::open(work, Part::Train)

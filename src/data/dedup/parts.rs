@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::report::Found;
+use super::lists::Found;
 use crate::base::{Error, Result, atomic_file};
 
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path};
 use crate::{
     base::{Error, Result, atomic_file},
     config::Split,
-    data::{dedup::report, shard::Store},
+    data::{dedup::lists, shard::Store},
 };
 
 /// One row of `folds.csv`.
@@ -50,7 +50,7 @@ pub fn write(work: &Path, store: &Store, split: &Split, rows: &[FoldRow]) -> Res
 fn origin(work: &Path, store: &Store, split: &Split) -> Result<String> {
     let samples: String =
         (0..store.len()).map(|i| format!("{}:{}\n", store.id(i), store.labels(i))).collect();
-    let duplicates = fs::read(work.join(report::DUPLICATES)).unwrap_or_default();
+    let duplicates = fs::read(work.join(lists::DUPLICATES)).unwrap_or_default();
     let table = fs::read(work.join(NAME)).unwrap_or_default();
     let sums = [samples.as_bytes(), &duplicates, &table]
         .map(|part| format!("{:016x}", atomic_file::checksum(part)));

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     base::{Error, Result},
     data::{
-        dedup::report::{CONFLICTS, DUPLICATES, LEAKS},
+        dedup::lists::{CONFLICTS, DUPLICATES, LEAKS},
         folds::table::FoldRow,
     },
 };
