@@ -1,4 +1,4 @@
-//! A sample's four images, from their files to one image.
+//! From a sample's four image files to one stored image of four channels.
 
 use std::sync::{Condvar, Mutex};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// How the images become images.
+/// How image files become stored images.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Side of the stored images in pixels.
@@ -143,8 +143,8 @@ pub fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
     pixels.into_flattened()
 }
 
-/// Memory for decoding, shared by the threads: who needs more than is left waits. A image larger
-/// than all of it is decoded alone.
+/// Memory for decoding, shared by the threads: a thread that needs more than is free waits. An
+/// image larger than all of it is decoded alone.
 pub(super) struct Memory {
     total: u64,
     free: Mutex<u64>,
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_never_overdrawn_and_a_giant_passes_alone() {
+    fn memory_is_never_exceeded_and_a_huge_image_is_decoded_alone() {
         use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
         let (memory, used, peak) = (Memory::new(10), AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|s| {
@@ -205,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn in_bands_a_channel_is_what_it_is_at_once() {
+    fn bands_give_the_same_hash_and_pixels_as_the_whole_channel() {
         let dir = tempfile::tempdir().unwrap();
         let (width, height) = (1024, 1000);
         let pixels: Vec<u8> = (0..3 * width * height).map(|i| ((i * i) >> 9) as u8).collect();
-        let picture = turbojpeg::Image {
+        let image = turbojpeg::Image {
             pixels: &pixels[..],
             width,
             pitch: 3 * width,
@@ -220,7 +220,7 @@ mod tests {
             [("planes.jpg", turbojpeg::Subsamp::Sub2x2), ("colours.jpg", turbojpeg::Subsamp::None)]
         {
             let file = dir.path().join(name);
-            std::fs::write(&file, turbojpeg::compress(picture, 90, layout).unwrap()).unwrap();
+            std::fs::write(&file, turbojpeg::compress(image, 90, layout).unwrap()).unwrap();
             for (c, size) in [(0, 1000), (1, 384), (3, 77), (2, 1010)] {
                 let read = || Encoded::read(&file, 2000).unwrap().channel(c).unwrap();
                 let plane = read().whole();
