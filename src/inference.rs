@@ -1,5 +1,6 @@
 //! TODO
 
+pub mod ensemble;
 pub mod finished_run;
 pub mod grad_cam;
 pub mod predict;

@@ -137,7 +137,7 @@ fn preprocessed(config: &Config, manifest: &Manifest, tasks: usize) -> Vec<(bool
 /// Predictions by task, and the submissions.
 fn answered(config: &Config, run: &Run, tasks: usize) -> Result<[Vec<(bool, bool)>; 2]> {
     let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
-    let fresh: Vec<bool> = files.iter().map(predict::File::is_fresh).collect();
+    let fresh: Vec<bool> = files.iter().map(predict::ShardPredictions::is_fresh).collect();
     let task = |task: usize| {
         let mine = || (task..files.len()).step_by(tasks);
         let done = mine().all(|i| fresh[i]);

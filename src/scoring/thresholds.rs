@@ -17,15 +17,6 @@ use crate::{
     scoring::metrics::{self, Counts, Probability},
 };
 
-/// Every method with the name it has in the configuration.
-pub const METHODS: [(Method, &str); 5] = [
-    (Method::Half, "half"),
-    (Method::Optimum, "optimum"),
-    (Method::Proportion, "proportion"),
-    (Method::Shrunken, "shrunken"),
-    (Method::Constant, "constant"),
-];
-
 /// Positives at which a class's own optimum weighs as much as the common constant in
 /// [`Method::Shrunken`]: the weight is n / (n + SHRINKAGE), a posterior mean whose prior is worth
 /// that many positives. With about ten positives the optimum rests on the order of a handful of

@@ -11,18 +11,20 @@ use crate::{
     scoring::{metrics::npy, prediction_file},
 };
 
-/// Probabilities `[n, 28]`, from 0 to 1 each.
-pub struct Predictions {
-    /// One per row; none in files without ids, whose rows are in the order of the truth.
+/// Probabilities of all classes for some samples.
+pub struct PredictionMatrix {
+    /// One per row; `None` for files without ids, whose rows are in the order of the truth.
     pub ids: Option<Vec<String>>,
+    /// `[n, 28]`, 0 to 1.
     pub values: Array2<f64>,
     /// Whether the file holds numbers of at most 32-bit float precision, so that thresholds must be
     /// such numbers too.
     pub single: bool,
 }
 
-/// What is true, per sample.
+/// The true labels of some samples.
 pub struct Truth {
+    /// One per label set; `None` for files without ids.
     pub ids: Option<Vec<String>>,
     pub labels: Vec<Labels>,
 }
@@ -33,15 +35,15 @@ pub struct Truth {
 /// # Errors
 /// [`Error::Data`] names what is wrong: shape, a value that is not a number from 0 to 1, a repeated
 /// id.
-pub fn read_predictions(path: &Path) -> Result<Predictions> {
+pub fn read_predictions(path: &Path) -> Result<PredictionMatrix> {
     let predictions = match extension(path).as_str() {
         "npy" => {
             let npy::Npy { values, single } = npy::read(path)?;
-            Predictions { ids: None, values, single }
+            PredictionMatrix { ids: None, values, single }
         }
         "h5" | "hdf5" => {
             let hdf5 = prediction_file::read_hdf5(path)?;
-            Predictions { ids: hdf5.ids, values: hdf5.values, single: hdf5.single }
+            PredictionMatrix { ids: hdf5.ids, values: hdf5.values, single: hdf5.single }
         }
         "csv" => read_csv(path)?,
         other => {
@@ -120,11 +122,19 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
 ///
 /// # Errors
 /// [`Error::Data`] names ids that one side lacks, or the numbers of rows that differ.
-pub fn align(predictions: Predictions, truth: &Truth, path: &Path) -> Result<Predictions> {
+pub fn align(
+    predictions: PredictionMatrix,
+    truth: &Truth,
+    path: &Path,
+) -> Result<PredictionMatrix> {
     if let (Some(have), Some(want)) = (&predictions.ids, &truth.ids) {
         let order = places(want, have, path)?;
         let values = predictions.values.select(Axis(0), &order);
-        return Ok(Predictions { ids: Some(want.clone()), values, single: predictions.single });
+        return Ok(PredictionMatrix {
+            ids: Some(want.clone()),
+            values,
+            single: predictions.single,
+        });
     }
     let (rows, want) = (predictions.values.nrows(), truth.labels.len());
     if rows != want {
@@ -188,7 +198,7 @@ fn refuse(path: &Path, problems: &[String]) -> Result<()> {
     }
 }
 
-fn read_csv(path: &Path) -> Result<Predictions> {
+fn read_csv(path: &Path) -> Result<PredictionMatrix> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let header: Vec<String> = reader
@@ -203,7 +213,7 @@ fn read_csv(path: &Path) -> Result<Predictions> {
         let values = Array2::from_shape_fn((rows.len(), CLASSES), |(i, c)| {
             f64::from(u8::from(rows[i].1.contains(c)))
         });
-        return Ok(Predictions {
+        return Ok(PredictionMatrix {
             ids: Some(rows.into_iter().map(|r| r.0).collect()),
             values,
             single: true,
@@ -241,7 +251,7 @@ fn read_csv(path: &Path) -> Result<Predictions> {
     }
     let values =
         Array2::from_shape_vec((ids.len(), CLASSES), values).map_err(|e| Error::data(path, e))?;
-    Ok(Predictions { ids: Some(ids), values, single: false })
+    Ok(PredictionMatrix { ids: Some(ids), values, single: false })
 }
 
 /// The class of each column: by number (`3`, `class_3`) or name where the header has those, else in
