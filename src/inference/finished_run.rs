@@ -6,11 +6,11 @@ use std::{collections::HashMap, path::Path};
 use ndarray::{Array2, Axis};
 
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, csv_file},
     config::{Config, Method},
     data::{
         labels::{CLASSES, Labels},
-        manifest::Manifest,
+        work_folder::WorkFolder,
     },
     scoring::prediction_file::Predictions,
     training::{run_folder::Run, train},
@@ -31,7 +31,7 @@ impl OutOfFold {
     /// # Errors
     /// Usage where no fold is finished; data where predictions do not belong to the weights (if
     /// these still exist) or to the manifest.
-    pub fn read(config: &Config, run: &Run) -> Result<Self> {
+    pub fn read(config: &Config, work: &WorkFolder, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
         if let Some(k) = finished.iter().find(|&&k| {
             train::weights_path(config, run, k).exists() && !train::has_predictions(config, run, k)
@@ -54,9 +54,8 @@ impl OutOfFold {
             .collect();
         let views: Vec<_> = parts.iter().map(|p| p.probabilities.view()).collect();
         let probabilities = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
-        let manifest = Manifest::read(&config.paths.work)?;
         let labels: HashMap<&str, Labels> =
-            manifest.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
+            work.manifest()?.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
         let ids: Vec<String> = parts.into_iter().flat_map(|p| p.ids).collect();
         let truth = ids
             .iter()
@@ -112,15 +111,13 @@ pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresh
             table.display()
         )));
     }
+    let all: Vec<Score> = csv_file::read(&scores, "submit")?;
     let broken =
         |path: &Path, what: String| Error::data(path, format!("{what}; run `atlas submit` again"));
-    let read = |path: &Path| csv::Reader::from_path(path).map_err(|e| broken(path, e.to_string()));
-    let all = read(&scores)?.deserialize::<Score>().collect::<csv::Result<Vec<_>>>();
-    let all = all.map_err(|e| broken(&scores, e.to_string()))?;
-    let mut reader = read(&table)?;
-    let header = reader.headers().map_err(|e| broken(&table, e.to_string()))?.clone();
-    let rows = reader.records().collect::<csv::Result<Vec<_>>>();
-    let rows = rows.map_err(|e| broken(&table, e.to_string()))?;
+    let unreadable = |e: csv::Error| csv_file::unreadable(&table, &e, "submit");
+    let mut reader = csv::Reader::from_path(&table).map_err(unreadable)?;
+    let header = reader.headers().map_err(unreadable)?.clone();
+    let rows = reader.records().collect::<csv::Result<Vec<_>>>().map_err(unreadable)?;
     if rows.len() != CLASSES {
         return Err(broken(&table, format!("expected {CLASSES} rows, found {}", rows.len())));
     }

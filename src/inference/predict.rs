@@ -3,7 +3,7 @@
 
 pub mod folder;
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf};
 
 use ndarray::Array2;
 use tch::Device;
@@ -15,6 +15,7 @@ use crate::{
         labels::CLASSES,
         manifest::Part,
         shard::{Reader, Store},
+        work_folder::WorkFolder,
     },
     distributed::device,
     network::predictor::sigmoid,
@@ -96,6 +97,7 @@ pub struct PredictOutcome {
 /// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`; the files written until then stay.
 pub fn predict(
     config: &Config,
+    work: &WorkFolder,
     run: &Run,
     task: usize,
     tasks: usize,
@@ -103,9 +105,9 @@ pub fn predict(
 ) -> Result<PredictOutcome> {
     let device = device::choose(config.comm.backend, 0)?;
     device::set_up_cpu(config.threads());
-    let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
+    let store = work.store(Part::Test)?;
     let mine: Vec<ShardPredictions> =
-        files(config, run, &store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
+        files(config, run, store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
     let (fresh, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(ShardPredictions::is_fresh);
     if todo.is_empty() {
         return Ok(PredictOutcome { made: 0, fresh: fresh.len() });
@@ -120,7 +122,7 @@ pub fn predict(
             let predictor =
                 network.predictor(&config.augment, &config.predict, config.threads(), stop);
             let of_fold = predictor
-                .logits(&store, &samples, config.predict.tta, Some(&progress))?
+                .logits(store, &samples, config.predict.tta, Some(&progress))?
                 .mapv(sigmoid);
             probabilities += &(of_fold / networks.len() as f32);
         }

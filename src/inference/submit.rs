@@ -14,8 +14,8 @@ use crate::{
     config::{Config, Method},
     data::{
         labels::{self, CLASSES, Labels, NAMES},
-        manifest::{Manifest, Part},
-        shard::Store,
+        manifest::{self, Manifest, Part},
+        work_folder::WorkFolder,
     },
     inference::{
         finished_run::{FittedThresholds, OutOfFold, SCORES, THRESHOLDS},
@@ -63,7 +63,8 @@ const INNER_FOLDS: usize = 5;
 /// Usage where no fold is finished; data where predictions do not fit the manifest or
 /// sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<SubmitOutcome> {
-    let answer = OutOfFold::read(config, run)?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let answer = OutOfFold::read(config, work, run)?;
     let (probabilities, truth) = (answer.probabilities.view(), &answer.truth);
     let fit = |&method: &Method| {
         let values = thresholds::fit(method, probabilities, truth);
@@ -89,7 +90,7 @@ pub fn submit(config: &Config, run: &Run) -> Result<SubmitOutcome> {
     )?;
     let counts = metrics::counts(probabilities, truth, values);
     let commonest = (0..CLASSES).max_by_key(|&c| counts[c].positives()).unwrap_or(0);
-    let written = write_submissions(config, run, values, commonest)?;
+    let written = write_submissions(config, work, run, values, commonest)?;
     let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, truth));
     Ok(SubmitOutcome { fits, used, map, written })
 }
@@ -140,17 +141,18 @@ fn sample_numbers(ids: &[String]) -> Vec<usize> {
 /// most training samples: the competition refuses a submission that lacks a row.
 fn write_submissions(
     config: &Config,
+    work: &WorkFolder,
     run: &Run,
     fitted: &[f32; CLASSES],
     commonest: usize,
 ) -> Result<bool> {
-    let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
+    let files = predict::files(config, run, work.store(Part::Test)?)?;
     if files.iter().all(|f| !f.path.exists()) {
         return Ok(false);
     }
     let probabilities = test_probabilities(&files)?;
     let ids = submission_ids(config.data.kaggle.as_deref(), &probabilities)?;
-    check_missing(&config.paths.work, &ids, &probabilities, commonest)?;
+    check_missing(work, &ids, &probabilities, commonest)?;
     let mut fallback = Labels::default();
     fallback.insert(commonest);
     for (name, thresholds) in [("submission.csv", &[0.5; CLASSES]), (FITTED, fitted)] {
@@ -202,7 +204,7 @@ fn submission_ids(kaggle: Option<&Path>, predicted: &TestProbabilities) -> Resul
 /// # Errors
 /// Data where the images of such an id were not in the data at all when `plan` listed them.
 fn check_missing(
-    work: &Path,
+    work: &WorkFolder,
     ids: &[String],
     predicted: &TestProbabilities,
     commonest: usize,
@@ -218,7 +220,7 @@ fn check_missing(
             "the id {id} of sample_submission.csv was not there when the data were listed; run \
                 `atlas run`, or plan to predict, again"
         );
-        return Err(Error::data(Manifest::path(work), what));
+        return Err(Error::data(Manifest::path(work.path()), what));
     }
     log::warn!(
         "{} ids have no readable images, such as {}; they get the commonest class, {commonest} ({})",
@@ -231,23 +233,10 @@ fn check_missing(
 
 /// Test ids whose images may be unusable: those of the manifest, since some of them are in
 /// quarantine, and those in problems.csv.
-fn without_images(work: &Path) -> Result<HashSet<String>> {
-    let mut ids: HashSet<String> = Manifest::read(work)?
-        .samples
-        .into_iter()
-        .filter(|s| s.part == Part::Test)
-        .map(|s| s.id)
-        .collect();
-    let path = work.join("problems.csv");
-    if let Ok(mut reader) = csv::Reader::from_path(&path) {
-        for record in reader.records() {
-            let record = record.map_err(|e| Error::data(&path, e))?;
-            if &record[1] == "test" {
-                ids.insert(record[2].to_string());
-            }
-        }
-    }
-    Ok(ids)
+fn without_images(work: &WorkFolder) -> Result<HashSet<String>> {
+    let test = work.manifest()?.samples.iter().filter(|s| s.part == Part::Test);
+    let in_manifest = test.map(|s| s.id.clone());
+    Ok(in_manifest.chain(manifest::problem_ids(work.path(), "test")?).collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::{
-    base::{Result, atomic_file},
+    base::{Result, checksum},
     config::{Config, CropReduce, Precision, Tta},
     data::shard::Reader,
 };
@@ -49,16 +49,16 @@ pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
     };
     let mut parts = vec![serde_json::to_vec(&settings).expect("plain data")];
     for file in weights {
-        parts.push(atomic_file::checksum_file(file)?.to_le_bytes().to_vec());
+        parts.push(checksum::of_file(file)?.to_le_bytes().to_vec());
     }
-    Ok(atomic_file::checksum_parts(parts.iter().map(Vec::as_slice)))
+    Ok(checksum::of_parts(parts.iter().map(Vec::as_slice)))
 }
 
 /// The source of the predictions for the images of one shard; `networks` is that of [`source`].
 pub fn shard_source(networks: u64, shard: &Reader) -> u64 {
     let images: Vec<u8> = shard.checksums().iter().flat_map(|sum| sum.to_le_bytes()).collect();
     let ids = shard.ids().iter().map(String::as_bytes);
-    atomic_file::checksum_parts([&networks.to_le_bytes()[..], &images].into_iter().chain(ids))
+    checksum::of_parts([&networks.to_le_bytes()[..], &images].into_iter().chain(ids))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
     guard::{self, Guard, Verdict},
     pages, upload,
 };
-use crate::base::{Error, Result, atomic_file, stop::Stop};
+use crate::base::{Error, Result, host, stop::Stop};
 
 /// The default port of the explorer.
 pub const PORT: u16 = 8642;
@@ -59,7 +59,7 @@ impl Server {
         let guard = Arc::new(Guard::new(address, at.port(), token));
         // 0.0.0.0 cannot be opened in a browser.
         let place = if address.is_unspecified() {
-            format!("{}:{}", atomic_file::host(), at.port())
+            format!("{}:{}", host::name(), at.port())
         } else {
             at.to_string()
         };

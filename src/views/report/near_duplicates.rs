@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result},
+    base::Result,
     data::{
-        dedup::lists::{CONFLICTS, DUPLICATES, LEAKS},
+        dedup::tables::{DuplicateRow, LeakRow, Tables},
         folds::table::FoldRow,
     },
 };
@@ -17,30 +17,13 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NearDuplicates {
     /// Groups of similar training samples.
-    pub groups: Vec<Vec<Member>>,
+    pub groups: Vec<Vec<DuplicateRow>>,
     /// Matches of a training and a test sample.
-    pub leaks: Vec<Leak>,
+    pub leaks: Vec<LeakRow>,
     /// Groups whose members have different labels.
     pub conflicts: usize,
     /// Groups of near-duplicates, and groups of `folds.csv`, with members in more than one fold.
     pub across_folds: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Member {
-    pub id: String,
-    pub kept: bool,
-    /// With the kept member of the group, as in the table; empty where unknown.
-    pub correlation: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Leak {
-    pub train: String,
-    pub test: String,
-    pub correlation: String,
-    /// Whether the training sample stays in training.
-    pub kept: bool,
 }
 
 impl NearDuplicates {
@@ -60,39 +43,24 @@ impl NearDuplicates {
 /// # Errors
 /// Data where a table is damaged.
 pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<NearDuplicates>> {
-    if !work.join(DUPLICATES).exists() {
-        return Ok(None);
-    }
-    let mut found = NearDuplicates::default();
+    let Some(tables) = Tables::read(work)? else { return Ok(None) };
+    let mut groups: Vec<Vec<DuplicateRow>> = Vec::new();
     let mut places = HashMap::new();
-    for row in rows(&work.join(DUPLICATES), 8)? {
-        let at = *places.entry(row[1].to_string()).or_insert(found.groups.len());
-        if at == found.groups.len() {
-            found.groups.push(Vec::new());
+    for row in tables.duplicates {
+        let at = *places.entry(row.group.clone()).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push(Vec::new());
         }
-        found.groups[at].push(Member {
-            id: row[0].to_string(),
-            kept: &row[2] == "1",
-            correlation: row[7].to_string(),
-        });
+        groups[at].push(row);
     }
-    for row in rows(&work.join(LEAKS), 7)? {
-        found.leaks.push(Leak {
-            train: row[0].to_string(),
-            test: row[1].to_string(),
-            correlation: row[5].to_string(),
-            kept: &row[6] == "1",
-        });
-    }
-    found.conflicts =
-        rows(&work.join(CONFLICTS), 4)?.iter().map(|row| &row[0]).collect::<HashSet<&str>>().len();
-    found.across_folds = across_folds(&found.groups, folds);
-    Ok(Some(found))
+    let conflicts = tables.conflicts.iter().map(|row| &row.group).collect::<HashSet<_>>().len();
+    let across_folds = across_folds(&groups, folds);
+    Ok(Some(NearDuplicates { groups, leaks: tables.leaks, conflicts, across_folds }))
 }
 
 /// Number of groups with members in more than one fold: those that `split` should keep together,
 /// and those of near-duplicates.
-fn across_folds(duplicates: &[Vec<Member>], folds: &[FoldRow]) -> usize {
+fn across_folds(duplicates: &[Vec<DuplicateRow>], folds: &[FoldRow]) -> usize {
     let of: HashMap<&str, &FoldRow> = folds.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut groups: HashMap<usize, HashSet<&[usize]>> = HashMap::new();
     folds.iter().for_each(|row| _ = groups.entry(row.group).or_default().insert(&row.folds));
@@ -117,17 +85,6 @@ pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
         })
     };
     ids.iter().map(number).collect()
-}
-
-fn rows(path: &Path, columns: usize) -> Result<Vec<csv::StringRecord>> {
-    let broken = |e: String| Error::data(path, format!("{e}; run `atlas dedup` again"));
-    let mut reader = csv::Reader::from_path(path).map_err(|e| broken(e.to_string()))?;
-    let rows: Vec<csv::StringRecord> =
-        reader.records().collect::<csv::Result<_>>().map_err(|e| broken(e.to_string()))?;
-    match rows.iter().find(|row| row.len() != columns) {
-        Some(row) => Err(broken(format!("a row of {} columns, expected {columns}", row.len()))),
-        None => Ok(rows),
-    }
 }
 
 #[cfg(test)]

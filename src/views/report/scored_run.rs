@@ -8,6 +8,7 @@ use crate::{
     data::{
         folds::table::{self, FoldRow},
         labels::{CLASSES, Labels, NAMES},
+        work_folder::WorkFolder,
     },
     inference::{
         finished_run::{self, FittedThresholds, OutOfFold, SCORES},
@@ -32,6 +33,7 @@ const BINS: usize = 15;
 pub struct ScoredRun {
     pub run: Run,
     pub config: Config,
+    pub work: WorkFolder,
     pub out_of_fold: OutOfFold,
     /// Rows of `folds.csv`.
     pub folds: Vec<FoldRow>,
@@ -73,7 +75,8 @@ impl ScoredRun {
     /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of
     /// other predictions.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
-        let answer = OutOfFold::read(config, run)?;
+        let work = WorkFolder::open(&config.paths.work);
+        let answer = OutOfFold::read(config, &work, run)?;
         let (methods, used) = finished_run::thresholds(run, config.submit.thresholds)?;
         let crossed = submit::cross_fitted(methods[used].method, &answer, config.split.seed);
         if (crossed.macro_f1 - methods[used].cross_fitted).abs() > 1e-6 {
@@ -83,7 +86,7 @@ impl ScoredRun {
             );
             return Err(Error::data(run.folder.join(SCORES), what));
         }
-        let folds = table::read_table(&config.paths.work.join(table::NAME))?;
+        let folds = table::read_table(&work.path().join(table::NAME))?;
         let groups = near_duplicates::groups(&answer.ids, &folds);
         let probabilities = answer.probabilities.view();
         let predictions = |class: usize| {
@@ -101,6 +104,7 @@ impl ScoredRun {
             class_errors: std::array::from_fn(|class| reliability(predictions(class), BINS).error),
             run: run.clone(),
             config: config.clone(),
+            work,
             predicted: crossed.predicted,
             out_of_fold: answer,
             folds,

@@ -56,9 +56,8 @@ impl<'a> Page<'a> {
     /// Data where a file of the run or of the data is damaged.
     pub fn of(runs: &'a [(ScoredRun, Vec<FoldEpochs>)], source: &'a str) -> Result<Self> {
         let (scored, folds) = &runs[0];
-        let work = &scored.config.paths.work;
-        let thumbnails = Thumbnails::open(work);
-        let found = near_duplicates::read(work, &scored.folds)?;
+        let thumbnails = Thumbnails::open(&scored.work);
+        let found = near_duplicates::read(scored.work.path(), &scored.folds)?;
         let found = found.as_ref();
         Ok(Self {
             name: scored.run.name(),

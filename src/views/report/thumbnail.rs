@@ -1,6 +1,6 @@
 //! Small images of samples: hundreds of them fit into the page.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fast_image_resize::{
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::{
     base::{Error, Result},
-    data::{manifest::Part, shard::Store},
+    data::{manifest::Part, shard::Store, work_folder::WorkFolder},
 };
 
 /// Side of a thumbnail in pixels.
@@ -28,8 +28,8 @@ pub struct Thumbnails {
 }
 
 impl Thumbnails {
-    pub fn open(work: &Path) -> Self {
-        let open = |part| Store::open(work, part).map(Arc::new).map_err(|e| e.to_string());
+    pub fn open(work: &WorkFolder) -> Self {
+        let open = |part| work.store(part).cloned().map_err(|e| e.to_string());
         Self { train: open(Part::Train), test: open(Part::Test) }
     }
 

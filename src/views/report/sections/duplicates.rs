@@ -5,11 +5,11 @@ use serde::Serialize;
 use crate::{
     base::Result,
     config::Dedup,
-    data::manifest::Part,
-    views::report::{
-        near_duplicates::{Leak, Member, NearDuplicates},
-        thumbnail::Thumbnails,
+    data::{
+        dedup::tables::{DuplicateRow, LeakRow},
+        manifest::Part,
     },
+    views::report::{near_duplicates::NearDuplicates, thumbnail::Thumbnails},
 };
 
 /// Groups and matches with the test set that are shown.
@@ -64,13 +64,13 @@ impl Duplicates {
         let ids = members.chain(leaks.iter().map(|l| l.train.as_str())).collect();
         let train = thumbnails.of(Part::Train, ids)?;
         let test = thumbnails.of(Part::Test, leaks.iter().map(|l| l.test.as_str()).collect())?;
-        let member = |m: &Member| MemberTile {
+        let member = |m: &DuplicateRow| MemberTile {
             id: m.id.clone(),
             kept: m.kept,
             correlation: m.correlation.clone(),
             src: train.get(&m.id).cloned(),
         };
-        let leak = |l: &Leak| LeakTile {
+        let leak = |l: &LeakRow| LeakTile {
             train: l.train.clone(),
             test: l.test.clone(),
             correlation: l.correlation.clone(),
@@ -95,6 +95,6 @@ impl Duplicates {
 }
 
 /// The lowest correlation within a group.
-fn lowest(group: &[Member]) -> f32 {
+fn lowest(group: &[DuplicateRow]) -> f32 {
     group.iter().filter_map(|m| m.correlation.parse::<f32>().ok()).fold(1.0, f32::min)
 }

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Method},
     data::{
         labels::NAMES,
-        manifest::{Manifest, Part, Source},
+        manifest::{Part, Source},
     },
     training::run_folder::Run,
     views::report::{
@@ -86,7 +86,7 @@ impl<'a> Glance<'a> {
             both: there.count + back.count,
         });
         let (config, method, cost) = (&scored.config, scored.method(), scored.cost());
-        let samples = Manifest::read(&config.paths.work)?.samples;
+        let samples = &scored.work.manifest()?.samples;
         let count =
             |part, source| samples.iter().filter(|s| s.part == part && s.source == source).count();
         let ranks = folds.iter().flat_map(|f| f.steps.iter().map(|s| s.ranks)).max();
