@@ -36,7 +36,8 @@ use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signal
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy"
+    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv \
+    --embeddings embeddings.npy"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
@@ -50,7 +51,7 @@ pub struct Args {
     common: Common,
 }
 
-/// A folder of someone's own pictures.
+/// A folder of the user's own images.
 #[derive(clap::Args)]
 struct Own {
     /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of
@@ -91,7 +92,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             thresholds)"
             .into(),
         _ => format!(
-            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas submit",
+            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas \
+                submit",
             folder.display()
         ),
     };

@@ -1,5 +1,5 @@
-//! Trained networks together with the thresholds for their mean probabilities: of a run, or from one
-//! weight file.
+//! Trained networks with the thresholds for their mean probabilities: of a run, or from one weight
+//! file.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Predicts the test set with the networks of all finished folds: one file of mean probabilities per
-//! test shard. [`folder`] predicts a folder of the user's own images.
+//! Predicts the test set with the networks of all finished folds: one file of mean probabilities
+//! per test shard. [`folder`] predicts a folder of the user's own images.
 
 pub mod folder;
 
@@ -34,7 +34,8 @@ pub struct ShardPredictions {
 }
 
 impl ShardPredictions {
-    /// Whether the file exists, is intact, and was made from the current weights, settings and images.
+    /// Whether the file exists, is intact, and was made from the current weights, settings and
+    /// images.
     pub fn is_fresh(&self) -> bool {
         Predictions::is_fresh(&self.path, self.source)
     }

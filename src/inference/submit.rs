@@ -1,5 +1,5 @@
-//! The submissions of a run: thresholds fitted on the out-of-fold predictions of its finished folds,
-//! their scores, and both submission files.
+//! The submissions of a run: thresholds fitted on the out-of-fold predictions of its finished
+//! folds, their scores, and both submission files.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -223,7 +223,8 @@ fn check_missing(
         return Err(Error::data(Manifest::path(work.path()), what));
     }
     log::warn!(
-        "{} ids have no readable images, such as {}; they get the commonest class, {commonest} ({})",
+        "{} ids have no readable images, such as {}; they get the commonest class, {commonest} \
+            ({})",
         missing.len(),
         missing[..missing.len().min(3)].join(", "),
         NAMES[commonest]

@@ -12,7 +12,8 @@ use crate::{
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const GREY: RGBColor = RGBColor(120, 120, 120);
 
-/// The SVG: one bar per class, classes with fewer positives below, the macro mean as a vertical line.
+/// The SVG: one bar per class, classes with fewer positives below, the macro mean as a vertical
+/// line.
 pub fn draw(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
     let mut order: Vec<usize> = (0..CLASSES).collect();
     order.sort_by_key(|&c| (counts[c].positives(), c));

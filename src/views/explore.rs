@@ -1,7 +1,7 @@
 //! A local web page for a run: its samples and predictions, activation maps, similar samples, and
 //! predictions for uploaded images. [`Server`] serves the page; an [`Explorer`] holds the run.
-//! Memory: 28 probabilities and some labels per sample (200 bytes), up to 512 MiB of embeddings once
-//! they are requested, and the networks; images are read when they are shown.
+//! Memory: 28 probabilities and some labels per sample (200 bytes), up to 512 MiB of embeddings
+//! once they are requested, and the networks; images are read when they are shown.
 
 use std::{
     path::PathBuf,
@@ -79,13 +79,13 @@ enum Subject {
 }
 
 impl Explorer {
-    /// Reads the tables of a run, but no image and no network yet. Warns and takes thresholds of 0.5
-    /// where `submit` has not run; warns and leaves test samples without predictions where `predict`
-    /// has not run or a checkpoint is gone.
+    /// Reads the tables of a run, but no image and no network yet. Warns and takes thresholds of
+    /// 0.5 where `submit` has not run; warns and leaves test samples without predictions where
+    /// `predict` has not run or a checkpoint is gone.
     ///
     /// # Errors
-    /// Usage where no fold is finished; data where shards or predictions are missing, damaged, or do
-    /// not match each other.
+    /// Usage where no fold is finished; data where shards or predictions are missing, damaged, or
+    /// do not match each other.
     pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
         let folds = run.finished_folds()?;
         let work = WorkFolder::open(&config.paths.work);
@@ -188,9 +188,9 @@ impl Explorer {
         self.stores.of(row.part).phash(row.place)
     }
 
-    /// The folds whose networks predict the subject: those that predicted it out of fold, else all.
-    /// These may have trained on a sample without an out-of-fold prediction (a dropped duplicate, or
-    /// of an unfinished fold), and the page says so.
+    /// The folds whose networks predict the subject: those that predicted it out of fold, else
+    /// all. These may have trained on a sample without an out-of-fold prediction (a dropped
+    /// duplicate, or of an unfinished fold), and the page says so.
     fn folds_for(&self, subject: Subject) -> Vec<usize> {
         match subject {
             Subject::Sample(i) if !self.table.rows[i].folds.is_empty() => {
@@ -235,8 +235,8 @@ fn thresholds(run: &Run, wanted: Option<Method>) -> Result<([f32; CLASSES], Meth
     ))
 }
 
-/// `[n, 28]`, in the order of the store; `None` where a file is missing or stale, or a checkpoint is
-/// gone.
+/// `[n, 28]`, in the order of the store; `None` where a file is missing or stale, or a checkpoint
+/// is gone.
 fn test_predictions(
     config: &Config,
     run: &Run,

@@ -1,5 +1,5 @@
-//! `report.html`: a run on one self-contained page, which needs neither a network connection nor the
-//! files that it was made from.
+//! `report.html`: a run on one self-contained page, which needs neither a network connection nor
+//! the files that it was made from.
 
 use std::{
     fs::{self, File},

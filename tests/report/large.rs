@@ -86,7 +86,13 @@ pub fn make(
         }
         logs.write_history(&(1..=epochs).map(history).collect::<Vec<_>>()).unwrap();
         for step in 1..=10 * epochs {
-            logs.metrics(&serde_json::json!({ "step": 40 * step, "lr": 1e-3, "samples_per_s": 900.0, "ranks": 1 })).unwrap();
+            let metrics = serde_json::json!({
+                "step": 40 * step,
+                "lr": 1e-3,
+                "samples_per_s": 900.0,
+                "ranks": 1,
+            });
+            logs.metrics(&metrics).unwrap();
         }
     }
     write_tables(&config, &run);

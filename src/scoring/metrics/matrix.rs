@@ -82,7 +82,7 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
     match extension(path).as_str() {
         "csv" => {
             let (rows, problems) = labels::read_table(path)?;
-            refuse(path, &problems)?;
+            check(path, &problems)?;
             let (ids, labels) = rows.into_iter().unzip();
             Ok(Truth { ids: Some(ids), labels })
         }
@@ -118,7 +118,7 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
     }
 }
 
-/// The predictions in the order of the truth: by id where both have ids, else row by row.
+/// The predictions in the order of the truth, matched by id where both have ids, else by row.
 ///
 /// # Errors
 /// [`Error::Data`] names ids that one side lacks, or the numbers of rows that differ.
@@ -146,11 +146,11 @@ pub fn align(
     Ok(predictions)
 }
 
-/// For each of `wanted` its place among `have`; both must hold the same ids, in any order.
+/// For each of `wanted` its index in `have`; both must have the same ids, in any order.
 ///
 /// # Errors
-/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or too
-/// many.
+/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or not
+/// expected.
 pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usize>> {
     let mut places: HashMap<&str, usize> =
         have.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
@@ -163,7 +163,7 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
     }
     let mut extra: Vec<&str> = places.into_keys().collect();
     extra.sort_unstable();
-    let say = |ids: &[&str]| {
+    let list = |ids: &[&str]| {
         let shown = ids.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         format!("{} ({shown}{})", ids.len(), if ids.len() > 3 { ", ..." } else { "" })
     };
@@ -173,13 +173,13 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
             path,
             format!("{} rows for {} ids: an id is repeated", have.len(), wanted.len()),
         )),
-        (false, true) => Err(Error::data(path, format!("{} ids are missing", say(&missing)))),
+        (false, true) => Err(Error::data(path, format!("{} ids are missing", list(&missing)))),
         (true, false) => {
-            Err(Error::data(path, format!("{} ids are not expected here", say(&extra))))
+            Err(Error::data(path, format!("{} ids are not expected here", list(&extra))))
         }
         (false, false) => Err(Error::data(
             path,
-            format!("{} ids are missing and {} not expected here", say(&missing), say(&extra)),
+            format!("{} ids are missing and {} not expected here", list(&missing), list(&extra)),
         )),
     }
 }
@@ -188,7 +188,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-fn refuse(path: &Path, problems: &[String]) -> Result<()> {
+fn check(path: &Path, problems: &[String]) -> Result<()> {
     match problems {
         [] => Ok(()),
         [one] => Err(Error::data(path, one)),
@@ -209,7 +209,7 @@ fn read_csv(path: &Path) -> Result<PredictionMatrix> {
         .collect();
     if header.len() == 2 {
         let (rows, problems) = labels::read_table(path)?;
-        refuse(path, &problems)?;
+        check(path, &problems)?;
         let values = Array2::from_shape_fn((rows.len(), CLASSES), |(i, c)| {
             f64::from(u8::from(rows[i].1.contains(c)))
         });
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn alignment_names_what_does_not_fit() {
+    fn alignment_errors_name_missing_and_unexpected_ids() {
         let (path, list) =
             (Path::new("p.csv"), |s: &str| s.split(' ').map(String::from).collect::<Vec<_>>());
         assert_eq!(places(&list("a b c"), &list("c a b"), path).unwrap(), [1, 2, 0]);

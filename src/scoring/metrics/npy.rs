@@ -85,7 +85,7 @@ mod tests {
     /// `tests/golden/npy.py` wrote the same 3 x 2 matrix with every type, byte order and memory
     /// order.
     #[test]
-    fn every_type_and_order_reads_alike() {
+    fn every_type_and_order_gives_the_same_numbers() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/npy");
         let mut seen = 0;
         for entry in fs::read_dir(folder).unwrap() {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_told_apart() {
+    fn broken_files_have_specific_errors() {
         let whole =
             fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/npy/lf4C.npy"))
                 .unwrap();

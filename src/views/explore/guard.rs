@@ -53,8 +53,8 @@ impl Guard {
                 "the Origin header names another page; nothing is taken from there",
             );
         }
-        // Another page must not start inference either, for example by an <img> with our URL. A page
-        // on another port of this machine counts as the same site.
+        // Another page must not start inference either, for example by an <img> with our URL. A
+        // page on another port of this machine counts as the same site.
         if headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site" || site == "same-site")

@@ -63,8 +63,8 @@ impl Embeddings {
         self.values.write().unwrap_or_else(|e| e.into_inner()).extend(small(embedding));
     }
 
-    /// The embedding of a sample whose image is damaged: its cosine to any other is 0. `None` before
-    /// the first embedding.
+    /// The embedding of a sample whose image is damaged: its cosine to any other is 0. `None`
+    /// before the first embedding.
     pub fn zeros(&self) -> Option<Vec<f32>> {
         self.features.get().map(|&features| vec![0.0; features])
     }

@@ -245,7 +245,10 @@ pub async fn neighbours(
 fn by_hash(explorer: &Explorer, subject: Subject, own: Option<usize>) -> Answer<Json<Value>> {
     let hashes = explorer.hashes(subject)?;
     let found = nearest(explorer.len(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
-    let row = |&(i, bits): &(usize, u32)| json!({ "sample": explorer.table.summary(i, None), "bits": bits });
+    let row = |&(i, bits): &(usize, u32)| {
+        let sample = explorer.table.summary(i, None);
+        json!({ "sample": sample, "bits": bits })
+    };
     let rows: Vec<_> = found.iter().map(row).collect();
     Ok(Json(json!({ "rows": rows, "done": explorer.len(), "of": explorer.len() })))
 }
@@ -293,7 +296,8 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
     let turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
     let files = time::timeout(PATIENCE, files_of(request)).await.map_err(slow)??;
     off(move || {
-        let _turn = turn; // held until the images are read, even if the client has disconnected
+        // Held until the images are read, even if the client has disconnected.
+        let _turn = turn;
         let size = explorer.stores.train.size();
         let upload = upload::read(files, explorer.max_pixels_side, size)
             .map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))?;

@@ -62,8 +62,8 @@ pub fn forgotten() -> Error {
     ))
 }
 
-/// Reads four gray images with their channels in their names, or one colour image; resizes to `size`
-/// pixels. Refuses images with a side above `max_side` (`preprocess.max_pixels_side`) or
+/// Reads four gray images with their channels in their names, or one colour image; resizes to
+/// `size` pixels. Refuses images with a side above `max_side` (`preprocess.max_pixels_side`) or
 /// [`MOST_PIXELS`].
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Confidence intervals of scores: the bootstrap over groups of samples (Efron 1979; resampling whole
-//! clusters, Davison & Hinkley 1997).
+//! Confidence intervals of scores: the bootstrap over groups of samples (Efron 1979; resampling
+//! whole clusters, Davison & Hinkley 1997).
 
 use std::collections::HashMap;
 

@@ -50,7 +50,7 @@ impl ConfusionCounts {
         confusion
     }
 
-    /// Of the samples for which `a` was missed, the share for which `b` was predicted instead, 0 to 1.
+    /// Of the samples for which `a` was missed, the share with `b` predicted instead, 0 to 1.
     pub fn share(&self, a: usize, b: usize) -> f64 {
         if self.missed[a] == 0 { 0.0 } else { self.instead[a][b] as f64 / self.missed[a] as f64 }
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_pair_counts_both_directions() {
         let set = |text: &str| Labels::parse(text).unwrap();
-        // 2 instead of 1 twice, 1 instead of 2 once; 5 instead of 4 twice; 7 is predicted correctly.
+        // 2 instead of 1 twice, 1 instead of 2 once; 5 instead of 4 twice; 7 is correct.
         let truth = ["1", "1 7", "2", "4", "4", ""].map(set);
         let predicted = ["2", "2 7", "1", "5", "5", "3"].map(set);
         let confusion = ConfusionCounts::new(&predicted, &truth);

@@ -14,7 +14,7 @@ pub struct JobCost {
     pub attempts: usize,
     /// Of these, those with an exit code other than 0, such as a stop at a checkpoint.
     pub broken: usize,
-    /// Attempts without a known end: still running, or killed. Their cost is unknown and not counted.
+    /// Attempts without a known end, still running or killed; their cost is not counted.
     pub unended: usize,
     /// Sum over the attempts.
     pub seconds: f64,
@@ -76,8 +76,8 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     cost
 }
 
-/// Adds attempts to the cost of their job. Returns the start and end of those that ended, in seconds
-/// since 1970.
+/// Adds attempts to the cost of their job. Returns the start and end of those that ended, in
+/// seconds since 1970.
 fn add(
     jobs: &mut Vec<JobCost>,
     job: &str,
@@ -125,14 +125,14 @@ mod tests {
         let tasks = dir.path().join("tasks");
         fs::create_dir(&tasks).unwrap();
         let began = |hour: u32, pid: u32, more: &str| {
-            format!(
-                r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}{more}}}}}"#
-            ) + "\n"
+            format!(r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}"#)
+                + more
+                + "}}\n"
         };
         let ended = |hour: u32, minute: u32, pid: u32, code: u8| {
-            format!(
-                r#"{{"ended":{{"time":"2026-01-01T{hour:02}:{minute:02}:00Z","host":"n","pid":{pid},"code":{code}}}}}"#
-            ) + "\n"
+            let time = format!("2026-01-01T{hour:02}:{minute:02}:00Z");
+            format!(r#"{{"ended":{{"time":"{time}","host":"n","pid":{pid},"code":{code}}}}}"#)
+                + "\n"
         };
         let eight = r#","cores":8,"gpus":2,"run":"a""#;
         let train = [

@@ -72,8 +72,8 @@ fn across_folds(duplicates: &[Vec<DuplicateRow>], folds: &[FoldRow]) -> usize {
     groups.values().filter(|f| f.len() > 1).count() + near.filter(|f| f.len() > 1).count()
 }
 
-/// For each of `ids` the number of its group in `folds.csv`; an id that is not in the table is a group
-/// of its own.
+/// For each of `ids` the number of its group in `folds.csv`; an id that is not in the table is a
+/// group of its own.
 pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
     let of: HashMap<&str, usize> = folds.iter().map(|row| (row.id.as_str(), row.group)).collect();
     let beyond = folds.iter().map(|row| row.group + 1).max().unwrap_or(0);

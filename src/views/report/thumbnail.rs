@@ -111,8 +111,8 @@ fn overlay(rgb: &[u8], map: &Array2<f32>) -> Vec<u8> {
     rgb.chunks_exact(3).enumerate().flat_map(pixel).collect()
 }
 
-/// The map at `(y, x)`, 0 to 1 each from the top left, by bilinear interpolation between the centres
-/// of its cells.
+/// The map at `(y, x)`, 0 to 1 each from the top left, by bilinear interpolation between the
+/// centres of its cells.
 fn at(map: &Array2<f32>, y: f32, x: f32) -> f32 {
     let (h, w) = map.dim();
     let cell = |v: f32, n: usize| {
