@@ -10,7 +10,7 @@ use ndarray::Array1;
 use strum::VariantArray;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, csv_file},
     config::{Config, Method},
     data::{
         labels::{self, CLASSES, Labels, NAMES},
@@ -110,24 +110,18 @@ pub fn cross_fitted(method: Method, answer: &OutOfFold, seed: u64) -> CrossFitte
 }
 
 fn write_tables(run: &Run, fits: &[MethodFit]) -> Result<()> {
-    let mut table = String::from("class,name");
-    let mut scores = String::from("method,cross_fitted_macro_f1,in_sample_macro_f1\n");
-    for FittedThresholds { method, cross_fitted, in_sample, .. } in
-        fits.iter().map(|f| &f.thresholds)
-    {
-        table += &format!(",{method}");
-        scores += &format!("{method},{cross_fitted:.6},{in_sample:.6}\n");
-    }
-    table.push('\n');
-    for (c, name) in NAMES.iter().enumerate() {
-        table += &format!("{c},{name}");
-        for f in fits {
-            table += &format!(",{}", f.thresholds.values[c]);
-        }
-        table.push('\n');
-    }
-    atomic_file::write(run.folder.join(THRESHOLDS), table)?;
-    atomic_file::write(run.folder.join(SCORES), scores)
+    let thresholds = || fits.iter().map(|fit| &fit.thresholds);
+    let methods = thresholds().map(|t| t.method.into());
+    let header: Vec<&str> = ["class", "name"].into_iter().chain(methods).collect();
+    let rows = NAMES.iter().enumerate().map(|(class, name)| {
+        let values = thresholds().map(|t| t.values[class].to_string());
+        [class.to_string(), name.to_string()].into_iter().chain(values).collect::<Vec<_>>()
+    });
+    csv_file::write(&run.folder.join(THRESHOLDS), &header, rows)?;
+    let header = ["method", "cross_fitted_macro_f1", "in_sample_macro_f1"];
+    let six = |score: f64| format!("{score:.6}");
+    let rows = thresholds().map(|t| (t.method, six(t.cross_fitted), six(t.in_sample)));
+    csv_file::write(&run.folder.join(SCORES), &header, rows)
 }
 
 /// By row, a number that is equal for all rows of a sample, which keeps them in one inner fold.

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
-        manifest::{self, MISSING_CHANNELS, Sample},
+        manifest::{self, ProblemKind, Sample},
         shard::{self, Bad},
     },
     distributed::device,
@@ -119,11 +119,10 @@ pub fn predict(
 
 /// The complete samples of a folder, and the faults of those that lack a channel.
 fn scan(folder: &Path) -> Result<(Vec<Sample>, Vec<Bad>)> {
-    let mut scan = manifest::pictures(folder)?;
+    let scan = manifest::pictures(folder)?;
     let (lacking, other): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut scan.problems).into_iter().partition(|p| p.kind == MISSING_CHANNELS);
-    scan.problems = other;
-    scan.summary().iter().for_each(|line| log::warn!("{line}"));
+        scan.problems.into_iter().partition(|p| p.kind == ProblemKind::MissingChannels);
+    manifest::summary(&other).iter().for_each(|line| log::warn!("{line}"));
     let bad = |p: manifest::Problem| Bad {
         id: p.id,
         file: String::new(),
