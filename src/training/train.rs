@@ -46,10 +46,10 @@ use crate::{
     network::{
         model::{DropKeys, Norms, Spec},
         optim::Rates,
-        predictor::{self, sigmoid},
+        predictor::sigmoid,
         weights::Weights,
     },
-    scoring::{metrics, prediction_file::Predictions},
+    scoring::{metrics, prediction_file::Predictions, prediction_freshness},
     training::{
         checkpoint::{Checkpoint, Folder},
         history::Row,
@@ -110,7 +110,7 @@ pub fn fold_status(
 pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
     let path = run.validation(fold);
     path.exists()
-        && predictor::source(config, &[weights_path(config, run, fold)])
+        && prediction_freshness::source(config, &[weights_path(config, run, fold)])
             .is_ok_and(|source| Predictions::is_fresh(&path, source))
 }
 

@@ -22,11 +22,8 @@ use atlas::{
     },
     inference::predict,
     loading::normalization::Normalization,
-    network::{
-        model::{ComputeMode, Network, Spec},
-        predictor,
-    },
-    scoring::prediction_file::Predictions,
+    network::model::{ComputeMode, Network, Spec},
+    scoring::{prediction_file::Predictions, prediction_freshness},
     training::{
         checkpoint::{Checkpoint, Conditions, State},
         run_folder::Run,
@@ -118,7 +115,10 @@ impl Made {
             let predictions =
                 Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
             predictions
-                .write(&run.validation(fold), predictor::source(&config, &[weights]).unwrap())
+                .write(
+                    &run.validation(fold),
+                    prediction_freshness::source(&config, &[weights]).unwrap(),
+                )
                 .unwrap();
         }
         static STOP: Stop = Stop::new();

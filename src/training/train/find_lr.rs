@@ -14,8 +14,10 @@ use crate::{
     distributed::{World, batch_share::Share, device, gradient_sync::GradientSync},
     loading::loader::{Loader, Make},
     network::optim::Rates,
-    scoring::plot,
-    training::run_folder::Run,
+    training::{
+        find_lr_chart::{self, TestStep},
+        run_folder::Run,
+    },
 };
 
 /// The first learning rate and the one after [`STEPS`] steps.
@@ -91,14 +93,14 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
             data, train.loss and model.weights";
         Error::failed(format!("{why} ({})", table.display()))
     })?;
-    let tried: Vec<plot::Tried> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
+    let tried: Vec<TestStep> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
     let lines = [
         (suggestion.steepest, "steepest descent"),
         (suggestion.tenth_of_minimum, "a tenth of the minimum"),
     ];
     atomic_file::write(
         &chart,
-        plot::find_lr(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
+        find_lr_chart::draw(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
     )?;
     Ok(Found { points, suggestion, table, chart })
 }

@@ -24,10 +24,11 @@ use crate::{
         loss,
         predictor::{self, Predictor, sigmoid},
     },
-    scoring::{metrics, prediction_file::Predictions, thresholds},
+    scoring::{metrics, prediction_file::Predictions, prediction_freshness, thresholds},
     training::{
         history::{Row, Samples},
         run_folder::Run,
+        trained_network::TrainedNetwork,
     },
 };
 
@@ -38,8 +39,15 @@ const ROUND: usize = 64;
 pub fn validate(session: &Session, data: &FoldData, row: &mut Row, stop: &Stop) -> Result<()> {
     let config = session.config;
     let (network, normalization) = (&session.network, &session.state.normalization);
-    let predictor =
-        Predictor { network, precision: session.precision(), normalization, config, stop };
+    let predictor = Predictor {
+        network,
+        precision: session.precision(),
+        normalization,
+        augment: &config.augment,
+        predict: &config.predict,
+        threads: config.threads(),
+        stop,
+    };
     let logits = logits(session, data, &predictor, Tta::None, "validation")?;
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let probabilities = logits.mapv(sigmoid);
@@ -78,8 +86,8 @@ pub fn predict_validation(
 ) -> Result<Outcome> {
     let config = session.config;
     let path = weights_path(config, run, session.fold);
-    let trained = predictor::load(&path, config, session.world.device)?;
-    let predictor = trained.predictor(config, stop);
+    let trained = TrainedNetwork::from_checkpoint(&path, &config.train, session.world.device)?;
+    let predictor = trained.predictor(&config.augment, &config.predict, config.threads(), stop);
     let probabilities =
         logits(session, data, &predictor, config.predict.tta, "out-of-fold predictions")?
             .mapv(sigmoid);
@@ -99,7 +107,7 @@ pub fn predict_validation(
     if session.leads() {
         let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
         Predictions { ids, probabilities }
-            .write(&run.validation(session.fold), predictor::source(config, &[path])?)?;
+            .write(&run.validation(session.fold), prediction_freshness::source(config, &[path])?)?;
     }
     log::info!(
         "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
