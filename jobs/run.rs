@@ -13,7 +13,7 @@ use std::{
 use atlas::{
     base::{Error, atomic_file, progress::duration},
     config::Config,
-    distributed::{self, device, watchdog::Heartbeat},
+    distributed::{self, Heartbeat, device},
     inference::finished_run,
     training::{
         run_folder::Run,
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match &named {
         Some(run) if run.folder.exists() => run.must_be_of(&config)?,
         None if Run::newest(&config)?.is_some() => {}
-        _ => train::check(&config)?,
+        _ => train::check(&config.model)?,
     }
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {

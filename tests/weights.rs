@@ -12,9 +12,9 @@ use atlas::{
     loading::normalization::Normalization,
     network::{
         model::{ComputeMode, Mode, Network, Precision, Spec},
-        weights::{self, Metadata},
+        weights::{self, Metadata, NetworkState},
     },
-    training::checkpoint::{Checkpoint, Conditions, State},
+    training::checkpoint::{Checkpoint, Conditions, TrainingState},
 };
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -284,18 +284,13 @@ fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Networ
     let network = Network::new(spec, 0, false, Device::Cpu).unwrap();
     formula::fill(network.named_tensors());
     let compute_mode = ComputeMode { precision: Precision::F32, channels_last: false };
-    let state = State {
-        spec: spec.clone(),
-        normalization: normalization.clone(),
+    let conditions = Conditions { threads: 1, ranks: 1, compute_mode, processor: "p".into() };
+    let network_state = NetworkState { spec: spec.clone(), normalization: normalization.clone() };
+    let state = TrainingState {
         epoch: 2,
-        step_in_epoch: 0,
         step: 9,
         optimizer_steps: 9,
-        skipped: 0,
-        best: None,
-        history: vec![],
-        conditions: Conditions { threads: 1, ranks: 1, compute_mode, processor: "p".into() },
-        data: 5,
+        ..TrainingState::new(network_state, conditions, 5)
     };
     let tensors = [
         ("parameters".to_string(), network.flat_parameters()),

@@ -3,8 +3,6 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use crate::distributed::watchdog;
-
 /// `WHAT:WHERE`. WHERE is `RANK.STEP` (steps completed since the start of the training), or a part
 /// of a file's name.
 fn asked() -> Option<&'static (String, String)> {
@@ -18,9 +16,9 @@ fn asked() -> Option<&'static (String, String)> {
     ASKED.get_or_init(read).as_ref()
 }
 
-/// Whether `what` shall go wrong on this rank in this step.
-pub fn injected(what: &str) -> bool {
-    asked().is_some_and(|(w, at)| w == what && *at == watchdog::position())
+/// Whether `what` shall go wrong on this rank, `step` steps after the start of the training.
+pub fn injected(what: &str, rank: usize, step: u64) -> bool {
+    asked().is_some_and(|(w, at)| w == what && *at == format!("{rank}.{step}"))
 }
 
 /// Kills this process, as the machine's failure would, if the write of `path` has come to `what`.

@@ -130,12 +130,12 @@ pub fn load(path: &Path, config: &Config, device: Device) -> Result<Trained> {
             path.display()
         )));
     }
-    let network = Network::new(&state.spec, 0, compute_mode.channels_last, device)?;
+    let network = Network::new(&state.network.spec, 0, compute_mode.channels_last, device)?;
     set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
     Ok(Trained {
         network,
         precision: compute_mode.precision,
-        normalization: state.normalization.clone(),
+        normalization: state.network.normalization.clone(),
     })
 }
 

@@ -10,6 +10,7 @@ mod torch;
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 pub use self::file::{Metadata, checksum, read, with_bytes, write};
@@ -17,8 +18,24 @@ use crate::{
     base::{Error, Result},
     config::{Head, Stem},
     loading::normalization::Normalization,
-    network::model::{ARCHS, Network, Spec},
+    network::model::{ARCHS, ComputeMode, Network, Spec},
 };
+
+/// The part of a checkpoint's state that describes its network; fields of the same JSON object as
+/// the rest of `training::checkpoint::TrainingState`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkState {
+    pub spec: Spec,
+    pub normalization: Normalization,
+}
+
+/// The parts of a checkpoint's state that its flat tensors are read with.
+#[derive(Deserialize)]
+struct CheckpointState {
+    #[serde(flatten)]
+    network: NetworkState,
+    conditions: ComputeMode,
+}
 
 /// The checked content of a weight file.
 pub struct Weights {
@@ -103,15 +120,14 @@ impl Weights {
     /// # Errors
     /// Data, where it cannot be read.
     pub fn normalization(&self) -> Result<Option<Normalization>> {
-        let of = |text: &str, key: Option<&str>| {
-            let value: serde_json::Value = serde_json::from_str(text)?;
-            serde_json::from_value(key.map_or(&value, |key| &value[key]).clone())
+        let read = match (self.metadata.get("state"), self.metadata.get(NORMALIZATION)) {
+            (Some(state), _) => {
+                serde_json::from_str(state).map(|s: NetworkState| Some(s.normalization))
+            }
+            (None, Some(normalization)) => serde_json::from_str(normalization).map(Some),
+            (None, None) => Ok(None),
         };
-        let text = |key: &str| self.metadata.get(key);
-        let read = text("state")
-            .map(|t| of(t, Some(NORMALIZATION)))
-            .or_else(|| text(NORMALIZATION).map(|t| of(t, None)));
-        read.transpose().map_err(|e| {
+        read.map_err(|e| {
             Error::data(
                 &self.path,
                 format!("its metadata have no `{NORMALIZATION}` that can be read: {e}"),
@@ -242,8 +258,7 @@ fn expanded(kernel: &Tensor, channels: i64) -> Tensor {
     Tensor::cat(&parts, 1) * (old as f64 / channels as f64)
 }
 
-/// The network of a [`checkpoint`](crate::training::checkpoint), whose flat tensors become named
-/// ones.
+/// The network of a checkpoint, whose flat tensors become named ones.
 fn trained(
     path: &Path,
     state: &str,
@@ -252,12 +267,9 @@ fn trained(
     let broken = |what: String| {
         Error::data(path, format!("this checkpoint cannot be used as weights: {what}"))
     };
-    let state: serde_json::Value =
+    let CheckpointState { network: NetworkState { spec, .. }, conditions } =
         serde_json::from_str(state).map_err(|e| broken(e.to_string()))?;
-    let spec: Spec =
-        serde_json::from_value(state["spec"].clone()).map_err(|e| broken(e.to_string()))?;
-    let network =
-        Network::new(&spec, 0, state["conditions"]["channels_last"] == true, Device::Cpu)?;
+    let network = Network::new(&spec, 0, conditions.channels_last, Device::Cpu)?;
     for (name, mut flat) in
         [("parameters", network.flat_parameters()), ("buffers", network.flat_buffers())]
     {

@@ -15,7 +15,7 @@ use crate::{
         manifest::{Manifest, Part, Plan},
         shard::{self, Reader, Store},
     },
-    distributed::watchdog::Heartbeat,
+    distributed::Heartbeat,
     inference::{finished_run, predict, submit},
     training::{
         run_folder::Run,

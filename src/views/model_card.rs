@@ -19,7 +19,7 @@ use crate::{
     inference::finished_run,
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
-    training::{checkpoint::State, history::Row, run_folder::Run, train::FoldData},
+    training::{checkpoint::TrainingState, history::Row, run_folder::Run, train::FoldData},
 };
 
 /// What there is to say; what is `None` is not known of this file.
@@ -104,7 +104,8 @@ impl Card {
     /// say.
     pub fn of(file: &Path, weights: &Weights) -> Result<Self> {
         let spec = weights.spec();
-        let state = weights.metadata().get("state").map(|text| serde_json::from_str::<State>(text));
+        let state =
+            weights.metadata().get("state").map(|text| serde_json::from_str::<TrainingState>(text));
         let state = state.transpose().map_err(|e| {
             Error::data(file, format!("this checkpoint is of another version of atlas ({e})"))
         })?;
@@ -112,7 +113,7 @@ impl Card {
             Some(state) => Origin::of(file, state)?,
             None => None,
         };
-        let training = |state: State| Training {
+        let training = |state: TrainingState| Training {
             epoch: state.epoch,
             validation: state.history.into_iter().next_back(),
         };
@@ -148,7 +149,7 @@ impl Card {
 
 impl Origin {
     /// `None` for a checkpoint that was taken out of its run.
-    fn of(file: &Path, state: &State) -> Result<Option<Self>> {
+    fn of(file: &Path, state: &TrainingState) -> Result<Option<Self>> {
         let file = file.canonicalize().map_err(Error::io("find", file))?;
         let folders: Vec<&Path> = file.ancestors().skip(1).take(3).collect();
         let [checkpoints, fold, folder] = folders[..] else { return Ok(None) };
@@ -187,7 +188,7 @@ impl Origin {
 
 impl Data {
     /// `None`, with a warning, where the data that the training was about are not at hand any more.
-    fn of(config: &Config, fold: usize, state: &State) -> Option<Self> {
+    fn of(config: &Config, fold: usize, state: &TrainingState) -> Option<Self> {
         let read = || -> Result<_> {
             Ok((FoldData::open(config, fold)?, Manifest::read(&config.paths.work)?))
         };
