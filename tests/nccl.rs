@@ -44,7 +44,10 @@ fn worker() {
     match &*task {
         "steps" => steps(host, world),
         "wait" => {
-            let wait = || Ok::<_, Error>(thread::sleep(Duration::from_secs(60)));
+            let wait = || {
+                thread::sleep(Duration::from_secs(60));
+                Ok::<_, Error>(())
+            };
             world.watchdog().during("a long wait", Limit::None, wait).unwrap();
         }
         other => panic!("no task {other}"),
@@ -142,7 +145,10 @@ fn steps(host: &'static World, world: &'static World) {
             note(rank, &format!("armed {wire:?} {place}"));
             network.zero_gradients();
             gradients.arm(None);
-            let backward = || Ok::<_, Error>(loss().backward());
+            let backward = || {
+                loss().backward();
+                Ok::<_, Error>(())
+            };
             world.watchdog().during("backward pass", Limit::Usual, backward).unwrap();
             note(rank, "finish");
             gradients.finish().unwrap();
