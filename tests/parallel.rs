@@ -148,7 +148,7 @@ fn worker() {
     }
     for flat in [network.flat_parameters(), network.flat_buffers()] {
         world
-            .same(weights::with_bytes(&flat, atlas::base::atomic_file::checksum), || {
+            .same(weights::with_bytes(&flat, atlas::base::checksum::of), || {
                 Error::failed("the ranks come apart")
             })
             .unwrap();

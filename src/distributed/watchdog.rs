@@ -14,7 +14,7 @@ use std::{
 
 use super::{Comm, Heartbeat};
 use crate::{
-    base::{atomic_file, progress::duration, stop::Stop},
+    base::{host, progress::duration, stop::Stop},
     config,
 };
 
@@ -107,7 +107,7 @@ static PROCESS: OnceLock<Watchdog> = OnceLock::new();
 /// `[1/2 node7] `, for the lines of a log that several ranks write; `None` for a process alone.
 pub fn tag() -> Option<String> {
     let state = PROCESS.get()?.state();
-    (state.size > 1).then(|| format!("[{}/{} {}] ", state.rank, state.size, atomic_file::host()))
+    (state.size > 1).then(|| format!("[{}/{} {}] ", state.rank, state.size, host::name()))
 }
 
 /// [`Watchdog::place`] of this process.
@@ -331,7 +331,7 @@ impl WatchdogState {
             "rank {} of {} on {}, {at}{}",
             self.rank,
             self.size,
-            atomic_file::host(),
+            host::name(),
             self.operation
         )
     }
@@ -393,7 +393,7 @@ impl WatchdogState {
             step,
             operation: self.operation.into(),
             ranks: self.size,
-            host: atomic_file::host(),
+            host: host::name(),
             pid: std::process::id(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             remaining: remaining.filter(|seconds| seconds.is_finite()),

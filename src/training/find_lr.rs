@@ -15,6 +15,7 @@ use super::{
 use crate::{
     base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
     config::{Config, Train},
+    data::work_folder::WorkFolder,
     distributed::{World, batch_share::Share, device},
     loading::loader::{Loader, Make},
     network::optim::Rates,
@@ -84,7 +85,8 @@ pub fn find_lr(
     let recipe = Train { max_skipped_steps: usize::MAX, ..config.train.clone() };
     let config = &config_of_fold(&Config { train: recipe, ..config.clone() }, fold, world);
     device::set_up_cpu(config.threads());
-    let data = FoldData::open(config, fold)?;
+    let work = WorkFolder::open(&config.paths.work);
+    let data = FoldData::open(&work, &config.split, config.train.max_samples, fold)?;
     let run = Run { folder: config.paths.results.join("find_lr") };
     let compute_mode = auto_compute_mode::settle(config, world, None)?;
     let mut session = Session::new(config, &run.fold(fold), data, compute_mode, world, stop)?;

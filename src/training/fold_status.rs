@@ -10,6 +10,7 @@ use super::{
 use crate::{
     base::Result,
     config::{Config, Keep},
+    data::work_folder::WorkFolder,
     network::predictor,
     scoring::prediction_file::Predictions,
 };
@@ -25,20 +26,24 @@ pub enum FoldStatus {
 }
 
 /// Reads the weights and checkpoints of every fold.
-pub fn fold_statuses(config: &Config, run: &Run) -> Result<Vec<FoldStatus>> {
-    (0..config.split.folds).map(|fold| fold_status(config, run, fold)).collect()
+pub fn fold_statuses(config: &Config, work: &WorkFolder, run: &Run) -> Result<Vec<FoldStatus>> {
+    (0..config.split.folds).map(|fold| fold_status(config, work, run, fold)).collect()
 }
 
 /// Reads the weights and checkpoints of a fold.
-pub fn fold_status(config: &Config, run: &Run, fold: usize) -> Result<FoldStatus> {
+pub fn fold_status(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    fold: usize,
+) -> Result<FoldStatus> {
     let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
         Ok(weights) => Some(weights),
         Err(_) => CheckpointFolder::of(&run.fold(fold)).newest()?,
     };
+    let data = || FoldData::open(work, &config.split, config.train.max_samples, fold);
     Ok(match checkpoint {
-        Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => {
-            FoldStatus::Stale
-        }
+        Some(checkpoint) if checkpoint.state.data != data()?.hash => FoldStatus::Stale,
         Some(_) if has_predictions(config, run, fold) => FoldStatus::Done,
         _ => FoldStatus::ToDo,
     })

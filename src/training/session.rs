@@ -16,7 +16,7 @@ use super::{
     tensorboard_log::TensorBoardLog,
 };
 use crate::{
-    base::{Error, Result, atomic_file, fault, stop::Stop},
+    base::{Error, Result, checksum, fault, stop::Stop},
     config::{Config, Model, Train},
     data::labels::CLASSES,
     distributed::{World, batch_share::Share, watchdog::Limit},
@@ -151,7 +151,7 @@ impl<'a> Session<'a> {
         if self.world.size() == 1 {
             0
         } else {
-            weights::with_bytes(&self.network.flat_parameters(), atomic_file::checksum)
+            weights::with_bytes(&self.network.flat_parameters(), checksum::of)
         }
     }
 

@@ -20,6 +20,7 @@ pub use super::{
 use crate::{
     base::{Error, Result, stop::Stop},
     config::{Config, Model},
+    data::work_folder::WorkFolder,
     distributed::{Heartbeat, World, device, watchdog::Limit},
     network::{model::Spec, weights::Weights},
 };
@@ -53,7 +54,8 @@ pub fn train(
     let effective = &config_of_fold(config, fold, world);
     device::set_up_cpu(effective.threads());
     let data = watchdog.during("opening the shards", Limit::Start, || {
-        world.agree(FoldData::open(effective, fold))
+        let work = WorkFolder::open(&config.paths.work);
+        world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))
     })?;
     world.same(data.hash, || {
         Error::data(
