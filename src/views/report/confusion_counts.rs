@@ -1,13 +1,12 @@
-//! What is taken for what. With several labels per sample there is no confusion matrix of one cell
-//! per sample; counted is instead what was predicted wrongly where a class was missed.
+//! Which classes are predicted instead of others. Samples have several labels, so that there is no
+//! usual confusion matrix; instead, where a class was missed, the wrong predictions are counted.
 
 use serde::Serialize;
 
 use crate::data::labels::{CLASSES, Labels};
 
-/// `[a][b]`: of the samples, those with class `a` and class `b`; on the diagonal, those with class
-/// `a`.
-pub fn together(sets: &[Labels]) -> [[u64; CLASSES]; CLASSES] {
+/// `[a][b]`: number of samples with classes `a` and `b`; on the diagonal, those with class `a`.
+pub fn co_occurrences(sets: &[Labels]) -> [[u64; CLASSES]; CLASSES] {
     let mut counts = [[0; CLASSES]; CLASSES];
     for set in sets {
         for a in set.iter() {
@@ -17,26 +16,26 @@ pub fn together(sets: &[Labels]) -> [[u64; CLASSES]; CLASSES] {
     counts
 }
 
-/// Counts of one class taken for another.
-pub struct Confusion {
+/// How often one class was predicted instead of another.
+pub struct ConfusionCounts {
     /// `[a]`: samples of class `a` for which it was not predicted.
     pub missed: [u64; CLASSES],
     /// `[a][b]`: of these, those for which `b` was predicted without being true.
     pub instead: [[u64; CLASSES]; CLASSES],
 }
 
-/// Class `missed` taken for class `predicted`.
+/// Class `predicted` was predicted instead of class `missed`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Pair {
     pub missed: usize,
     pub predicted: usize,
     /// Samples.
     pub count: u64,
-    /// Of the samples of `missed` for which it was missed, 0 to 1.
+    /// `count` as a share of the samples for which `missed` was missed, 0 to 1.
     pub share: f64,
 }
 
-impl Confusion {
+impl ConfusionCounts {
     pub fn new(predicted: &[Labels], truth: &[Labels]) -> Self {
         let mut confusion = Self { missed: [0; CLASSES], instead: [[0; CLASSES]; CLASSES] };
         for (predicted, truth) in predicted.iter().zip(truth) {
@@ -51,7 +50,7 @@ impl Confusion {
         confusion
     }
 
-    /// Of the samples of `a` for which it was missed, how many were taken for `b`, 0 to 1.
+    /// Of the samples for which `a` was missed, the share with `b` predicted instead, 0 to 1.
     pub fn share(&self, a: usize, b: usize) -> f64 {
         if self.missed[a] == 0 { 0.0 } else { self.instead[a][b] as f64 / self.missed[a] as f64 }
     }
@@ -70,8 +69,8 @@ impl Confusion {
         pairs
     }
 
-    /// The pairs of classes that are most often taken for each other, both ways counted, `n` at
-    /// most, and how often each way, the more frequent one first.
+    /// The `n` pairs of classes that are most often predicted instead of each other, counting both
+    /// directions; of each pair, the more frequent direction first.
     pub fn most_confused(&self, n: usize) -> Vec<(Pair, Pair)> {
         let back = |p: &Pair| Pair {
             missed: p.predicted,
@@ -97,10 +96,10 @@ mod tests {
     #[test]
     fn counts_are_those_of_numpy() {
         let g = golden::read();
-        let confusion = Confusion::new(&g.predicted(), &g.truth());
+        let confusion = ConfusionCounts::new(&g.predicted(), &g.truth());
         assert_eq!(confusion.missed.to_vec(), g.missed);
         assert_eq!(confusion.instead.map(Vec::from).to_vec(), g.instead);
-        assert_eq!(together(&g.truth()).map(Vec::from).to_vec(), g.together);
+        assert_eq!(co_occurrences(&g.truth()).map(Vec::from).to_vec(), g.together);
         let pairs = confusion.pairs();
         assert!(pairs.is_sorted_by(|a, b| a.count >= b.count));
         assert_eq!(
@@ -110,20 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_counts_both_ways() {
+    fn a_pair_counts_both_directions() {
         let set = |text: &str| Labels::parse(text).unwrap();
-        // 1 for 2 twice and back once; 4 for 5 twice; 7 is right, though it stands beside them.
+        // 2 instead of 1 twice, 1 instead of 2 once; 5 instead of 4 twice; 7 is correct.
         let truth = ["1", "1 7", "2", "4", "4", ""].map(set);
         let predicted = ["2", "2 7", "1", "5", "5", "3"].map(set);
-        let confusion = Confusion::new(&predicted, &truth);
+        let confusion = ConfusionCounts::new(&predicted, &truth);
         let ranked = confusion.most_confused(9);
-        let told: Vec<_> = ranked
+        let counts: Vec<_> = ranked
             .iter()
             .map(|(there, back)| (there.missed, there.predicted, there.count, back.count))
             .collect();
-        assert_eq!(told, [(1, 2, 2, 1), (4, 5, 2, 0)]);
+        assert_eq!(counts, [(1, 2, 2, 1), (4, 5, 2, 0)]);
         let there = ranked[0].0;
         assert_eq!((there.share, confusion.share(1, 7), confusion.share(9, 1)), (1.0, 0.0, 0.0));
-        assert!(Confusion::new(&truth, &truth).most_confused(9).is_empty());
+        assert!(ConfusionCounts::new(&truth, &truth).most_confused(9).is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! Precision and recall of a class at every threshold.
 
 /// (recall, precision) at each distinct score of `ranked` (score, is positive; highest score
-/// first), from recall 0, where precision is said to be 1, as `sklearn.precision_recall_curve`.
-/// Empty where there is no positive.
+/// first). It begins at recall 0, where precision is defined as 1, as in
+/// `sklearn.precision_recall_curve`. Empty where there is no positive.
 pub fn precision_recall(ranked: &[(f64, bool)]) -> Vec<(f64, f64)> {
     let positives = ranked.iter().filter(|r| r.1).count();
     if positives == 0 {
@@ -14,13 +14,13 @@ pub fn precision_recall(ranked: &[(f64, bool)]) -> Vec<(f64, f64)> {
         entered += tied.len();
         curve.push((hits as f64 / positives as f64, hits as f64 / entered as f64));
     }
-    // Beyond the last positive only precision falls.
+    // After the last positive recall stays 1.
     let whole = curve.iter().position(|p| p.0 >= 1.0).map_or(curve.len(), |at| at + 1);
     curve.truncate(whole);
     curve
 }
 
-/// At most about `most` of the points, the first and last among them.
+/// About `most` of the points at most, with the first and the last.
 pub fn thinned(curve: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let step = curve.len().div_ceil(most.max(1)).max(1);
     let mut points: Vec<_> = curve.iter().copied().step_by(step).collect();

@@ -1,4 +1,6 @@
-//! Pictures of samples, small enough to stand in a page by the hundred.
+//! Small images of samples: hundreds of them fit into the page.
+
+use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fast_image_resize::{
@@ -7,16 +9,49 @@ use fast_image_resize::{
 };
 use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use crate::{
     base::{Error, Result},
-    data::shard::Store,
+    data::{manifest::Part, shard::Store, work_folder::WorkFolder},
 };
 
 /// Side of a thumbnail in pixels.
 pub const SIDE: usize = 96;
 /// JPEG quality.
 const QUALITY: u8 = 82;
+
+/// The shards of both parts, or why they cannot be read.
+pub struct Thumbnails {
+    pub train: std::result::Result<Arc<Store>, String>,
+    test: std::result::Result<Arc<Store>, String>,
+}
+
+impl Thumbnails {
+    pub fn open(work: &WorkFolder) -> Self {
+        let open = |part| work.store(part).cloned().map_err(|e| e.to_string());
+        Self { train: open(Part::Train), test: open(Part::Test) }
+    }
+
+    /// Why there are no images of training samples.
+    pub fn missing(&self) -> Option<&str> {
+        self.train.as_ref().err().map(String::as_str)
+    }
+
+    /// By id, the `data:` URIs of these samples, without those that are in no shard.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn of(&self, part: Part, ids: Vec<&str>) -> Result<HashMap<String, String>> {
+        let store = if part == Part::Train { &self.train } else { &self.test };
+        let Ok(store) = store else { return Ok(HashMap::new()) };
+        let mut places: Vec<(&str, usize)> =
+            ids.into_iter().filter_map(|id| Some((id, store.find(id)?))).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_par_iter().map(|(id, i)| Ok((id.to_string(), colour(store, i)?))).collect()
+    }
+}
 
 /// The store's image `i` as a `data:` URI: red, green and blue as they are, yellow added to red and
 /// green at half strength.
@@ -27,7 +62,7 @@ pub fn colour(store: &Store, i: usize) -> Result<String> {
     uri(&composite(&small(store, i)?))
 }
 
-/// The store's image `i` in gray with a map `[h, w]`, 0 to 1, over it in orange.
+/// The store's image `i` in gray, overlaid in orange with a map `[h, w]`, 0 to 1.
 ///
 /// # Errors
 /// As [`Store::read`].
@@ -47,7 +82,7 @@ fn resize(image: &[u8], side: usize) -> Result<Vec<u8>> {
     let from =
         ImageRef::new(side as u32, side as u32, image, PixelType::U8x4).map_err(Error::failed)?;
     let mut to = Image::new(SIDE as u32, SIDE as u32, PixelType::U8x4);
-    // The fourth channel is no transparency.
+    // The fourth channel is yellow, not transparency.
     let options =
         ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box)).use_alpha(false);
     Resizer::new().resize(&from, &mut to, &options).map_err(Error::failed)?;
@@ -76,8 +111,8 @@ fn overlay(rgb: &[u8], map: &Array2<f32>) -> Vec<u8> {
     rgb.chunks_exact(3).enumerate().flat_map(pixel).collect()
 }
 
-/// The map at a place (0 to 1 downwards, 0 to 1 rightwards), between the centres of its cells by
-/// straight lines.
+/// The map at `(y, x)`, 0 to 1 each from the top left, by bilinear interpolation between the
+/// centres of its cells.
 fn at(map: &Array2<f32>, y: f32, x: f32) -> f32 {
     let (h, w) = map.dim();
     let cell = |v: f32, n: usize| {
@@ -104,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thumbnail_is_the_mean_of_its_pixels_and_comes_back() {
+    fn a_thumbnail_is_the_mean_of_its_pixels() {
         // Four quarters of plain colours at four times the side.
         let side = 4 * SIDE;
         let of = |y: usize, x: usize| {
@@ -139,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_is_spread_over_the_picture() {
+    fn a_map_is_interpolated_over_the_image() {
         let map = ndarray::array![[0.0, 0.0], [0.0, 1.0]];
         assert_eq!((at(&map, 0.0, 0.0), at(&map, 0.99, 0.99)), (0.0, 1.0));
         assert!((at(&map, 0.495, 0.495) - 0.25).abs() < 0.02, "the middle lies between all four");

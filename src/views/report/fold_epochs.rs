@@ -1,5 +1,4 @@
-//! What the epochs of a fold say: `history.csv`, `metrics.jsonl`, and F1 per class from the
-//! training logs.
+//! The epochs of a fold: `history.csv`, `metrics.jsonl`, and F1 per class from the training logs.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +16,10 @@ use crate::{
     training::history::Row,
 };
 
-/// One line of `metrics.jsonl`; what an older version did not write is 0.
+/// One line of `metrics.jsonl`; a value that an older version did not write is 0.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
 #[serde(default)]
-pub struct Interval {
+pub struct StepMetrics {
     pub step: u64,
     pub lr: f64,
     pub samples_per_s: f64,
@@ -31,17 +30,17 @@ pub struct Interval {
 }
 
 /// The epochs of a fold.
-pub struct Fold {
+pub struct FoldEpochs {
     pub fold: usize,
     pub history: Vec<Row>,
-    pub intervals: Vec<Interval>,
+    pub steps: Vec<StepMetrics>,
 }
 
-impl Fold {
-    /// Reads what is there of a fold's `folder`; both files may be missing.
+impl FoldEpochs {
+    /// Reads both files of a fold's `folder`; either may be missing.
     ///
     /// # Errors
-    /// Data where `history.csv` is not as a training wrote it.
+    /// Data where `history.csv` is damaged.
     pub fn read(fold: usize, folder: &Path) -> Result<Self> {
         let path = folder.join("history.csv");
         let mut history = Vec::new();
@@ -51,26 +50,25 @@ impl Fold {
             history = reader.deserialize().collect::<csv::Result<_>>().map_err(broken)?;
         }
         let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
-        // A training that was killed may have left half a line.
-        let intervals = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(Self { fold, history, intervals })
+        // The last line may be incomplete after a kill.
+        let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Ok(Self { fold, history, steps })
     }
 }
 
 /// F1 at 0.5 of every class by epoch (from 1).
 #[derive(Default)]
-pub struct ByClass {
-    /// Of the samples as they were trained on, augmented.
+pub struct ClassF1ByEpoch {
+    /// Of the augmented samples, as in training.
     pub train: BTreeMap<usize, [f64; CLASSES]>,
     pub valid: BTreeMap<usize, [f64; CLASSES]>,
 }
 
-/// Reads all training logs of some folds row by row and takes the hits and misses of an epoch's
-/// folds together.
+/// Reads the training logs of some folds row by row, and adds up the counts of all folds by epoch.
 ///
 /// # Errors
-/// Data names the file and line that is not as a training wrote it.
-pub fn by_class(folds: &[PathBuf]) -> Result<ByClass> {
+/// Data, with file and line, where a log is damaged.
+pub fn class_f1_by_epoch(folds: &[PathBuf]) -> Result<ClassF1ByEpoch> {
     let mut files = Vec::new();
     for fold in folds {
         for entry in fs::read_dir(fold.join("training_logs")).into_iter().flatten().flatten() {
@@ -99,10 +97,10 @@ pub fn by_class(folds: &[PathBuf]) -> Result<ByClass> {
     let [valid, train] = sums.map(|epochs| {
         epochs.into_iter().map(|(epoch, counts)| (epoch, counts.map(Counts::f1))).collect()
     });
-    Ok(ByClass { train, valid })
+    Ok(ClassF1ByEpoch { train, valid })
 }
 
-/// Hits and misses at 0.5 in one training log.
+/// Counts at a threshold of 0.5 from one training log.
 fn count(path: &Path) -> Result<[Counts; CLASSES]> {
     let mut file =
         BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::io("read", path))?);
@@ -120,8 +118,8 @@ fn count(path: &Path) -> Result<[Counts; CLASSES]> {
             Error::data(
                 path,
                 format!(
-                    "line {number} is not id,labels,p0..p27; move the file away, \
-                or train the fold again"
+                    "line {number} is not id,labels,p0..p27; move the file away, or train the \
+                        fold again"
                 ),
             )
         })?;
@@ -165,30 +163,30 @@ mod tests {
             };
             Logs::of(fold).write_samples(3, "val", &samples).unwrap();
         }
-        let got = by_class(&folds).unwrap();
+        let got = class_f1_by_epoch(&folds).unwrap();
         assert_eq!(got.valid[&3], metrics::counts_of(g.predicted(), &truth).map(Counts::f1));
         assert!(got.train.is_empty() && got.valid.len() == 1);
 
         let broken = folds[0].join("training_logs/epoch_004_train.csv");
         fs::write(&broken, "id,labels,p0,p1\nx,1,0.5\n").unwrap();
-        let error = by_class(&folds).err().unwrap().to_string();
+        let error = class_f1_by_epoch(&folds).err().unwrap().to_string();
         assert!(error.contains("epoch_004_train.csv") && error.contains("line 2"), "{error}");
     }
 
     #[test]
-    fn half_a_line_of_metrics_is_left_out() {
+    fn an_incomplete_line_of_metrics_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(
             dir.path().join("metrics.jsonl"),
             "{\"step\":4,\"samples_per_s\":9.5,\"gpu_mib\":null}\n{\"st",
         )
         .unwrap();
-        let fold = Fold::read(0, dir.path()).unwrap();
+        let fold = FoldEpochs::read(0, dir.path()).unwrap();
         assert_eq!(
-            fold.intervals,
-            [Interval { step: 4, samples_per_s: 9.5, ..Interval::default() }]
+            fold.steps,
+            [StepMetrics { step: 4, samples_per_s: 9.5, ..StepMetrics::default() }]
         );
         fs::write(dir.path().join("history.csv"), "epoch\nx\n").unwrap();
-        assert_eq!(Fold::read(0, dir.path()).err().unwrap().exit_code(), 65);
+        assert_eq!(FoldEpochs::read(0, dir.path()).err().unwrap().exit_code(), 65);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the data leaked: near-duplicates among the training samples, in two folds, and between
+//! The near-duplicates that `dedup` found: among the training samples, across folds, and between
 //! training and test.
 
 use std::{
@@ -14,25 +14,25 @@ use crate::{
     },
 };
 
-/// Near-duplicates that `dedup` found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
-    /// Members of each group.
+pub struct NearDuplicates {
+    /// Groups of similar training samples.
     pub groups: Vec<Vec<DuplicateRow>>,
     /// Matches of a training and a test sample.
     pub leaks: Vec<LeakRow>,
     /// Groups whose members have different labels.
     pub conflicts: usize,
-    /// Groups, of near-duplicates or of `folds.csv`, that lie in more than one fold.
+    /// Groups of near-duplicates, and groups of `folds.csv`, with members in more than one fold.
     pub across_folds: usize,
 }
 
-impl Found {
+impl NearDuplicates {
+    /// Samples that were left out of training.
     pub fn removed(&self) -> usize {
         self.groups.iter().flatten().filter(|m| !m.kept).count()
     }
 
-    /// Test samples that a training sample in use matches.
+    /// Test samples that match a training sample in use.
     pub fn leaked_tests(&self) -> usize {
         self.leaks.iter().filter(|l| l.kept).map(|l| &l.test).collect::<HashSet<_>>().len()
     }
@@ -41,8 +41,8 @@ impl Found {
 /// Reads the tables of a work folder; `None` where `dedup` was not run.
 ///
 /// # Errors
-/// Data where a table is not as `dedup` wrote it.
-pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<Found>> {
+/// Data where a table is damaged.
+pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<NearDuplicates>> {
     let Some(tables) = Tables::read(work)? else { return Ok(None) };
     let mut groups: Vec<Vec<DuplicateRow>> = Vec::new();
     let mut places = HashMap::new();
@@ -55,11 +55,11 @@ pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<Found>> {
     }
     let conflicts = tables.conflicts.iter().map(|row| &row.group).collect::<HashSet<_>>().len();
     let across_folds = across_folds(&groups, folds);
-    Ok(Some(Found { groups, leaks: tables.leaks, conflicts, across_folds }))
+    Ok(Some(NearDuplicates { groups, leaks: tables.leaks, conflicts, across_folds }))
 }
 
-/// Groups that lie in more than one fold: of samples that `split` keeps together, and of
-/// near-duplicates.
+/// Number of groups with members in more than one fold: those that `split` should keep together,
+/// and those of near-duplicates.
 fn across_folds(duplicates: &[Vec<DuplicateRow>], folds: &[FoldRow]) -> usize {
     let of: HashMap<&str, &FoldRow> = folds.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut groups: HashMap<usize, HashSet<&[usize]>> = HashMap::new();
@@ -72,7 +72,8 @@ fn across_folds(duplicates: &[Vec<DuplicateRow>], folds: &[FoldRow]) -> usize {
     groups.values().filter(|f| f.len() > 1).count() + near.filter(|f| f.len() > 1).count()
 }
 
-/// By id, the group within which `split` keeps it; one that is not in the table is alone.
+/// For each of `ids` the number of its group in `folds.csv`; an id that is not in the table is a
+/// group of its own.
 pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
     let of: HashMap<&str, usize> = folds.iter().map(|row| (row.id.as_str(), row.group)).collect();
     let beyond = folds.iter().map(|row| row.group + 1).max().unwrap_or(0);
@@ -97,16 +98,18 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_two_folds_is_counted() {
+    fn groups_in_two_folds_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         assert_eq!(read(dir.path(), &[]).unwrap(), None);
-        let duplicates = "id,group,kept,of,red,green,blue,correlation\na,a,1,a,0,0,0,1.0\nb,a,0,a,1,1,1,0.99\nc,c,1,c,0,0,0,1.0\nd,c,0,c,1,1,1,\n";
+        let duplicates = "id,group,kept,of,red,green,blue,correlation\na,a,1,a,0,0,0,1.0\n\
+            b,a,0,a,1,1,1,0.99\nc,c,1,c,0,0,0,1.0\nd,c,0,c,1,1,1,\n";
         write("duplicates.csv", duplicates);
         write("conflicts.csv", "group,id,kept,labels\na,a,1,3\na,b,0,4\n");
         write(
             "leaks.csv",
-            "train,test,red,green,blue,correlation,kept\na,t,1,1,1,0.98,1\ne,t,1,1,1,0.97,1\nb,u,1,1,1,0.98,0\n",
+            "train,test,red,green,blue,correlation,kept\na,t,1,1,1,0.98,1\ne,t,1,1,1,0.97,1\n\
+                b,u,1,1,1,0.98,0\n",
         );
         let good = [row("a", 0, 0), row("c", 1, 1), row("e", 0, 0)];
         let found = read(dir.path(), &good).unwrap().unwrap();
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_without_a_group_is_alone() {
+    fn a_sample_that_is_not_in_the_table_is_a_group_of_its_own() {
         let ids = ["x", "a", "b", "x", "y"].map(String::from);
         assert_eq!(groups(&ids, &[row("a", 4, 0), row("b", 4, 0)]), [5, 4, 4, 5, 6]);
     }

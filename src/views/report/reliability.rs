@@ -1,34 +1,34 @@
-//! Whether a probability means what it says: the reliability diagram and its expected calibration
-//! error (Guo et al. 2017, "On Calibration of Modern Neural Networks"), each sample and class a
-//! yes-or-no question of its own.
+//! Whether probabilities are calibrated: the reliability diagram and its expected calibration error
+//! (Guo et al. 2017, "On Calibration of Modern Neural Networks"). Each class of each sample is a
+//! binary prediction of its own.
 
 use serde::Serialize;
 
-/// Questions whose probabilities lie in one interval.
+/// The binary predictions whose probabilities lie in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bin {
     pub count: u64,
     /// Mean probability, 0 to 1.
     pub predicted: f64,
-    /// How many of them are true, 0 to 1.
+    /// Share that is true, 0 to 1.
     pub observed: f64,
 }
 
 /// Probabilities in intervals of equal width.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reliability {
-    /// From 0 to 1; an empty one has a count of 0.
+    /// From 0 to 1; empty ones have a count of 0.
     pub bins: Vec<Bin>,
-    /// Expected calibration error: the mean distance of `predicted` and `observed`, weighted with
-    /// the counts, 0 to 1.
+    /// Expected calibration error, 0 to 1: the mean of |predicted - observed|, weighted with the
+    /// counts.
     pub error: f64,
 }
 
-/// Sorts (probability, whether it is true) into `bins` intervals of equal width, each without its
-/// lower end, the first with 0.
-pub fn reliability(questions: impl Iterator<Item = (f32, bool)>, bins: usize) -> Reliability {
+/// Sorts predictions (probability, whether it is true) into `bins` intervals of equal width. Each
+/// excludes its lower end, except the first, which includes 0.
+pub fn reliability(predictions: impl Iterator<Item = (f32, bool)>, bins: usize) -> Reliability {
     let mut sums = vec![(0u64, 0f64, 0u64); bins];
-    for (p, truth) in questions {
+    for (p, truth) in predictions {
         let at = ((f64::from(p) * bins as f64).ceil() as usize).clamp(1, bins) - 1;
         sums[at].0 += 1;
         sums[at].1 += f64::from(p);
@@ -54,12 +54,12 @@ mod tests {
     fn bins_are_those_of_scikit_learn() {
         let g = golden::read();
         let truth = g.truth();
-        let questions = g
+        let predictions = g
             .probabilities
             .iter()
             .zip(&truth)
             .flat_map(|(row, t)| row.iter().enumerate().map(|(c, &p)| (p, t.contains(c))));
-        let got = reliability(questions, 10);
+        let got = reliability(predictions, 10);
         let filled: Vec<&Bin> = got.bins.iter().filter(|b| b.count > 0).collect();
         assert_eq!(filled.len(), g.calibration.len());
         for (bin, [observed, predicted]) in filled.iter().zip(&g.calibration) {

@@ -1,78 +1,24 @@
-//! Charts as SVG.
+//! `find_lr.svg`: the loss of a learning-rate range test by learning rate.
 
 use plotters::prelude::*;
 
-use crate::{
-    base::{Error, Result},
-    data::labels::{CLASSES, NAMES},
-    scoring::metrics::Counts,
-};
+use crate::base::{Error, Result};
 
-/// Dark enough on white, light enough on black, and told apart by colour-blind eyes (Okabe & Ito).
+/// Dark enough on white, light enough on black, and distinct for colour-blind eyes (Okabe & Ito).
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const GREY: RGBColor = RGBColor(120, 120, 120);
 const ORANGE: RGBColor = RGBColor(213, 94, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 
-/// F1 of each class as bars, sorted by their number of positives, with the macro mean as a line.
-pub fn per_class(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
-    let mut order: Vec<usize> = (0..CLASSES).collect();
-    order.sort_by_key(|&c| (counts[c].positives(), c));
-    let mean = counts.iter().map(|c| c.f1()).sum::<f64>() / CLASSES as f64;
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (860, 640)).into_drawing_area();
-        let draw = || -> std::result::Result<(), Box<dyn std::error::Error>> {
-            root.fill(&WHITE)?;
-            let mut chart = ChartBuilder::on(&root)
-                .caption(format!("{title}: macro {mean:.3}"), ("sans-serif", 18))
-                .margin(12)
-                .x_label_area_size(36)
-                .y_label_area_size(230)
-                // the last one included
-                .build_cartesian_2d(0f64..1f64, (0..CLASSES - 1).into_segmented())?;
-            let name = |at: &SegmentValue<usize>| match at {
-                SegmentValue::CenterOf(i) if *i < CLASSES => {
-                    format!("{} ({})", NAMES[order[*i]], counts[order[*i]].positives())
-                }
-                _ => String::new(),
-            };
-            chart
-                .configure_mesh()
-                .disable_y_mesh()
-                .x_desc("F1")
-                .y_labels(CLASSES)
-                .y_label_formatter(&name)
-                .label_style(("sans-serif", 13))
-                .draw()?;
-            chart.draw_series((0..CLASSES).map(|i| {
-                let high =
-                    if i + 1 < CLASSES { SegmentValue::Exact(i + 1) } else { SegmentValue::Last };
-                let mut bar = Rectangle::new(
-                    [(0.0, SegmentValue::Exact(i)), (counts[order[i]].f1(), high)],
-                    BLUE.filled(),
-                );
-                bar.set_margin(2, 2, 0, 0);
-                bar
-            }))?;
-            let ends = [(mean, SegmentValue::Exact(0)), (mean, SegmentValue::Last)];
-            chart.draw_series([PathElement::new(ends.to_vec(), GREY.stroke_width(2))])?;
-            root.present()?;
-            Ok(())
-        };
-        draw().map_err(|e| Error::failed(format!("cannot draw the chart: {e}")))?;
-    }
-    Ok(svg)
-}
+/// One step of a learning-rate range test: learning rate, loss, running mean of the loss.
+pub type TestStep = (f64, f64, f64);
 
-/// A step of a learning-rate range test: learning rate, loss, running mean of the loss.
-pub type Tried = (f64, f64, f64);
-
-/// A learning-rate range test, and the learning rates that it suggests, each with what it is.
-pub fn find_lr(title: &str, points: &[Tried], suggested: [(f64, &str); 2]) -> Result<String> {
+/// The SVG: a point per step, the running mean as a line, and each suggested learning rate with its
+/// name as a vertical line.
+pub fn draw(title: &str, points: &[TestStep], suggested: [(f64, &str); 2]) -> Result<String> {
     let (from, to) =
         points.iter().fold((f64::INFINITY, 0f64), |(a, b), p| (a.min(p.0), b.max(p.0)));
-    // Single steps may lie far above the mean; they may leave the picture.
+    // Single steps may lie far above the mean: points outside the axes are left out.
     let (least, most) =
         points.iter().fold((f64::INFINITY, 0f64), |(a, b), p| (a.min(p.2), b.max(p.2)));
     let rise = (most - least).max(1e-9);
@@ -96,7 +42,7 @@ pub fn find_lr(title: &str, points: &[Tried], suggested: [(f64, &str); 2]) -> Re
                 .x_label_formatter(&power)
                 .label_style(("sans-serif", 13))
                 .draw()?;
-            let inside = |p: &&Tried| losses.contains(&p.1);
+            let inside = |p: &&TestStep| losses.contains(&p.1);
             chart
                 .draw_series(
                     points
@@ -124,7 +70,7 @@ pub fn find_lr(title: &str, points: &[Tried], suggested: [(f64, &str); 2]) -> Re
                         PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
                     });
             }
-            // Losses begin high at the left.
+            // The curve begins high at the left: the lower left corner is free.
             let labels = &mut chart.configure_series_labels();
             labels
                 .position(SeriesLabelPosition::LowerLeft)
@@ -146,12 +92,12 @@ mod tests {
 
     #[test]
     fn a_range_test_shows_axes_curve_and_suggestions() {
-        let points: Vec<Tried> = (0..50)
+        let points: Vec<TestStep> = (0..50)
             .map(|i| 1e-6 * 10f64.powf(f64::from(i) / 10.0))
             .map(|lr| (lr, 1.0 - lr, 1.0 - lr))
             .collect();
         let svg =
-            find_lr("t", &points, [(1e-3, "steepest descent"), (2e-4, "a tenth of the minimum")])
+            draw("t", &points, [(1e-3, "steepest descent"), (2e-4, "a tenth of the minimum")])
                 .unwrap();
         for text in [
             "learning rate",
@@ -164,13 +110,5 @@ mod tests {
             assert!(svg.contains(text), "{text}");
         }
         assert!(svg.matches("<circle").count() >= points.len());
-    }
-
-    #[test]
-    fn every_class_has_its_bar_and_name() {
-        let counts = std::array::from_fn(|c| Counts { tp: c as u64 + 1, fp: 1, fn_: 2 });
-        let svg = per_class("t", &counts).unwrap();
-        assert!(NAMES.iter().all(|n| svg.contains(&n.replace('&', "&amp;"))), "a name is missing");
-        assert!(svg.matches("<rect").count() >= CLASSES && svg.contains("macro 0."));
     }
 }

@@ -1,4 +1,4 @@
-//! A run with its scores: what every section of the report reads.
+//! A run with its scores, which all sections of the report read.
 
 use serde::Serialize;
 
@@ -7,23 +7,20 @@ use crate::{
     config::Config,
     data::{
         folds::table::{self, FoldRow},
-        labels::{CLASSES, Labels},
+        labels::{CLASSES, Labels, NAMES},
         work_folder::WorkFolder,
     },
     inference::{
-        finished_run::{self, OutOfFold, SCORES, Thresholds},
+        finished_run::{self, FittedThresholds, OutOfFold, SCORES},
         submit,
     },
-    scoring::{
-        metrics::{self, Counts},
-        thresholds,
-    },
+    scoring::metrics::{self, Counts},
     training::run_folder::Run,
     views::report::{
         bootstrap::{Bootstrap, Interval},
-        calibration::{Reliability, reliability},
         cost::{Cost, cost},
-        leaks,
+        near_duplicates,
+        reliability::{Reliability, reliability},
     },
 };
 
@@ -32,20 +29,20 @@ pub const RESAMPLES: usize = 1000;
 /// Bins of the reliability diagram.
 const BINS: usize = 15;
 
-/// A run and what its out-of-fold predictions score.
-pub struct Scored {
+/// A run and the scores of its out-of-fold predictions.
+pub struct ScoredRun {
     pub run: Run,
     pub config: Config,
     pub work: WorkFolder,
-    pub answer: OutOfFold,
+    pub out_of_fold: OutOfFold,
     /// Rows of `folds.csv`.
     pub folds: Vec<FoldRow>,
-    /// By row of the answer, the group that is resampled as one.
+    /// By row of `out_of_fold`, the number of the group that is resampled as a whole.
     pub groups: Vec<usize>,
-    pub methods: Vec<Thresholds>,
-    /// Index of the method that the run's answer uses.
+    pub methods: Vec<FittedThresholds>,
+    /// Index of the method that the submission uses.
     pub used: usize,
-    /// By row, what the cross-fitted thresholds of that method predict.
+    /// By row, the classes that this method predicts with cross-fitted thresholds.
     pub predicted: Vec<Labels>,
     /// Of `predicted`.
     pub counts: [Counts; CLASSES],
@@ -56,9 +53,9 @@ pub struct Scored {
     pub class_errors: [f64; CLASSES],
 }
 
-/// One class of a run.
+/// The scores of one class.
 #[derive(Clone, Debug, Serialize)]
-pub struct Class {
+pub struct ClassScores {
     pub class: usize,
     pub name: &'static str,
     pub positives: u64,
@@ -71,7 +68,7 @@ pub struct Class {
     pub calibration_error: f64,
 }
 
-impl Scored {
+impl ScoredRun {
     /// Reads and scores a run.
     ///
     /// # Errors
@@ -80,27 +77,19 @@ impl Scored {
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
         let work = WorkFolder::open(&config.paths.work);
         let answer = OutOfFold::read(config, &work, run)?;
-        let (methods, used) = finished_run::thresholds(config, run)?;
-        let name = &methods[used].method;
-        let (method, _) =
-            thresholds::METHODS.into_iter().find(|(_, n)| n == name).ok_or_else(|| {
-                Error::data(
-                    run.folder.join(SCORES),
-                    format!("`{name}` is no method; run `atlas submit` again"),
-                )
-            })?;
-        let crossed = submit::cross_fitted(config, method, &answer);
+        let (methods, used) = finished_run::thresholds(run, config.submit.thresholds)?;
+        let crossed = submit::cross_fitted(methods[used].method, &answer, config.split.seed);
         if (crossed.macro_f1 - methods[used].cross_fitted).abs() > 1e-6 {
             let what = format!(
-                "the predictions at hand score {:.4}, not as it says; run `atlas submit` again",
+                "the current predictions score {:.4}, not as it says; run `atlas submit` again",
                 crossed.macro_f1
             );
             return Err(Error::data(run.folder.join(SCORES), what));
         }
         let folds = table::read_table(&work.path().join(table::NAME))?;
-        let groups = leaks::groups(&answer.ids, &folds);
+        let groups = near_duplicates::groups(&answer.ids, &folds);
         let probabilities = answer.probabilities.view();
-        let question = |class: usize| {
+        let predictions = |class: usize| {
             probabilities
                 .column(class)
                 .into_iter()
@@ -111,13 +100,13 @@ impl Scored {
             counts: metrics::counts_of(crossed.predicted.iter().copied(), &answer.truth),
             average_precision: metrics::average_precision(probabilities, &answer.truth),
             bootstrap: bootstrap(&answer, &crossed.predicted, &groups),
-            reliability: reliability((0..CLASSES).flat_map(question), BINS),
-            class_errors: std::array::from_fn(|class| reliability(question(class), BINS).error),
+            reliability: reliability((0..CLASSES).flat_map(predictions), BINS),
+            class_errors: std::array::from_fn(|class| reliability(predictions(class), BINS).error),
             run: run.clone(),
             config: config.clone(),
             work,
             predicted: crossed.predicted,
-            answer,
+            out_of_fold: answer,
             folds,
             groups,
             methods,
@@ -134,7 +123,7 @@ impl Scored {
         Interval::of(self.bootstrap.macro_f1.clone())
     }
 
-    /// Logs that do not say how many cores a task had count the threads of the run.
+    /// Where a log has no number of cores, the threads of the run count.
     pub fn cost(&self) -> Cost {
         cost(
             &self.config.paths.work,
@@ -143,7 +132,7 @@ impl Scored {
         )
     }
 
-    pub fn method(&self) -> &Thresholds {
+    pub fn method(&self) -> &FittedThresholds {
         &self.methods[self.used]
     }
 
@@ -151,10 +140,10 @@ impl Scored {
         metrics::mean_average_precision(&self.average_precision)
     }
 
-    pub fn classes(&self) -> Vec<Class> {
-        let class = |class: usize| Class {
+    pub fn classes(&self) -> Vec<ClassScores> {
+        let class = |class: usize| ClassScores {
             class,
-            name: crate::data::labels::NAMES[class],
+            name: NAMES[class],
             positives: self.counts[class].positives(),
             precision: self.counts[class].precision(),
             recall: self.counts[class].recall(),
@@ -168,7 +157,7 @@ impl Scored {
     }
 }
 
-/// In the order of the ids, so that the draws of two runs over the same samples are the same.
+/// Sorted by id, so that two runs with the same samples are scored on the same resamples.
 fn bootstrap(answer: &OutOfFold, predicted: &[Labels], groups: &[usize]) -> Bootstrap {
     let mut order: Vec<usize> = (0..answer.ids.len()).collect();
     order.sort_by_key(|&i| (&answer.ids[i], answer.folds[i]));
