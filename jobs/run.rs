@@ -14,7 +14,7 @@ use atlas::{
     base::{Error, host, progress::duration},
     config::Config,
     data::work_folder::WorkFolder,
-    distributed::{self, device, watchdog::Heartbeat},
+    distributed::{self, Heartbeat, device},
     inference::finished_run,
     training::{
         run_folder::Run,
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match &named {
         Some(run) if run.folder.exists() => run.must_be_of(&config)?,
         None if Run::newest(&config)?.is_some() => {}
-        _ => train::check(&config)?,
+        _ => train::check(&config.model)?,
     }
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {

@@ -362,7 +362,7 @@ fn left(step: &Step, states: &[State]) -> Option<f64> {
         return None;
     }
     let beating = step.tasks.iter().zip(states).filter(|(_, s)| **s == State::Running);
-    let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.left).reduce(f64::max);
+    let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.remaining).reduce(f64::max);
     let seconds = |t: &str| t.parse::<Timestamp>().ok().map(|t| t.as_second() as f64);
     let took = |a: &Attempt| {
         Some(seconds(&a.ended.as_ref().filter(|e| e.code == 0)?.time)? - seconds(&a.began.time)?)

@@ -14,7 +14,7 @@ use atlas::{
         weights,
     },
     scoring::prediction_file::Predictions,
-    training::checkpoint::{Checkpoint, Conditions, State},
+    training::checkpoint::{Checkpoint, Conditions, TrainingState},
 };
 
 #[path = "data_in/made.rs"]
@@ -256,23 +256,18 @@ fn verify_knows_every_kind_by_its_content() {
         &weights::Metadata::new(),
     )
     .unwrap();
-    let state = State {
-        spec,
-        normalization: Normalization::unit(),
+    let network = weights::NetworkState { spec, normalization: Normalization::unit() };
+    let conditions = Conditions {
+        threads: 1,
+        ranks: 1,
+        compute_mode: ComputeMode::PREFERRED,
+        processor: "p".into(),
+    };
+    let state = TrainingState {
         epoch: 1,
-        step_in_epoch: 0,
         step: 3,
         optimizer_steps: 3,
-        skipped: 0,
-        best: None,
-        history: vec![],
-        conditions: Conditions {
-            threads: 1,
-            ranks: 1,
-            compute_mode: ComputeMode::PREFERRED,
-            processor: "p".into(),
-        },
-        data: 5,
+        ..TrainingState::new(network, conditions, 5)
     };
     let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
     Checkpoint { state, tensors }.write(&file("d.safetensors")).unwrap();

@@ -16,7 +16,7 @@ use crate::{
         shard::{self, Reader},
         work_folder::WorkFolder,
     },
-    distributed::watchdog::Heartbeat,
+    distributed::Heartbeat,
     inference::{finished_run, predict, submit},
     training::{
         run_folder::Run,

@@ -43,12 +43,12 @@ impl TrainedNetwork {
                 path.display()
             )));
         }
-        let network = Network::new(&state.spec, 0, compute_mode.channels_last, device)?;
+        let network = Network::new(&state.network.spec, 0, compute_mode.channels_last, device)?;
         predictor::set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
         Ok(Self {
             network,
             precision: compute_mode.precision,
-            normalization: state.normalization.clone(),
+            normalization: state.network.normalization.clone(),
         })
     }
 

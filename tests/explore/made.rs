@@ -22,10 +22,13 @@ use atlas::{
     },
     inference::predict,
     loading::normalization::Normalization,
-    network::model::{ComputeMode, Network, Spec},
+    network::{
+        model::{ComputeMode, Network, Spec},
+        weights::NetworkState,
+    },
     scoring::{prediction_file::Predictions, prediction_freshness},
     training::{
-        checkpoint::{Checkpoint, Conditions, State},
+        checkpoint::{Checkpoint, Conditions, TrainingState},
         run_folder::Run,
         train,
     },
@@ -162,23 +165,18 @@ fn config(folder: &Path) -> Config {
 fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
     let spec = Spec::of(&config.model);
     let network = Network::new(&spec, seed, true, tch::Device::Cpu).unwrap();
-    let state = State {
-        spec,
-        normalization: Normalization::unit(),
+    let network_state = NetworkState { spec, normalization: Normalization::unit() };
+    let conditions = Conditions {
+        threads: 1,
+        ranks: 1,
+        compute_mode: ComputeMode::PREFERRED,
+        processor: "made".into(),
+    };
+    let state = TrainingState {
         epoch: 1,
-        step_in_epoch: 0,
         step: 1,
         optimizer_steps: 1,
-        skipped: 0,
-        best: None,
-        history: vec![],
-        conditions: Conditions {
-            threads: 1,
-            ranks: 1,
-            compute_mode: ComputeMode::PREFERRED,
-            processor: "made".into(),
-        },
-        data: 0,
+        ..TrainingState::new(network_state, conditions, 0)
     };
     let tensors = [
         ("parameters".to_string(), network.flat_parameters()),

@@ -15,7 +15,7 @@ use crate::{
     inference::finished_run::{self, FittedThresholds},
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
-    training::{checkpoint::State, history::Row, run_folder::Run, train::FoldData},
+    training::{checkpoint::TrainingState, history::Row, run_folder::Run, train::FoldData},
 };
 
 /// `None` stands for what this file does not reveal.
@@ -100,7 +100,8 @@ impl Card {
     /// Data where a file of the run is damaged. What a missing file would contain is left out.
     pub fn of(file: &Path, weights: &Weights) -> Result<Self> {
         let spec = weights.spec();
-        let state = weights.metadata().get("state").map(|text| serde_json::from_str::<State>(text));
+        let state =
+            weights.metadata().get("state").map(|text| serde_json::from_str::<TrainingState>(text));
         let state = state.transpose().map_err(|e| {
             Error::data(file, format!("this checkpoint is of another version of atlas ({e})"))
         })?;
@@ -108,7 +109,7 @@ impl Card {
             Some(state) => Origin::of(file, state)?,
             None => None,
         };
-        let training = |state: State| TrainingSummary {
+        let training = |state: TrainingState| TrainingSummary {
             epoch: state.epoch,
             validation: state.history.into_iter().next_back(),
         };
@@ -144,7 +145,7 @@ impl Card {
 
 impl Origin {
     /// `None` for a checkpoint outside of its run's folder.
-    fn of(file: &Path, state: &State) -> Result<Option<Self>> {
+    fn of(file: &Path, state: &TrainingState) -> Result<Option<Self>> {
         let file = file.canonicalize().map_err(Error::io("find", file))?;
         let folders: Vec<&Path> = file.ancestors().skip(1).take(3).collect();
         let [checkpoints, fold, folder] = folders[..] else { return Ok(None) };
@@ -183,7 +184,7 @@ impl Origin {
 
 impl FoldSamples {
     /// `None`, with a warning, where the data of the training no longer exist.
-    fn of(config: &Config, fold: usize, state: &State) -> Option<Self> {
+    fn of(config: &Config, fold: usize, state: &TrainingState) -> Option<Self> {
         let work = WorkFolder::open(&config.paths.work);
         let read = || -> Result<_> {
             let max_samples = config.train.max_samples;

@@ -10,13 +10,14 @@ use crate::{
 
 /// The samples of a fold.
 pub struct FoldData {
+    pub fold: usize,
     pub store: Arc<Store>,
-    /// Positions in the store.
+    /// Indices into the store.
     pub train: Vec<usize>,
     pub valid: Vec<usize>,
     /// Labels of `train`.
     pub labels: Vec<Labels>,
-    /// Of ids, images, labels and parts: whether a checkpoint is about the same data.
+    /// Hash of ids, images, labels and their order, by which a checkpoint names its data.
     pub hash: u64,
 }
 
@@ -64,6 +65,6 @@ impl FoldData {
             describe(&valid).as_bytes(),
             &store.size().to_le_bytes(),
         ]);
-        Ok(Self { store, train, valid, labels, hash })
+        Ok(Self { fold, store, train, valid, labels, hash })
     }
 }

@@ -1,12 +1,12 @@
-//! The training as a person at a terminal sees it: how far it is, curves of loss and F1, speed and
-//! memory. A log file gets none of it.
+//! The training on a terminal: progress, curves of loss and F1, speed and memory. Nothing of it is
+//! written where standard error is not a terminal.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::{meter::resident_mib, state::Session};
+use super::{meter::resident_mib, session::Session};
 use crate::{
     base::progress::{Note, bar, duration, sparkline},
     distributed::device,
@@ -19,25 +19,25 @@ const WIDTH: usize = 40;
 /// Steps over which speed is averaged.
 const RECENT: usize = 20;
 
-/// Between two looks.
+/// Time between two updates.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// The lines of one training.
-pub struct View {
+pub struct TerminalView {
     note: Note,
     start: Instant,
-    /// Steps that were done before this process.
+    /// Steps that were done before this process started.
     before: u64,
     /// Mean losses of the intervals so far.
     losses: Vec<f64>,
-    /// Of the last steps: when they ended, their samples, seconds of waiting for data.
+    /// The last steps: when they ended, their samples, seconds of waiting for data.
     recent: VecDeque<(Instant, usize, f64)>,
     drawn: Option<Instant>,
 }
 
-impl View {
+impl TerminalView {
     pub fn begin(session: &Session) -> Self {
-        let losses = if session.leads() { session.logs.losses() } else { Vec::new() };
+        let losses = if session.is_first() { session.logs.losses() } else { Vec::new() };
         Self {
             note: Note::begin(),
             start: Instant::now(),
@@ -48,12 +48,12 @@ impl View {
         }
     }
 
-    /// An interval of this mean loss is over.
+    /// Adds an interval with this mean loss.
     pub fn interval(&mut self, loss: Option<f64>) {
         self.losses.push(loss.unwrap_or(f64::NAN));
     }
 
-    /// A step of `samples` is over; before it this rank waited `waited` seconds for data.
+    /// Adds a step of `samples`, before which this rank waited `waited` seconds for data.
     pub fn step(&mut self, session: &Session, samples: usize, waited: f64, lr: f64) {
         if self.note.is_hidden() {
             return;
@@ -77,9 +77,9 @@ impl View {
         let (done, total) = (session.state.step, session.schedule.steps() as u64);
         let each = self.start.elapsed().as_secs_f64() / (done - self.before).max(1) as f64;
         let figures = Figures {
-            fold: session.fold,
+            fold: session.data.fold,
             share: done as f64 / total.max(1) as f64,
-            left: each * total.saturating_sub(done) as f64,
+            remaining: each * total.saturating_sub(done) as f64,
             losses: &self.losses,
             history: &session.state.history,
             samples_per_s: samples as f64 / seconds,
@@ -95,14 +95,14 @@ impl View {
 /// What is shown.
 struct Figures<'a> {
     fold: usize,
-    /// Of the steps of all epochs.
+    /// Share of the steps of all epochs that is done.
     share: f64,
     /// Seconds.
-    left: f64,
+    remaining: f64,
     losses: &'a [f64],
     history: &'a [Row],
     samples_per_s: f64,
-    /// Share of the time.
+    /// Share of the time in which this rank waited for data.
     data_wait: f64,
     lr: f64,
     resident_mib: u64,
@@ -133,7 +133,7 @@ impl Figures<'_> {
                 format!("fold {}", self.fold),
                 bar(self.share, WIDTH),
                 100.0 * self.share,
-                duration(self.left)
+                duration(self.remaining)
             ),
             curve("loss", self.losses, String::new()),
             curve("macro F1", &scores, best),
@@ -170,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn four_lines_say_it_all() {
+    fn four_lines_show_progress_curves_and_speed() {
         let history = [row(1, Some(0.1)), row(2, None), row(3, Some(0.5)), row(4, Some(0.4))];
         let figures = Figures {
             fold: 1,
             share: 0.25,
-            left: 185.0,
+            remaining: 185.0,
             losses: &[4.0, 2.0, 0.5],
             history: &history,
             samples_per_s: 142.6,

@@ -5,19 +5,21 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    compute_mode, data::FoldData, meter::Meter, state::Session, step::NOT_FINITE, train_step,
+    auto_compute_mode,
+    find_lr_chart::{self, TestStep},
+    fold_data::FoldData,
+    run_folder::Run,
+    session::{Session, config_of_fold},
+    step::{StepError, train_step},
+    train,
 };
 use crate::{
     base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
     config::{Config, Train},
     data::work_folder::WorkFolder,
-    distributed::{World, batch_share::Share, device, gradient_sync::GradientSync},
+    distributed::{World, batch_share::Share, device},
     loading::loader::{Loader, Make},
     network::optim::Rates,
-    training::{
-        find_lr_chart::{self, TestStep},
-        run_folder::Run,
-    },
 };
 
 /// The first learning rate and the one after [`STEPS`] steps.
@@ -25,31 +27,31 @@ const FROM: f64 = 1e-7;
 const TO: f64 = 10.0;
 const STEPS: usize = 200;
 
-/// How much of the running mean of the loss stays in a step. (fastai's 0.98 lags so far behind that
+/// The weight of the running mean of the loss before a step. (fastai's 0.98 lags so far behind that
 /// its steepest descent lies where single steps already rise.)
 const SMOOTHING: f64 = 0.9;
 
-/// How many times the least smoothed loss ends the test.
+/// The test ends where the smoothed loss is this many times its least value.
 const TOO_MUCH: f64 = 4.0;
 
-/// First points, in which the running mean is still that of few, that suggest nothing.
+/// First points that suggest nothing, as their running mean is over few steps.
 const SKIPPED: usize = 10;
 
-/// A slope is taken from so many steps before to as many after, a third of a decade each: the loss
-/// of single batches is noisy.
+/// A slope is taken from this many steps before to as many after, a third of a decade each: the
+/// loss of single batches is noisy.
 const REACH: usize = 8;
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     pub lr: f64,
-    /// Over the step's batch.
+    /// Mean over the step's batch.
     pub loss: f64,
     /// Running mean, corrected for its start at 0 (as Adam's).
     pub smoothed: f64,
 }
 
-/// What the curve says.
+/// The learning rates that the curve suggests.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Suggestion {
     /// Where the smoothed loss falls fastest over the logarithm of the learning rate.
@@ -59,7 +61,7 @@ pub struct Suggestion {
 }
 
 /// A finished test.
-pub struct Found {
+pub struct RangeTest {
     pub points: Vec<Point>,
     pub suggestion: Suggestion,
     pub table: PathBuf,
@@ -68,23 +70,27 @@ pub struct Found {
 
 /// Tests on the training samples of a fold, with the configured recipe but for its learning rates,
 /// and writes `find_lr.csv` and `find_lr.svg` to `results/find_lr/fold_K/`. `world` has one rank.
-/// No run and no checkpoint is touched.
+/// Changes no run and no checkpoint.
 ///
 /// # Errors
 /// Stopped after `stop`; Failed where the loss never falls.
-pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop) -> Result<Found> {
+pub fn find_lr(
+    config: &Config,
+    fold: usize,
+    world: &'static World,
+    stop: &Stop,
+) -> Result<RangeTest> {
+    train::check(&config.model)?;
     // A gradient that is not finite ends the test.
-    let train = Train { max_skipped_steps: usize::MAX, ..config.train.clone() };
-    let config =
-        &Config { threads: Some(config.threads.unwrap_or(world.cores)), train, ..config.clone() };
+    let recipe = Train { max_skipped_steps: usize::MAX, ..config.train.clone() };
+    let config = &config_of_fold(&Config { train: recipe, ..config.clone() }, fold, world);
     device::set_up_cpu(config.threads());
-    super::check(config)?;
     let work = WorkFolder::open(&config.paths.work);
     let data = FoldData::open(&work, &config.split, config.train.max_samples, fold)?;
     let run = Run { folder: config.paths.results.join("find_lr") };
-    let compute_mode = compute_mode::settle(config, world, None)?;
-    let mut session = Session::new(config, &run, fold, &data, compute_mode, world)?;
-    let points = walk(&mut session, &data, stop)?;
+    let compute_mode = auto_compute_mode::settle(config, world, None)?;
+    let mut session = Session::new(config, &run.fold(fold), data, compute_mode, world, stop)?;
+    let points = measure_curve(&mut session)?;
     let folder = run.fold(fold);
     let (table, chart) = (folder.join("find_lr.csv"), folder.join("find_lr.svg"));
     write(&table, &points)?;
@@ -102,66 +108,69 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
         &chart,
         find_lr_chart::draw(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
     )?;
-    Ok(Found { points, suggestion, table, chart })
+    Ok(RangeTest { points, suggestion, table, chart })
 }
 
-/// The steps until the loss is too large or the learning rate at its end.
-fn walk(session: &mut Session, data: &FoldData, stop: &Stop) -> Result<Vec<Point>> {
-    let config = session.config;
-    let gradient_sync = GradientSync::new(&session.network, session.world, config.comm.wire);
-    let progress =
-        Progress::new(format!("learning rates on fold {}", session.fold), "steps", STEPS as u64);
-    let (momentum, mut points) = (session.schedule.at(0).momentum, Vec::new());
-    let (mut meter, mut mean, mut least) = (Meter::new(STEPS), 0.0, f64::INFINITY);
+/// The running mean of the losses so far.
+#[derive(Default)]
+struct Curve {
+    points: Vec<Point>,
+    mean: f64,
+}
+
+impl Curve {
+    /// Adds a step; whether the test is over, as the loss is too large or the learning rate at its
+    /// end.
+    fn add(&mut self, lr: f64, loss: f64) -> bool {
+        self.mean = SMOOTHING * self.mean + (1.0 - SMOOTHING) * loss;
+        let smoothed = self.mean / (1.0 - SMOOTHING.powi(self.points.len() as i32 + 1));
+        self.points.push(Point { lr, loss, smoothed });
+        let least = self.points.iter().map(|p| p.smoothed).fold(f64::INFINITY, f64::min);
+        smoothed > TOO_MUCH * least || self.points.len() == STEPS
+    }
+}
+
+/// Trains until the loss is too large or not finite, or the learning rate at its end.
+fn measure_curve(session: &mut Session) -> Result<Vec<Point>> {
+    let (config, momentum) = (session.config, session.schedule.at(0).momentum);
+    let name = format!("learning rates on fold {}", session.data.fold);
+    let progress = Progress::new(name, "steps", STEPS as u64);
+    let mut curve = Curve::default();
     for epoch in 0.. {
         session.state.epoch = epoch;
-        session.forget_seen();
-        let mut batches = session.batches(data, epoch);
-        batches.truncate(STEPS - points.len());
-        let shares: Vec<Share> =
-            batches.iter().map(|b| Share::new(b.len(), 0, 1, config.train.micro_batch)).collect();
+        session.clear_seen();
+        let mut batches = session.batches(epoch);
+        batches.truncate(STEPS - curve.points.len());
+        let share = |batch: &Vec<_>| Share::new(batch.len(), 0, 1, config.train.micro_batch);
+        let shares: Vec<Share> = batches.iter().map(share).collect();
         let make = Make::Train {
             augment: config.augment.clone(),
-            seed: session.train.seed,
+            seed: config.train.seed,
             epoch: epoch as u64,
         };
-        let mut loader = Loader::new(data.store.clone(), batches, make, config.threads(), 4);
+        let mut loader =
+            Loader::new(session.data.store.clone(), batches, make, config.threads(), 4);
         for share in &shares {
-            if stop.asked() {
+            if session.stop.asked() {
                 return Err(Error::Stopped(
                     "stopped; run the same command again to begin anew".into(),
                 ));
             }
             let batch = loader.next().expect("as many batches as shares")?;
-            let lr = rate(points.len());
-            let done = match train_step(
-                session,
-                &gradient_sync,
-                &batch,
-                share,
-                Rates { lr, momentum },
-                &mut meter,
-                false,
-            ) {
-                Err(Error::Failed(what)) if what == NOT_FINITE && !points.is_empty() => {
-                    return Ok(points);
+            let lr = rate(curve.points.len());
+            let step = match train_step(session, &batch, share, Rates { lr, momentum }, false) {
+                Err(StepError::LossNotFinite) if !curve.points.is_empty() => {
+                    return Ok(curve.points);
                 }
-                done => done?,
+                step => step?,
             };
-            if done.skipped {
-                return Ok(points);
-            }
             progress.add(1);
-            mean = SMOOTHING * mean + (1.0 - SMOOTHING) * done.loss;
-            let smoothed = mean / (1.0 - SMOOTHING.powi(points.len() as i32 + 1));
-            points.push(Point { lr, loss: done.loss, smoothed });
-            least = least.min(smoothed);
-            if smoothed > TOO_MUCH * least || points.len() == STEPS {
-                return Ok(points);
+            if step.skipped || curve.add(lr, step.loss) {
+                return Ok(curve.points);
             }
         }
     }
-    unreachable!("the steps are counted")
+    unreachable!("the number of steps is limited")
 }
 
 /// The learning rate of a step.
@@ -169,7 +178,7 @@ fn rate(step: usize) -> f64 {
     FROM * (TO / FROM).powf(step as f64 / (STEPS - 1) as f64)
 }
 
-/// Of a curve whose learning rates grow. `None` where it does not fall.
+/// The suggestion of a curve whose learning rates grow; `None` where the loss does not fall.
 pub fn suggest(points: &[Point]) -> Option<Suggestion> {
     let loss = |i: usize| points[i].smoothed;
     let bottom = (0..points.len()).reduce(|best, i| if loss(i) < loss(best) { i } else { best })?;
@@ -211,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suggestions_are_where_the_curve_has_them() {
+    fn suggestions_are_at_the_steepest_point_and_before_the_minimum() {
         // A logistic fall around 1e-3 and an exponential rise: the steepest point and the minimum
         // in closed form.
         let falling = curve(|x| 1.0 / (1.0 + (3.0 * (x + 3.0)).exp()) + 1e-9 * (x + 7.0).exp());

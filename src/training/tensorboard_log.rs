@@ -1,47 +1,46 @@
-//! What a training shows in TensorBoard: the figures of `metrics.jsonl` and `history.csv` under the
-//! same names, F1 per class, histograms of probabilities and weights, a few validation samples.
+//! A fold's log for TensorBoard: the numbers of `metrics.jsonl` and `history.csv` under the same
+//! names, F1 per class, histograms of probabilities and weights, a few validation samples.
 
 use std::path::Path;
 
 use ndarray::Array2;
 use serde_json::Value;
 
-use super::{data::FoldData, state::Session};
+use super::{
+    checkpoint::TrainingState,
+    event_file::{self, Event, EventLog, What, histogram, image, scalar},
+    fold_data::FoldData,
+    history::Row,
+};
 use crate::{
     base::{Error, Result},
     data::{
         contact_sheet::{Tile, contact_sheet},
         labels::{CLASSES, NAMES},
     },
-    network::predictor,
+    network::{model::Network, predictor},
     scoring::metrics::Counts,
-    training::{
-        checkpoint::State,
-        history::Row,
-        tensorboard::{Event, Log, What, histogram, image, scalar},
-    },
 };
 
 /// Validation samples that are shown, and their side in pixels, at most.
 const SAMPLES: usize = 8;
 const SIDE: usize = 128;
 
-/// Of the figures of an interval.
+/// Prefix of the tags of an interval.
 const INTERVAL: &str = "interval/";
 
-/// The log of a fold.
-pub struct Board(Log);
+pub struct TensorBoardLog(EventLog);
 
-impl Board {
-    /// Goes on in `fold`/tensorboard/ from where `state` stands, and shows samples where none are.
-    pub fn open(fold: &Path, state: &State, data: &FoldData) -> Result<Self> {
-        let (log, kept) = Log::open(&fold.join("tensorboard"), |event| holds(event, state))?;
+impl TensorBoardLog {
+    /// Goes on in `fold`/tensorboard/ after the last step of `state`. A new log begins with samples.
+    pub fn open(fold: &Path, state: &TrainingState, data: &FoldData) -> Result<Self> {
+        let (log, kept) = EventLog::open(&fold.join("tensorboard"), |event| holds(event, state))?;
         if kept == 0 {
             let every = data.valid.len().div_ceil(SAMPLES);
             let samples = data.valid.iter().step_by(every).enumerate();
             log.write(
                 0,
-                samples.map(|(i, &sample)| picture(i, sample, data)).collect::<Result<_>>()?,
+                samples.map(|(i, &sample)| sample_image(i, sample, data)).collect::<Result<_>>()?,
             )?;
         }
         Ok(Self(log))
@@ -49,10 +48,10 @@ impl Board {
 
     /// The numbers of a line of `metrics.jsonl`.
     pub fn interval(&self, step: u64, line: &Value) -> Result<()> {
-        self.0.write(step, figures(INTERVAL, line, &["epoch", "step", "ranks"]))
+        self.0.write(step, scalars(INTERVAL, line, &["epoch", "step", "ranks"]))
     }
 
-    /// The probabilities `[n, 28]` and counts at 0.5 of a validation.
+    /// The probabilities `[n, 28]` of a validation, and its counts at the threshold 0.5.
     pub fn validation(
         &self,
         step: u64,
@@ -69,25 +68,25 @@ impl Board {
     }
 
     /// A row of `history.csv`, the probabilities `[n, 28]` seen in training, and the weights.
-    pub fn epoch(&self, session: &Session, row: &Row, seen: &Array2<f32>) -> Result<()> {
+    pub fn epoch(&self, step: u64, network: &Network, row: &Row, seen: &Array2<f32>) -> Result<()> {
         let mut values =
-            figures("epoch/", &serde_json::to_value(row).map_err(Error::failed)?, &["epoch"]);
+            scalars("epoch/", &serde_json::to_value(row).map_err(Error::failed)?, &["epoch"]);
         values.extend(seen.as_slice().and_then(|p| histogram("probabilities/train", p)));
-        let (flat, slots) = (session.network.flat_parameters(), session.network.parameter_slots());
-        for (leaves, _) in session.network.stages() {
+        let (flat, slots) = (network.flat_parameters(), network.parameter_slots());
+        for (leaves, _) in network.stages() {
             let stage = slots[leaves.start].name.split('.').next().unwrap_or_default();
             let weights = slots[leaves.clone()]
                 .iter()
                 .flat_map(|s| predictor::to_vec(&flat.narrow(0, s.offset, s.len())));
             values.extend(histogram(format!("weights/{stage}"), &weights.collect::<Vec<_>>()));
         }
-        self.0.write(session.state.step, values)
+        self.0.write(step, values)
     }
 }
 
-/// Whether an event is of what `state` has done. A training that was killed while it validated does
-/// the end of the epoch again.
-fn holds(event: &Event, state: &State) -> bool {
+/// Whether `state` includes what an event shows. A training that was killed while it validated
+/// repeats the end of the epoch.
+fn holds(event: &Event, state: &TrainingState) -> bool {
     let of_interval = match &event.what {
         Some(What::Summary(summary)) => summary.values.iter().all(|v| v.tag.starts_with(INTERVAL)),
         _ => false,
@@ -97,11 +96,8 @@ fn holds(event: &Event, state: &State) -> bool {
         && (step < state.step || step == state.step && (of_interval || state.step_in_epoch == 0))
 }
 
-fn figures(
-    prefix: &str,
-    object: &Value,
-    without: &[&str],
-) -> Vec<crate::training::tensorboard::Value> {
+/// The numbers of a JSON object, but for the keys `without`.
+fn scalars(prefix: &str, object: &Value, without: &[&str]) -> Vec<event_file::Value> {
     let entries = object
         .as_object()
         .into_iter()
@@ -112,12 +108,8 @@ fn figures(
         .collect()
 }
 
-/// A validation sample as people see it: all channels above, the protein alone below.
-fn picture(
-    number: usize,
-    sample: usize,
-    data: &FoldData,
-) -> Result<crate::training::tensorboard::Value> {
+/// A validation sample: all channels above, the protein alone below.
+fn sample_image(number: usize, sample: usize, data: &FoldData) -> Result<event_file::Value> {
     let size = data.store.size();
     let mut pixels = vec![0; size * size * 4];
     data.store.read(sample, &mut pixels)?;

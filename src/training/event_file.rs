@@ -1,4 +1,4 @@
-//! Event files of TensorBoard: TFRecords of `Event` protocol buffers, appended as a training goes.
+//! TensorBoard's event files: TFRecords of `Event` protocol buffers, appended during a training.
 //!
 //! A record is its length (u64), the masked CRC-32C of these eight bytes (u32), the message, and
 //! its masked CRC-32C, all little-endian (TensorFlow's `record_writer.h`); the messages are those
@@ -21,25 +21,25 @@ use crate::{
 /// Bins of a histogram.
 const BINS: usize = 60;
 
-/// What TensorBoard takes for an event file, and what follows it in ours: the time of its making in
-/// seconds, then the host.
+/// TensorBoard reads files whose names begin so. Ours go on with the time of creation in seconds and
+/// the host.
 const PREFIX: &str = "events.out.tfevents.";
 
 /// The one event file of a folder.
-pub struct Log {
+pub struct EventLog {
     path: PathBuf,
     file: File,
 }
 
-impl Log {
-    /// Goes on with the log in `folder`, or begins one. Of an earlier training that goes on now,
-    /// the events stay that are `kept`; where some go, or the file ends in the middle of one, what
-    /// stays moves to a new file, which tells a TensorBoard that is looking on to forget all it has
-    /// read. Also returns how many summaries stayed.
+impl EventLog {
+    /// Goes on with the log in `folder`, or begins one. Of the events of an earlier process, those
+    /// for which `kept` is true stay. If some do not, or the file ends in the middle of an event,
+    /// the others move to a new file, at which a running TensorBoard forgets what it has read. Also
+    /// returns how many summaries stayed.
     pub fn open(folder: &Path, kept: impl Fn(&Event) -> bool) -> Result<(Self, usize)> {
         let old = files(folder)?;
-        // Of several, a kill kept the older ones from being removed: the last appeared whole, with
-        // all that stayed of them.
+        // If there are several, a kill prevented the removal of the older ones: the last one is
+        // complete and has all that stayed of them.
         let (read, complete) = old.last().map_or(Ok((Vec::new(), false)), |last| read(last))?;
         let mut events: Vec<Event> =
             read.into_iter().filter(|e| matches!(e.what, Some(What::Summary(_)))).collect();
@@ -68,7 +68,7 @@ impl Log {
         Ok((Self { path, file }, events.len()))
     }
 
-    /// Appends one event; none where there are no values.
+    /// Appends one event; nothing where there are no values.
     pub fn write(&self, step: u64, values: Vec<Value>) -> Result<()> {
         if values.is_empty() {
             return Ok(());
@@ -95,7 +95,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The events of a file up to the first that is broken, and whether there is none.
+/// The events of a file up to the first damaged one, and whether all are intact.
 pub fn read(path: &Path) -> Result<(Vec<Event>, bool)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let (mut rest, mut events) = (&bytes[..], Vec::new());
@@ -123,8 +123,8 @@ fn record(event: &Event) -> Vec<u8> {
     [&length[..], &masked(&length), &message, &masked(&message)].concat()
 }
 
-/// As TensorFlow stores a CRC-32C: rotated and moved, since a CRC of what holds its own CRC says
-/// little.
+/// A CRC-32C as TensorFlow stores it: rotated and shifted, since the CRC of data that include their
+/// own CRC is a weak check.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -141,12 +141,12 @@ fn begin(old: &[PathBuf]) -> u64 {
     old.iter().filter_map(seconds).max().map_or(0, |last| last + 1).max(now() as u64)
 }
 
-/// A curve's point.
+/// A point of a curve.
 pub fn scalar(tag: impl Into<String>, value: f64) -> Value {
     Value { tag: tag.into(), content: Some(Content::Scalar(value as f32)) }
 }
 
-/// A picture.
+/// An image.
 pub fn image(tag: impl Into<String>, sheet: &Sheet) -> Result<Value> {
     let (height, width) = (sheet.height as i32, sheet.width as i32);
     let png = encode_png(&sheet.rgb, sheet.width, sheet.height, png::ColorType::Rgb)?;
@@ -156,8 +156,8 @@ pub fn image(tag: impl Into<String>, sheet: &Sheet) -> Result<Value> {
     })
 }
 
-/// How often which of `values` occur, in equal bins from the least to the largest. What is not
-/// finite is left out; `None` where nothing is left.
+/// Counts of `values` in equal bins from the least to the largest. Values that are not finite are
+/// left out; `None` where no others exist.
 pub fn histogram(tag: impl Into<String>, values: &[f32]) -> Option<Value> {
     let finite = || values.iter().map(|&v| f64::from(v)).filter(|v| v.is_finite());
     let (min, max) = (finite().reduce(f64::min)?, finite().reduce(f64::max)?);
@@ -206,7 +206,7 @@ pub struct Summary {
     pub values: Vec<Value>,
 }
 
-/// That a training began: readers forget what they know from this step on.
+/// The start of a training: readers forget all events from this step on.
 #[derive(Clone, PartialEq, Message)]
 pub struct SessionLog {
     /// 1: start.

@@ -49,7 +49,7 @@ fn records_are_those_of_tensorboards_own_writer() {
     let path = dir.path().join("events");
     fs::write(&path, GOLDEN).unwrap();
     assert_eq!(read(&path).unwrap(), (golden(), true));
-    // Cut anywhere, or with any byte changed, it is read up to there.
+    // Cut at any byte, or with any byte changed, it is read up to there.
     for end in 0..GOLDEN.len() {
         fs::write(&path, &GOLDEN[..end]).unwrap();
         let (events, whole) = read(&path).unwrap();
@@ -73,9 +73,9 @@ fn steps(folder: &Path) -> Vec<i64> {
 }
 
 #[test]
-fn a_log_that_goes_on_has_each_step_once() {
+fn a_continued_log_has_each_step_once() {
     let dir = tempfile::tempdir().unwrap();
-    let go_on = |until: i64| Log::open(dir.path(), |e| e.step <= until).unwrap();
+    let go_on = |until: i64| EventLog::open(dir.path(), |e| e.step <= until).unwrap();
     let (log, kept) = go_on(0);
     (1..=4).for_each(|step| log.write(step, vec![scalar("loss", 1.0)]).unwrap());
     log.write(5, vec![]).unwrap();

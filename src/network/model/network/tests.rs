@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    config::{Head, Stem},
+    network::model::{DropKeys, Folded, Norms},
+};
 
 fn spec(arch: &str, head: Head) -> Spec {
     Spec { arch: arch.into(), stem: Stem::Standard, head, channels: 4, classes: 28, dropout: 0.5 }
