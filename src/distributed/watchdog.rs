@@ -327,13 +327,7 @@ impl WatchdogState {
             Position { epoch: 0, .. } => String::new(),
             Position { epoch, step, .. } => format!("epoch {epoch}, step {step}, "),
         };
-        format!(
-            "rank {} of {} on {}, {at}{}",
-            self.rank,
-            self.size,
-            host::name(),
-            self.operation
-        )
+        format!("rank {} of {} on {}, {at}{}", self.rank, self.size, host::name(), self.operation)
     }
 
     /// How long the current operation may take, and the key that sets it.
