@@ -1,5 +1,5 @@
-//! What ranks exchange: one small trait with three implementations. `alone` is one process without a
-//! launcher and makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs and leaves
+//! What ranks exchange: one small trait with three implementations. `alone` is one process without
+//! a launcher and makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs and leaves
 //! the rest to MPI.
 
 use tch::Tensor;

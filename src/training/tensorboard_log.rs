@@ -32,7 +32,8 @@ const INTERVAL: &str = "interval/";
 pub struct TensorBoardLog(EventLog);
 
 impl TensorBoardLog {
-    /// Goes on in `fold`/tensorboard/ after the last step of `state`. A new log begins with samples.
+    /// Goes on in `fold`/tensorboard/ after the last step of `state`. A new log begins with images
+    /// of samples.
     pub fn open(fold: &Path, state: &TrainingState, data: &FoldData) -> Result<Self> {
         let (log, kept) = EventLog::open(&fold.join("tensorboard"), |event| holds(event, state))?;
         if kept == 0 {

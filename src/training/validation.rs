@@ -1,4 +1,4 @@
-//! Validation and out-of-fold predictions: each rank predicts its part, and all ranks get the whole.
+//! Validation and out-of-fold predictions: each rank predicts its part, and all get the whole.
 
 use ndarray::Array2;
 use tch::Tensor;
