@@ -261,8 +261,8 @@ impl Run {
         self.folder.join(format!("fold_{fold}"))
     }
 
-    /// The [`Heartbeat`](crate::distributed::Heartbeat) of a fold's training; removed when it ends in
-    /// order.
+    /// The [`Heartbeat`](crate::distributed::Heartbeat) of a fold's training; removed when it ends
+    /// in order.
     pub fn heartbeat(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("heartbeat.json")
     }
