@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::{
     backward::one_hot,
     fold_status::weights_path,
-    history::{Row, Samples},
+    history::{EpochRow, Samples},
     run_folder::Run,
     session::Session,
 };
@@ -44,7 +44,7 @@ pub struct FoldOutcome {
 
 /// Fills in the validation columns of `row`: predicts the whole resized validation images, one view
 /// each.
-pub fn validate(session: &Session, row: &mut Row) -> Result<()> {
+pub fn validate(session: &Session, row: &mut EpochRow) -> Result<()> {
     let (config, data) = (session.config, &session.data);
     let predictor = Predictor {
         network: &session.network,

@@ -20,7 +20,7 @@ use crate::{
     inference::finished_run,
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
-    training::{checkpoint::TrainingState, history::Row, run_folder::Run, train::FoldData},
+    training::{checkpoint::TrainingState, history::EpochRow, run_folder::Run, train::FoldData},
 };
 
 /// What there is to say; what is `None` is not known of this file.
@@ -47,7 +47,7 @@ struct Training {
     /// Epochs behind these weights.
     epoch: usize,
     /// Of the last of them: whole images of the fold's validation samples.
-    validation: Option<Row>,
+    validation: Option<EpochRow>,
 }
 
 /// What the run says that a checkpoint lies in.

@@ -13,7 +13,7 @@ use crate::{
     base::{Error, Result},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
-    training::history::Row,
+    training::history::EpochRow,
 };
 
 /// One line of `metrics.jsonl`; what an older version did not write is 0.
@@ -32,7 +32,7 @@ pub struct Interval {
 /// The epochs of a fold.
 pub struct Fold {
     pub fold: usize,
-    pub history: Vec<Row>,
+    pub history: Vec<EpochRow>,
     pub intervals: Vec<Interval>,
 }
 

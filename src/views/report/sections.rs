@@ -29,7 +29,7 @@ pub fn learning(folds: &[Fold]) -> Result<Value> {
         let axes = Axes { label, x, y, size: CHART, x_range: None, y_range: None };
         Ok(context! { title => y, svg => charts::lines(&axes, &lines)? })
     };
-    let epochs = |dashed: bool, of: fn(&crate::training::history::Row) -> Option<f64>| {
+    let epochs = |dashed: bool, of: fn(&crate::training::history::EpochRow) -> Option<f64>| {
         let line = |f: &Fold| Line {
             points: f.history.iter().filter_map(|r| Some((r.epoch as f64, of(r)?))).collect(),
             colour: f.fold,
