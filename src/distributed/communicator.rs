@@ -49,15 +49,6 @@ pub trait Comm: Send + Sync {
     }
 }
 
-/// What a start of MPI gives.
-pub(super) struct Joined {
-    pub comm: Box<dyn Comm>,
-    /// Number of this rank on its machine.
-    pub local_rank: usize,
-    /// Cores that this rank may use.
-    pub cores: usize,
-}
-
 impl dyn Comm {
     /// The result of what all ranks do alike: if it failed on one, it failed on all. The lowest
     /// rank that failed returns its error, and the others [`Error::Elsewhere`] with its exit code.
