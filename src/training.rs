@@ -7,8 +7,8 @@
 //! [`gradient_sync`](crate::distributed::gradient_sync); `session`: what a training carries from
 //! step to step, and how it becomes a checkpoint and back; `validation`.
 //!
-//! Around it: `run_folder` finds or makes the run, `fold_data` the samples of a fold, `fold_status`
-//! tells which folds are done; `checkpoint`, `history`, `event_file` and `tensorboard_log` are the
+//! Around it: `run_folder` finds or makes the run (`provenance` records where it comes from),
+//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done; `checkpoint`, `history`, `event_file` and `tensorboard_log` are the
 //! files; `meter` and `terminal_view` report the speed; `auto_compute_mode` measures what `auto`
 //! stands for; `find_lr` is the learning-rate range test.
 
@@ -23,6 +23,7 @@ pub mod fold_data;
 pub mod fold_status;
 pub mod history;
 mod meter;
+mod provenance;
 pub mod run_folder;
 mod session;
 mod step;

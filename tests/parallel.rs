@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use atlas::{
     base::Error,
     config::{self, Head, Losses, Optimizer as Rule, Stem, Wire},
-    distributed::{self, Op, batch_share::Share, gradient_sync::Event},
+    distributed::{self, Op, batch_share::Share, gradient_sync::SyncEvent},
     network::{
         model::{DropKeys, Network, Norms, Precision, Spec},
         optim::{Optimizer, Rates},
@@ -316,9 +316,10 @@ fn sums_begin_while_the_stages_below_still_compute() {
         let parameters = network.parameter_slots().len();
         assert_eq!(events.len(), parameters + stages.len(), "each once, in the last pass only");
         for stage in (1..stages.len()).rev() {
-            let begun = events.iter().position(|e| *e == Event::Begun(stage)).unwrap();
+            let begun = events.iter().position(|e| *e == SyncEvent::Begun(stage)).unwrap();
             let leaves = &stages[stage - 1].0;
-            let below = |e: &Event| matches!(e, Event::Gradient(leaf) if leaves.contains(leaf));
+            let below =
+                |e: &SyncEvent| matches!(e, SyncEvent::Gradient(leaf) if leaves.contains(leaf));
             let first_below = events.iter().position(below).unwrap();
             assert!(
                 begun < first_below,

@@ -1,5 +1,5 @@
-//! What ranks exchange: one small trait with three implementations. `alone` is one process without a
-//! launcher and makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs and leaves
+//! What ranks exchange: one small trait with three implementations. `alone` is one process without
+//! a launcher and makes no call to MPI; `mpi` sums on the host; `nccl` sums on the GPUs and leaves
 //! the rest to MPI.
 
 use tch::Tensor;
@@ -47,15 +47,6 @@ pub trait Comm: Send + Sync {
     fn health(&self) -> Result<()> {
         Ok(())
     }
-}
-
-/// What a start of MPI gives.
-pub(super) struct Joined {
-    pub comm: Box<dyn Comm>,
-    /// Number of this rank on its machine.
-    pub local_rank: usize,
-    /// Cores that this rank may use.
-    pub cores: usize,
 }
 
 impl dyn Comm {

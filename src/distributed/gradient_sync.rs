@@ -23,7 +23,7 @@ pub struct GradientSync {
 
 /// What happened in a backward pass, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SyncEvent {
     /// The gradient of this parameter was complete.
     Gradient(usize),
     /// The sum of this bucket was started.
@@ -35,7 +35,7 @@ struct SyncState {
     /// The bucket of each parameter.
     bucket_of: Vec<usize>,
     armed: bool,
-    events: Vec<Event>,
+    events: Vec<SyncEvent>,
     /// The pending sum of the running statistics.
     statistics: Option<Ticket>,
 }
@@ -126,7 +126,7 @@ impl GradientSync {
     }
 
     /// Of the last backward pass.
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<SyncEvent> {
         self.state().events.clone()
     }
 
@@ -140,7 +140,7 @@ impl SyncState {
         if !self.armed {
             return Ok(());
         }
-        self.events.push(Event::Gradient(leaf));
+        self.events.push(SyncEvent::Gradient(leaf));
         let at = self.bucket_of[leaf];
         let bucket = &mut self.buckets[at];
         bucket.missing -= 1;
@@ -149,7 +149,7 @@ impl SyncState {
                 bucket.sent = Some(tch::no_grad(|| bucket.gradients.to_kind(Kind::BFloat16)));
             }
             bucket.ticket = Some(world.begin(bucket.sent.as_ref().unwrap_or(&bucket.gradients))?);
-            self.events.push(Event::Begun(at));
+            self.events.push(SyncEvent::Begun(at));
         }
         Ok(())
     }

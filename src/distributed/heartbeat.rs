@@ -1,5 +1,5 @@
-//! The heartbeat file of a running training: rank 0 rewrites it every second and removes it when the
-//! training ends in order.
+//! The heartbeat file of a running training: rank 0 rewrites it every second and removes it when
+//! the training ends in order.
 
 use std::{fmt, fs, path::Path};
 

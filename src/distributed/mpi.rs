@@ -21,7 +21,7 @@ use mpi::{
 use rustix::thread::CpuSet;
 use tch::Tensor;
 
-use super::{Comm, Op, Ticket, communicator::Joined, device, launch::mismatch};
+use super::{Comm, Op, Ticket, device, launch::mismatch};
 use crate::base::{Error, Result};
 
 mod pending_collective;
@@ -51,12 +51,13 @@ struct Done {
     waiting: AtomicUsize,
 }
 
-/// Initialises MPI; `tasks` is the number of ranks according to the launcher.
+/// Initialises MPI; `tasks` is the number of ranks according to the launcher. Also returns the
+/// number of this rank on its machine, and the number of cores that it may use.
 ///
 /// # Errors
 /// Usage, if the launcher and the MPI library do not fit each other, or the library cannot be used
 /// by several threads.
-pub fn start(tasks: usize) -> Result<Joined> {
+pub fn start(tasks: usize) -> Result<(Box<dyn Comm>, usize, usize)> {
     let (universe, threading) = mpi::initialize_with_threading(Threading::Multiple)
         .ok_or_else(|| Error::failed("MPI is initialised already"))?;
     let world = universe.world();
@@ -90,7 +91,7 @@ pub fn start(tasks: usize) -> Result<Joined> {
         done,
         thread: Mutex::new(Some(thread)),
     };
-    Ok(Joined { comm: Box::new(comm), local_rank, cores })
+    Ok((Box::new(comm), local_rank, cores))
 }
 
 /// The number of this rank among those of its machine, and the cores that it may use.

@@ -27,11 +27,11 @@ struct Nccl {
     /// NCCL's communicator; `None` once closed. Not behind the lock of the sums: the watchdog reads
     /// it while a sum hangs.
     ranks: RwLock<Option<nccl::ncclComm_t>>,
-    sums: Mutex<Sums>,
+    sums: Mutex<PendingSums>,
 }
 
 #[derive(Default)]
-struct Sums {
+struct PendingSums {
     begun: u64,
     /// By ticket: the bucket, whose memory must stay, and the event of its sum.
     pending: HashMap<u64, (Tensor, CUevent)>,
@@ -39,7 +39,7 @@ struct Sums {
     idle: Vec<CUevent>,
 }
 
-// SAFETY: CUDA's and NCCL's handles may be used by any thread. Sums are begun and finished under a
+// SAFETY: CUDA's and NCCL's handles may be used by any thread. PendingSums are begun and finished under a
 // lock; the communicator is destroyed only after it was taken out of its own.
 unsafe impl Send for Nccl {}
 // SAFETY: as above.

@@ -10,7 +10,6 @@ use tch::{Device, Tensor};
 use super::{
     Comm, Op,
     alone::Alone,
-    communicator::Joined,
     device, launch, mpi, nccl,
     watchdog::{self, Limit, Watchdog},
 };
@@ -129,8 +128,8 @@ pub fn start(keys: &config::Comm) -> Result<&'static World> {
     let world = match tasks {
         1 => World::new(Box::new(Alone), watchdog.clone()),
         _ => {
-            let joined = watchdog.during("start of MPI", Limit::Start, || mpi::start(tasks))?;
-            let Joined { comm, local_rank, cores } = joined;
+            let start = || mpi::start(tasks);
+            let (comm, local_rank, cores) = watchdog.during("start of MPI", Limit::Start, start)?;
             World { local_rank, cores, ..World::new(comm, watchdog.clone()) }
         }
     };

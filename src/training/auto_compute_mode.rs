@@ -1,6 +1,6 @@
-//! What `train.precision = "auto"` and `train.layout = "auto"` stand for: before the first step of a
-//! fold, a few training passes of a network of its kind are timed on this machine. The checkpoints
-//! keep the answer for everything that follows.
+//! What `train.precision = "auto"` and `train.layout = "auto"` stand for: before the first step of
+//! a fold, a few training passes of a network of its kind are timed on this machine. The
+//! checkpoints keep the answer for everything that follows.
 
 use std::{collections::BTreeMap, time::Instant};
 

@@ -75,8 +75,8 @@ impl From<LossNotFinite> for Error {
 impl Passes<'_> {
     /// Puts the gradient of the mean loss over the whole batch into the network's flat gradients,
     /// except for the other ranks' parts, whose sums are pending when this returns. `norms(i)` is
-    /// how pass `i` normalises; `input` gives the samples of a pass by their positions in the share.
-    /// Returns the logits of the share `[n, 28]`, flat, and its part of the loss.
+    /// how pass `i` normalises; `input` gives the samples of a pass by their positions in the
+    /// share. Returns the logits of the share `[n, 28]`, flat, and its part of the loss.
     ///
     /// Losses over sets (`batch`, `class`) take the set of samples of one pass.
     pub fn backward<'k>(

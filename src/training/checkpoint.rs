@@ -16,7 +16,7 @@ use crate::{
         model::ComputeMode,
         weights::{self, Metadata, NetworkState},
     },
-    training::history::Row,
+    training::history::EpochRow,
 };
 
 /// How many checkpoints of the running training are kept: the last may be damaged.
@@ -56,7 +56,7 @@ pub struct TrainingState {
     pub skipped: usize,
     /// The best validation score so far and its epoch.
     pub best: Option<(f64, usize)>,
-    pub history: Vec<Row>,
+    pub history: Vec<EpochRow>,
     pub conditions: Conditions,
     /// [`FoldData::hash`](crate::training::fold_data::FoldData) of the samples that are trained on.
     pub data: u64,
@@ -336,7 +336,7 @@ mod tests {
     fn a_checkpoint_with_a_loss_that_is_not_finite_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let mut c = checkpoint(1);
-        let row = Row {
+        let row = EpochRow {
             epoch: 1,
             train_loss: None,
             train_macro_f1: 0.0,

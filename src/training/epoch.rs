@@ -26,7 +26,7 @@ use crate::{
         sampler::Draw,
     },
     network::predictor::sigmoid,
-    training::history::Row,
+    training::history::EpochRow,
 };
 
 /// Trains the steps of the current epoch that are still to do. Returns the samples of the whole
@@ -147,7 +147,7 @@ pub fn end_epoch(session: &mut Session, draws: &[usize]) -> Result<()> {
     let train_macro_f1 = macro_f1_at_half(&probabilities, &labels);
     write_samples(session, epoch, "train", draws, &seen)?;
 
-    let mut row = Row {
+    let mut row = EpochRow {
         epoch,
         train_loss: mean(&session.seen_losses),
         train_macro_f1,
@@ -188,7 +188,7 @@ pub fn end_epoch(session: &mut Session, draws: &[usize]) -> Result<()> {
     session.save()
 }
 
-fn report(session: &Session, row: &Row) {
+fn report(session: &Session, row: &EpochRow) {
     let text = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
     log::info!(
         "fold {} epoch {}/{}: train loss {}, valid loss {}, macro F1 {} (fitted {}), mAP {}, \

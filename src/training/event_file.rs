@@ -21,8 +21,8 @@ use crate::{
 /// Bins of a histogram.
 const BINS: usize = 60;
 
-/// TensorBoard reads files whose names begin so. Ours go on with the time of creation in seconds and
-/// the host.
+/// TensorBoard reads files whose names begin so. Ours go on with the time of creation in seconds
+/// and the host.
 const PREFIX: &str = "events.out.tfevents.";
 
 /// The one event file of a folder.

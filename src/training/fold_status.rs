@@ -1,4 +1,4 @@
-//! Which folds of a run are trained, and whether that was on the data at hand.
+//! Which folds of a run are trained, and whether on the current data.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub enum FoldStatus {
     /// Not started, interrupted, or its predictions are missing or made with other `predict` keys.
     ToDo,
     Done,
-    /// Started or finished on other data than the shards and folds.csv at hand.
+    /// Started or finished on other data than the current shards and folds.csv.
     Stale,
 }
 
@@ -48,7 +48,7 @@ pub fn fold_status(
     })
 }
 
-/// Whether the out-of-fold predictions exist and were made with the weights and settings at hand.
+/// Whether the out-of-fold predictions exist and were made with the current weights and settings.
 pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
     let path = run.validation(fold);
     path.exists()

@@ -16,7 +16,7 @@ use crate::{
 
 /// One epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct EpochRow {
     /// From 1.
     pub epoch: usize,
     /// Mean of the weighted loss sum over the epoch's steps, skipped ones included.
@@ -51,7 +51,7 @@ impl Logs {
     }
 
     /// Replaces `history.csv`.
-    pub fn write_history(&self, rows: &[Row]) -> Result<()> {
+    pub fn write_history(&self, rows: &[EpochRow]) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {
             writer.serialize(row).map_err(Error::failed)?;

@@ -12,7 +12,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointFolder, Conditions, TrainingState},
     fold_data::FoldData,
     history::Logs,
-    run_folder::processor,
+    provenance::processor,
     tensorboard_log::TensorBoardLog,
 };
 use crate::{

@@ -10,7 +10,7 @@ use super::{
     checkpoint::TrainingState,
     event_file::{self, Event, EventLog, What, histogram, image, scalar},
     fold_data::FoldData,
-    history::Row,
+    history::EpochRow,
 };
 use crate::{
     base::{Error, Result},
@@ -32,7 +32,8 @@ const INTERVAL: &str = "interval/";
 pub struct TensorBoardLog(EventLog);
 
 impl TensorBoardLog {
-    /// Goes on in `fold`/tensorboard/ after the last step of `state`. A new log begins with samples.
+    /// Goes on in `fold`/tensorboard/ after the last step of `state`. A new log begins with images
+    /// of samples.
     pub fn open(fold: &Path, state: &TrainingState, data: &FoldData) -> Result<Self> {
         let (log, kept) = EventLog::open(&fold.join("tensorboard"), |event| holds(event, state))?;
         if kept == 0 {
@@ -68,7 +69,13 @@ impl TensorBoardLog {
     }
 
     /// A row of `history.csv`, the probabilities `[n, 28]` seen in training, and the weights.
-    pub fn epoch(&self, step: u64, network: &Network, row: &Row, seen: &Array2<f32>) -> Result<()> {
+    pub fn epoch(
+        &self,
+        step: u64,
+        network: &Network,
+        row: &EpochRow,
+        seen: &Array2<f32>,
+    ) -> Result<()> {
         let mut values =
             scalars("epoch/", &serde_json::to_value(row).map_err(Error::failed)?, &["epoch"]);
         values.extend(seen.as_slice().and_then(|p| histogram("probabilities/train", p)));

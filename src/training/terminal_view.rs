@@ -10,7 +10,7 @@ use super::{meter::resident_mib, session::Session};
 use crate::{
     base::progress::{Note, bar, duration, sparkline},
     distributed::device,
-    training::history::Row,
+    training::history::EpochRow,
 };
 
 /// Columns of a curve and of the bar.
@@ -100,7 +100,7 @@ struct Figures<'a> {
     /// Seconds.
     remaining: f64,
     losses: &'a [f64],
-    history: &'a [Row],
+    history: &'a [EpochRow],
     samples_per_s: f64,
     /// Share of the time in which this rank waited for data.
     data_wait: f64,
@@ -154,9 +154,9 @@ impl Figures<'_> {
 mod tests {
     use super::*;
 
-    fn row(epoch: usize, macro_f1: Option<f64>) -> Row {
+    fn row(epoch: usize, macro_f1: Option<f64>) -> EpochRow {
         let (none, lr) = (None, 0.0);
-        Row {
+        EpochRow {
             epoch,
             train_loss: none,
             train_macro_f1: 0.0,

@@ -1,4 +1,4 @@
-//! Validation and out-of-fold predictions: each rank predicts its part, and all ranks get the whole.
+//! Validation and out-of-fold predictions: each rank predicts its part, and all get the whole.
 
 use ndarray::Array2;
 use tch::Tensor;
@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::{
     backward::one_hot,
     fold_status::weights_path,
-    history::{Row, Samples},
+    history::{EpochRow, Samples},
     run_folder::Run,
     session::Session,
     trained_network::TrainedNetwork,
@@ -45,7 +45,7 @@ pub struct FoldOutcome {
 
 /// Fills in the validation columns of `row`: predicts the whole resized validation images, one view
 /// each.
-pub fn validate(session: &Session, row: &mut Row) -> Result<()> {
+pub fn validate(session: &Session, row: &mut EpochRow) -> Result<()> {
     let (config, data) = (session.config, &session.data);
     let predictor = Predictor {
         network: &session.network,

@@ -16,7 +16,7 @@ use atlas::{
     inference::{finished_run::OutOfFold, submit},
     scoring::{metrics, prediction_file::Predictions, thresholds},
     training::{
-        history::{Logs, Row, Samples},
+        history::{EpochRow, Logs, Samples},
         run_folder::Run,
     },
 };
@@ -99,9 +99,9 @@ pub fn make(
     (config, run)
 }
 
-fn history(epoch: usize) -> Row {
+fn history(epoch: usize) -> EpochRow {
     let good = 1.0 - 1.0 / (epoch as f64 + 1.0);
-    Row {
+    EpochRow {
         epoch,
         train_loss: Some(1.0 - good),
         train_macro_f1: good,

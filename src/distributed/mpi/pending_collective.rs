@@ -170,9 +170,9 @@ fn reduce_numbers(values: &mut [f64], op: Op, request: &mut ffi::MPI_Request) ->
     Stage::Direct { _send: SendBuffer::Numbers(send) }
 }
 
-/// Starts the sum of a bf16 bucket. MPI has no bf16, and a sum in bf16 would round at every rank. So
-/// each rank collects its piece of the bucket from all ranks, sums it in f32 and sends it to all: as
-/// many bytes as a ring would move, and half of those of f32.
+/// Starts the sum of a bf16 bucket. MPI has no bf16, and a sum in bf16 would round at every rank.
+/// So each rank collects its piece of the bucket from all ranks, sums it in f32 and sends it to
+/// all: as many bytes as a ring would move, and half of those of f32.
 fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> Stage {
     assert_is_bucket(bucket);
     let piece = bucket.numel().div_ceil(size);

@@ -94,7 +94,7 @@ fn a_continued_log_has_each_step_once() {
     assert_eq!((kept, steps(dir.path())), (2, vec![1, 2, 3]));
     assert!(files(dir.path()).unwrap() > first);
 
-    // Killed between the new file and the removal of the old one: what stayed stands in both, and
+    // Killed between the new file and the removal of the old one: what stayed is in both, and
     // counts once.
     fs::write(&first[0], content).unwrap();
     go_on(2);

@@ -15,7 +15,7 @@ use crate::{
     inference::finished_run::{self, FittedThresholds},
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
-    training::{checkpoint::TrainingState, history::Row, run_folder::Run, train::FoldData},
+    training::{checkpoint::TrainingState, history::EpochRow, run_folder::Run, train::FoldData},
 };
 
 /// `None` stands for what this file does not reveal.
@@ -42,7 +42,7 @@ pub struct TrainingSummary {
     /// Number of completed epochs.
     pub epoch: usize,
     /// Scores after the last of them, on whole images of the fold's validation samples.
-    pub validation: Option<Row>,
+    pub validation: Option<EpochRow>,
 }
 
 /// From the run that the checkpoint lies in.

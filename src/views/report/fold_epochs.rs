@@ -12,7 +12,7 @@ use crate::{
     base::{Error, Result},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
-    training::history::Row,
+    training::history::EpochRow,
 };
 
 /// One line of `metrics.jsonl`; a value that an older version did not write is 0.
@@ -31,7 +31,7 @@ pub struct StepMetrics {
 /// The epochs of a fold.
 pub struct FoldEpochs {
     pub fold: usize,
-    pub history: Vec<Row>,
+    pub history: Vec<EpochRow>,
     pub steps: Vec<StepMetrics>,
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     base::Result,
-    training::history::Row,
+    training::history::EpochRow,
     views::report::{
         charts::{self, Axes, CHART, COLOURS, Line},
         fold_epochs::{FoldEpochs, StepMetrics},
@@ -78,7 +78,7 @@ impl FoldEnd {
 }
 
 fn charts(folds: &[FoldEpochs]) -> Result<Vec<Chart>> {
-    let epochs = |dashed: bool, of: fn(&Row) -> Option<f64>| {
+    let epochs = |dashed: bool, of: fn(&EpochRow) -> Option<f64>| {
         folds.iter().map(move |f| Line {
             points: f.history.iter().filter_map(|r| Some((r.epoch as f64, of(r)?))).collect(),
             colour: f.fold,
