@@ -30,7 +30,7 @@ fn the_table_comes_from_the_atlas_xml() {
     let xml = setup.data("atlas.xml");
     fs::write(&xml, XML).unwrap();
     let out = setup.fetch(&["external", "--xml", xml.to_str().unwrap(), "--json"]);
-    ends(&out, 0, &["`Vesicles` is none of the 28 classes; 3 images name it"]);
+    ends(&out, 0, &["`Vesicles` is not one of the 28 classes; 3 images name it"]);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(
         (&json["images"], &json["unlabelled"], &json["foreign"]),
