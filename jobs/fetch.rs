@@ -5,7 +5,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, progress::Progress, task_log::Log},
+    base::{Error, progress::Progress, step::Step, task_log::TaskLog},
     config::Config,
     data::{
         labels::{Rows, read_ids},
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Kaggle(options) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_kaggle", share.0)?, || {
+            recorded(&log(&config, Step::FetchKaggle, share.0)?, || {
                 competition(&options, &config, share)
             })
         }
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
             let Some(share) = share(&options, &config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_external", share.0)?, || {
+            recorded(&log(&config, Step::FetchExternal, share.0)?, || {
                 images(&options, &config, share, list.as_deref())
             })
         }
@@ -117,10 +117,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Where it stands for `status` what this task did; `fetch` may be the first job of all.
-fn log(config: &Config, job: &str, task: usize) -> Result<Log, Error> {
+fn log(config: &Config, step: Step, task: usize) -> Result<TaskLog, Error> {
     let work = &config.paths.work;
     fs::create_dir_all(work).map_err(Error::io("create the folder", work))?;
-    Ok(Log::of(work, job, task))
+    Ok(TaskLog::of(work, step, task))
 }
 
 /// This task's share, or none, which is said.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, stop::Stop, task_log::Log},
+    base::{Error, step::Step, task_log::TaskLog},
     config::Config,
     data::labels::CLASSES,
     distributed::device,
@@ -20,41 +20,44 @@ use atlas::{
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
+use crate::common::{
+    Common, Summary, Tasks, WHOLE, must_exist, planned, recorded, stop_on_signals,
+};
 
-/// Predict the test shards, or a folder of your own pictures, with all finished folds
+/// Predict the test shards, or a folder of your own images, with all finished folds
 ///
 /// Reads the checkpoints of a run and shards/test-*.h5. Writes
 /// results/<run>/predictions/test-NNNNN.h5: the mean probabilities over the folds, crops
-/// (predict.tta) reduced as predict.reduce says. What is there already and was made with the same
-/// weights and settings is left as it is. A signal makes it stop with exit 75; run it again to go
-/// on.
+/// (predict.tta) reduced as predict.reduce says. Existing files that were made with the same
+/// weights and settings are kept. After a signal it stops with exit code 75; run it again to
+/// continue.
 ///
-/// With --images it needs nothing but the pictures and the run (or one weight file), and writes one
-/// table: id, labels by name, the probability of each class. A class counts where it is above its
-/// fitted threshold (0.5 where `submit` has not run), and where none is, the most probable one.
-/// Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be
-/// read.
+/// With --images it needs only the images and the run (or one weight file), and writes one table:
+/// id, labels by name, the probability of each class. A class is predicted where its probability is
+/// above its fitted threshold (0.5 where `submit` has not run); where none is, the most probable
+/// class is. Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit code 65
+/// if none can be read.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy"
+    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv \
+    --embeddings embeddings.npy"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
-    own: Own,
+    own: OwnImages,
     #[command(flatten)]
     tasks: Tasks,
     #[command(flatten)]
     common: Common,
 }
 
-/// A folder of someone's own pictures.
+/// A folder of images that are in no shard.
 #[derive(clap::Args)]
-struct Own {
+struct OwnImages {
     /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of
     /// any size
     #[arg(long, value_name = "FOLDER", requires = "output", conflicts_with_all = ["task", "tasks"])]
@@ -74,102 +77,125 @@ struct Own {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    if let (Some(images), Some(output)) = (&args.own.images, &args.own.output) {
-        return own(&args, &config, images, output);
-    }
-    let run = Run::existing(&config, args.run.as_deref())?;
-    let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
-    run.begin(&config)?;
-    let stop = stop_on_signals()?;
-    let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
-    let log =
-        Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
-    let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
-    let folder = run.folder.join("predictions");
-    let text = match made + left {
-        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
-            thresholds)"
-            .into(),
-        _ => format!(
-            "{made} test shards predicted, {left} were there already\nwrote {}\nnext: atlas submit",
-            folder.display()
-        ),
-    };
-    args.common.print(text, json!({ "made": made, "left": left, "folder": folder }));
-    Ok(())
-}
-
-fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Result<()> {
-    if !images.is_dir() {
-        return Err(Error::usage(format!(
-            "--images {}: there is no such folder",
-            images.display()
-        ))
-        .into());
-    }
-    let embeddings = args.own.embeddings.as_deref();
-    if let Some(path) =
-        embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5"))
-    {
-        return Err(Error::usage(format!(
-            "--embeddings {}: expected a name that ends in .npy or .h5",
-            path.display()
-        ))
-        .into());
-    }
-    let device = device::choose(config.comm.backend, 0)?;
-    let ensemble = match &args.own.weights {
-        Some(file) => {
-            must_exist("--weights", file)?;
-            let weights = Weights::open(file)?;
-            if let Some(side) = weights
-                .metadata()
-                .get("image_side")
-                .filter(|side| **side != config.augment.resize.to_string())
-            {
-                let set = format!("--set augment.resize={side}");
-                log::warn!(
-                    "{}: trained on images of {side} pixels, but augment.resize is {}; try {set}",
-                    file.display(),
-                    config.augment.resize
-                );
-            }
-            let thresholds = model_card::thresholds(&weights)?
-                .unwrap_or_else(|| half(&format!("{} brings none", file.display())));
-            Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds }
-        }
-        None => {
-            let run = Run::existing(config, args.run.as_deref())?;
-            let why =
-                || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
-            let thresholds =
-                finished_run::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
-            Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
+    let Summary { text, json } = match (&args.own.images, &args.own.output) {
+        (Some(images), Some(output)) => predict_folder(&args, &config, images, output)?,
+        _ => {
+            let run = Run::existing(&config, args.run.as_deref())?;
+            let share = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or(WHOLE);
+            predict(&config, &run, share)?
         }
     };
-    let stop: &Stop = stop_on_signals()?;
-    let outcome =
-        folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
-    let mut text = format!(
-        "{} samples predicted, networks: {}\nwrote {}",
-        outcome.predicted,
-        ensemble.networks.len(),
-        output.display()
-    );
-    for more in embeddings.iter().copied().chain(outcome.list.as_deref()) {
-        text += &format!("\nwrote {}", more.display());
-    }
-    let skipped: Vec<_> = outcome
-        .skipped
-        .iter()
-        .map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason}))
-        .collect();
-    let json = json!({"predicted": outcome.predicted, "skipped": skipped, "output": output, "embeddings": embeddings});
     args.common.print(text, json);
     Ok(())
 }
 
-/// The thresholds where there are none.
+/// Predicts one task's share of the test shards.
+pub fn predict(
+    config: &Config,
+    run: &Run,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<Summary> {
+    run.begin(config)?;
+    let stop = stop_on_signals()?;
+    let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
+    let log = TaskLog::of(&config.paths.work, Step::Predict, task)
+        .in_run(&run.name())
+        .on(config.threads(), gpus);
+    let (made, kept) = recorded(&log, || Ok(predict::predict(config, run, task, tasks, stop)?))?;
+    let folder = run.folder.join("predictions");
+    let text = match made + kept {
+        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
+            thresholds)"
+            .into(),
+        _ => format!(
+            "{made} test shards predicted, {kept} were there already\nwrote {}\nnext: atlas submit",
+            folder.display()
+        ),
+    };
+    Ok(Summary { text, json: json!({ "made": made, "left": kept, "folder": folder }) })
+}
+
+/// `--images`
+fn predict_folder(
+    args: &Args,
+    config: &Config,
+    images: &Path,
+    output: &Path,
+) -> anyhow::Result<Summary> {
+    let embeddings = args.own.embeddings.as_deref();
+    check_paths(images, embeddings)?;
+    let ensemble = match &args.own.weights {
+        Some(file) => from_weights(config, file)?,
+        None => from_run(config, args.run.as_deref())?,
+    };
+    let (outputs, stop) = (Outputs { table: output, embeddings }, stop_on_signals()?);
+    let done = folder::predict(config, images, &ensemble, &outputs, stop)?;
+    let mut text = format!(
+        "{} samples predicted, networks: {}\nwrote {}",
+        done.predicted,
+        ensemble.networks.len(),
+        output.display()
+    );
+    for more in embeddings.iter().copied().chain(done.list.as_deref()) {
+        text += &format!("\nwrote {}", more.display());
+    }
+    let skipped: Vec<_> = (done.skipped.iter())
+        .map(|b| json!({ "id": b.id, "file": b.file, "reason": b.reason }))
+        .collect();
+    let json = json!({
+        "predicted": done.predicted, "skipped": skipped, "output": output,
+        "embeddings": embeddings,
+    });
+    Ok(Summary { text, json })
+}
+
+fn check_paths(images: &Path, embeddings: Option<&Path>) -> Result<(), Error> {
+    if !images.is_dir() {
+        let what = format!("--images {}: there is no such folder", images.display());
+        return Err(Error::usage(what));
+    }
+    match embeddings {
+        Some(path) if !path.extension().is_some_and(|e| e == "npy" || e == "h5") => {
+            Err(Error::usage(format!(
+                "--embeddings {}: expected a name that ends in .npy or .h5",
+                path.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One network, with the thresholds that its file contains.
+fn from_weights(config: &Config, file: &Path) -> anyhow::Result<Ensemble> {
+    let device = device::choose(config.comm.backend, 0)?;
+    must_exist("--weights", file)?;
+    let weights = Weights::open(file)?;
+    let (side, resize) = (weights.metadata().get("image_side"), config.augment.resize);
+    if let Some(side) = side.filter(|side| **side != resize.to_string()) {
+        log::warn!(
+            "{}: trained on images of {side} pixels, but augment.resize is {resize}; try --set \
+             augment.resize={side}",
+            file.display(),
+        );
+    }
+    let missing = || half(&format!("{} contains no thresholds", file.display()));
+    let thresholds = model_card::thresholds(&weights)?.unwrap_or_else(missing);
+    Ok(Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds })
+}
+
+/// The networks of all finished folds, with the thresholds that `submit` fitted.
+fn from_run(config: &Config, name: Option<&str>) -> anyhow::Result<Ensemble> {
+    let device = device::choose(config.comm.backend, 0)?;
+    let run = Run::existing(config, name)?;
+    let missing = || {
+        let folder = run.folder.display();
+        half(&format!("{folder} has no thresholds, `atlas submit` fits them"))
+    };
+    let thresholds = finished_run::used(config, &run)?.map_or_else(missing, |used| used.values);
+    Ok(Ensemble { networks: predict::networks(config, &run, device)?, thresholds })
+}
+
+/// Thresholds of 0.5, with a warning.
 fn half(why: &str) -> [f32; CLASSES] {
     log::warn!("{why}; every threshold is 0.5");
     [0.5; CLASSES]

@@ -5,6 +5,7 @@ pub mod error;
 pub mod fault;
 pub mod progress;
 pub mod rng;
+pub mod step;
 pub mod stop;
 pub mod task_log;
 

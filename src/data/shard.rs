@@ -18,12 +18,14 @@ mod build;
 mod pictures;
 mod reader;
 mod seal;
+mod share;
 mod store;
 mod writer;
 
 pub use build::{Builder, Outcome, quarantine_path, quarantined, write_bad};
 pub use pictures::{Bad, Settings, interleaved, read_images};
 pub use reader::Reader;
+pub use share::{ShareSummary, build_share};
 pub use store::Store;
 pub use writer::{Entry, Writer};
 

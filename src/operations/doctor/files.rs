@@ -1,15 +1,15 @@
 //! The folders that the jobs read and write.
 
 use std::{
-    ffi::CString,
     fs::{self, File},
     io::{self, Write},
-    mem::MaybeUninit,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use super::{ANSWER, Check, within};
+use super::{
+    check::{Check, FILE_SYSTEM_TIMEOUT, within},
+    container,
+};
 use crate::{base::atomic_file, config::Config, data::manifest::Plan};
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
@@ -53,8 +53,9 @@ fn answers(
     folder: PathBuf,
     check: impl FnOnce(&'static str, &Path) -> Check + Send + 'static,
 ) -> Check {
-    let found = format!("{}: no answer within {} s", folder.display(), ANSWER.as_secs());
-    within(ANSWER, move || check(key, &folder)).unwrap_or_else(|| {
+    let found =
+        format!("{}: no answer within {} s", folder.display(), FILE_SYSTEM_TIMEOUT.as_secs());
+    within(FILE_SYSTEM_TIMEOUT, move || check(key, &folder)).unwrap_or_else(|| {
         Check::fail(
             key,
             found,
@@ -63,11 +64,11 @@ fn answers(
     })
 }
 
-/// A folder to write in, with as much space as `wanted`; one that is not there yet is made by the
-/// jobs in the nearest that is.
+/// A folder to write to, with `wanted` bytes of space. Where it does not exist yet, its nearest
+/// existing ancestor is checked, in which the jobs will create it.
 fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
     let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
-    let elsewhere = match super::slurm::image() {
+    let elsewhere = match container::image() {
         Some(_) => format!(
             "make it writable, mount it from outside the container (--bind), or set {key} to a \
                 folder where you may write"
@@ -93,7 +94,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
         (Err(e), _) => {
             return Check::fail(
                 key,
-                format!("{}: cannot look at it: {e}", folder.display()),
+                format!("{}: cannot access it: {e}", folder.display()),
                 elsewhere,
             );
         }
@@ -136,7 +137,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
     }
 }
 
-/// Writes a file and takes its lock; says whether the latter works. Nothing is left.
+/// Writes a file and locks it; the inner result is that of locking. Removes the file.
 fn try_write(folder: &Path) -> io::Result<io::Result<()>> {
     let path = folder.join(format!(".atlas-doctor.{}.{}", atomic_file::host(), std::process::id()));
     let mut file = File::create_new(&path)?;
@@ -158,7 +159,7 @@ fn read(key: &str, folder: &Path) -> Check {
             format!("set {key} to the folder that holds the data"),
         ),
         (Err(e), _) | (_, Err(e)) => {
-            let bind = if super::slurm::image().is_some() {
+            let bind = if container::image().is_some() {
                 ", mounted into the container (--bind)"
             } else {
                 ""
@@ -195,7 +196,7 @@ const KINDS: [(u32, &str); 18] = [
 ];
 
 fn kind(path: &Path) -> io::Result<String> {
-    let magic = statfs(path)?.f_type as u32;
+    let magic = rustix::fs::statfs(path)?.f_type as u32;
     Ok(KINDS
         .iter()
         .find(|k| k.0 == magic)
@@ -204,21 +205,8 @@ fn kind(path: &Path) -> io::Result<String> {
 
 /// Bytes that a user may still write.
 pub(super) fn space(path: &Path) -> io::Result<u64> {
-    let s = statfs(path)?;
-    // FUSE may count in other units than those that it reads in.
-    let unit = if s.f_frsize > 0 { s.f_frsize } else { s.f_bsize };
-    Ok(s.f_bavail.saturating_mul(unit as u64))
-}
-
-fn statfs(path: &Path) -> io::Result<libc::statfs> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: a C string, and a struct to fill.
-    match unsafe { libc::statfs(path.as_ptr(), stat.as_mut_ptr()) } {
-        // SAFETY: filled, and all bits may be zero.
-        0 => Ok(unsafe { stat.assume_init() }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let s = rustix::fs::statvfs(path)?;
+    Ok(s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 /// `3.2 GB`
@@ -237,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_known_and_left_as_it_was() {
+    fn a_folder_is_checked_and_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let check = written("paths.work", &dir.path().join("not/there"), None);
         assert!(
@@ -248,12 +236,12 @@ mod tests {
         assert_eq!(kind(Path::new("/proc")).unwrap(), "proc");
         assert_eq!(
             written("paths.work", dir.path(), Some(1 << 60)).state,
-            super::super::State::Fail
+            super::super::check::CheckState::Fail
         );
     }
 
     #[test]
-    fn sizes_read_well() {
+    fn sizes_have_a_unit() {
         assert_eq!(
             [65_536, 8_388_608, 3_200_000_000, 2 << 40].map(size),
             ["66 kB", "8 MB", "3.2 GB", "2.2 TB"]
