@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 use atlas::{
     base::{Error, step::Step, task_log::TaskLog},
     config::Config,
-    data::dedup::{lists, search, table},
+    data::{
+        dedup::{
+            hash_csv,
+            job::{self, Summary as Decision},
+            search, tables,
+        },
+        work_folder::WorkFolder,
+    },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::json;
@@ -48,14 +55,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &config.paths.work;
+    let work = &WorkFolder::open(&config.paths.work);
     let share = || args.tasks.resolve(|| planned(work));
     let Summary { text, json } = match (&args.hashes, &args.out) {
         (Some(hashes), Some(out)) => group_table(&config, hashes, out)?,
-        _ if args.merge => merge(&config, args.tasks.tasks)?,
+        _ if args.merge => merge(&config, work, args.tasks.tasks)?,
         _ => match share()? {
-            Some(share) => search_share(&config, share)?,
-            None => dedup(&config)?,
+            Some(share) => search_share(&config, work, share)?,
+            None => dedup(&config, work)?,
         },
     };
     args.common.print(text, json);
@@ -63,27 +70,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Searches all pairs and decides on them.
-pub fn dedup(config: &Config) -> anyhow::Result<Summary> {
-    let work = &config.paths.work;
-    let decided = recorded(&TaskLog::of(work, Step::Merge, 0), || {
-        Ok(pool(config)?.install(|| lists::run(work, &config.dedup))?)
+pub fn dedup(config: &Config, work: &WorkFolder) -> anyhow::Result<Summary> {
+    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
+        Ok(pool(config)?.install(|| job::run(work, &config.dedup))?)
     })?;
     decided_summary(work, decided)
 }
 
 /// Decides on the pairs that the tasks of an array found.
-fn merge(config: &Config, tasks: Option<usize>) -> anyhow::Result<Summary> {
-    let work = &config.paths.work;
-    let decided = recorded(&TaskLog::of(work, Step::Merge, 0), || {
+fn merge(config: &Config, work: &WorkFolder, tasks: Option<usize>) -> anyhow::Result<Summary> {
+    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
         let tasks = tasks.map_or_else(|| planned(work), Ok)?;
-        Ok(pool(config)?.install(|| lists::merge(work, &config.dedup, tasks))?)
+        Ok(pool(config)?.install(|| job::merge(work, &config.dedup, tasks))?)
     })?;
     decided_summary(work, decided)
 }
 
 fn decided_summary(
-    work: &Path,
-    (found, was_done): (lists::Summary, bool),
+    work: &WorkFolder,
+    (found, was_done): (Decision, bool),
 ) -> anyhow::Result<Summary> {
     let text = format!(
         "{} of {} training samples are removed; one sample of each of {} groups of \
@@ -98,10 +103,10 @@ fn decided_summary(
         found.leaks,
         found.test,
         if was_done { "already in" } else { "wrote to" },
-        work.display(),
-        lists::DUPLICATES,
-        lists::CONFLICTS,
-        lists::LEAKS,
+        work.path().display(),
+        tables::DUPLICATES,
+        tables::CONFLICTS,
+        tables::LEAKS,
     );
     let mut json = serde_json::to_value(&found)?;
     json["done_before"] = was_done.into();
@@ -109,16 +114,19 @@ fn decided_summary(
 }
 
 /// One task's share of the search.
-fn search_share(config: &Config, (task, tasks): (usize, usize)) -> anyhow::Result<Summary> {
-    let work = &config.paths.work;
+fn search_share(
+    config: &Config,
+    work: &WorkFolder,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<Summary> {
     let stop = stop_on_signals()?;
-    let (parts, made) = recorded(&TaskLog::of(work, Step::Dedup, task), || {
-        Ok(pool(config)?.install(|| lists::run_task(work, &config.dedup, task, tasks, stop))?)
+    let (parts, made) = recorded(&TaskLog::of(work.path(), Step::Dedup, task), || {
+        Ok(pool(config)?.install(|| job::run_task(work, &config.dedup, task, tasks, stop))?)
     })?;
     let text = format!(
         "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then \
          atlas dedup --merge",
-        work.join("dedup").display()
+        work.path().join("dedup").display()
     );
     Ok(Summary { text, json: json!({ "parts": parts, "made": made }) })
 }
@@ -126,9 +134,9 @@ fn search_share(config: &Config, (task, tasks): (usize, usize)) -> anyhow::Resul
 /// `--hashes`: groups by hashes alone.
 fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Summary> {
     must_exist("--hashes", hashes)?;
-    let (ids, hashes) = table::read(hashes)?;
+    let (ids, hashes) = hash_csv::read(hashes)?;
     let first = pool(config)?.install(|| search::groups(&hashes, config.dedup.radius));
-    table::write(out, &ids, &first)?;
+    hash_csv::write(out, &ids, &first)?;
     let duplicates = first.iter().enumerate().filter(|(i, first)| i != *first).count();
     let groups = ids.len() - duplicates;
     let text = format!(

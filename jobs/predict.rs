@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use atlas::{
     base::{Error, step::Step, task_log::TaskLog},
     config::Config,
-    data::labels::CLASSES,
+    data::{labels::CLASSES, work_folder::WorkFolder},
     distributed::device,
     inference::{
         finished_run,
@@ -81,8 +81,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (Some(images), Some(output)) => predict_folder(&args, &config, images, output)?,
         _ => {
             let run = Run::existing(&config, args.run.as_deref())?;
-            let share = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or(WHOLE);
-            predict(&config, &run, share)?
+            let work = &WorkFolder::open(&config.paths.work);
+            let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
+            predict(&config, work, &run, share)?
         }
     };
     args.common.print(text, json);
@@ -92,16 +93,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// Predicts one task's share of the test shards.
 pub fn predict(
     config: &Config,
+    work: &WorkFolder,
     run: &Run,
     (task, tasks): (usize, usize),
 ) -> anyhow::Result<Summary> {
     run.begin(config)?;
     let stop = stop_on_signals()?;
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
-    let log = TaskLog::of(&config.paths.work, Step::Predict, task)
+    let log = TaskLog::of(work.path(), Step::Predict, task)
         .in_run(&run.name())
         .on(config.threads(), gpus);
-    let (made, kept) = recorded(&log, || Ok(predict::predict(config, run, task, tasks, stop)?))?;
+    let (made, kept) =
+        recorded(&log, || Ok(predict::predict(config, work, run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + kept {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \

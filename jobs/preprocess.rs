@@ -4,7 +4,7 @@ use std::time::Instant;
 use atlas::{
     base::{progress::duration, step::Step, task_log::TaskLog},
     config::Config,
-    data::{manifest::Manifest, shard},
+    data::{shard, work_folder::WorkFolder},
     distributed::device,
 };
 use serde_json::json;
@@ -32,31 +32,35 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let share = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or(WHOLE);
-    let Summary { text, json } = preprocess(&config, share)?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
+    let Summary { text, json } = preprocess(&config, work, share)?;
     args.common.print(text, json);
     Ok(())
 }
 
 /// Makes the shards of one task's share.
-pub fn preprocess(config: &Config, (task, tasks): (usize, usize)) -> anyhow::Result<Summary> {
-    let work = &config.paths.work;
+pub fn preprocess(
+    config: &Config,
+    work: &WorkFolder,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<Summary> {
     let stop = stop_on_signals()?;
-    let (start, log) = (Instant::now(), TaskLog::of(work, Step::Preprocess, task));
+    let (start, log) = (Instant::now(), TaskLog::of(work.path(), Step::Preprocess, task));
     device::keep_memory();
     let made = recorded(&log, || {
-        let manifest = Manifest::read(work)?;
+        let manifest = work.manifest()?;
         let (keys, threads) = (&config.preprocess, config.threads());
-        Ok(shard::build_share(work, &manifest, keys, threads, (task, tasks), stop)?)
+        Ok(shard::build_share(work.path(), manifest, keys, threads, (task, tasks), stop)?)
     })?;
     let quarantined = match made.bad {
         0 => String::new(),
         n => format!(
             "\n{n} samples left out; their files are in {}",
-            shard::quarantine_path(work, 0).with_file_name("quarantine-*.csv").display()
+            shard::quarantine_path(work.path(), 0).with_file_name("quarantine-*.csv").display()
         ),
     };
-    let (seconds, folder) = (start.elapsed().as_secs_f64(), work.join("shards"));
+    let (seconds, folder) = (start.elapsed().as_secs_f64(), work.path().join("shards"));
     let text = format!(
         "{} shards with {} samples, {} of them made now, in {}{quarantined}\nwrote {}\nnext: atlas \
          dedup",

@@ -5,6 +5,7 @@ use std::time::Instant;
 use atlas::{
     base::{Error, progress::duration, step::Step},
     config::Config,
+    data::work_folder::WorkFolder,
     distributed::{self, device},
     inference::finished_run,
     operations::pipeline::{self, Steps, launch},
@@ -75,15 +76,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn all_steps(common: &Common, config: &Config, named: Option<Run>) -> anyhow::Result<Run> {
     let mut steps = Steps::new(config.split.folds, &STOP);
+    let work = || WorkFolder::open(&config.paths.work); // anew for each step, which may change it
     steps.begin(Step::Plan)?;
     log_summary(&plan(config)?);
     steps.begin(Step::Preprocess)?;
-    log_summary(&preprocess(config, WHOLE)?);
+    log_summary(&preprocess(config, &work(), WHOLE)?);
     steps.begin(Step::Dedup)?;
-    log_summary(&dedup(config)?);
+    log_summary(&dedup(config, &work())?);
     steps.begin(Step::Split)?;
     log_summary(&split(config)?);
-    let (run, statuses) = pipeline::choose_run(config, named)?;
+    let (run, statuses) = pipeline::choose_run(config, &work(), named)?;
     for (fold, status) in statuses.into_iter().enumerate() {
         steps.begin_fold(fold)?;
         if status == FoldStatus::Done {
@@ -100,7 +102,7 @@ fn all_steps(common: &Common, config: &Config, named: Option<Run>) -> anyhow::Re
         steps.end_fold();
     }
     steps.begin(Step::Predict)?;
-    log_summary(&predict(config, &run, WHOLE)?);
+    log_summary(&predict(config, &work(), &run, WHOLE)?);
     steps.begin(Step::Submit)?;
     log_summary(&submit(config, &run)?);
     steps.begin(Step::Report)?;

@@ -7,6 +7,7 @@ use atlas::{
     data::{
         folds::{self, Assigned, table},
         labels::NAMES,
+        work_folder::WorkFolder,
     },
 };
 
@@ -52,8 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// Splits the training samples of the work folder.
 pub fn split(config: &Config) -> anyhow::Result<Summary> {
     let work = &config.paths.work;
-    let assigned =
-        recorded(&TaskLog::of(work, Step::Split, 0), || Ok(folds::assign(work, &config.split)?))?;
+    let assigned = recorded(&TaskLog::of(work, Step::Split, 0), || {
+        Ok(folds::assign(&WorkFolder::open(work), &config.split)?)
+    })?;
     let next = format!("\nnext: atlas train --fold 0, and so on to {}", config.split.folds - 1);
     summary(&assigned, &work.join(table::NAME), &next)
 }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use atlas::operations::status::{self, PipelineStatus};
+use atlas::{
+    data::work_folder::WorkFolder,
+    operations::status::{self, PipelineStatus},
+};
 
 use crate::common::{Common, end_with_the_reader};
 
@@ -42,14 +45,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     end_with_the_reader();
     let config = args.common.config()?;
     loop {
+        let work = &WorkFolder::open(&config.paths.work); // anew: the jobs change it
         let run = status::find_run(&config, args.run.as_deref())?;
         if args.missing {
-            for (step, tasks) in status::missing(&config, run.as_ref()) {
+            for (step, tasks) in status::missing(&config, work, run.as_ref()) {
                 println!("{step} {tasks}");
             }
             return Ok(());
         }
-        let status = PipelineStatus::read(&config, run.as_ref());
+        let status = PipelineStatus::read(&config, work, run.as_ref());
         if args.watch && std::io::stdout().is_terminal() {
             print!("\x1b[H\x1b[2J"); // to the top of an empty screen
         }

@@ -1,7 +1,7 @@
 //! `atlas train`
 
 use atlas::{
-    base::{Error, Result, progress::duration, step::Step, stop::Stop, task_log::TaskLog},
+    base::{Error, Result, progress::duration, slurm, step::Step, stop::Stop, task_log::TaskLog},
     config::Config,
     distributed::{self, World, watchdog},
     training::{
@@ -176,7 +176,7 @@ fn summary(config: &Config, run: &Run, outcome: &Outcome) -> Result<Summary> {
 
 /// The fold of `--fold`, else of the array task, which may be beyond the last fold.
 fn which_fold(fold: Option<usize>, folds: usize) -> Result<usize> {
-    match (fold, std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|id| id.parse().ok())) {
+    match (fold, slurm::array_task().ok().flatten()) {
         (Some(fold), _) if fold >= folds => Err(Error::usage(format!(
             "--fold {fold}: split.folds = {folds}, so a fold is 0 to {}",
             folds - 1

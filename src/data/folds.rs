@@ -9,6 +9,7 @@ pub mod table;
 mod assign;
 mod balance;
 mod stratify;
+mod unit;
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ use crate::{
 };
 
 pub use assign::{Assigned, assign, assign_table};
-pub use table::{FoldRow, read, write};
+pub use table::{FoldRow, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.
 ///
@@ -76,7 +77,7 @@ fn stratify(
     assert_eq!(labels.len(), groups.len(), "one group per sample");
     let mut rng = rng::stream(Use::Split, seed, draw, 0);
     let groups = dense(groups);
-    let mut units = vec![stratify::Unit::default(); groups.iter().max().map_or(0, |g| g + 1)];
+    let mut units = vec![unit::Unit::default(); groups.iter().max().map_or(0, |g| g + 1)];
     for (&group, &set) in groups.iter().zip(labels) {
         units[group].add(set);
     }

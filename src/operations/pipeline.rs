@@ -8,6 +8,7 @@ use std::{fmt::Display, time::Instant};
 use crate::{
     base::{Error, Result, progress::duration, stop::Stop},
     config::Config,
+    data::work_folder::WorkFolder,
     training::{
         run_folder::Run,
         train::{self, FoldStatus, fold_statuses},
@@ -29,13 +30,17 @@ pub fn check(config: &Config, named: Option<&Run>) -> Result<()> {
 
 /// The run to continue, with the status of its folds: the one named, else the newest one of this
 /// configuration, unless the data changed since; else a new one.
-pub fn choose_run(config: &Config, named: Option<Run>) -> Result<(Run, Vec<FoldStatus>)> {
+pub fn choose_run(
+    config: &Config,
+    work: &WorkFolder,
+    named: Option<Run>,
+) -> Result<(Run, Vec<FoldStatus>)> {
     let new = || (Run::new(config), vec![FoldStatus::ToDo; config.split.folds]);
     let is_named = named.is_some();
     let Some(run) = named.map_or_else(|| Run::newest(config), |run| Ok(Some(run)))? else {
         return Ok(new());
     };
-    let statuses = fold_statuses(config, &run)?;
+    let statuses = fold_statuses(config, work, &run)?;
     if !is_named && statuses.contains(&FoldStatus::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
         return Ok(new());

@@ -16,6 +16,7 @@ use self::{
 use crate::{
     base::{Result, step::Step},
     config::Config,
+    data::work_folder::WorkFolder,
     operations::ranges::ranges,
     training::run_folder::Run,
 };
@@ -70,11 +71,11 @@ pub fn find_run(config: &Config, name: Option<&str>) -> Result<Option<Run>> {
 }
 
 /// By step, the tasks that are not done yet, as sbatch's `--array` takes them.
-pub fn missing(config: &Config, run: Option<&Run>) -> Vec<(Step, String)> {
+pub fn missing(config: &Config, work: &WorkFolder, run: Option<&Run>) -> Vec<(Step, String)> {
     let tasks = |record: &StepRecord| {
         ranges((0..record.tasks.len()).filter(|&i| !record.tasks[i].is_done()))
     };
-    let steps = step_records(config, run);
+    let steps = step_records(config, work, run);
     let missing = steps.iter().map(|record| (record.step, tasks(record)));
     missing.filter(|(_, tasks)| !tasks.is_empty()).collect()
 }
@@ -82,19 +83,19 @@ pub fn missing(config: &Config, run: Option<&Run>) -> Vec<(Step, String)> {
 impl PipelineStatus {
     /// Reads the files of the work folder and of `run`, and asks Slurm where there is one. What
     /// cannot be read counts as not done.
-    pub fn read(config: &Config, run: Option<&Run>) -> Self {
-        let records = step_records(config, run);
+    pub fn read(config: &Config, work: &WorkFolder, run: Option<&Run>) -> Self {
+        let records = step_records(config, work, run);
         let unfinished: HashSet<String> = (records.iter().flat_map(|record| &record.tasks))
             .flat_map(TaskRecord::unfinished_jobs)
             .collect();
-        let (name, work) = (run.map(Run::name), config.paths.work.clone());
-        let folder = work.join("pipeline").join(name.as_deref().unwrap_or("-"));
+        let (name, path) = (run.map(Run::name), work.path());
+        let folder = path.join("pipeline").join(name.as_deref().unwrap_or("-"));
         let queue = Queue::ask(&folder.join("jobs.csv"), &unfinished);
         let mut troubles = Vec::new();
         let steps: Vec<StepStatus> =
             records.iter().map(|record| step_status(record, &queue, &mut troubles)).collect();
         let finished = steps.iter().all(|step| step.done == step.tasks);
-        Self { run: name, finished, steps, troubles, work }
+        Self { run: name, finished, steps, troubles, work: path.into() }
     }
 }
 

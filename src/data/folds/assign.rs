@@ -10,10 +10,10 @@ use crate::{
     base::{Error, Result},
     config::{Groups, Split, SplitMethod},
     data::{
-        dedup::lists::{self, Duplicates},
+        dedup::{DUPLICATES, job, tables::Duplicates},
         labels::{self, Labels},
         manifest::{self, Manifest, Part},
-        shard::Store,
+        work_folder::WorkFolder,
     },
 };
 
@@ -31,12 +31,12 @@ pub struct Assigned {
 /// # Errors
 /// Data, where the manifest, the shards or the duplicates are missing or outdated, or there are
 /// fewer groups than folds.
-pub fn assign(work: &Path, keys: &Split) -> Result<Assigned> {
-    let manifest = Manifest::read(work)?;
-    let store = Store::open(work, Part::Train)?;
-    let samples = Samples::of_work(work, &manifest, &store, keys.groups)?;
-    let (rows, assigned) = samples.assign(keys, &Manifest::path(work), &work.join(table::NAME))?;
-    table::write(work, &store, keys, &rows)?;
+pub fn assign(work: &WorkFolder, keys: &Split) -> Result<Assigned> {
+    let samples = Samples::of_work(work, keys.groups)?;
+    let work_path = work.path();
+    let (rows, assigned) =
+        samples.assign(keys, &Manifest::path(work_path), &work_path.join(table::NAME))?;
+    table::write(work_path, work.store(Part::Train)?, keys, &rows)?;
     Ok(assigned)
 }
 
@@ -72,13 +72,14 @@ impl Samples {
         Ok(Self { ids, labels, groups })
     }
 
-    fn of_work(work: &Path, manifest: &Manifest, store: &Store, level: Groups) -> Result<Self> {
-        let duplicates = match lists::read(work, manifest)? {
+    fn of_work(work: &WorkFolder, level: Groups) -> Result<Self> {
+        let (manifest, store) = (work.manifest()?, work.store(Part::Train)?);
+        let duplicates = match job::duplicates(work)? {
             Some(duplicates) => duplicates,
             None if level == Groups::None => Duplicates::default(),
             None => {
                 return Err(Error::data(
-                    work.join(lists::DUPLICATES),
+                    work.path().join(DUPLICATES),
                     "not there; run `atlas dedup` first, or set split.groups=none",
                 ));
             }
@@ -92,7 +93,7 @@ impl Samples {
         let kept: Vec<usize> = (0..ids.len()).filter(|&i| is_kept(&ids[i])).collect();
         if kept.is_empty() {
             return Err(Error::data(
-                Manifest::path(work),
+                Manifest::path(work.path()),
                 "no training sample is in the shards; see the quarantine lists",
             ));
         }

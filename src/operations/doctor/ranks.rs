@@ -10,7 +10,7 @@ use super::{
     gpus,
 };
 use crate::{
-    base::{Error, atomic_file},
+    base::{Error, host, slurm},
     config::Backend,
     distributed::{self, device},
     operations::ranges::ranges,
@@ -30,7 +30,7 @@ pub(super) struct RankFindings {
 impl RankFindings {
     pub fn new(backend: Backend, local_rank: usize, checks: Vec<Check>) -> Self {
         Self {
-            host: atomic_file::host(),
+            host: host::name(),
             cores: device::affinity(),
             gpu: gpus::of_rank(backend, local_rank),
             checks,
@@ -64,7 +64,7 @@ fn mpi(ranks: usize) -> Check {
     if ranks > 1 {
         return Check::ok("MPI", format!("{library}; {ranks} ranks found each other"));
     }
-    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+    match slurm::tasks() {
         Some(tasks) if tasks > 1 => Check::warning(
             "MPI",
             format!("{library}; one process, though the allocation is of {tasks} tasks"),
@@ -81,7 +81,7 @@ fn launcher(ranks: usize) -> Check {
         return Check::ok("PMI", "none: no launcher");
     };
     // mpirun inside an allocation may start fewer than there are tasks for.
-    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+    match slurm::tasks() {
         Some(tasks) if tasks != ranks => Check::warning(
             "PMI",
             format!("{kind} ({name}); {ranks} ranks, though the allocation is of {tasks} tasks"),

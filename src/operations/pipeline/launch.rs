@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    base::{Error, Result, atomic_file, stop::Stop},
+    base::{Error, Result, host, stop::Stop},
     distributed::watchdog::Heartbeat,
     training::run_folder::Run,
 };
@@ -86,7 +86,7 @@ fn wait(
     before: Option<&Heartbeat>,
     stop: &Stop,
 ) -> io::Result<ExitStatus> {
-    let is_alive = |h: &Heartbeat| Some(h) != before && h.host == atomic_file::host();
+    let is_alive = |h: &Heartbeat| Some(h) != before && h.host == host::name();
     let mut forwarded = false;
     loop {
         if let Some(status) = child.try_wait()? {

@@ -6,10 +6,11 @@ use crate::{
     base::{Result, step::Step},
     config::Config,
     data::{
-        dedup::lists,
+        dedup::job,
         folds::table,
-        manifest::{Manifest, Part, Plan},
-        shard::{self, Reader, Store},
+        manifest::{Manifest, Part},
+        shard::{self, Reader},
+        work_folder::WorkFolder,
     },
     inference::{finished_run, predict, submit},
     training::{
@@ -44,26 +45,29 @@ fn all_done(states: &[FileState]) -> bool {
 
 /// By step from `plan` to `submit`, the state of each task's files. A step counts as missing where
 /// the steps before it are not done.
-pub(super) fn file_states(config: &Config, run: Option<&Run>) -> Vec<(Step, Vec<FileState>)> {
-    let work = &config.paths.work;
-    let planned = Manifest::read(work).and_then(|m| Ok((Plan::read(work, &m)?, m))).ok();
-    let tasks = planned.as_ref().map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
+pub(super) fn file_states(
+    config: &Config,
+    work: &WorkFolder,
+    run: Option<&Run>,
+) -> Vec<(Step, Vec<FileState>)> {
+    let planned = work.plan().and_then(|plan| Ok((plan, work.manifest()?))).ok();
+    let tasks = planned.map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
     let missing = || vec![Missing; tasks];
     let preprocessed =
-        planned.as_ref().map_or_else(missing, |(_, manifest)| shards(config, manifest, tasks));
+        planned.map_or_else(missing, |(_, manifest)| shards(config, manifest, tasks));
     let is_packed = planned.is_some() && all_done(&preprocessed);
-    let (merged, parts) = match is_packed {
-        true => lists::standing(work, &config.dedup, tasks).unwrap_or_default(),
-        false => Default::default(),
-    };
-    let searched = (0..tasks).map(|i| state(parts.get(i) == Some(&true), false)).collect();
-    let is_split = is_packed && merged && read_folds(config).is_ok();
+    let dedup = is_packed.then(|| job::status(work, &config.dedup, tasks).ok()).flatten();
+    let is_merged = dedup.as_ref().is_some_and(|dedup| dedup.is_merged);
+    let searched = dedup.map_or_else(missing, |dedup| {
+        dedup.tasks.into_iter().map(|is_done| state(is_done, false)).collect()
+    });
+    let is_split = is_packed && is_merged && work.folds(&config.split).is_ok();
     let trained = match run {
-        Some(run) if is_split && run.folder.exists() => folds(config, run),
+        Some(run) if is_split && run.folder.exists() => folds(config, work, run),
         _ => vec![Missing; config.split.folds],
     };
     let (predicted, submitted) = match run {
-        Some(run) if is_split && all_done(&trained) => answer(config, run, tasks).ok(),
+        Some(run) if is_split && all_done(&trained) => answer(config, work, run, tasks).ok(),
         _ => None,
     }
     .unwrap_or_else(|| (missing(), Missing));
@@ -71,8 +75,8 @@ pub(super) fn file_states(config: &Config, run: Option<&Run>) -> Vec<(Step, Vec<
         (Step::Plan, vec![state(planned.is_some(), false)]),
         (Step::Preprocess, preprocessed),
         (Step::Dedup, searched),
-        (Step::Merge, vec![state(merged, lists::exists(work))]),
-        (Step::Split, vec![state(is_split, work.join(table::NAME).exists())]),
+        (Step::Merge, vec![state(is_merged, job::exists(work))]),
+        (Step::Split, vec![state(is_split, work.path().join(table::NAME).exists())]),
         (Step::Train, trained),
         (Step::Predict, predicted),
         (Step::Submit, vec![submitted]),
@@ -95,14 +99,9 @@ fn shards(config: &Config, manifest: &Manifest, tasks: usize) -> Vec<FileState> 
     states
 }
 
-fn read_folds(config: &Config) -> Result<()> {
-    let store = Store::open(&config.paths.work, Part::Train)?;
-    table::read(&config.paths.work, &store, &config.split).map(drop)
-}
-
 /// The training of each fold.
-fn folds(config: &Config, run: &Run) -> Vec<FileState> {
-    let fold = |k| match train::fold_status(config, run, k) {
+fn folds(config: &Config, work: &WorkFolder, run: &Run) -> Vec<FileState> {
+    let fold = |k| match train::fold_status(config, work, run, k) {
         Ok(FoldStatus::Done) => Done,
         Ok(FoldStatus::ToDo) => Missing,
         Ok(FoldStatus::Stale) | Err(_) => Stale,
@@ -111,8 +110,13 @@ fn folds(config: &Config, run: &Run) -> Vec<FileState> {
 }
 
 /// The predictions of each task, and the submissions.
-fn answer(config: &Config, run: &Run, tasks: usize) -> Result<(Vec<FileState>, FileState)> {
-    let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
+fn answer(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    tasks: usize,
+) -> Result<(Vec<FileState>, FileState)> {
+    let files = predict::files(config, run, work.store(Part::Test)?)?;
     let fresh: Vec<bool> = files.iter().map(predict::File::is_fresh).collect();
     let task = |task: usize| {
         let mut stale_or_missing = (task..files.len()).step_by(tasks).filter(|&i| !fresh[i]);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{files::FileState, queue::Queue, records::TaskRecord};
 use crate::base::{
-    atomic_file,
+    host,
     step::Step,
     task_log::{Attempt, Began, Ended},
 };
@@ -135,7 +135,7 @@ fn is_running(attempt: &Attempt, in_queue: Option<&str>, queue: &Queue) -> bool 
     match (in_queue, &attempt.began.slurm) {
         (Some(state), _) => RUNNING.contains(&state),
         (None, Some(_)) if queue.has_slurm => false, // Slurm has forgotten it: it ended
-        _ if attempt.began.host == atomic_file::host() => {
+        _ if attempt.began.host == host::name() => {
             Path::new(&format!("/proc/{}", attempt.began.pid)).exists()
         }
         _ => true,

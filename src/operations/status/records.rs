@@ -7,6 +7,7 @@ use crate::{
         task_log::{Attempt, TaskLog},
     },
     config::Config,
+    data::work_folder::WorkFolder,
     distributed::watchdog::Heartbeat,
     training::run_folder::Run,
 };
@@ -39,7 +40,11 @@ pub(super) struct StepRecord {
 
 /// Every step of `run` (`None`: nothing is trained yet). The download is part of it where
 /// `pipeline.sh --fetch` began the run.
-pub(super) fn step_records(config: &Config, run: Option<&Run>) -> Vec<StepRecord> {
+pub(super) fn step_records(
+    config: &Config,
+    work: &WorkFolder,
+    run: Option<&Run>,
+) -> Vec<StepRecord> {
     let pipeline = config.paths.work.join("pipeline");
     let fetches = run.is_some_and(|run| pipeline.join(run.name()).join("fetch").exists());
     let fetch_steps: &[Step] =
@@ -48,7 +53,7 @@ pub(super) fn step_records(config: &Config, run: Option<&Run>) -> Vec<StepRecord
         let tasks = (0..config.fetch.tasks).map(|i| fetch_record(config, step, i));
         StepRecord { step, tasks: tasks.collect() }
     });
-    let later_steps = file_states(config, run).into_iter().map(|(step, states)| {
+    let later_steps = file_states(config, work, run).into_iter().map(|(step, states)| {
         let record = |(i, files)| TaskRecord {
             files,
             attempts: attempts(config, run, step, i),
