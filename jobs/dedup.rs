@@ -72,7 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// Searches all pairs and decides on them.
 pub fn dedup(config: &Config, work: &WorkFolder) -> anyhow::Result<Summary> {
     let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
-        Ok(pool(config)?.install(|| job::run(work, &config.dedup))?)
+        Ok(pool(config.threads())?.install(|| job::run(work, &config.dedup))?)
     })?;
     decided_summary(work, decided)
 }
@@ -81,7 +81,7 @@ pub fn dedup(config: &Config, work: &WorkFolder) -> anyhow::Result<Summary> {
 fn merge(config: &Config, work: &WorkFolder, tasks: Option<usize>) -> anyhow::Result<Summary> {
     let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
         let tasks = tasks.map_or_else(|| planned(work), Ok)?;
-        Ok(pool(config)?.install(|| job::merge(work, &config.dedup, tasks))?)
+        Ok(pool(config.threads())?.install(|| job::merge(work, &config.dedup, tasks))?)
     })?;
     decided_summary(work, decided)
 }
@@ -121,7 +121,8 @@ fn search_share(
 ) -> anyhow::Result<Summary> {
     let stop = stop_on_signals()?;
     let (parts, made) = recorded(&TaskLog::of(work.path(), Step::Dedup, task), || {
-        Ok(pool(config)?.install(|| job::run_task(work, &config.dedup, task, tasks, stop))?)
+        Ok(pool(config.threads())?
+            .install(|| job::run_task(work, &config.dedup, task, tasks, stop))?)
     })?;
     let text = format!(
         "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then \
@@ -135,7 +136,7 @@ fn search_share(
 fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Summary> {
     must_exist("--hashes", hashes)?;
     let (ids, hashes) = hash_csv::read(hashes)?;
-    let first = pool(config)?.install(|| search::groups(&hashes, config.dedup.radius));
+    let first = pool(config.threads())?.install(|| search::groups(&hashes, config.dedup.radius));
     hash_csv::write(out, &ids, &first)?;
     let duplicates = first.iter().enumerate().filter(|(i, first)| i != *first).count();
     let groups = ids.len() - duplicates;
@@ -151,6 +152,6 @@ fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Sum
     Ok(Summary { text, json })
 }
 
-fn pool(config: &Config) -> Result<ThreadPool, Error> {
-    ThreadPoolBuilder::new().num_threads(config.threads()).build().map_err(Error::failed)
+fn pool(threads: usize) -> Result<ThreadPool, Error> {
+    ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::failed)
 }

@@ -5,9 +5,9 @@ use crate::common::Common;
 
 /// Check this machine, allocation and container: what was found, and a fix for each problem
 ///
-/// Checks MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm, and
-/// the folders that the configuration names; keeps no file. Under srun or mpirun it checks all ranks,
-/// and rank 0 prints.
+/// Checks MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm,
+/// and the folders that the configuration names; keeps no file. Under srun or mpirun it checks all
+/// ranks, and rank 0 prints.
 ///
 /// Exit code 0 also where there are warnings; 2 where a check failed.
 #[derive(clap::Args)]

@@ -17,8 +17,8 @@ use crate::common::{Common, end_with_the_reader};
 /// wrong
 ///
 /// Reads paths.work and the run's folder and, where there is a Slurm, asks squeue and sacct. A task
-/// is done if its files are there and up to date; `failed` are the tasks that ended with an error or
-/// were killed, `missing` those that no job is to do.
+/// is done if its files are there and up to date; `failed` are the tasks that ended with an error
+/// or were killed, `missing` those that no job is to do.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas status --config configs/atlas.toml --watch\n  atlas status \

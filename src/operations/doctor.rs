@@ -1,6 +1,6 @@
-//! Checks this machine, allocation and container before a job runs there: a list of checks, each with
-//! what was found and, unless it is well, its fix. With several ranks all of them are checked, and
-//! rank 0 has the list.
+//! Checks this machine, allocation and container before a job runs there: a list of checks, each
+//! with what was found and, unless it is well, its fix. With several ranks all of them are checked,
+//! and rank 0 has the list.
 
 use self::{check::Check, ranks::RankFindings};
 use crate::{
@@ -24,8 +24,8 @@ pub use self::report::DoctorReport;
 /// lower.
 const START_SECONDS: f64 = 120.0;
 
-/// Runs all checks; collective where the ranks found each other, which then form the returned world.
-/// Only one of all tasks has a report, also where they did not find each other.
+/// Runs all checks; collective where the ranks found each other, which then form the returned
+/// world. Only one of all tasks has a report, also where they did not find each other.
 ///
 /// # Errors
 /// Where the connection between the ranks breaks.
@@ -65,10 +65,15 @@ pub fn examine(config: &Config) -> Result<(Option<DoctorReport>, Option<&'static
 fn process_checks(config: &Config, world: &World) -> Vec<Check> {
     let backend = config.comm.backend;
     let mut checks = gpus::checks(backend, world.size(), world.local_rank);
-    checks.extend(limits::checks(config, world, gpus::are_used(backend)));
+    checks.extend(limits::checks(
+        &config.paths.work,
+        config.threads,
+        world,
+        gpus::are_used(backend),
+    ));
     checks.extend([container::check(gpus::have_driver()), slurm::check()]);
     if world.local_rank == 0 {
-        checks.extend(files::checks(config));
+        checks.extend(files::checks(&config.paths, &config.data, config.preprocess.size));
     }
     checks
 }

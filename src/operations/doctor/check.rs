@@ -66,7 +66,8 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The result of `work`, or `None` where it takes longer than `limit`; its thread is then abandoned.
+/// The result of `work`, or `None` where it takes longer than `limit`; its thread is then
+/// abandoned.
 pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -10,10 +10,15 @@ use super::{
     check::{Check, FILE_SYSTEM_TIMEOUT, within},
     container,
 };
-use crate::{base::host, config::Config, data::manifest::Plan};
+use crate::{
+    base::host,
+    config::{Data, Paths},
+    data::manifest::Plan,
+};
 
-pub(super) fn checks(config: &Config) -> Vec<Check> {
-    let (work, side) = (config.paths.work.clone(), u64::from(config.preprocess.size));
+/// `side`: pixels of a side of the images in the shards.
+pub(super) fn checks(paths: &Paths, data: &Data, side: u32) -> Vec<Check> {
+    let (work, side) = (paths.work.clone(), u64::from(side));
     let for_shards = move |folder: &Path| {
         let plan = plan(folder)?;
         let whole = (plan.train_samples + plan.test_samples) as u64 * side * side * 4;
@@ -27,13 +32,9 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![
         answers("paths.work", work, move |key, folder| written(key, folder, for_shards(folder))),
-        answers("paths.results", config.paths.results.clone(), |key, folder| {
-            written(key, folder, None)
-        }),
+        answers("paths.results", paths.results.clone(), |key, folder| written(key, folder, None)),
     ];
-    for (key, folder) in
-        [("data.kaggle", &config.data.kaggle), ("data.external", &config.data.external)]
-    {
+    for (key, folder) in [("data.kaggle", &data.kaggle), ("data.external", &data.external)] {
         checks.push(match folder {
             Some(folder) => answers(key, folder.clone(), read),
             None => Check::ok(key, "not set"),
@@ -67,67 +68,60 @@ fn answers(
 /// A folder to write to, with `wanted` bytes of space. Where it does not exist yet, its nearest
 /// existing ancestor is checked, in which the jobs will create it.
 fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
-    let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
-    let elsewhere = match container::image() {
-        Some(_) => format!(
-            "make it writable, mount it from outside the container (--bind), or set {key} to a \
-                folder where you may write"
-        ),
-        None => format!("make it writable, or set {key} to a folder where you may write"),
-    };
-    if !there.is_dir() {
+    let present = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
+    if !present.is_dir() {
         return Check::fail(
             key,
-            format!("{}: {} is a file", folder.display(), there.display()),
+            format!("{}: {} is a file", folder.display(), present.display()),
             format!("set {key} to a folder"),
         );
     }
-    let (kind, lock) = match (kind(there), try_write(there)) {
+    let (kind, lock) = match (kind(present), try_write(present)) {
         (Ok(kind), Ok(lock)) => (kind, lock),
-        (_, Err(e)) => {
-            return Check::fail(
-                key,
-                format!("{}: cannot write there: {e}", folder.display()),
-                elsewhere,
-            );
-        }
-        (Err(e), _) => {
-            return Check::fail(
-                key,
-                format!("{}: cannot access it: {e}", folder.display()),
-                elsewhere,
-            );
-        }
+        (_, Err(e)) => return not_writable(key, folder, &format!("cannot write there: {e}")),
+        (Err(e), _) => return not_writable(key, folder, &format!("cannot access it: {e}")),
     };
-    let free = space(there).unwrap_or(0);
+    let free = space(present).unwrap_or(0);
     let mut found = format!("{}: {kind}, writable, {} free", folder.display(), size(free));
     if let Some(wanted) = wanted.filter(|w| *w > 0) {
         found += &format!(", {} wanted for shards", size(wanted));
         if wanted > free {
             let fix = format!(
                 "make room, or set {key} to a larger file system; preprocess.size = 256 takes a \
-                    quarter of 512"
+                 quarter of 512"
             );
             return Check::fail(key, found, fix);
         }
     }
+    writable(key, found, &kind, free, lock)
+}
+
+fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
+    let bind = match container::image() {
+        Some(_) => ", mount it from outside the container (--bind)",
+        None => "",
+    };
+    Check::fail(
+        key,
+        format!("{}: {why}", folder.display()),
+        format!("make it writable{bind}, or set {key} to a folder where you may write"),
+    )
+}
+
+/// A folder with enough space: whether it is fit for long use. `lock`: the result of locking a file.
+fn writable(key: &str, found: String, kind: &str, free: u64, lock: io::Result<()>) -> Check {
     match lock {
         Err(e) => Check::warning(
             key,
             format!("{found}, no locks: {e}"),
             "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
         ),
-        Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind.as_str()) => {
-            let fix = "fine for trying out; else a folder on a disk or a parallel file system (in \
-                a container: --bind)";
-            Check::warning(
-                key,
-                format!(
-                    "{found}; what is written there may not outlive the machine or the container"
-                ),
-                fix,
-            )
-        }
+        Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind) => Check::warning(
+            key,
+            format!("{found}; files there may not outlive the machine or the container"),
+            "fine for a trial; else use a folder on a disk or a parallel file system (in a \
+             container: --bind)",
+        ),
         Ok(()) if free < 1 << 30 => Check::warning(
             key,
             found,

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     base::slurm,
-    config::Config,
     distributed::{World, device},
 };
 
 const GIB: u64 = 1 << 30;
 
-pub(super) fn checks(config: &Config, world: &World, gpus: bool) -> Vec<Check> {
-    let work = config.paths.work.clone();
+/// `threads`: the key of this name; `gpus`: a training here would use GPUs.
+pub(super) fn checks(work: &Path, threads: Option<usize>, world: &World, gpus: bool) -> Vec<Check> {
+    let work = work.to_path_buf();
     let shards = within(FILE_SYSTEM_TIMEOUT, move || files::plan(&work))
         .flatten()
         .map(|plan| plan.train_shards + plan.test_shards);
@@ -25,7 +25,7 @@ pub(super) fn checks(config: &Config, world: &World, gpus: bool) -> Vec<Check> {
         shared_memory(gpus),
         locked_memory(gpus, world.size() > 1),
         open_files(shards),
-        threads(config, world),
+        cores(threads, world),
     ]
 }
 
@@ -81,9 +81,9 @@ fn open_files(shards: Option<usize>) -> Check {
     }
 }
 
-fn threads(config: &Config, world: &World) -> Check {
+fn cores(threads: Option<usize>, world: &World) -> Check {
     let allowed = device::affinity().len();
-    let used = config.threads.unwrap_or(world.cores);
+    let used = threads.unwrap_or(world.cores);
     let found = format!("{used} of {allowed} cores that this process may use");
     let number = |name: &str| variable(name).and_then(|text| text.parse::<usize>().ok());
     let machine = std::fs::read_to_string("/proc/stat").map_or(0, |text| {

@@ -54,7 +54,7 @@ pub(super) fn file_states(
     let tasks = planned.map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
     let missing = || vec![Missing; tasks];
     let preprocessed =
-        planned.map_or_else(missing, |(_, manifest)| shards(config, manifest, tasks));
+        planned.map_or_else(missing, |(_, m)| shards(work, m, config.preprocess.size, tasks));
     let is_packed = planned.is_some() && all_done(&preprocessed);
     let dedup = is_packed.then(|| job::status(work, &config.dedup, tasks).ok()).flatten();
     let is_merged = dedup.as_ref().is_some_and(|dedup| dedup.is_merged);
@@ -84,12 +84,12 @@ pub(super) fn file_states(
 }
 
 /// The shards of each preprocessing task; one shard of another manifest or size makes it stale.
-fn shards(config: &Config, manifest: &Manifest, tasks: usize) -> Vec<FileState> {
-    let (hash, size) = (manifest.hash(), config.preprocess.size as usize);
+fn shards(work: &WorkFolder, manifest: &Manifest, size: u32, tasks: usize) -> Vec<FileState> {
+    let (hash, size) = (manifest.hash(), size as usize);
     let mut states = vec![Done; tasks];
     for (unit, plan) in manifest.shards().into_iter().enumerate() {
         let state = &mut states[unit % tasks];
-        match Reader::open(&shard::path(&config.paths.work, plan.part, plan.number)) {
+        match Reader::open(&shard::path(work.path(), plan.part, plan.number)) {
             Ok(r) if r.manifest_hash() == hash && r.size() == size => {}
             Ok(_) => *state = Stale,
             Err(_) if *state == Done => *state = Missing,

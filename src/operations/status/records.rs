@@ -1,5 +1,7 @@
 //! What the files say of each task: results, log, heartbeat.
 
+use std::path::Path;
+
 use super::files::{FileState, file_states};
 use crate::{
     base::{
@@ -45,18 +47,18 @@ pub(super) fn step_records(
     work: &WorkFolder,
     run: Option<&Run>,
 ) -> Vec<StepRecord> {
-    let pipeline = config.paths.work.join("pipeline");
+    let pipeline = work.path().join("pipeline");
     let fetches = run.is_some_and(|run| pipeline.join(run.name()).join("fetch").exists());
     let fetch_steps: &[Step] =
         if fetches { &[Step::FetchKaggle, Step::FetchExternal] } else { &[] };
     let fetch_steps = fetch_steps.iter().map(|&step| {
-        let tasks = (0..config.fetch.tasks).map(|i| fetch_record(config, step, i));
+        let tasks = (0..config.fetch.tasks).map(|i| fetch_record(work.path(), step, i));
         StepRecord { step, tasks: tasks.collect() }
     });
     let later_steps = file_states(config, work, run).into_iter().map(|(step, states)| {
         let record = |(i, files)| TaskRecord {
             files,
-            attempts: attempts(config, run, step, i),
+            attempts: attempts(work.path(), run, step, i),
             heartbeat: run
                 .filter(|_| step == Step::Train)
                 .and_then(|run| Heartbeat::read(&run.heartbeat(i))),
@@ -67,15 +69,15 @@ pub(super) fn step_records(
 }
 
 /// A download is done if its last attempt succeeded: its files may be outside the work folder.
-fn fetch_record(config: &Config, step: Step, task: usize) -> TaskRecord {
-    let attempts = TaskLog::of(&config.paths.work, step, task).read();
+fn fetch_record(work: &Path, step: Step, task: usize) -> TaskRecord {
+    let attempts = TaskLog::of(work, step, task).read();
     let end = attempts.last().and_then(|a| a.ended.as_ref());
     let files = if end.is_some_and(|e| e.code == 0) { FileState::Done } else { FileState::Missing };
     TaskRecord { files, attempts, heartbeat: None }
 }
 
-fn attempts(config: &Config, run: Option<&Run>, step: Step, task: usize) -> Vec<Attempt> {
-    let log = TaskLog::of(&config.paths.work, step, task);
+fn attempts(work: &Path, run: Option<&Run>, step: Step, task: usize) -> Vec<Attempt> {
+    let log = TaskLog::of(work, step, task);
     match run {
         _ if step < Step::Train => log.read(),
         Some(run) => log.in_run(&run.name()).read(),
