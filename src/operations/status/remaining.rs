@@ -36,3 +36,33 @@ fn attempt_seconds(attempt: &Attempt) -> Option<f64> {
     let end = attempt.ended.as_ref().filter(|end| end.code == 0)?;
     Some(second(&end.time)? - second(&attempt.began.time)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::task_log::{Began, Ended},
+        operations::status::files::FileState,
+    };
+
+    fn task(files: FileState, seconds: i64) -> TaskRecord {
+        let time = |second: i64| Timestamp::from_second(second).unwrap().to_string();
+        let began = Began { time: time(0), ..Began::default() };
+        let ended =
+            Ended { time: time(seconds), host: String::new(), pid: 0, code: 0, error: None };
+        let attempts = vec![Attempt { began, ended: Some(ended) }];
+        TaskRecord { files, attempts, heartbeat: None }
+    }
+
+    #[test]
+    fn tasks_to_do_take_as_long_as_finished_ones() {
+        use TaskState::{Done, Missing, Running};
+        let done = |seconds| task(FileState::Done, seconds);
+        let to_do = || task(FileState::Missing, 0);
+        let tasks = [done(60), done(80), to_do(), to_do(), to_do(), to_do()];
+        let running = [Done, Done, Running, Running, Missing, Missing];
+        assert_eq!(seconds(&tasks, &running), Some(140.0));
+        assert_eq!(seconds(&tasks, &[Done, Done, Missing, Missing, Missing, Missing]), None);
+        assert_eq!(seconds(&[to_do()], &[Running]), None, "nothing has finished yet");
+    }
+}
