@@ -155,7 +155,7 @@ impl PackedKernels {
         let kernels =
             unsafe { atlas_pack_kernels(weight.as_ptr(), stride, padding, groups, size.as_ptr()) };
         (!kernels.is_null()).then(|| Self {
-            // SAFETY: the shim has just made it, and nobody else owns it.
+            // SAFETY: the shim has just created it, and nothing else owns it.
             kernels: unsafe { Tensor::from_ptr(kernels) },
             stride,
             padding,
