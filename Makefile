@@ -19,7 +19,8 @@ explore: demo
 	@$(ATLAS) explore --config configs/demo.toml
 
 test: setup
-	tests/with_slurm.sh 4 cargo test --release --locked
+	cargo test --release --locked
+	tests/with_slurm.sh 4 tests/ignored.sh scripts_run_from
 
 # Everything that takes long or needs Python: other frameworks, repeated kills, whole runs.
 test-all: test

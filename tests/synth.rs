@@ -1,4 +1,4 @@
-//! The made set as a whole: layout, determinism, labels, planted copies, and pictures that carry
+//! The synthetic set as a whole: layout, determinism, labels, planted copies, and images that carry
 //! their labels.
 
 use std::{collections::HashMap, fs, path::Path};
@@ -45,7 +45,7 @@ fn files(folder: &Path) -> HashMap<String, Vec<u8>> {
 }
 
 #[test]
-fn layout_is_complete_repeatable_and_left_alone() {
+fn the_layout_is_complete_reproducible_and_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     assert!(matches!(make(&a, &options()).unwrap(), Outcome::Made { duplicates: 9 }));
@@ -78,8 +78,11 @@ fn layout_is_complete_repeatable_and_left_alone() {
     assert!(!a.join("contact_sheet.png").exists());
     // Other options: refused.
     let other = Options { seed: 4, ..options() };
-    let text = make(&a, &other).err().unwrap().to_string();
-    assert!(text.contains("other options"), "{text}");
+    let refused = make(&a, &other).err().unwrap();
+    assert!(
+        refused.exit_code() == 2 && refused.to_string().contains(&a.display().to_string()),
+        "{refused}"
+    );
     // Interrupted: made again.
     fs::rename(a.join("synth.json"), a.join("synth.started.json")).unwrap();
     assert!(matches!(make(&a, &options()).unwrap(), Outcome::Made { .. }));
@@ -142,7 +145,7 @@ fn copies_are_pairs_of_near_duplicates() {
             correlation(&a[2], &b[2])
         );
     }
-    // Fields of one well share labels, but are pictures of their own.
+    // Fields of one well share labels, but are images of their own.
     let siblings = (0..made.len() - 1)
         .filter(|&i| made[i].well == made[i + 1].well && made[i].place == Place::External);
     let mut pairs = 0;
@@ -155,7 +158,7 @@ fn copies_are_pairs_of_near_duplicates() {
 }
 
 #[test]
-fn rare_classes_are_lifted_and_totals_stay() {
+fn rare_classes_reach_the_minimum_and_totals_stay() {
     let options = Options {
         samples: 1200,
         test: 200,
@@ -204,7 +207,7 @@ fn real_frequencies_without_a_floor() {
 /// Every class draws something, in the part of the cell that its name says, and unlike every other
 /// class.
 #[test]
-fn every_class_lies_where_it_should_and_looks_its_own_way() {
+fn every_class_has_its_place_in_the_cell_and_its_own_pattern() {
     // so that the scene has dividing and touching cells
     let all = Labels::from_classes([16, 17, 22]).unwrap();
     for seed in 0..3 {
@@ -219,7 +222,7 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
         for (class, layer) in layers.iter().enumerate() {
             let total: f32 = layer.iter().sum();
             let bright = layer.iter().filter(|v| **v > 0.4).count();
-            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the picture, and
+            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the image, and
             // nothing else.
             let cytoplasm = scene.pixels.iter().filter(|p| p.cell != u16::MAX && p.n > 1.0).count();
             let room = if class == 25 { cytoplasm + 1 } else { layer.len() * 7 / 10 };
@@ -243,7 +246,7 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
     }
 }
 
-/// The label reaches the picture: without its pattern, the same scene's green is another.
+/// The label reaches the image: without its pattern, the same scene's green is another.
 #[test]
 fn labels_reach_the_green_channel() {
     let paint = |class: usize| {
@@ -271,22 +274,16 @@ fn labels_reach_the_green_channel() {
 }
 
 #[test]
-fn wrong_options_say_what_to_do() {
+fn wrong_options_are_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
     let out = dir.path().to_str().unwrap();
-    for (args, says) in [
-        (vec!["--samples", "0", "--test", "5"], "--samples must be at least 1"),
-        (vec!["--samples", "5", "--test", "5", "--size", "8"], "--size must lie between"),
-        (vec!["--samples", "5", "--test", "5", "--duplicates", "0.9"], "--duplicates is a share"),
-        (
-            vec!["--samples", "50", "--test", "5", "--min-per-class", "40"],
-            "give more samples or a smaller --min-per-class",
-        ),
-        (
-            vec!["--samples", "5", "--test", "5"],
-            "holds other files; remove it or give another --out",
-        ),
+    for (args, option) in [
+        (vec!["--samples", "0", "--test", "5"], "--samples"),
+        (vec!["--samples", "5", "--test", "5", "--size", "8"], "--size"),
+        (vec!["--samples", "5", "--test", "5", "--duplicates", "0.9"], "--duplicates"),
+        (vec!["--samples", "50", "--test", "5", "--min-per-class", "40"], "--min-per-class"),
+        (vec!["--samples", "5", "--test", "5"], "--out"), // the folder holds other files
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_atlas"))
             .args(["synth", "--out", out])
@@ -295,7 +292,7 @@ fn wrong_options_say_what_to_do() {
             .unwrap();
         let text = String::from_utf8(run.stderr).unwrap();
         assert_eq!(run.status.code(), Some(2), "{args:?}: {text}");
-        assert!(text.contains(says) && text.lines().count() == 1, "{args:?}: {text}");
+        assert!(text.contains(option) && text.lines().count() == 1, "{args:?}: {text}");
     }
     assert_eq!(files(dir.path()).len(), 1, "nothing was written");
 }

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(set.to_string(), "0 2 16");
         assert_eq!(Labels::from_classes([2, 16, 0]), Some(set));
         assert_eq!((set.len(), set.one_hot()[16], set.one_hot()[1]), (3, 1, 0));
-        assert_eq!(Labels::parse("3 28").unwrap_err(), "unknown class `28` (expected 0 to 27)");
+        assert!(Labels::parse("3 28").unwrap_err().contains("`28`"));
         assert!(Labels::from_classes([28]).is_none());
     }
 
@@ -214,7 +214,8 @@ mod tests {
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(
             problems[0].contains("line 3")
-                && problems[1].contains("first in line 2")
+                && problems[1].contains("line 4")
+                && problems[1].contains("line 2")
                 && problems[2].contains("line 5")
         );
     }

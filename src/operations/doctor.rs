@@ -216,16 +216,16 @@ mod tests {
     fn the_table_keeps_to_its_width() {
         let long = "word ".repeat(60);
         let checks =
-            vec![Check::ok("MPI", "all is well"), Check::fail("a folder", long.trim(), "mend it")];
+            vec![Check::ok("MPI", "fine"), Check::fail("a folder", long.trim(), "repair it")];
         let report = Report::new(checks);
         let text = report.to_string();
         assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
         assert!(
-            text.starts_with("MPI       ok       all is well\na folder  FAIL     word word"),
+            text.starts_with("MPI       ok       fine\na folder  FAIL     word word"),
             "{text}"
         );
         assert!(
-            text.ends_with("\n                   fix: mend it\n1 ok, 0 warnings, 1 failed"),
+            text.ends_with("\n                   fix: repair it\n1 ok, 0 warnings, 1 failed"),
             "{text}"
         );
         assert_eq!((report.ok, report.failed()), (false, vec!["a folder"]));

@@ -84,7 +84,10 @@ pub fn make(
         }
         logs.write_history(&(1..=epochs).map(history).collect::<Vec<_>>()).unwrap();
         for step in 1..=10 * epochs {
-            logs.metrics(&serde_json::json!({ "step": 40 * step, "lr": 1e-3, "samples_per_s": 900.0, "ranks": 1 })).unwrap();
+            let line = serde_json::json!({
+                "step": 40 * step, "lr": 1e-3, "samples_per_s": 900.0, "ranks": 1
+            });
+            logs.metrics(&line).unwrap();
         }
     }
     write_tables(&config, &run);
