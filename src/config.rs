@@ -154,6 +154,16 @@ pub enum Stem {
     Standard,
 }
 
+impl Stem {
+    /// Stride of the first convolution.
+    pub fn stride(self) -> i64 {
+        match self {
+            Self::Seed => 3,
+            Self::Standard => 2,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {

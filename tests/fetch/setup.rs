@@ -1,4 +1,4 @@
-//! Pictures, folders and zips for the tests of `atlas fetch`.
+//! Images, folders and zips for the tests of `atlas fetch`.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,22 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use crate::server::{Answer, Request};
+
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
 /// Files by their path on the server.
-pub type Pictures = BTreeMap<String, Vec<u8>>;
+pub type Images = BTreeMap<String, Vec<u8>>;
+
+pub const JPEG: &str = "image/jpeg";
+
+/// Serves `images` in the Atlas's layout; all else is 404.
+pub fn atlas_of(images: Images) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
+    move |r| match images.get(&r.path) {
+        Some(bytes) => Answer::file(r, JPEG, &r.path, bytes),
+        None => Answer::status(404),
+    }
+}
 
 /// A coloured JPEG that differs by `seed`, some 10 kB.
 pub fn jpeg(seed: usize) -> Vec<u8> {
@@ -37,16 +49,16 @@ pub fn png(seed: usize) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Ids `1_1_A1_i` and their pictures by path on the server.
-pub fn samples(n: usize) -> (Vec<String>, Pictures) {
+/// Ids `1_1_A1_i` and their images by path on the server.
+pub fn samples(n: usize) -> (Vec<String>, Images) {
     let ids: Vec<String> = (0..n).map(|i| format!("1_1_A1_{i}")).collect();
-    let mut pictures = BTreeMap::new();
+    let mut images = BTreeMap::new();
     for (i, id) in ids.iter().enumerate() {
         for (c, channel) in CHANNELS.iter().enumerate() {
-            pictures.insert(path(&format!("{id}_{channel}.jpg")), jpeg(4 * i + c));
+            images.insert(path(&format!("{id}_{channel}.jpg")), jpeg(4 * i + c));
         }
     }
-    (ids, pictures)
+    (ids, images)
 }
 
 /// Where the server has a file of images/.
@@ -54,8 +66,8 @@ pub fn path(name: &str) -> String {
     format!("/{}", name.replacen('_', "/", 1))
 }
 
-/// The real samples, where they are; some lack channels.
-pub fn real() -> Option<(Vec<String>, Pictures)> {
+/// The real samples, if they are there; some lack channels.
+pub fn real() -> Option<(Vec<String>, Images)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/hpav18/images");
     let names: Vec<String> = fs::read_dir(&folder)
         .ok()?
@@ -66,14 +78,14 @@ pub fn real() -> Option<(Vec<String>, Pictures)> {
     Some((ids, names.iter().map(|n| (path(n), fs::read(folder.join(n)).unwrap())).collect()))
 }
 
-/// A data folder and how the program is called on it.
-pub struct Place {
+/// A data folder, and the program's options for it.
+pub struct Setup {
     pub folder: tempfile::TempDir,
     pub sets: Vec<String>,
 }
 
-impl Place {
-    /// For a server at `url`; impatient, so that the tests are quick.
+impl Setup {
+    /// For a server at `url`; with short waits, so that the tests are fast.
     pub fn new(url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
@@ -85,8 +97,9 @@ impl Place {
             format!("fetch.images_url={url}"),
             format!("fetch.kaggle_url={url}/api/v1"),
         ];
-        let keys = "fetch.requests_per_second=1000 fetch.backoff_seconds=0.02 fetch.attempts=4 fetch.connections=3 \
-                    fetch.read_timeout_seconds=0.6 fetch.connect_timeout_seconds=2 fetch.tasks=2";
+        let keys = "fetch.requests_per_second=1000 fetch.backoff_seconds=0.02 fetch.attempts=4 \
+                    fetch.connections=3 fetch.read_timeout_seconds=0.6 \
+                    fetch.connect_timeout_seconds=2 fetch.tasks=2";
         Self {
             folder,
             sets: sets.into_iter().chain(keys.split_whitespace().map(String::from)).collect(),
@@ -134,7 +147,7 @@ impl Place {
         self.command(args).output().unwrap()
     }
 
-    /// As [`fetch`](Self::fetch), must end with 0; the JSON summary.
+    /// As [`fetch`](Self::fetch), must succeed; returns the JSON summary.
     pub fn fetched(&self, args: &[&str]) -> serde_json::Value {
         let out = self.fetch(&[args, &["--json"]].concat());
         ends(&out, 0, &[]);
@@ -142,7 +155,7 @@ impl Place {
     }
 
     /// Names and content of images/, by path on the server.
-    pub fn images(&self) -> Pictures {
+    pub fn images(&self) -> Images {
         self.list("images").into_iter().map(|(name, bytes)| (path(&name), bytes)).collect()
     }
 
@@ -161,8 +174,7 @@ impl Place {
         rows
     }
 
-    /// Every file of the ledger is there with the hash that it says, and every file of `folder` is
-    /// in it.
+    /// Every file of the ledger is there and has its hash, and every file of `folder` is in it.
     pub fn ledger_is_true(&self, name: &str, folder: &str) {
         let rows = self.rows(name);
         for row in rows.iter().filter(|r| !r[2].is_empty()) {
@@ -179,6 +191,24 @@ impl Place {
             assert!(rows.iter().any(|r| r[0] == format!("{folder}/{file}")), "{file}");
         }
     }
+
+    pub fn ledger_is_true_of_kaggle(&self) {
+        self.ledger_is_true_where("fetched-00000.csv", "train");
+        self.ledger_is_true_where("fetched-00001.csv", "test");
+    }
+
+    /// The zips themselves, which have rows, are removed.
+    fn ledger_is_true_where(&self, name: &str, folder: &str) {
+        let text = fs::read_to_string(self.data(name)).unwrap();
+        let kept: String = text
+            .lines()
+            .filter(|l| !l.starts_with(&format!("{folder}.zip,")))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        fs::write(self.data("copy.csv"), kept).unwrap();
+        self.ledger_is_true("copy.csv", folder);
+        fs::remove_file(self.data("copy.csv")).unwrap();
+    }
 }
 
 /// Asserts the exit code, and that standard error holds all of `parts`.
@@ -190,11 +220,11 @@ pub fn ends(out: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// An entry of a zip, true or not.
+/// An entry of a zip, valid or not.
 pub struct Entry {
     pub name: String,
     pub bytes: Vec<u8>,
-    /// What the zip says that it inflates to.
+    /// The uncompressed size that the zip declares.
     pub declared: u32,
     pub mode: u32,
 }
@@ -206,7 +236,7 @@ impl Entry {
     }
 }
 
-/// A zip with these entries, deflated, written by hand since no library writes evil ones.
+/// A zip with these entries, deflated; written here since no library writes invalid ones.
 pub fn zip(entries: &[Entry]) -> Vec<u8> {
     let (mut zip, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
