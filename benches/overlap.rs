@@ -83,8 +83,12 @@ fn main() {
         let gradient_sync = GradientSync::new(&network, world, Wire::F32);
         let share = Share::new(2 * batch as usize, 0, 2, 0);
         let keys: Vec<u64> = (0..batch as u64).collect();
-        let passes =
-            Passes { share: &share, precision: Precision::F32, losses: &Losses::default() };
+        let passes = Passes {
+            share: &share,
+            precision: Precision::F32,
+            losses: &Losses::default(),
+            position: (0, 0),
+        };
         let start = Instant::now();
         let input = |_| Input {
             images: images.shallow_clone(),

@@ -289,7 +289,7 @@ fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> 
     let targets = Tensor::rand([batch, 28], on).lt(0.1).to_kind(Kind::Float);
     let share = Share::new(batch as usize, 0, 1, 0);
     let keys: Vec<u64> = (0..batch as u64).collect();
-    let passes = Passes { share: &share, precision, losses: &losses };
+    let passes = Passes { share: &share, precision, losses: &losses, position: (0, 0) };
     let mut step = || -> Result<()> {
         let input = |_| Input {
             images: images.shallow_clone(),

@@ -5,7 +5,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, task_log::Log},
+    base::{Error, slurm, task_log::Log},
     config::Config,
     fetch::{FetchJob, Summary, TaskShare, external, kaggle},
 };
@@ -104,7 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         // In an array one task makes the table.
         Source::External(External { xml: Some(_), .. })
-            if std::env::var("SLURM_ARRAY_TASK_ID").is_ok_and(|id| id != "0") =>
+            if slurm::array_task()?.is_some_and(|task| task != 0) =>
         {
             Ok(())
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use atlas::{
     base::{Error, stop::Stop, task_log::Log},
     config::Config,
-    data::labels::CLASSES,
+    data::{labels::CLASSES, work_folder::WorkFolder},
     distributed::device,
     inference::{
         finished_run,
@@ -78,13 +78,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return own(&args, &config, images, output);
     }
     let run = Run::existing(&config, args.run.as_deref())?;
-    let (task, tasks) = args.tasks.resolve(|| planned(&config.paths.work))?.unwrap_or((0, 1));
+    let work = &WorkFolder::open(&config.paths.work);
+    let (task, tasks) = args.tasks.resolve(|| planned(work))?.unwrap_or((0, 1));
     run.begin(&config)?;
     let stop = stop_on_signals()?;
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
     let log =
         Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
-    let (made, left) = recorded(&log, || Ok(predict::predict(&config, &run, task, tasks, stop)?))?;
+    let (made, left) =
+        recorded(&log, || Ok(predict::predict(&config, work, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + left {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \

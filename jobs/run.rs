@@ -11,8 +11,9 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, atomic_file, progress::duration},
+    base::{Error, host, progress::duration},
     config::Config,
+    data::work_folder::WorkFolder,
     distributed::{self, device, watchdog::Heartbeat},
     inference::finished_run,
     training::{
@@ -170,7 +171,7 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
         ))
     };
     let mut child = command.spawn().map_err(missing)?;
-    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == atomic_file::host();
+    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == host::name();
     let mut told = false;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {
@@ -220,7 +221,7 @@ fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<Fo
     let Some(run) = run else {
         return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));
     };
-    let fold_statuses = fold_statuses(config, &run)?;
+    let fold_statuses = fold_statuses(config, &WorkFolder::open(&config.paths.work), &run)?;
     if !is_named && fold_statuses.contains(&FoldStatus::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
         return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));

@@ -1,7 +1,7 @@
 //! `atlas train`
 
 use atlas::{
-    base::{Error, Result, progress::duration, stop::Stop, task_log::Log},
+    base::{Error, Result, progress::duration, slurm, stop::Stop, task_log::Log},
     config::Config,
     distributed::{self, World, watchdog},
     training::{
@@ -152,7 +152,7 @@ fn train(
 /// The fold that is asked for; an array's may be beyond the last one.
 fn which_fold(args: &Args, config: &Config) -> Result<usize> {
     let folds = config.split.folds;
-    match (args.fold, std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|id| id.parse().ok())) {
+    match (args.fold, slurm::array_task().ok().flatten()) {
         (Some(fold), _) if fold >= folds => Err(Error::usage(format!(
             "--fold {fold}: split.folds = {folds}, so a fold is 0 to {}",
             folds - 1

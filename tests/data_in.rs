@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use atlas::data::{
     manifest::{Manifest, Part},
-    shard::{Store, quarantined},
+    shard::quarantined,
 };
 
 #[path = "common/needs.rs"]
@@ -232,7 +232,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
         lists[2][0].file.ends_with("test-001_green.png")
             && ["16x16", "red", "32x32"].iter().all(|part| lists[2][0].reason.contains(part))
     );
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     assert_eq!((store.len(), store.find("train-003"), store.find("train-004")), (7, None, Some(3)));
     let mut image = vec![0; 32 * 32 * 4];
     store.read(3, &mut image).unwrap();
@@ -249,7 +249,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
     assert_eq!((&result["built"], &result["samples"]), (&1.into(), &9.into()));
     assert!(quarantined(&set.work(), 0).unwrap().is_empty());
-    assert!(Store::open(&set.work(), Part::Train).unwrap().find("train-003").is_some());
+    assert!(set.store(Part::Train).unwrap().find("train-003").is_some());
     // So is one that was too large, once larger ones are allowed.
     for c in CHANNELS {
         synthetic::png(
@@ -299,7 +299,7 @@ fn real_samples_are_planned_and_preprocessed() {
         assert!(warnings.contains(part), "{warnings}");
     }
     assert_eq!(set.preprocess(&more)["samples"], 39);
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     let mut image = vec![0; 512 * 512 * 4];
     store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
     let mean = |c: usize| {
@@ -404,7 +404,7 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
-    assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
+    assert_eq!(set.store(Part::Train).unwrap().len(), pictures);
     eprintln!(
         "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
             peak"

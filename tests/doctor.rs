@@ -142,7 +142,7 @@ fn this_machine_passes_and_the_table_agrees_with_the_json() {
     assert!(json.ok, "{:?}", json.checks);
     json.says("paths.work", "ok", &["a/work"]);
     json.says("data.kaggle", "ok", &[]);
-    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host()]);
+    json.says("rank 0", "ok", &[&atlas::base::host::name()]);
     let out = place.doctor(&[]).output().unwrap();
     let table = String::from_utf8(out.stdout).unwrap();
     assert!(
@@ -186,9 +186,9 @@ fn ranks_are_checked_together() {
         .args(place.words());
     let json = report(&mut command);
     json.says("MPI", "ok", &["2 ranks"]);
-    json.says("ranks", "ok", &[&format!("0-1 on {}", atlas::base::atomic_file::host())]);
-    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host()]);
-    json.says("rank 1", "ok", &[&atlas::base::atomic_file::host()]);
+    json.says("ranks", "ok", &[&format!("0-1 on {}", atlas::base::host::name())]);
+    json.says("rank 0", "ok", &[&atlas::base::host::name()]);
+    json.says("rank 1", "ok", &[&atlas::base::host::name()]);
     json.says("locked memory", "warning", &["66 kB", "ulimit -l unlimited"]);
     json.says("open files", "warning", &["rank 1", "200", "256", "rank 0", "ulimit -n 4096"]);
     // All of them end alike where something is wrong.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Result, atomic_file},
+    base::{Result, host},
     config::{self, Backend, Head, Stem, Wire},
     distributed::{self, Comm, Op, Ticket, World, gradient_sync::GradientSync, nccl, watchdog},
     network::model::{DropKeys, Mode, Network, Norms, Precision, Spec},
@@ -399,7 +399,7 @@ fn gradients_of_four_ranks_are_summed_stage_by_stage() {
 #[test]
 fn a_failed_sum_ends_the_job_with_its_rank_and_cause() {
     let job = run(2, "steps", "1:ncclAllReduce:3:2", true);
-    let place = format!("rank 1 of 2 on {}, backward pass", atomic_file::host());
+    let place = format!("rank 1 of 2 on {}, backward pass", host::name());
     // From NCCL: its name of the error and its last message. From us: what to do.
     let cause = ["NCCL: ncclAllReduce: unhandled system error", "(the test wants it)", "/dev/shm"];
     assert!(
@@ -415,7 +415,7 @@ fn a_failed_sum_ends_the_job_with_its_rank_and_cause() {
 fn the_watchdog_sees_an_error_that_no_call_returns() {
     let since = Instant::now();
     let job = run(2, "wait", "1:ncclCommGetAsyncError:5:6", true);
-    let place = format!("rank 1 of 2 on {}, a long wait", atomic_file::host());
+    let place = format!("rank 1 of 2 on {}, a long wait", host::name());
     let cause =
         ["NCCL: ", "remote process exited or there was a network error (the test wants it)"];
     assert!(

@@ -118,7 +118,7 @@ fn worker() {
         share.counts &= task.dropped != Some(world.rank());
         let first = share.samples.start as u64;
         let precision = if task.bf16 { Precision::Bf16 } else { Precision::F32 };
-        let passes = Passes { share: &share, precision, losses: &losses };
+        let passes = Passes { share: &share, precision, losses: &losses, position: (0, 0) };
         let norms = |pass| match task.synchronised {
             true => Norms::Together { world, samples: share.together(pass), counts: share.counts },
             false => Norms::Frozen,
@@ -152,7 +152,7 @@ fn worker() {
     }
     for flat in [network.flat_parameters(), network.flat_buffers()] {
         world
-            .same(weights::with_bytes(&flat, atlas::base::atomic_file::checksum), || {
+            .same(weights::with_bytes(&flat, atlas::base::checksum::of), || {
                 Error::failed("the ranks come apart")
             })
             .unwrap();
@@ -302,7 +302,8 @@ fn sums_begin_while_the_stages_below_still_compute() {
             .to_kind(Kind::Float),
             keys: DropKeys { seed: 1, epoch: 0, keys: &keys[range] },
         };
-        let passes = Passes { share: &share, precision, losses: &Losses::default() };
+        let passes =
+            Passes { share: &share, precision, losses: &Losses::default(), position: (0, 0) };
         passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
         gradient_sync.finish().unwrap();
 

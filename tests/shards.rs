@@ -6,7 +6,7 @@ use atlas::{
     data::{
         labels::Labels,
         manifest::{Manifest, Part},
-        shard::{Entry, Reader, Store, Writer, path},
+        shard::{Entry, Reader, Writer, path},
     },
     loading::normalization::Normalization,
     network::{
@@ -194,7 +194,7 @@ fn broken_shards_are_named_with_what_to_do() {
     bytes[at + 2000] ^= 1;
     fs::write(&file, &bytes).unwrap();
     fails(&verify(), 65, &["train-00001.h5", "train-003", "checksum", "`atlas preprocess`"]);
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     store.read(2, &mut image).unwrap();
     let e = store.read(3, &mut image).unwrap_err();
     assert!(
@@ -206,17 +206,17 @@ fn broken_shards_are_named_with_what_to_do() {
     for keep in [0, 100, whole.len() / 2, whole.len() - 1] {
         fs::write(&file, &whole[..keep]).unwrap();
         fails(&verify(), 65, &["train-00001.h5", "`atlas preprocess`"]);
-        let e = Store::open(&set.work(), Part::Train).unwrap_err();
+        let e = set.store(Part::Train).unwrap_err();
         assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5"), "{e}");
     }
     // Cut short while it is open: an error, not a crash.
     fs::write(&file, &whole).unwrap();
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(3000).unwrap();
     let e = store.read(3, &mut image).unwrap_err();
     assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5"), "{e}");
     fs::remove_file(&file).unwrap();
-    let e = Store::open(&set.work(), Part::Train).unwrap_err().to_string();
+    let e = set.store(Part::Train).unwrap_err().to_string();
     assert!(e.contains("train-00001.h5") && e.contains("`atlas preprocess`"), "{e}");
     fails(&atlas(&["verify", "/nowhere"]), 2, &["/nowhere"]);
     let notes = set.path("train.csv");
@@ -307,7 +307,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
     let set = Set::new(5, 2, 32);
     set.plan(&["--set", "preprocess.shard_samples=2"]);
     set.preprocess(&[]);
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     assert_eq!(
         (store.len(), store.size(), store.shards().len(), store.find("train-004")),
         (5, 32, 3, Some(4))
@@ -338,7 +338,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
             (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
         assert!((store.mean()[c] - mean).abs() < 1e-9 && (store.std()[c] - std).abs() < 1e-6);
     }
-    let test = Store::open(&set.work(), Part::Test).unwrap();
+    let test = set.store(Part::Test).unwrap();
     assert_eq!((test.id(0), test.id(1), test.labels(0).is_empty()), ("test-001", "test-000", true));
     assert!(
         (0..3).all(|i| path(&set.work(), Part::Train, i).exists())
@@ -349,7 +349,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
     let mut manifest = Manifest::read(&set.work()).unwrap();
     manifest.samples[0].labels.insert(27);
     manifest.write(&set.work()).unwrap();
-    let e = Store::open(&set.work(), Part::Train).unwrap_err();
+    let e = set.store(Part::Train).unwrap_err();
     assert!(
         e.exit_code() == 65
             && ["train-00000.h5", "`atlas preprocess`"].iter().all(|p| e.to_string().contains(p)),

@@ -15,7 +15,7 @@ use cudarc::{
 use tch::{Kind, Tensor};
 
 use super::{Comm, Op, Ticket, World};
-use crate::base::{Error, Result, atomic_file};
+use crate::base::{Error, Result, host};
 
 mod gpu;
 use gpu::{Gpu, LIBTORCH};
@@ -53,7 +53,7 @@ pub fn over(control: Box<dyn Comm>, device: usize) -> Result<Box<dyn Comm>> {
     let control = World::of(control);
     let (rank, size) = (control.rank(), control.size());
     let gpu = control.agree(find_libraries().and_then(|()| Gpu::open(device)))?;
-    log::info!("rank {rank} of {size} on {}: sums by NCCL on {}", atomic_file::host(), gpu.name);
+    log::info!("rank {rank} of {size} on {}: sums by NCCL on {}", host::name(), gpu.name);
     let mut id = control.agree(if rank == 0 { draw_id() } else { Ok([0; 128]) })?;
     control.broadcast(&mut id)?;
     // Some MPI libraries end a broadcast only in the next call, and the next one here waits for the
@@ -62,7 +62,7 @@ pub fn over(control: Box<dyn Comm>, device: usize) -> Result<Box<dyn Comm>> {
     let joined = join(id, rank, size);
     if let Err(e) = &joined {
         // often only one of many messages tells the cause
-        log::error!("rank {rank} of {size} on {}: {e}", atomic_file::host());
+        log::error!("rank {rank} of {size} on {}: {e}", host::name());
     }
     let ranks = RwLock::new(Some(control.agree(joined)?));
     Ok(Box::new(Nccl { control, gpu, ranks, sums: Mutex::default() }))

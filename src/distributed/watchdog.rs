@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::World;
 use crate::{
-    base::{Result, atomic_file, progress::duration, stop::Stop},
+    base::{Result, host, progress::duration, stop::Stop},
     config,
 };
 
@@ -253,12 +253,7 @@ pub fn during<T>(
 
 /// `[1/2 node7] `, for the lines of a log that several ranks write; nothing for a process alone.
 pub fn tag() -> Option<String> {
-    with(|s| (s.size > 1).then(|| format!("[{}/{} {}] ", s.rank, s.size, atomic_file::host())))
-}
-
-/// `RANK.STEP`, as [`crate::base::fault`] names it.
-pub(crate) fn position() -> String {
-    with(|s| format!("{}.{}", s.rank, s.total))
+    with(|s| (s.size > 1).then(|| format!("[{}/{} {}] ", s.rank, s.size, host::name())))
 }
 
 /// `rank 1 of 2 on node7, epoch 2, step 13, sum of the gradients`; nothing for a process alone.
@@ -273,13 +268,7 @@ impl State {
         } else {
             String::new()
         };
-        format!(
-            "rank {} of {} on {}, {at}{}",
-            self.rank,
-            self.size,
-            atomic_file::host(),
-            self.operation
-        )
+        format!("rank {} of {} on {}, {at}{}", self.rank, self.size, host::name(), self.operation)
     }
 
     /// What the current operation may take, and the key that says so.
@@ -338,7 +327,7 @@ impl State {
             step: self.step,
             operation: self.operation.into(),
             ranks: self.size,
-            host: atomic_file::host(),
+            host: host::name(),
             pid: std::process::id(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             left: self

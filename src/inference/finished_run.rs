@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     data::{
         labels::{CLASSES, Labels},
-        manifest::Manifest,
+        work_folder::WorkFolder,
     },
     scoring::{prediction_file::Predictions, thresholds::METHODS},
     training::{run_folder::Run, train},
@@ -30,7 +30,7 @@ impl OutOfFold {
     /// # Errors
     /// Usage where no fold is finished; data where predictions do not fit the weights (if these are
     /// still there) or the manifest.
-    pub fn read(config: &Config, run: &Run) -> Result<Self> {
+    pub fn read(config: &Config, work: &WorkFolder, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
         if let Some(k) = finished.iter().find(|&&k| {
             train::weights_path(config, run, k).exists() && !train::has_predictions(config, run, k)
@@ -53,9 +53,8 @@ impl OutOfFold {
             .collect();
         let views: Vec<_> = parts.iter().map(|p| p.probabilities.view()).collect();
         let probabilities = ndarray::concatenate(Axis(0), &views).map_err(Error::failed)?;
-        let manifest = Manifest::read(&config.paths.work)?;
         let labels: HashMap<&str, Labels> =
-            manifest.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
+            work.manifest()?.samples.iter().map(|s| (s.id.as_str(), s.labels)).collect();
         let ids: Vec<String> = parts.into_iter().flat_map(|p| p.ids).collect();
         let truth = ids
             .iter()

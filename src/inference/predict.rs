@@ -3,18 +3,19 @@
 
 pub mod folder;
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf};
 
 use ndarray::Array2;
 use tch::Device;
 
 use crate::{
-    base::{Result, atomic_file, progress::Progress, stop::Stop},
+    base::{Result, checksum, progress::Progress, stop::Stop},
     config::Config,
     data::{
         labels::CLASSES,
         manifest::Part,
         shard::{Reader, Store},
+        work_folder::WorkFolder,
     },
     distributed::device,
     network::predictor::{self, Trained, sigmoid},
@@ -52,9 +53,8 @@ pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<File>> {
         let name = shard.path().file_name().unwrap_or_default();
         let images: Vec<u8> = shard.checksums().iter().flat_map(|s| s.to_le_bytes()).collect();
         let ids = shard.ids().iter().map(String::as_bytes);
-        let source = atomic_file::checksum_parts(
-            [&made_with.to_le_bytes()[..], &images].into_iter().chain(ids),
-        );
+        let source =
+            checksum::of_parts([&made_with.to_le_bytes()[..], &images].into_iter().chain(ids));
         File { path: run.folder.join("predictions").join(name), samples, source }
     };
     Ok(store.shards().iter().map(file).collect())
@@ -88,6 +88,7 @@ pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<Traine
 /// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`; the files made until then stay.
 pub fn predict(
     config: &Config,
+    work: &WorkFolder,
     run: &Run,
     task: usize,
     tasks: usize,
@@ -95,9 +96,9 @@ pub fn predict(
 ) -> Result<(usize, usize)> {
     let device = device::choose(config.comm.backend, 0)?;
     device::set_up_cpu(config.threads());
-    let store = Arc::new(Store::open(&config.paths.work, Part::Test)?);
+    let store = work.store(Part::Test)?;
     let mine: Vec<File> =
-        files(config, run, &store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
+        files(config, run, store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
     let (left, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(File::is_fresh);
     if todo.is_empty() {
         return Ok((0, left.len()));
@@ -111,7 +112,7 @@ pub fn predict(
         for network in &networks {
             let predictor = network.predictor(config, stop);
             let of_fold = predictor
-                .logits(&store, &samples, config.predict.tta, Some(&progress))?
+                .logits(store, &samples, config.predict.tta, Some(&progress))?
                 .mapv(sigmoid);
             probabilities += &(of_fold / networks.len() as f32);
         }

@@ -8,8 +8,8 @@ use crate::{
     config::{Config, Method},
     data::{
         labels::{self, CLASSES, Labels, NAMES},
-        manifest::{Manifest, Part},
-        shard::Store,
+        manifest::{self, Manifest, Part},
+        work_folder::WorkFolder,
     },
     inference::{
         finished_run::{OutOfFold, SCORES, THRESHOLDS},
@@ -64,7 +64,8 @@ const INNER_FOLDS: usize = 5;
 /// Usage where no fold is finished; data where predictions do not fit the manifest or
 /// sample_submission.csv.
 pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
-    let answer = OutOfFold::read(config, run)?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let answer = OutOfFold::read(config, work, run)?;
     let (probabilities, truth) = (answer.probabilities.view(), &answer.truth);
     let fit = |&(method, name): &(Method, &'static str)| {
         let thresholds = thresholds::fit(method, probabilities, truth);
@@ -86,7 +87,7 @@ pub fn submit(config: &Config, run: &Run) -> Result<Outcome> {
     )?;
     let counts = metrics::counts(probabilities, truth, &fits[used].thresholds);
     let commonest = (0..CLASSES).max_by_key(|&c| counts[c].positives()).unwrap_or(0);
-    let written = write_submissions(config, run, &fits[used].thresholds, commonest)?;
+    let written = write_submissions(config, work, run, &fits[used].thresholds, commonest)?;
     let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, truth));
     Ok(Outcome { fits, used, map, written })
 }
@@ -134,11 +135,12 @@ fn same_sample(ids: &[String]) -> Vec<usize> {
 /// lacks a row is refused.
 fn write_submissions(
     config: &Config,
+    work: &WorkFolder,
     run: &Run,
     fitted: &[f32; CLASSES],
     commonest: usize,
 ) -> Result<bool> {
-    let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
+    let files = predict::files(config, run, work.store(Part::Test)?)?;
     if files.iter().all(|f| !f.path.exists()) {
         return Ok(false);
     }
@@ -178,13 +180,13 @@ fn write_submissions(
     };
     let missing: Vec<&str> =
         ids.iter().filter(|id| !rows.contains_key(*id)).map(String::as_str).collect();
-    let known = if missing.is_empty() { HashSet::new() } else { without_images(config)? };
+    let known = if missing.is_empty() { HashSet::new() } else { without_images(work)? };
     if let Some(id) = missing.iter().find(|id| !known.contains(**id)) {
         let what = format!(
             "the id {id} of sample_submission.csv was not there when the data were listed; run \
                 `atlas run`, or plan to predict, again"
         );
-        return Err(Error::data(Manifest::path(&config.paths.work), what));
+        return Err(Error::data(Manifest::path(work.path()), what));
     }
     if !missing.is_empty() {
         let few = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
@@ -213,24 +215,10 @@ fn write_submissions(
 
 /// Test ids whose images could not be used: in the manifest but perhaps in quarantine, or in
 /// problems.csv.
-fn without_images(config: &Config) -> Result<HashSet<String>> {
-    let work = &config.paths.work;
-    let mut ids: HashSet<String> = Manifest::read(work)?
-        .samples
-        .into_iter()
-        .filter(|s| s.part == Part::Test)
-        .map(|s| s.id)
-        .collect();
-    let path = work.join("problems.csv");
-    if let Ok(mut reader) = csv::Reader::from_path(&path) {
-        for record in reader.records() {
-            let record = record.map_err(|e| Error::data(&path, e))?;
-            if &record[1] == "test" {
-                ids.insert(record[2].to_string());
-            }
-        }
-    }
-    Ok(ids)
+fn without_images(work: &WorkFolder) -> Result<HashSet<String>> {
+    let test = work.manifest()?.samples.iter().filter(|s| s.part == Part::Test);
+    let in_manifest = test.map(|s| s.id.clone());
+    Ok(in_manifest.chain(manifest::problem_ids(work.path(), "test")?).collect())
 }
 
 #[cfg(test)]

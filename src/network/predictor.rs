@@ -8,7 +8,7 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
+    base::{Error, Result, checksum, progress::Progress, stop::Stop},
     config::{Config, CropReduce, Tta},
     data::labels::CLASSES,
     loading::{
@@ -175,9 +175,9 @@ pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
     );
     let mut parts = vec![settings.into_bytes()];
     for file in weights {
-        parts.push(atomic_file::checksum_file(file)?.to_le_bytes().to_vec());
+        parts.push(checksum::of_file(file)?.to_le_bytes().to_vec());
     }
-    Ok(atomic_file::checksum_parts(parts.iter().map(Vec::as_slice)))
+    Ok(checksum::of_parts(parts.iter().map(Vec::as_slice)))
 }
 
 /// Copies flat parameters and buffers into a network.

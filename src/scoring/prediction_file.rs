@@ -7,7 +7,7 @@ use hdf5::types::{VarLenAscii, VarLenUnicode};
 use ndarray::Array2;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, checksum},
     data::labels::CLASSES,
 };
 
@@ -61,7 +61,7 @@ impl Predictions {
 
     fn checksum(&self) -> u64 {
         let numbers: Vec<u8> = self.probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
-        atomic_file::checksum_parts(self.ids.iter().map(String::as_bytes).chain([&numbers[..]]))
+        checksum::of_parts(self.ids.iter().map(String::as_bytes).chain([&numbers[..]]))
     }
 
     /// Whether `path` holds whole predictions made with `source`.

@@ -14,7 +14,7 @@ use std::{
 use prost::Message;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, host},
     data::contact_sheet::{Sheet, encode_png},
 };
 
@@ -49,8 +49,7 @@ impl Log {
         let path = match old.last() {
             Some(path) if whole => path.clone(),
             _ => {
-                let path =
-                    folder.join(format!("{PREFIX}{:010}.{}", begin(&old), atomic_file::host()));
+                let path = folder.join(format!("{PREFIX}{:010}.{}", begin(&old), host::name()));
                 let version = What::FileVersion("brain.Event:2".into());
                 let mut bytes = record(&Event { wall_time: now(), step: 0, what: Some(version) });
                 bytes.extend(record(&Event {

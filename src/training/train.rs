@@ -31,7 +31,10 @@ use crate::{
         stop::Stop,
     },
     config::{Config, Keep},
-    data::labels::{CLASSES, Labels},
+    data::{
+        labels::{CLASSES, Labels},
+        work_folder::WorkFolder,
+    },
     distributed::{
         Op, World,
         batch_share::Share,
@@ -79,20 +82,24 @@ pub enum FoldStatus {
 }
 
 /// Looks at the weights and checkpoints of every fold.
-pub fn fold_statuses(config: &Config, run: &Run) -> Result<Vec<FoldStatus>> {
-    (0..config.split.folds).map(|fold| fold_status(config, run, fold)).collect()
+pub fn fold_statuses(config: &Config, work: &WorkFolder, run: &Run) -> Result<Vec<FoldStatus>> {
+    (0..config.split.folds).map(|fold| fold_status(config, work, run, fold)).collect()
 }
 
 /// Looks at the weights and checkpoints of a fold.
-pub fn fold_status(config: &Config, run: &Run, fold: usize) -> Result<FoldStatus> {
+pub fn fold_status(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    fold: usize,
+) -> Result<FoldStatus> {
     let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
         Ok(weights) => Some(weights),
         Err(_) => Folder::of(&run.fold(fold)).newest()?,
     };
+    let data = || FoldData::open(work, &config.split, config.train.max_samples, fold);
     Ok(match checkpoint {
-        Some(checkpoint) if checkpoint.state.data != FoldData::open(config, fold)?.hash => {
-            FoldStatus::Stale
-        }
+        Some(checkpoint) if checkpoint.state.data != data()?.hash => FoldStatus::Stale,
         Some(_) if has_predictions(config, run, fold) => FoldStatus::Done,
         _ => FoldStatus::ToDo,
     })
@@ -138,7 +145,8 @@ pub fn train(
     device::set_up_cpu(effective.threads());
     let heartbeat = run.heartbeat(fold);
     let data = watchdog::during("opening the shards", Limit::Start, || {
-        world.agree(FoldData::open(effective, fold))
+        let work = WorkFolder::open(&config.paths.work);
+        world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))
     })?;
     world.same(data.hash, || {
         Error::data(
@@ -276,7 +284,8 @@ fn train_epoch(
         meter.data += batch.waited.as_secs_f64();
         let over = config.train.max_minutes > 0.0
             && start.elapsed() > Duration::from_secs_f64(60.0 * config.train.max_minutes);
-        let asked = stop.asked() || over || fault::injected("stop");
+        let asked =
+            stop.asked() || over || fault::injected("stop", world.rank(), session.state.step);
         let rates = session.schedule.at(session.state.step as usize);
         let step = train_step(session, gradient_sync, &batch, share, rates, &mut meter, asked)?;
         watchdog::warm();
@@ -337,14 +346,20 @@ fn train_step(
     stop: bool,
 ) -> Result<StepDone> {
     let (config, world) = (session.config, session.world);
-    assert!(!fault::injected("panic"), "asked for by ATLAS_FAULT");
-    if fault::injected("error") {
+    let injected = |what| fault::injected(what, world.rank(), session.state.step);
+    assert!(!injected("panic"), "asked for by ATLAS_FAULT");
+    if injected("error") {
         return Err(Error::failed("asked for by ATLAS_FAULT"));
     }
     let side = config.augment.crop as usize;
     let image = side * side * 4;
     let statistics = session.network.flat_buffers().copy();
-    let passes = Passes { share, precision: session.precision(), losses: &config.train.loss };
+    let passes = Passes {
+        share,
+        precision: session.precision(),
+        losses: &config.train.loss,
+        position: (world.rank(), session.state.step),
+    };
     let norms = |pass| match config.train.sync_bn {
         true if world.size() > 1 => {
             Norms::Together { world, samples: share.together(pass), counts: share.counts }

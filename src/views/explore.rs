@@ -18,6 +18,7 @@ use crate::{
         labels::{CLASSES, Labels},
         manifest::Part,
         shard::Store,
+        work_folder::WorkFolder,
     },
     inference::{
         finished_run::{self, OutOfFold},
@@ -91,12 +92,13 @@ impl Explorer {
     /// not fit each other.
     pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
         let folds = run.finished_folds()?;
-        let work = &config.paths.work;
+        let work = WorkFolder::open(&config.paths.work);
+        work.manifest()?; // before the threads, which would wait for each other to read it
         let (opened, known) = rayon::join(
-            || rayon::join(|| Store::open(work, Part::Train), || Store::open(work, Part::Test)),
-            || OutOfFold::read(config, run),
+            || rayon::join(|| work.store(Part::Train), || work.store(Part::Test)),
+            || OutOfFold::read(config, &work, run),
         );
-        let stores = Stores { train: Arc::new(opened.0?), test: Arc::new(opened.1?) };
+        let stores = Stores { train: opened.0?.clone(), test: opened.1?.clone() };
         let (thresholds, method) = thresholds(config, run)?;
         let weights: Vec<_> =
             folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();

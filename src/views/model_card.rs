@@ -14,7 +14,8 @@ use crate::{
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
-        manifest::{CHANNELS, Manifest, Source},
+        manifest::{CHANNELS, Source},
+        work_folder::WorkFolder,
     },
     inference::finished_run,
     loading::normalization::Normalization,
@@ -188,8 +189,10 @@ impl Origin {
 impl Data {
     /// `None`, with a warning, where the data that the training was about are not at hand any more.
     fn of(config: &Config, fold: usize, state: &State) -> Option<Self> {
+        let work = WorkFolder::open(&config.paths.work);
         let read = || -> Result<_> {
-            Ok((FoldData::open(config, fold)?, Manifest::read(&config.paths.work)?))
+            let max_samples = config.train.max_samples;
+            Ok((FoldData::open(&work, &config.split, max_samples, fold)?, work.manifest()?))
         };
         let (data, manifest) = match read() {
             Ok(read) if read.0.hash == state.data => read,

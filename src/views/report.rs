@@ -10,10 +10,10 @@ use std::{
 use minijinja::{Value, context};
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, checksum},
     config::Config,
     data::{
-        dedup::lists::{CONFLICTS, DUPLICATES, LEAKS},
+        dedup::tables::{CONFLICTS, DUPLICATES, LEAKS},
         folds::table,
     },
     inference::finished_run::{SCORES, THRESHOLDS},
@@ -146,11 +146,13 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
             ));
         }
         parts.push(format!("{:?}", sizes(&work.join("shards"))));
-        parts.extend(tables.iter().map(|path| {
-            atomic_file::checksum_file(path).map_or("-".into(), |sum| sum.to_string())
-        }));
+        parts.extend(
+            tables
+                .iter()
+                .map(|path| checksum::of_file(path).map_or("-".into(), |sum| sum.to_string())),
+        );
     }
-    Ok(format!("{:016x}", atomic_file::checksum_parts(parts.iter().map(String::as_bytes))))
+    Ok(format!("{:016x}", checksum::of_parts(parts.iter().map(String::as_bytes))))
 }
 
 /// Names and bytes of the files in a folder.

@@ -18,6 +18,7 @@ use atlas::{
         manifest::{Manifest, Part, Pool, Sample, Source},
         phash::phash,
         shard::{Entry, Writer, path},
+        work_folder::WorkFolder,
     },
     inference::predict,
     loading::normalization::Normalization,
@@ -121,7 +122,8 @@ impl SyntheticRun {
                 .unwrap();
         }
         static STOP: Stop = Stop::new();
-        predict::predict(&config, &run, 0, 1, &STOP).unwrap();
+        predict::predict(&config, &WorkFolder::open(&config.paths.work), &run, 0, 1, &STOP)
+            .unwrap();
         let rows: String =
             NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
         fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}"))

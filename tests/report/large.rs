@@ -11,6 +11,7 @@ use atlas::{
         labels::{CLASSES, Labels, NAMES},
         manifest::{Manifest, Part, Pool, Sample, Source},
         shard::{self, Entry, Writer},
+        work_folder::WorkFolder,
     },
     inference::{finished_run::OutOfFold, submit},
     scoring::{metrics, prediction_file::Predictions, thresholds},
@@ -165,7 +166,7 @@ fn write_data(work: &Path, truth: &[Labels], tests: usize) -> Manifest {
 
 /// What `submit` would leave; it asks for checkpoints, and there are none.
 fn write_tables(config: &Config, run: &Run) {
-    let answer = OutOfFold::read(config, run).unwrap();
+    let answer = OutOfFold::read(config, &WorkFolder::open(&config.paths.work), run).unwrap();
     let (mut table, mut scores) = (
         String::from("class,name"),
         String::from("method,cross_fitted_macro_f1,in_sample_macro_f1\n"),

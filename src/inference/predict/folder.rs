@@ -11,7 +11,7 @@ use ndarray::{Array2, Axis};
 use ndarray_npy::WriteNpyExt;
 
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
+    base::{Error, Result, atomic_file, csv_file, progress::Progress, stop::Stop},
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
@@ -258,7 +258,7 @@ fn write_table(path: &Path, work: &Work, thresholds: &[f32; CLASSES]) -> Result<
             [id.clone(), labels.join(";")].into_iter().chain(row.iter().map(ToString::to_string));
         writer.write_record(fields).map_err(failed)?;
     }
-    atomic_file::finish_csv(writer, path)
+    csv_file::finish(writer, path)
 }
 
 fn write_embeddings(path: &Path, work: &Work) -> Result<()> {

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
 use super::torch;
-use crate::base::{Error, Result, atomic_file, fault};
+use crate::base::{Error, Result, atomic_file, checksum, fault};
 
 /// Text about the tensors of a file, by key.
 pub type Metadata = BTreeMap<String, String>;
@@ -123,14 +123,12 @@ pub fn checksum(state: &str, tensors: &BTreeMap<String, Tensor>) -> String {
     let mut sums = Vec::new();
     for (name, tensor) in tensors {
         sums.extend(
-            atomic_file::checksum(
-                format!("{name}{:?}{:?}", tensor.kind(), tensor.size()).as_bytes(),
-            )
-            .to_le_bytes(),
+            checksum::of(format!("{name}{:?}{:?}", tensor.kind(), tensor.size()).as_bytes())
+                .to_le_bytes(),
         );
-        sums.extend(with_bytes(tensor, atomic_file::checksum).to_le_bytes());
+        sums.extend(with_bytes(tensor, checksum::of).to_le_bytes());
     }
-    format!("{:016x}", atomic_file::checksum_parts([state.as_bytes(), &sums]))
+    format!("{:016x}", checksum::of_parts([state.as_bytes(), &sums]))
 }
 
 #[cfg(test)]

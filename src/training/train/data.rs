@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    base::{Error, Result, atomic_file},
-    config::Config,
-    data::{folds, labels::Labels, manifest::Part, shard::Store},
+    base::{Error, Result, checksum},
+    config::Split,
+    data::{folds, labels::Labels, manifest::Part, shard::Store, work_folder::WorkFolder},
 };
 
 /// The samples of a fold.
@@ -21,12 +21,14 @@ pub struct FoldData {
 }
 
 impl FoldData {
+    /// With `max_samples` above 0, training uses at most so many.
+    ///
     /// # Errors
     /// Data, where shards or folds are missing, damaged, do not fit each other or are too few.
-    pub fn open(config: &Config, fold: usize) -> Result<Self> {
-        let store = Arc::new(Store::open(&config.paths.work, Part::Train)?);
-        let rows = folds::read(&config.paths.work, &store, &config.split)?;
-        let path = config.paths.work.join(folds::table::NAME);
+    pub fn open(work: &WorkFolder, split: &Split, max_samples: usize, fold: usize) -> Result<Self> {
+        let store = work.store(Part::Train)?.clone();
+        let rows = work.folds(split)?;
+        let path = work.path().join(folds::table::NAME);
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for row in rows {
             let missing = || {
@@ -38,8 +40,8 @@ impl FoldData {
             let at = store.find(&row.id).ok_or_else(missing)?;
             if row.folds.contains(&fold) { valid.push(at) } else { train.push(at) }
         }
-        if config.train.max_samples > 0 {
-            train.truncate(config.train.max_samples);
+        if max_samples > 0 {
+            train.truncate(max_samples);
         }
         if train.len() < 2 || valid.is_empty() {
             return Err(Error::data(
@@ -57,7 +59,7 @@ impl FoldData {
             format!("{}:{:016x}:{}\n", store.id(s), store.checksum(s), store.labels(s))
         };
         let describe = |part: &[usize]| part.iter().map(line).collect::<String>();
-        let hash = atomic_file::checksum_parts([
+        let hash = checksum::of_parts([
             describe(&train).as_bytes(),
             describe(&valid).as_bytes(),
             &store.size().to_le_bytes(),

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
     config::{Config, Train},
+    data::work_folder::WorkFolder,
     distributed::{World, batch_share::Share, device, gradient_sync::GradientSync},
     loading::loader::{Loader, Make},
     network::optim::Rates,
@@ -76,7 +77,8 @@ pub fn find_lr(config: &Config, fold: usize, world: &'static World, stop: &Stop)
         &Config { threads: Some(config.threads.unwrap_or(world.cores)), train, ..config.clone() };
     device::set_up_cpu(config.threads());
     super::check(config)?;
-    let data = FoldData::open(config, fold)?;
+    let work = WorkFolder::open(&config.paths.work);
+    let data = FoldData::open(&work, &config.split, config.train.max_samples, fold)?;
     let run = Run { folder: config.paths.results.join("find_lr") };
     let compute_mode = compute_mode::settle(config, world, None)?;
     let mut session = Session::new(config, &run, fold, &data, compute_mode, world)?;

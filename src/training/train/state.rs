@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::{board::Board, data::FoldData};
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, checksum},
     config::{Config, Keep, Train},
     data::labels::CLASSES,
     distributed::{
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
         if self.world.size() == 1 {
             0
         } else {
-            weights::with_bytes(&self.network.flat_parameters(), atomic_file::checksum)
+            weights::with_bytes(&self.network.flat_parameters(), checksum::of)
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Passes<'a> {
     pub share: &'a Share,
     pub precision: Precision,
     pub losses: &'a Losses,
+    /// Rank and completed steps, for faults on purpose.
+    pub position: (usize, u64),
 }
 
 impl Passes<'_> {
@@ -54,6 +56,7 @@ impl Passes<'_> {
         input: impl Fn(Range<usize>) -> Input<'k>,
     ) -> Result<(Vec<f32>, f64)> {
         network.zero_gradients();
+        let injected = |what| fault::injected(what, self.position.0, self.position.1);
         let passes = self.share.passes();
         let (last, mut logits, mut sum) = (passes.len() - 1, Vec::new(), 0.0);
         for (i, range) in passes.enumerate() {
@@ -64,7 +67,7 @@ impl Passes<'_> {
             logits.extend(predictor::to_vec(&out));
             let loss = loss::total(&out, &targets, self.losses) * weight;
             let value = loss.double_value(&[]);
-            if !value.is_finite() || fault::injected("loss") {
+            if !value.is_finite() || injected("loss") {
                 return Err(Error::failed(NOT_FINITE));
             }
             sum += value;
@@ -73,7 +76,7 @@ impl Passes<'_> {
                 gradient_sync
                     .arm(network, local.then(|| self.share.weight(self.share.samples.len())));
             }
-            let loss = if fault::injected("gradient") { loss * f64::INFINITY } else { loss };
+            let loss = if injected("gradient") { loss * f64::INFINITY } else { loss };
             loss.backward();
         }
         Ok((logits, sum))

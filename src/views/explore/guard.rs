@@ -5,7 +5,7 @@ use std::{fmt::Write, net::IpAddr};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority};
 use subtle::ConstantTimeEq;
 
-use crate::base::atomic_file;
+use crate::base::host;
 
 /// The rules of a server.
 pub struct Guard {
@@ -101,7 +101,7 @@ impl Guard {
             Ok(ip) => ip == self.address || ip.is_loopback() || self.address.is_unspecified(),
             Err(_) => {
                 host.eq_ignore_ascii_case("localhost")
-                    || (self.token.is_some() && host.eq_ignore_ascii_case(&atomic_file::host()))
+                    || (self.token.is_some() && host.eq_ignore_ascii_case(&host::name()))
             }
         }
     }
@@ -150,7 +150,7 @@ mod tests {
         ] {
             assert_eq!(of(host), 200, "{host}");
         }
-        let own = atomic_file::host();
+        let own = host::name();
         for host in [
             "evil.example",
             "evil.example:8642",
@@ -169,10 +169,7 @@ mod tests {
         );
         let open = Guard::new("0.0.0.0".parse().unwrap(), 1, Some("t".into()));
         assert_eq!(verdict(&open, Method::GET, "/x?token=t", &[("host", "10.0.0.7:1")]), 200);
-        assert_eq!(
-            verdict(&open, Method::GET, "/x?token=t", &[("host", &atomic_file::host())]),
-            200
-        );
+        assert_eq!(verdict(&open, Method::GET, "/x?token=t", &[("host", &host::name())]), 200);
         assert_eq!(verdict(&open, Method::GET, "/x?token=t", &[("host", "evil.example:1")]), 403);
     }
 

@@ -20,7 +20,7 @@ use super::{
     guard::{self, Guard, Verdict},
     pages, upload,
 };
-use crate::base::{Error, Result, atomic_file, stop::Stop};
+use crate::base::{Error, Result, host, stop::Stop};
 
 /// Where the explorer listens unless told otherwise.
 pub const PORT: u16 = 8642;
@@ -58,7 +58,7 @@ impl Server {
         let guard = Arc::new(Guard::new(address, at.port(), token));
         // An address that means all of them cannot be opened.
         let place = if address.is_unspecified() {
-            format!("{}:{}", atomic_file::host(), at.port())
+            format!("{}:{}", host::name(), at.port())
         } else {
             at.to_string()
         };

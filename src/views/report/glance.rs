@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     data::{
         labels::NAMES,
-        manifest::{Manifest, Part, Source},
+        manifest::{Part, Source},
     },
     views::report::{
         confusion::Confusion,
@@ -39,7 +39,7 @@ pub fn glance(scored: &Scored, folds: &[Fold], found: Option<&Found>) -> Result<
     };
     let cost = scored.cost();
     let config = &scored.config;
-    let manifest = Manifest::read(&config.paths.work)?;
+    let manifest = scored.work.manifest()?;
     let of = |part, source| {
         manifest.samples.iter().filter(|s| s.part == part && s.source == source).count()
     };

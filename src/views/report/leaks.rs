@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result},
+    base::Result,
     data::{
-        dedup::lists::{CONFLICTS, DUPLICATES, LEAKS},
+        dedup::tables::{DuplicateRow, LeakRow, Tables},
         folds::table::FoldRow,
     },
 };
@@ -17,31 +17,14 @@ use crate::{
 /// Near-duplicates that `dedup` found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// Members of each group and whether it was kept, with its correlation with the one kept.
-    pub groups: Vec<Vec<Member>>,
+    /// Members of each group.
+    pub groups: Vec<Vec<DuplicateRow>>,
     /// Matches of a training and a test sample.
-    pub leaks: Vec<Leak>,
+    pub leaks: Vec<LeakRow>,
     /// Groups whose members have different labels.
     pub conflicts: usize,
     /// Groups, of near-duplicates or of `folds.csv`, that lie in more than one fold.
     pub across_folds: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Member {
-    pub id: String,
-    pub kept: bool,
-    /// As in the table; empty where there is none.
-    pub correlation: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Leak {
-    pub train: String,
-    pub test: String,
-    pub correlation: String,
-    /// Whether the training sample stays in training.
-    pub kept: bool,
 }
 
 impl Found {
@@ -60,39 +43,24 @@ impl Found {
 /// # Errors
 /// Data where a table is not as `dedup` wrote it.
 pub fn read(work: &Path, folds: &[FoldRow]) -> Result<Option<Found>> {
-    if !work.join(DUPLICATES).exists() {
-        return Ok(None);
-    }
-    let mut found = Found::default();
+    let Some(tables) = Tables::read(work)? else { return Ok(None) };
+    let mut groups: Vec<Vec<DuplicateRow>> = Vec::new();
     let mut places = HashMap::new();
-    for row in rows(&work.join(DUPLICATES), 8)? {
-        let at = *places.entry(row[1].to_string()).or_insert(found.groups.len());
-        if at == found.groups.len() {
-            found.groups.push(Vec::new());
+    for row in tables.duplicates {
+        let at = *places.entry(row.group.clone()).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push(Vec::new());
         }
-        found.groups[at].push(Member {
-            id: row[0].to_string(),
-            kept: &row[2] == "1",
-            correlation: row[7].to_string(),
-        });
+        groups[at].push(row);
     }
-    for row in rows(&work.join(LEAKS), 7)? {
-        found.leaks.push(Leak {
-            train: row[0].to_string(),
-            test: row[1].to_string(),
-            correlation: row[5].to_string(),
-            kept: &row[6] == "1",
-        });
-    }
-    found.conflicts =
-        rows(&work.join(CONFLICTS), 4)?.iter().map(|row| &row[0]).collect::<HashSet<&str>>().len();
-    found.across_folds = across_folds(&found.groups, folds);
-    Ok(Some(found))
+    let conflicts = tables.conflicts.iter().map(|row| &row.group).collect::<HashSet<_>>().len();
+    let across_folds = across_folds(&groups, folds);
+    Ok(Some(Found { groups, leaks: tables.leaks, conflicts, across_folds }))
 }
 
 /// Groups that lie in more than one fold: of samples that `split` keeps together, and of
 /// near-duplicates.
-fn across_folds(duplicates: &[Vec<Member>], folds: &[FoldRow]) -> usize {
+fn across_folds(duplicates: &[Vec<DuplicateRow>], folds: &[FoldRow]) -> usize {
     let of: HashMap<&str, &FoldRow> = folds.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut groups: HashMap<usize, HashSet<&[usize]>> = HashMap::new();
     folds.iter().for_each(|row| _ = groups.entry(row.group).or_default().insert(&row.folds));
@@ -116,17 +84,6 @@ pub fn groups(ids: &[String], folds: &[FoldRow]) -> Vec<usize> {
         })
     };
     ids.iter().map(number).collect()
-}
-
-fn rows(path: &Path, columns: usize) -> Result<Vec<csv::StringRecord>> {
-    let broken = |e: String| Error::data(path, format!("{e}; run `atlas dedup` again"));
-    let mut reader = csv::Reader::from_path(path).map_err(|e| broken(e.to_string()))?;
-    let rows: Vec<csv::StringRecord> =
-        reader.records().collect::<csv::Result<_>>().map_err(|e| broken(e.to_string()))?;
-    match rows.iter().find(|row| row.len() != columns) {
-        Some(row) => Err(broken(format!("a row of {} columns, expected {columns}", row.len()))),
-        None => Ok(rows),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::{
     base::Result,
     data::{
+        dedup::tables::DuplicateRow,
         labels::{CLASSES, Labels, NAMES},
         manifest::Part,
         shard::Store,
@@ -38,9 +39,7 @@ pub struct Album {
 
 impl Album {
     pub fn open(scored: &Scored) -> Self {
-        let open = |part| {
-            Store::open(&scored.config.paths.work, part).map(Arc::new).map_err(|e| e.to_string())
-        };
+        let open = |part| scored.work.store(part).cloned().map_err(|e| e.to_string());
         Self { train: open(Part::Train), test: open(Part::Test) }
     }
 
@@ -86,7 +85,7 @@ pub fn duplicates(scored: &Scored, album: &Album, found: Option<&Found>) -> Resu
     let train = album.thumbs(Part::Train, ids)?;
     let test = album.thumbs(Part::Test, leaks.iter().map(|l| l.test.as_str()).collect())?;
     let groups: Vec<Value> = groups.iter().map(|g| {
-        let member = |m: &crate::views::report::leaks::Member| context! { id => &m.id, kept => m.kept, correlation => &m.correlation, src => train.get(&m.id) };
+        let member = |m: &DuplicateRow| context! { id => &m.id, kept => m.kept, correlation => &m.correlation, src => train.get(&m.id) };
         g.iter().map(member).collect()
     }).collect();
     let leaks: Vec<Value> = leaks.iter().map(|l| {

@@ -8,6 +8,7 @@ use crate::{
     data::{
         folds::table::{self, FoldRow},
         labels::{CLASSES, Labels},
+        work_folder::WorkFolder,
     },
     inference::{
         finished_run::{self, OutOfFold, SCORES, Thresholds},
@@ -35,6 +36,7 @@ const BINS: usize = 15;
 pub struct Scored {
     pub run: Run,
     pub config: Config,
+    pub work: WorkFolder,
     pub answer: OutOfFold,
     /// Rows of `folds.csv`.
     pub folds: Vec<FoldRow>,
@@ -76,7 +78,8 @@ impl Scored {
     /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of
     /// other predictions.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
-        let answer = OutOfFold::read(config, run)?;
+        let work = WorkFolder::open(&config.paths.work);
+        let answer = OutOfFold::read(config, &work, run)?;
         let (methods, used) = finished_run::thresholds(config, run)?;
         let name = &methods[used].method;
         let (method, _) =
@@ -94,7 +97,7 @@ impl Scored {
             );
             return Err(Error::data(run.folder.join(SCORES), what));
         }
-        let folds = table::read_table(&config.paths.work.join(table::NAME))?;
+        let folds = table::read_table(&work.path().join(table::NAME))?;
         let groups = leaks::groups(&answer.ids, &folds);
         let probabilities = answer.probabilities.view();
         let question = |class: usize| {
@@ -112,6 +115,7 @@ impl Scored {
             class_errors: std::array::from_fn(|class| reliability(question(class), BINS).error),
             run: run.clone(),
             config: config.clone(),
+            work,
             predicted: crossed.predicted,
             answer,
             folds,
