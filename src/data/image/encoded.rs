@@ -273,11 +273,7 @@ mod tests {
         assert!(e.to_string().contains("a.png: "), "{e}");
         let bytes = encode_png(&[0; 33], 11, 1, png::ColorType::Rgb).unwrap();
         assert!(
-            Encoded::new(Path::new("a.png"), bytes, 10)
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("11x1")
+            Encoded::new(Path::new("a.png"), bytes, 10).err().unwrap().to_string().contains("11x1")
         );
     }
 }
