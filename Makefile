@@ -10,9 +10,11 @@ build: setup
 	cargo build --release --locked
 
 demo: build
-	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 --seed 1 --min-per-class 30
+	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 \
+		--seed 1 --min-per-class 30
 	@$(ATLAS) run --config configs/demo.toml
-	@$(ATLAS) evaluate --predictions work/demo/results/latest/submission_optimal_threshold.csv --truth work/demo/data/truth.csv
+	@$(ATLAS) evaluate --truth work/demo/data/truth.csv \
+		--predictions work/demo/results/latest/submission_optimal_threshold.csv
 
 # Steps of the demo that are done are not repeated.
 explore: demo
@@ -27,16 +29,19 @@ test: setup
 test-all: test
 	tests/all.sh
 
-RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
+PROCESSOR = $(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
+RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(PROCESSOR)
 
 # atlas against the Python stack, and how cost grows with the data; 25 minutes once the
 # Python stack is installed. Run it on an idle machine.
 bench: build
 	benches/build_speed.sh
-	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && "$$python" benches/growth.py $(RESULTS)
+	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && \
+		"$$python" benches/growth.py $(RESULTS)
 	cat $(RESULTS)/speed.md
 
-# What else docs/performance.md quotes, except benches/preprocess.sh, which needs real images; about 35 minutes.
+# What else docs/performance.md quotes, except benches/preprocess.sh, which needs real images;
+# about 35 minutes.
 bench-all: bench
 	benches/recipes.sh work/recipes.csv
 	benches/scaling.sh work/scaling.csv
@@ -48,7 +53,8 @@ check: setup
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
-	@! command -v shellcheck >/dev/null || shellcheck -x containers/*.sh slurm/*.sh tests/*.sh benches/*.sh .ci/run
+	@! command -v shellcheck >/dev/null || \
+		shellcheck -x containers/*.sh slurm/*.sh tests/*.sh benches/*.sh .ci/run
 	@containers/deny.sh
 
 clean:

