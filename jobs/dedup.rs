@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use atlas::{
     base::{Error, task_log::Log},
-    data::dedup::{report, search, table},
+    data::dedup::{lists, search, table},
 };
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};

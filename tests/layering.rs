@@ -93,7 +93,8 @@ fn a_back_edge_is_found_in_every_form() {
     let edges = |source| back_edges(&folders, "data", "data/a.rs", source);
     assert_eq!(edges("use crate::views::report;"), ["data/a.rs: data uses views"]);
     assert_eq!(
-        edges("use crate::{\n    base::{Error, Result},\n    data::b,\n    views::report,\n};").len(),
+        edges("use crate::{\n    base::{Error, Result},\n    data::b,\n    views::report,\n};")
+            .len(),
         1
     );
     assert_eq!(edges("fn f() { crate::views::g(crate::base::h()) }").len(), 1);

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     base::{Error, Result},
     config::{self, Backend},
-    distributed::device,
 };
 
 /// How values of several ranks become one.
@@ -62,7 +61,7 @@ pub trait Comm: Send + Sync {
 
 /// The ranks of this job as one of them sees them.
 pub struct World {
-    comm: Box<dyn Comm>,
+    pub(super) comm: Box<dyn Comm>,
     /// Number of this rank on its machine.
     pub local_rank: usize,
     /// Cores that this rank may use.

@@ -13,7 +13,7 @@ use crate::{
     base::{Error, Result, atomic_file},
     config::Config,
     data::{
-        dedup::report::{CONFLICTS, DUPLICATES, LEAKS},
+        dedup::lists::{CONFLICTS, DUPLICATES, LEAKS},
         folds::table,
     },
     inference::finished_run::{SCORES, THRESHOLDS},

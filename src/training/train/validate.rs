@@ -120,7 +120,7 @@ fn logits(
     what: &'static str,
 ) -> Result<Array2<f32>> {
     let world = session.world;
-    let mine = share::part(data.valid.len(), world.rank(), world.size());
+    let mine = batch_share::part(data.valid.len(), world.rank(), world.size());
     let progress =
         Progress::new(format!("fold {} {what}", session.fold), "samples", mine.len() as u64);
     let mut all = Array2::zeros((data.valid.len(), CLASSES));
@@ -128,7 +128,7 @@ fn logits(
     // predictor hears of it itself.
     let rounds = if world.size() > 1 { data.valid.len().div_ceil(world.size() * ROUND) } else { 1 };
     for round in 0..rounds {
-        let part = share::part(mine.len(), round, rounds);
+        let part = batch_share::part(mine.len(), round, rounds);
         let part = mine.start + part.start..mine.start + part.end;
         let result = watchdog::during(what, Limit::None, || {
             predictor.logits(&data.store, &data.valid[part.clone()], tta, Some(&progress))
