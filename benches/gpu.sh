@@ -5,7 +5,7 @@
 #
 #   benches/gpu.sh OUT_FOLDER [cuda|cpu]
 #
-# Needs target/release/atlas and target/release/examples/speed with their libraries, and in PYTHON (python3) torch 2.11.0 with CUDA and
+# Needs target/release/atlas, target/release/speed (benches/build_speed.sh) with their libraries, and in PYTHON (python3) torch 2.11.0 with CUDA and
 # timm. `cpu` runs the checks and the training alone: whether the script itself is sound.
 set -euo pipefail
 out=${1:?usage: benches/gpu.sh OUT_FOLDER [cuda|cpu]}
@@ -24,7 +24,7 @@ if [ "$device" = cuda ]; then
     nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | tee "$out/gpu.txt"
 fi
 
-"$root/target/release/examples/speed" check | tee "$out/check.txt"
+"$root/target/release/speed" check | tee "$out/check.txt"
 
 "$atlas" synth --out "$work/data" --samples 600 --test 60 --external 0 --size $((side * 3 / 2)) --seed 1 >/dev/null
 "$atlas" run --set data.kaggle="$work/data" --set paths.work="$work/work" --set paths.results="$work/results" --run gpu \

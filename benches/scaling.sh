@@ -34,17 +34,17 @@ lines = [json.loads(line) for line in open(sys.argv[1])][2:]
 print(sum(2 * int(sys.argv[2]) / line["samples_per_s"] for line in lines))' "$work/results/$1/fold_0/metrics.jsonl" "$2"
 }
 
-train() { # RUN BATCH SEED PRECISION
+train() { # RUN BATCH SEED PRECISION [CORE]
     local launcher=(mpirun -n 2 --bind-to core) # each rank and each of the two alone has a core to itself
-    [ "$1" = together ] || launcher=(taskset --cpu-list "$core")
+    [ "$1" = together ] || launcher=(taskset --cpu-list "$5")
     rm -rf "$work/results/$1"
     "${launcher[@]}" "$atlas" train --fold 0 --run "$1" "${keys[@]}" --set train.batch="$2" --set train.max_samples=$((steps * $2)) \
         --set train.seed="$3" --set train.precision="$4" >/dev/null 2>&1
 }
 
 apart() {
-    core=0 train apart-1 "$samples" 1 "$1" &
-    core=1 train apart-2 "$samples" 2 "$1" &
+    train apart-1 "$samples" 1 "$1" 0 &
+    train apart-2 "$samples" 2 "$1" 1 &
     wait
 }
 

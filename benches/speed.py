@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ATLAS, SPEED, PEERS = ROOT / "target/release/atlas", ROOT / "target/release/examples/speed", ROOT / "benches/peers"
+ATLAS, SPEED, PEERS = ROOT / "target/release/atlas", ROOT / "target/release/speed", ROOT / "benches/peers"
 REAL = ROOT.parent / "shared/data"
 THREADS = 2
 CHANNELS = ("red", "green", "blue", "yellow")

@@ -1,5 +1,7 @@
 //! The program `atlas`: one sub-command per batch job, each in a file of its name.
 
+#![warn(clippy::unwrap_used)]
+
 mod common;
 mod config;
 mod dedup;

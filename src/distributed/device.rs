@@ -104,10 +104,10 @@ pub(crate) fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<()
     }
     // SAFETY: after a failed dlopen, dlerror gives a C string or null.
     let error = unsafe { libc::dlerror() };
-    // SAFETY: as above.
     Err(if error.is_null() {
         "no reason given".into()
     } else {
+        // SAFETY: as above.
         unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
     })
 }

@@ -190,9 +190,7 @@ fn a_large_file_that_is_broken_each_time_is_abandoned() {
     let setup = Setup::new(&server.url);
     setup.table(&ids);
     ends(&setup.fetch(&["external"]), 65, &["4 of 4 files"]);
-    assert!(
-        setup.rows("failed-00000.csv").iter().any(|r| r[2].contains("JPEG") && r[3] == "4")
-    );
+    assert!(setup.rows("failed-00000.csv").iter().any(|r| r[2].contains("JPEG") && r[3] == "4"));
     assert_eq!(server.requests(), 3 + 4, "fetch.attempts for the broken one");
 }
 

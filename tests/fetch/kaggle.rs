@@ -148,11 +148,7 @@ fn kaggle_credentials_in_their_order() {
     let rules =
         "https://www.kaggle.com/competitions/human-protein-atlas-image-classification/rules";
     bearer.take_log();
-    ends(
-        &run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]),
-        2,
-        &["403", rules],
-    );
+    ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]), 2, &["403", rules]);
     assert_eq!(bearer.requests(), 1, "no second attempt");
     let out = run(&bearer, &[("KAGGLE_API_TOKEN", "a\nb")]);
     ends(&out, 2, &["KAGGLE_API_TOKEN"]);

@@ -57,11 +57,7 @@ fn evil_zips_write_nothing() {
         assert_eq!(error.exit_code(), 65);
         let train: Vec<String> = setup.list("train").into_keys().collect();
         // If an entry fails during unpacking, the complete files before it stay.
-        assert_eq!(
-            train,
-            if unpacked_before { vec!["good_red.png"] } else { vec![] },
-            "{name}"
-        );
+        assert_eq!(train, if unpacked_before { vec!["good_red.png"] } else { vec![] }, "{name}");
         for outside in [
             setup.data("evil_red.png"),
             setup.folder.path().join("evil_red.png"),

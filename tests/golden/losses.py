@@ -1,4 +1,4 @@
-"""Losses by their definitions, one set at a time in f64, with PyTorch's gradients: losses.json for src/loss/tests.rs."""
+"""Losses by their definitions, one set at a time in f64, with PyTorch's gradients: losses.json for src/network/loss/tests.rs."""
 import json
 import pathlib
 

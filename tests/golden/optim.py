@@ -1,4 +1,4 @@
-"""Five steps of torch.optim's AdamW and SGD with moving rates: optim.json for src/optim/tests.rs."""
+"""Five steps of torch.optim's AdamW and SGD with moving rates: optim.json for src/network/optim/tests.rs."""
 import json
 import pathlib
 
