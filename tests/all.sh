@@ -19,9 +19,13 @@ tests/with_slurm.sh 4 tests/container.sh
 
 # The tests of ranks once more, built against MPICH in a folder of its own.
 if has mpicc.mpich; then
-    export MPICC=mpicc.mpich ATLAS_MPIRUN=mpiexec.mpich CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/mpich
+    export MPICC=mpicc.mpich ATLAS_MPIRUN=mpiexec.mpich
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/mpich
     cargo test --release --locked --test parallel --test ranks --test nccl
-    ldd "$CARGO_TARGET_DIR/release/atlas" | grep -q libmpich || { echo "all.sh: that was not MPICH" >&2 && exit 1; }
+    if ! ldd "$CARGO_TARGET_DIR/release/atlas" | grep -q libmpich; then
+        echo "all.sh: that was not MPICH" >&2
+        exit 1
+    fi
 else
     echo "all.sh: no MPICH: the ranks were not tested with it" >&2
 fi

@@ -10,7 +10,8 @@ without() {
     local names
     mapfile -t names < <(awk -v need="$1" '
         /ignore = "/ { found = index($0, need) }
-        found && /^ *fn / { sub(/^ *fn /, ""); sub(/\(.*/, ""); print; found = 0 }' tests/*.rs tests/*/*.rs)
+        found && /^ *fn / { sub(/^ *fn /, ""); sub(/\(.*/, ""); print; found = 0 }
+    ' tests/*.rs tests/*/*.rs)
     echo "ignored.sh: left out for want of $1: ${names[*]}" >&2
     skip+=("${names[@]/#/--skip=}")
 }
