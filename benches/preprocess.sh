@@ -84,5 +84,6 @@ for name in sources:
         mine = [row for row in rows if (row[0], row[2]) == (name, size)]
         median = lambda column: statistics.median(float(r[column]) for r in mine)
         print(f"{name} ({made[name][1]} samples, {side[name]} px) at {size}: "
-              f"median {median(5):.1f} ms per sample, {median(6):.2f} ns per pixel read, {len(mine)} runs")
+              f"median {median(5):.1f} ms per sample, "
+              f"{median(6):.2f} ns per pixel read, {len(mine)} runs")
 PYTHON
