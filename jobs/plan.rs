@@ -2,7 +2,7 @@
 use atlas::{
     base::task_log::Log,
     config::Config,
-    data::manifest::{Manifest, Part, Plan, Source, estimate, scan},
+    data::manifest::{Manifest, Part, Plan, Source, estimate, scan, summary, write_problems},
 };
 use serde_json::json;
 
@@ -35,12 +35,12 @@ fn plan(args: &Args, config: &Config) -> anyhow::Result<()> {
     for warning in &scan.warnings {
         log::warn!("{warning}");
     }
-    let summary = scan.summary();
+    let summary = summary(&scan.problems);
     for line in &summary {
         log::warn!("{line}");
     }
     let plan = Plan::new(&mut scan.manifest, &config.preprocess);
-    let problems = scan.write_problems(work)?;
+    let problems = write_problems(work, &scan.problems)?;
     scan.manifest.write(work)?;
     plan.write(work)?;
     let external = scan.manifest.samples.iter().filter(|s| s.source == Source::External).count();

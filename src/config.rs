@@ -1,6 +1,11 @@
-//! One experiment as one TOML file: every key with its default, `--set key=value` on top, paths
-//! resolved against the project, and a check of the ranges. Every job works without a file, on the
-//! defaults written here.
+//! One experiment as one TOML file.
+//!
+//! In: a file and `--set key=value` pairs. Out: a [`Config`] in which every key has a value, paths
+//! are absolute and ranges are checked. Every job works without a file, on the defaults.
+//!
+//! Read first: [`Config`] and its sections in this file, which say what each key means; then
+//! `defaults.rs` (the values) and `load.rs` (file, `--set`, paths, messages). `check.rs` holds the
+//! ranges.
 
 mod check;
 mod defaults;
@@ -317,11 +322,11 @@ pub struct Train {
     /// Exponent of `sampling = "balanced"`: weight of a sample = its rarest class's frequency ^
     /// -balance.
     pub balance: f64,
-    /// In which numbers the network computes. What `auto` comes to is measured once, before the
-    /// first step of a fold; its checkpoints carry the answer, so that what follows, prediction
-    /// included, computes alike.
+    /// Type of the numbers in which the network computes. With `auto` it is measured once, before
+    /// the first step of a fold; checkpoints record the choice, so that resumed training and
+    /// prediction compute in the same way.
     pub precision: Precision,
-    /// How images and kernels lie in memory; `auto` as above.
+    /// Memory layout of images and kernels; `auto` as above.
     pub layout: Layout,
     pub normalize: Normalize,
     pub seed: u64,
@@ -338,8 +343,8 @@ pub struct Train {
     pub keep: Keep,
     /// Training uses at most this many samples; 0: all.
     pub max_samples: usize,
-    /// Ranks that `run` trains a fold with, through mpirun. Under a launcher of your own it counts
-    /// for nothing.
+    /// Ranks with which `run` trains a fold, through mpirun. Ignored where you start the ranks
+    /// yourself.
     pub ranks: usize,
     /// Batch norm takes its statistics over all ranks together (Ioffe & Szegedy 2015 over the whole
     /// forward pass) instead of each rank over its own samples.
@@ -354,7 +359,7 @@ pub struct Train {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
-    /// NCCL on GPUs, else MPI, else none: by what launcher and machine offer.
+    /// NCCL on GPUs, else MPI, else none, depending on launcher and machine.
     Auto,
     /// One rank without a launcher.
     None,
@@ -364,7 +369,7 @@ pub enum Backend {
     Nccl,
 }
 
-/// Kind of number in which gradients travel.
+/// Type of the numbers in which gradients are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wire {
@@ -373,7 +378,7 @@ pub enum Wire {
     Bf16,
 }
 
-/// What ranks say to each other.
+/// Communication between ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Comm {
@@ -453,8 +458,8 @@ pub struct Predict {
     pub tta: Tta,
     /// How the logits of the crops become one.
     pub reduce: CropReduce,
-    /// Images (crops) per forward pass; 0: what suits the device (few on a CPU, so that they stay
-    /// in its cache).
+    /// Images (crops) per forward pass; 0: chosen by device (few on a CPU, so that they stay in its
+    /// cache). Changes the speed alone.
     pub batch: usize,
 }
 

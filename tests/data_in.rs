@@ -441,9 +441,12 @@ fn peak_of(set: &Set, words: &[&str], code: i32) -> f64 {
 
 #[test]
 fn memory_does_not_grow_with_the_shard() {
+    // The other 80 images, if they were held, would take 80 MiB more.
+    let few = peak_memory(16, 16);
+    assert!(few > 10.0 && few < 250.0, "{few} MiB");
     for shard_samples in [16, 4096] {
         let peak = peak_memory(96, shard_samples);
-        assert!(peak > 10.0 && peak < 250.0, "{peak} MiB");
+        assert!((peak - few).abs() < 40.0, "{few} MiB for 16 images, {peak} MiB for 96");
     }
 }
 

@@ -2,6 +2,13 @@
 //! what is not, and what users do wrong.
 use std::{collections::BTreeMap, fs, path::Path};
 
+use atlas::{
+    config::Config,
+    data::{manifest::Manifest, work_folder::WorkFolder},
+    operations::status,
+    training::run_folder::Run,
+};
+
 #[path = "pipeline/own.rs"]
 mod own;
 #[path = "common/needs.rs"]
@@ -95,6 +102,16 @@ fn a_run_goes_from_images_to_submissions_and_repeats_nothing() {
     assert_eq!(json(&small.run(&["run", "--json"]))["run"], first["run"]);
     assert_eq!(differing(&files(&run), &made), [""; 0], "a second run changes nothing");
     assert_eq!(predicted(), before, "and predicts nothing");
+
+    // `status` reads the manifest once: after that the file is not needed.
+    let config = Config::load(Some(&run.join("config.toml")), &[]).unwrap();
+    let folder = WorkFolder::open(&config.paths.work);
+    let (manifest, away) = (Manifest::path(folder.path()), folder.path().join("away"));
+    folder.manifest().unwrap();
+    fs::rename(&manifest, &away).unwrap();
+    let steps = status::steps(&config, &folder, Some(&Run { folder: run.clone() }));
+    assert!(steps.iter().flat_map(|step| &step.tasks).all(|task| task.done), "{steps:?}");
+    fs::rename(&away, &manifest).unwrap();
 
     // Something is lost: only that is made again.
     fs::remove_file(&predictions).unwrap();

@@ -33,11 +33,11 @@ impl Config {
             table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
         // Ranges only now: two keys that depend on each other may come in any order.
         check(&config).map_err(|fault| {
-            let to_blame = |set: &&String| {
+            let is_cause = |set: &&String| {
                 let key = set.split('=').next().unwrap_or_default().trim();
                 fault.key.contains(key) || fault.want.contains(key) || key.starts_with(&fault.key)
             };
-            let source = match (sets.iter().rev().find(to_blame), file) {
+            let source = match (sets.iter().rev().find(is_cause), file) {
                 (Some(set), _) => format!("--set {set}: "),
                 (None, Some(path)) => format!("{}: ", path.display()),
                 (None, None) => String::new(),
@@ -170,10 +170,10 @@ fn explain(message: &str) -> String {
         let message = message
             .replace("invalid type:", "wrong type:")
             .replace("invalid value:", "wrong value:");
-        let (said, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
+        let (start, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
         return match wanted {
-            "usize" | "u8" | "u32" | "u64" => format!("{said}expected a whole number"),
-            "f32" | "f64" => format!("{said}expected a number"),
+            "usize" | "u8" | "u32" | "u64" => format!("{start}expected a whole number"),
+            "f32" | "f64" => format!("{start}expected a number"),
             "string only" => "wrong type: expected one of the key's words; `atlas config` prints \
                 the one in force"
                 .into(),

@@ -1,5 +1,5 @@
-//! Batches made ahead of their use by worker threads: in order, few at a time, the same whatever
-//! the number of threads.
+//! Batches, made by worker threads ahead of their use: in order, a few at a time, and the same
+//! whatever the number of threads.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub trait Source: Send + Sync + 'static {
     /// Side of the stored images in pixels.
     fn size(&self) -> usize;
     fn labels(&self, i: usize) -> Labels;
-    /// What messages call image `i`.
+    /// Name of image `i` in messages.
     fn id(&self, i: usize) -> String {
         i.to_string()
     }
@@ -63,7 +63,7 @@ impl Source for Store {
     }
 }
 
-/// What becomes of a stored image.
+/// How views are made of a stored image.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Make {
     /// One random view, a pure function of (seed, epoch, key of the draw).
@@ -106,8 +106,8 @@ pub struct Batch {
 }
 
 /// Yields the batches in order. The first error (of the source, or a panic of a worker) is yielded
-/// in its batch's place and ends the iteration. Dropping the loader stops the workers after the
-/// image at hand.
+/// in its batch's place and ends the iteration. Dropping the loader stops the workers after
+/// their current image.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -140,7 +140,7 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch to make, once there is room for it; `None` when there is nothing left to do.
+    /// The next batch to make, once there is room for it; `None` when all are made.
     fn begin(&self, batches: usize, room: usize) -> Option<usize> {
         let mut state = self.lock();
         while !state.stop && state.begun < batches && state.begun >= state.taken + room {
@@ -188,7 +188,7 @@ impl Loader {
                     // In the program a panic has ended the process before (jobs/common.rs); here no
                     // consumer waits for ever.
                     let made = made.unwrap_or_else(|panic| {
-                        // What the panic left behind in the buffers is not used again.
+                        // The buffers may be half filled and are not used again.
                         maker = Maker::new(&*store, &work.1);
                         Err(Error::failed(format!(
                             "a worker of the loader panicked in batch {index}: {}",

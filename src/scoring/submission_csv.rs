@@ -1,12 +1,12 @@
 //! The answer as the competition takes it: a CSV `Id,Predicted` in the order of
 //! sample_submission.csv, at least one class per sample.
 
-use std::{fmt::Write, path::Path};
+use std::path::Path;
 
 use ndarray::ArrayView1;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, csv_file},
     data::labels::{self, CLASSES, Labels},
     scoring::metrics::{self, Probability},
 };
@@ -44,14 +44,11 @@ pub fn write(path: &Path, ids: &[String], predicted: &[Labels]) -> Result<()> {
             predicted.len()
         )));
     }
-    let mut text = String::from("Id,Predicted\n");
-    for (id, set) in ids.iter().zip(predicted) {
-        if set.is_empty() {
-            return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
-        }
-        let _ = writeln!(text, "{id},{set}");
+    if let Some((id, _)) = ids.iter().zip(predicted).find(|(_, set)| set.is_empty()) {
+        return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
     }
-    atomic_file::write(path, text)
+    let rows = ids.iter().zip(predicted).map(|(id, set)| (id, set.to_string()));
+    csv_file::write(path, &["Id", "Predicted"], rows)
 }
 
 /// Checks a written submission: the ids and order of `sample`, every row with at least one known
@@ -87,6 +84,7 @@ pub fn check(path: &Path, sample: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::labels::{BadRow, RowFault};
     use ndarray::Array1;
     use std::fs;
 
@@ -123,7 +121,7 @@ mod tests {
         fs::write(&path, "Id,Predicted\nb,\na,0\n").unwrap();
         refused(check(&path, &ids), "line 2: id b ");
         fs::write(&path, "Id,Predicted\nb,1\nb,0\n").unwrap();
-        let problems = labels::read_ids(&path).unwrap().1;
-        assert!(problems.len() == 1 && problems[0].contains("line 3: id b "), "{problems:?}");
+        let fault = RowFault::RepeatedId { id: "b".into(), first: 2 };
+        assert_eq!(labels::read_ids(&path).unwrap().1, [BadRow { line: 3, fault }]);
     }
 }

@@ -177,7 +177,7 @@ pub fn duplicates(work: &WorkFolder) -> Result<Option<Duplicates>> {
     if state(work.path()).is_none_or(|s| s.manifest != manifest) {
         return Err(Error::data(
             &path,
-            "made from another manifest than the one at hand; run `atlas dedup` again",
+            "made from another manifest than the current one; run `atlas dedup` again",
         ));
     }
     Duplicates::read(&path).map(Some)

@@ -1,12 +1,12 @@
-//! Small pictures of samples and how alike they are: what tells a copy from a picture that merely
-//! hashes alike.
+//! Thumbnails of samples and their correlation, which separates copies from images whose hashes are
+//! near by chance.
 
 /// Side of a thumbnail in pixels (smaller where the image is).
 const SIDE: usize = 64;
 /// Shifts that are tried, in thumbnail pixels to every side.
 const SHIFT: isize = 2;
 /// A channel whose standard deviation is below this many gray levels (of 255) in both thumbnails is
-/// dark or empty: what is left is noise and compression, and it does not decide.
+/// dark or empty: the rest is noise and compression artefacts, and the channel is ignored.
 const LEAST_CONTRAST: f32 = 1.0;
 
 /// Red, green and blue of one sample, f32 `[side, side]` each, smoothed.

@@ -13,17 +13,17 @@ use super::{
 };
 use crate::base::{Error, Result};
 
-/// A picture's file in memory, recognised and measured but not yet decoded.
+/// A image's file in memory, recognised and measured but not yet decoded.
 pub struct Encoded<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
     header: Header,
 }
 
-/// Decodes `channel` (0 red, 1 green, 2 blue, 3 yellow) of the picture at `path`.
+/// Decodes `channel` (0 red, 1 green, 2 blue, 3 yellow) of the image at `path`.
 ///
 /// # Errors
-/// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is
+/// Names the file: it cannot be read, is no image of a known kind, is broken or cut short, or is
 /// wider or higher than `max_side` pixels.
 pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane> {
     Ok(Encoded::read(path, max_side)?.channel(channel)?.whole())
@@ -111,12 +111,12 @@ impl<'a> Encoded<'a> {
         self.plane(|rgb| luma(rgb[0], rgb[1], rgb[2]))
     }
 
-    /// Decodes a coloured picture to red, green, blue and yellow. Yellow is its fourth value where
-    /// that varies; a picture without one, or with one that is the same everywhere (plain opacity),
+    /// Decodes a coloured image to red, green, blue and yellow. Yellow is its fourth value where
+    /// that varies; an image without one, or with one that is the same everywhere (plain opacity),
     /// gives `(R + G) / 2`, as [`Encoded::channel`] does.
     ///
     /// # Errors
-    /// Data where the picture is broken, or gray: that is one channel and not four.
+    /// Data where the image is broken, or gray: that is one channel and not four.
     pub fn rgby(self) -> Result<[Plane; 4]> {
         let path = self.path;
         let (Raster { step, pixels }, [width, height]) = self.raster()?;
@@ -161,12 +161,12 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// No picture within the limit has more bytes than its 16-bit RGB pixels plus some headers.
+/// No image within the limit has more bytes than its 16-bit RGB pixels plus some headers.
 fn largest(max_side: u32) -> u64 {
     u64::from(max_side).pow(2) * 6 + (1 << 20)
 }
 
-/// One channel of a picture, decoded as far as is needed to have its rows.
+/// One channel of an image, decoded as far as is needed to have its rows.
 pub struct Channel {
     width: usize,
     height: usize,
@@ -225,7 +225,7 @@ fn picked<const STEP: usize>(pixels: &[[u8; STEP]], pick: impl Fn(&[u8]) -> u8) 
 }
 
 /// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the
-/// packed size: a bomb inflates a thousandfold, a dark 16-bit microscope picture some tenfold.
+/// packed size: a bomb inflates a thousandfold, a dark 16-bit microscope image some tenfold.
 fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
     let limit = largest.min((64 << 20).max(packed.len() as u64 * 100));
     let mut bytes = Vec::new();

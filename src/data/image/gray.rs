@@ -9,10 +9,10 @@ use png::{BitDepth, ColorType, Decoded, StreamingDecoder, UnfilterRegion, chunk}
 
 use super::buffers::{buffer, reuse};
 
-/// Larger chunks of anything but the picture are left to the crate's own limit.
+/// Larger chunks of anything but the image are left to the crate's own limit.
 const LARGEST: u32 = 1 << 20;
 
-/// The pixels of a gray 8-bit picture `[height, width]`; `None` for what is left to the crate: with
+/// The pixels of a gray 8-bit image `[height, width]`; `None` for what is left to the crate: with
 /// colours, 16 bit, few bits, interlaced, animated.
 pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut decoder = StreamingDecoder::new();
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// In pieces of some hundred bytes, as large pictures are.
+    /// In pieces of some hundred bytes, as large images are.
     fn encoded(
         pixels: &[u8],
         (width, height): (u32, u32),

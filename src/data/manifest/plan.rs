@@ -29,7 +29,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Cuts `manifest` into shards (it gets its shard numbers here) and tasks.
+    /// Cuts `manifest` into shards (this sets the shard numbers of its samples) and tasks.
     pub fn new(manifest: &mut Manifest, config: &Preprocess) -> Self {
         for part in [Part::Train, Part::Test] {
             for (i, sample) in manifest.samples.iter_mut().filter(|s| s.part == part).enumerate() {

@@ -1,9 +1,10 @@
-//! A sample's four pictures, from their files to one image.
+//! A sample's four images, from their files to one image.
 
 use std::sync::{Condvar, Mutex};
 
 use multiversion::multiversion;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     },
 };
 
-/// How the pictures become images.
+/// How the images become images.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Side of the stored images in pixels.
@@ -25,7 +26,7 @@ pub struct Settings {
 }
 
 /// A file that could not be used, with the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bad {
     pub id: String,
     pub file: String,
@@ -42,7 +43,7 @@ pub fn read_images(samples: &[Sample], settings: Settings) -> Vec<Result<Vec<u8>
         .collect()
 }
 
-/// Decodes, hashes and resizes a sample's four pictures.
+/// Decodes, hashes and resizes a sample's four images.
 pub(super) fn load(
     sample: &Sample,
     settings: Settings,
@@ -142,7 +143,7 @@ pub fn interleaved([red, green, blue, yellow]: &[Vec<u8>; 4]) -> Vec<u8> {
     pixels.into_flattened()
 }
 
-/// Memory for decoding, shared by the threads: who needs more than is left waits. A picture larger
+/// Memory for decoding, shared by the threads: who needs more than is left waits. A image larger
 /// than all of it is decoded alone.
 pub(super) struct Memory {
     total: u64,

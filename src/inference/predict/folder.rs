@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
-        manifest::{self, MISSING_CHANNELS},
+        manifest::{self, ProblemKind},
         shard::{self, Bad},
     },
     distributed::device,
@@ -79,10 +79,11 @@ pub fn predict(
         .build()
         .map_err(Error::failed)?;
     let mut scan = manifest::pictures(folder)?;
-    let (lacking, other): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut scan.problems).into_iter().partition(|p| p.kind == MISSING_CHANNELS);
+    let (lacking, other): (Vec<_>, Vec<_>) = std::mem::take(&mut scan.problems)
+        .into_iter()
+        .partition(|p| p.kind == ProblemKind::MissingChannels);
     scan.problems = other;
-    scan.summary().iter().for_each(|line| log::warn!("{line}"));
+    manifest::summary(&scan.problems).iter().for_each(|line| log::warn!("{line}"));
     let missing = |p: manifest::Problem| Bad {
         id: p.id,
         file: String::new(),

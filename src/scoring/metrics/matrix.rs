@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis};
 
 use crate::{
     base::{Error, Result},
-    data::labels::{self, CLASSES, Labels, NAMES},
+    data::labels::{self, BadRow, CLASSES, Labels, NAMES},
     scoring::{metrics::npy, prediction_file},
 };
 
@@ -178,7 +178,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-fn refuse(path: &Path, problems: &[String]) -> Result<()> {
+fn refuse(path: &Path, problems: &[BadRow]) -> Result<()> {
     match problems {
         [] => Ok(()),
         [one] => Err(Error::data(path, one)),

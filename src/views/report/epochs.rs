@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -104,36 +103,31 @@ pub fn by_class(folds: &[PathBuf]) -> Result<ByClass> {
 
 /// Hits and misses at 0.5 in one training log.
 fn count(path: &Path) -> Result<[Counts; CLASSES]> {
-    let mut file =
-        BufReader::with_capacity(1 << 18, File::open(path).map_err(Error::io("read", path))?);
-    let (mut line, mut number, mut counts) = (String::new(), 0, [Counts::default(); CLASSES]);
-    loop {
-        line.clear();
-        if file.read_line(&mut line).map_err(Error::io("read", path))? == 0 {
-            return Ok(counts);
-        }
-        number += 1;
-        if number == 1 && line.starts_with("id,labels,p0,") {
-            continue;
-        }
-        let (truth, probabilities) = row(line.trim_end()).ok_or_else(|| {
-            Error::data(
-                path,
-                format!(
-                    "line {number} is not id,labels,p0..p27; move the file away, \
-                or train the fold again"
-                ),
-            )
-        })?;
+    let wrong = |line: u64| {
+        let what = "is not id,labels,p0..p27; move the file away, or train the fold again";
+        Error::data(path, format!("line {line} {what}"))
+    };
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(file);
+    let line = |e: csv::Error| wrong(e.position().map_or(1, csv::Position::line));
+    let header = reader.headers().map_err(line)?;
+    if header.iter().take(3).ne(["id", "labels", "p0"]) {
+        return Err(wrong(1));
+    }
+    let (mut record, mut counts) = (csv::StringRecord::new(), [Counts::default(); CLASSES]);
+    while reader.read_record(&mut record).map_err(line)? {
+        let number = record.position().map_or(0, csv::Position::line);
+        let (truth, probabilities) = row(&record).ok_or_else(|| wrong(number))?;
         let predicted = metrics::above(probabilities, &[0.5; CLASSES]);
         for (sum, one) in counts.iter_mut().zip(metrics::counts_of([predicted], &[truth])) {
             *sum += one;
         }
     }
+    Ok(counts)
 }
 
-fn row(line: &str) -> Option<(Labels, [f32; CLASSES])> {
-    let mut parts = line.split(',').skip(1);
+fn row(record: &csv::StringRecord) -> Option<(Labels, [f32; CLASSES])> {
+    let mut parts = record.iter().skip(1);
     let truth = Labels::parse(parts.next()?).ok()?;
     let mut probabilities = [0.0; CLASSES];
     for p in &mut probabilities {
