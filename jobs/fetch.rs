@@ -7,7 +7,7 @@ use std::{
 use atlas::{
     base::{Error, slurm, task_log::Log},
     config::Config,
-    fetch::{FetchJob, Summary, TaskShare, external, kaggle},
+    fetch::{FetchJob, FetchSummary, TaskShare, external, kaggle},
 };
 use serde_json::json;
 
@@ -196,7 +196,7 @@ impl Options {
     }
 
     /// Prints the summary; fails unless all files are there that have to be.
-    fn finish(&self, summary: Summary) -> anyhow::Result<()> {
+    fn finish(&self, summary: FetchSummary) -> anyhow::Result<()> {
         let next = match summary.is_complete() {
             true => "\nnext: the other tasks, if there are any, then atlas plan",
             false => "",

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use atlas::synth::{SynthOptions, SynthOutcome, generate};
 
-/// Make a data set of drawn microscopy in the competition's layout, with the truth of its test set
+/// Make a synthetic data set in the competition's layout, with the labels of its test set
 ///
 /// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test
 /// set), duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and
@@ -27,7 +27,7 @@ pub struct Args {
     /// External samples, in wells of two or three fields
     #[arg(long, value_name = "N", default_value_t = 0)]
     external: usize,
-    /// Side of all pictures in pixels; smaller pictures show fewer cells
+    /// Side of all images in pixels; smaller images show fewer cells
     #[arg(long, value_name = "S", default_value_t = 512)]
     size: usize,
     /// Another seed, another set

@@ -14,10 +14,12 @@ pub mod camera;
 pub mod cell;
 pub mod copies;
 pub mod draw;
+mod options;
 pub mod outline;
 pub mod patterns;
 pub mod plan;
 pub mod population;
+mod render;
 pub mod sample;
 pub mod scene;
 pub mod stains;
@@ -36,29 +38,9 @@ use crate::base::{
     progress::Progress,
     rng::{self, Use},
 };
-use cell::CellStyle;
-use plan::{PlannedSample, Subset};
-use sample::Planes;
 
-/// The size of a set. Written to its `synth.json` when it is finished.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SynthOptions {
-    /// Official training samples, copies included.
-    pub samples: usize,
-    /// Test samples, copies included.
-    pub test: usize,
-    /// External samples, copies included.
-    pub external: usize,
-    /// Side of all images in pixels (real ones: 512, external ones 2048).
-    pub size: usize,
-    pub seed: u64,
-    /// Share of the samples (train, test and external each) that are copies of a training sample,
-    /// in `0..=0.5`.
-    pub duplicates: f64,
-    /// Minimum number of originals with each class in train; in test in proportion, rounded up and
-    /// at least 3.
-    pub min_per_class: usize,
-}
+pub use options::SynthOptions;
+pub use render::render;
 
 /// Increases whenever the same options give other images, so that an old folder is not taken for a
 /// new one.
@@ -76,22 +58,6 @@ pub enum SynthOutcome {
     Generated { duplicates: usize },
     /// The folder already has exactly this set.
     Present,
-}
-
-impl SynthOptions {
-    fn check(&self) -> Result<()> {
-        let wrong = |what: &str| Err(Error::usage(what));
-        if self.samples == 0 {
-            return wrong("--samples must be at least 1");
-        }
-        if !(64..=4096).contains(&self.size) {
-            return wrong("--size must lie between 64 and 4096 pixels");
-        }
-        if !(0.0..=0.5).contains(&self.duplicates) {
-            return wrong("--duplicates is a share between 0 and 0.5");
-        }
-        Ok(())
-    }
 }
 
 /// Generates the set in `folder`, which must be empty or have the same set, finished or not.
@@ -132,30 +98,6 @@ pub fn generate(folder: &Path, options: &SynthOptions) -> Result<SynthOutcome> {
     Ok(SynthOutcome::Generated {
         duplicates: samples.iter().filter(|m| m.copy_of.is_some()).count(),
     })
-}
-
-/// The images of one planned sample; those of a copy are its original's, altered.
-pub fn render(options: &SynthOptions, samples: &[PlannedSample], index: usize) -> Result<Planes> {
-    let paint = |i: usize| {
-        let style = CellStyle::new(&mut rng::stream(Use::Synth, options.seed, 1, samples[i].well));
-        sample::paint(
-            options.size,
-            samples[i].labels,
-            &style,
-            &mut rng::stream(Use::Synth, options.seed, 2, i as u64),
-        )
-    };
-    match samples[index].copy_of {
-        None => Ok(paint(index)),
-        Some(original) => {
-            let official = samples[index].subset != Subset::External;
-            copies::alter(
-                &paint(original),
-                official,
-                &mut rng::stream(Use::Synth, options.seed, 2, index as u64),
-            )
-        }
-    }
 }
 
 /// A file that exists in a folder from the start of a run until all files are written.

@@ -5,10 +5,10 @@ use std::{fs, path::Path};
 use rayon::prelude::*;
 
 use super::{
-    SynthOptions,
     copies::{encode_jpeg, quality},
+    options::SynthOptions,
     plan::{PlannedSample, Subset},
-    render,
+    render::render,
     sample::Planes,
 };
 use crate::{

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     server::{Answer, Request, Server},
-    setup::{CHANNELS, Images, JPEG, Setup, ends, jpeg, path, real, samples},
+    setup::{CHANNELS, JPEG, Setup, atlas_of, ends, jpeg, path, real, samples},
 };
 
 /// What a hostile server answers to a request for a file that consists of `bytes`. `old` is an

@@ -139,7 +139,7 @@ fn kaggle_credentials_in_their_order() {
     file("access_token", "first\n");
     ends(&run(&bearer, &user), 0, &[]);
     ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "first")]), 0, &[]);
-    // The variable comes before the file.
+    // The variable takes precedence over the file.
     ends(
         &run(&bearer, &[("KAGGLE_API_TOKEN", "other")]),
         2,

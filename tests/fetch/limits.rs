@@ -28,7 +28,7 @@ fn tasks_fetch_disjoint_parts() {
         .collect();
     assert_eq!(
         of_one, want,
-        "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size"
+        "samples 1, 3 and 5 of two tasks (fetch.tasks), for any size of the array"
     );
     // For a pipeline that begins with the download, `status` knows that one of its tasks is done.
     let work = setup.sets.iter().find_map(|s| s.strip_prefix("paths.work=")).unwrap();

@@ -23,7 +23,7 @@ fn unpacked(zip: &[u8]) -> (Setup, atlas::base::Result<usize>) {
 }
 
 #[test]
-fn evil_zips_write_nothing() {
+fn malicious_zips_write_nothing() {
     let good = || Entry::new("good_red.png", png(1));
     let evil = |name: &str| Entry::new(name, b"evil".to_vec());
     let link = Entry { mode: 0o120_777, ..Entry::new("link_red.png", b"/etc/passwd".to_vec()) };
