@@ -24,7 +24,7 @@ use atlas::{
         manifest::{CHANNELS, Part},
         shard::{Entry, Reader, Writer},
     },
-    distributed::{self, batch_share::Share, device, gradient_sync::GradientSync},
+    distributed::{self, batch_share::Share, device},
     loading::{
         loader::{Loader, Make, Source},
         normalization::Normalization,
@@ -35,7 +35,7 @@ use atlas::{
         optim::{Optimizer, Rates},
         predictor::Predictor,
     },
-    training::train::step::{Input, Passes},
+    training::backward::{Input, Passes, SyncedGradients},
 };
 use rand::{RngExt, seq::SliceRandom};
 use tch::{Device, Kind, Tensor};
@@ -279,7 +279,7 @@ fn network(nhwc: bool, device: Device) -> Result<Network> {
 fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> {
     let world = distributed::start(&Config::default().comm)?;
     let network = network(nhwc, world.device)?;
-    let gradient_sync = GradientSync::new(&network, world, Wire::F32);
+    let gradients = SyncedGradients::new(&network, world, Wire::F32);
     let config = atlas::config::Train { lr: 1e-4, clip: 0.0, ..Config::default().train };
     let mut optimizer = Optimizer::new(&config, &network);
     let losses = Losses { bce: 1.0, focal: 0.0, lovasz: 0.0, ..Losses::default() };
@@ -288,15 +288,15 @@ fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> 
     let targets = Tensor::rand([batch, 28], on).lt(0.1).to_kind(Kind::Float);
     let share = Share::new(batch as usize, 0, 1, 0);
     let keys: Vec<u64> = (0..batch as u64).collect();
-    let passes = Passes { share: &share, precision, losses: &losses };
+    let passes = Passes { share: &share, precision, losses: &losses, step: 0 };
     let mut step = || -> Result<()> {
         let input = |_| Input {
             images: images.shallow_clone(),
             targets: targets.shallow_clone(),
             keys: DropKeys { seed: 0, epoch: 0, keys: &keys },
         };
-        passes.backward(&network, &gradient_sync, |_| Norms::Local, input)?;
-        gradient_sync.finish()?;
+        passes.backward(&network, &gradients, |_| Norms::Local, input)?;
+        gradients.finish()?;
         optimizer.step(&network, Rates { lr: 1e-4, momentum: 0.9 });
         device::wait(network.device());
         Ok(())
@@ -339,7 +339,9 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
         network: &network,
         precision,
         normalization: &normalization,
-        config: &config,
+        augment: &config.augment,
+        predict: &config.predict,
+        threads: config.threads(),
         stop: &stop,
     };
     let samples: Vec<usize> = (0..images).collect();

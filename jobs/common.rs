@@ -8,9 +8,9 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, Result, progress, stop::Stop, task_log},
+    base::{Error, Result, progress, slurm, stop::Stop, task_log},
     config::Config,
-    data::manifest::{Manifest, Plan},
+    data::work_folder::WorkFolder,
     distributed::{self, watchdog},
 };
 use signal_hook::{
@@ -82,18 +82,15 @@ impl Tasks {
         &self,
         planned: impl FnOnce() -> Result<usize>,
     ) -> Result<Option<(usize, usize)>> {
-        let task = match (self.task, std::env::var("SLURM_ARRAY_TASK_ID")) {
-            _ if NESTED.load(Relaxed) => return Ok(None),
-            (Some(task), _) => task,
-            (None, Ok(text)) => text.parse().map_err(|_| {
-                Error::usage(format!(
-                    "SLURM_ARRAY_TASK_ID is `{text}`, expected a number; pass --task"
-                ))
-            })?,
-            (None, Err(_)) if self.tasks.is_some() => {
+        if NESTED.load(Relaxed) {
+            return Ok(None);
+        }
+        let task = match self.task.map_or_else(slurm::array_task, |task| Ok(Some(task)))? {
+            Some(task) => task,
+            None if self.tasks.is_some() => {
                 return Err(Error::usage("--tasks without --task: say which of them to do"));
             }
-            (None, Err(_)) => return Ok(None),
+            None => return Ok(None),
         };
         let tasks = self.tasks.map_or_else(planned, Ok)?;
         if task >= tasks && self.task.is_some() {
@@ -107,8 +104,8 @@ impl Tasks {
 }
 
 /// The number of tasks that `plan` fixed.
-pub fn planned(work: &std::path::Path) -> Result<usize> {
-    Ok(Plan::read(work, &Manifest::read(work)?)?.tasks)
+pub fn planned(work: &WorkFolder) -> Result<usize> {
+    Ok(work.plan()?.tasks)
 }
 
 /// Does the work of a task, and keeps that it began and how it ended, for `status`.

@@ -3,7 +3,10 @@ use std::path::PathBuf;
 
 use atlas::{
     base::{Error, task_log::Log},
-    data::dedup::{lists, search, table},
+    data::{
+        dedup::{hash_csv, job, search, tables},
+        work_folder::WorkFolder,
+    },
 };
 
 use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
@@ -51,9 +54,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .map_err(Error::failed)?;
     if let (Some(hashes), Some(out)) = (&args.hashes, &args.out) {
         must_exist("--hashes", hashes)?;
-        let (ids, hashes) = table::read(hashes)?;
+        let (ids, hashes) = hash_csv::read(hashes)?;
         let first = threads.install(|| search::groups(&hashes, config.dedup.radius));
-        table::write(out, &ids, &first)?;
+        hash_csv::write(out, &ids, &first)?;
         let removed = first.iter().enumerate().filter(|(i, first)| i != *first).count();
         let text = format!(
             "{} samples, {} groups (radius {}), {removed} could go\nwrote {}",
@@ -66,33 +69,31 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.common.print(text, json);
         return Ok(());
     }
-    let work = &config.paths.work;
+    let work = &WorkFolder::open(&config.paths.work);
     if !args.merge
         && let Some((task, tasks)) = args.tasks.resolve(|| planned(work))?
     {
         let stop = stop_on_signals()?;
         let search =
-            || Ok(threads.install(|| lists::run_task(work, &config.dedup, task, tasks, stop))?);
-        let (parts, made) = recorded(&Log::of(work, "dedup", task), search)?;
+            || Ok(threads.install(|| job::run_task(work, &config.dedup, task, tasks, stop))?);
+        let (parts, made) = recorded(&Log::of(work.path(), "dedup", task), search)?;
         let text = format!(
             "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, \
                 then atlas dedup --merge",
-            work.join("dedup").display()
+            work.path().join("dedup").display()
         );
         args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));
         return Ok(());
     }
     let decide = || {
         Ok(threads.install(|| match args.merge {
-            true => lists::merge(
-                work,
-                &config.dedup,
-                args.tasks.tasks.map_or_else(|| planned(work), Ok)?,
-            ),
-            false => lists::run(work, &config.dedup),
+            true => {
+                job::merge(work, &config.dedup, args.tasks.tasks.map_or_else(|| planned(work), Ok)?)
+            }
+            false => job::run(work, &config.dedup),
         })?)
     };
-    let (found, before) = recorded(&Log::of(work, "merge", 0), decide)?;
+    let (found, before) = recorded(&Log::of(work.path(), "merge", 0), decide)?;
     let text = format!(
         "{} of {} training samples go, {} groups of near-duplicates have one left each ({} candidate pairs)\n\
          {} groups have different labels; {} matches with the {} test samples\n\
@@ -105,10 +106,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         found.leaks,
         found.test,
         if before { "already in" } else { "wrote to" },
-        work.display(),
-        lists::DUPLICATES,
-        lists::CONFLICTS,
-        lists::LEAKS,
+        work.path().display(),
+        tables::DUPLICATES,
+        tables::CONFLICTS,
+        tables::LEAKS,
     );
     let mut json = serde_json::to_value(&found)?;
     json["done_before"] = before.into();

@@ -9,8 +9,8 @@ use atlas::{
     },
     config::Config,
     data::{
-        manifest::Manifest,
         shard::{self, Builder, Settings},
+        work_folder::WorkFolder,
     },
     distributed::device,
 };
@@ -39,14 +39,22 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &config.paths.work;
+    let work = &WorkFolder::open(&config.paths.work);
     let (task, tasks) = args.tasks.resolve(|| planned(work))?.unwrap_or((0, 1));
-    recorded(&Log::of(work, "preprocess", task), || preprocess(&args, &config, task, tasks))
+    recorded(&Log::of(work.path(), "preprocess", task), || {
+        preprocess(&args, &config, work, task, tasks)
+    })
 }
 
-fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow::Result<()> {
-    let work = &config.paths.work;
-    let manifest = Manifest::read(work)?;
+fn preprocess(
+    args: &Args,
+    config: &Config,
+    work: &WorkFolder,
+    task: usize,
+    tasks: usize,
+) -> anyhow::Result<()> {
+    let manifest = work.manifest()?;
+    let work = work.path();
     let units: Vec<_> =
         manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
     let total: usize = units.iter().map(|(_, s)| s.samples.len()).sum();
@@ -55,7 +63,7 @@ fn preprocess(args: &Args, config: &Config, task: usize, tasks: usize) -> anyhow
         size: config.preprocess.size as usize,
         max_side: config.preprocess.max_pixels_side,
     };
-    let builder = Builder::new(work, &manifest, settings, stop_on_signals()?);
+    let builder = Builder::new(work, manifest, settings, stop_on_signals()?);
     device::keep_memory();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.threads())

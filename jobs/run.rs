@@ -11,9 +11,10 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, atomic_file, progress::duration},
+    base::{Error, host, progress::duration},
     config::Config,
-    distributed::{self, device, watchdog::Heartbeat},
+    data::work_folder::WorkFolder,
+    distributed::{self, Heartbeat, device},
     inference::finished_run,
     training::{
         run_folder::Run,
@@ -64,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match &named {
         Some(run) if run.folder.exists() => run.must_be_of(&config)?,
         None if Run::newest(&config)?.is_some() => {}
-        _ => train::check(&config)?,
+        _ => train::check(&config.model)?,
     }
     NESTED.store(true, Relaxed);
     for (at, job) in ["plan", "preprocess", "dedup", "split"].into_iter().enumerate() {
@@ -98,8 +99,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(false, Relaxed);
     let seconds = start.elapsed().as_secs_f64();
-    let (fits, used) = finished_run::thresholds(&config, &run)?;
-    let finished_run::Thresholds { method, cross_fitted, .. } = &fits[used];
+    let (fits, used) = finished_run::thresholds(&run, config.submit.thresholds)?;
+    let finished_run::FittedThresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
         "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, \
             cross-fitted)\nwrote {}\nopen report.html there",
@@ -170,7 +171,7 @@ fn launch(common: &Common, words: &[&str], ranks: usize, heartbeat: &Path) -> an
         ))
     };
     let mut child = command.spawn().map_err(missing)?;
-    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == atomic_file::host();
+    let is_of_now = |h: &Heartbeat| Some(h) != old.as_ref() && h.host == host::name();
     let mut told = false;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &mpirun))? {
@@ -220,7 +221,7 @@ fn which_run(named: Option<Run>, config: &Config) -> anyhow::Result<(Run, Vec<Fo
     let Some(run) = run else {
         return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));
     };
-    let fold_statuses = fold_statuses(config, &run)?;
+    let fold_statuses = fold_statuses(config, &WorkFolder::open(&config.paths.work), &run)?;
     if !is_named && fold_statuses.contains(&FoldStatus::Stale) {
         log::info!("the data changed since the run {}; a new run starts", run.name());
         return Ok((Run::new(config), vec![FoldStatus::ToDo; config.split.folds]));

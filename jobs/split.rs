@@ -1,15 +1,15 @@
 //! `atlas split`
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use atlas::{
     base::{Error, task_log::Log},
     config::{Config, Groups, Split, SplitMethod},
     data::{
-        dedup::lists::{self, Duplicates},
+        dedup::{DUPLICATES, job, tables::Duplicates},
         folds::{self, FoldRow, table},
         labels::{self, Labels, NAMES},
         manifest::{self, Manifest, Part},
-        shard::Store,
+        work_folder::WorkFolder,
     },
 };
 
@@ -48,10 +48,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn split(args: Args, config: &Config) -> anyhow::Result<()> {
-    let work = &config.paths.work;
+    let work = &WorkFolder::open(&config.paths.work);
     let bare = args.labels.zip(args.out);
     let is_bare = bare.is_some();
-    let (input, out) = bare.unwrap_or_else(|| (Manifest::path(work), work.join(table::NAME)));
+    let (input, out) =
+        bare.unwrap_or_else(|| (Manifest::path(work.path()), work.path().join(table::NAME)));
     let samples = if is_bare {
         must_exist("--labels", &input)?;
         from_table(&input, config.split.groups)?
@@ -90,7 +91,7 @@ fn split(args: Args, config: &Config) -> anyhow::Result<()> {
     if is_bare {
         table::write_table(&out, &rows)?;
     } else {
-        folds::write(work, &Store::open(work, Part::Train)?, &config.split, &rows)?;
+        folds::write(work.path(), work.store(Part::Train)?, &config.split, &rows)?;
     }
 
     let quality = folds::quality(&samples.labels, &members, share);
@@ -151,19 +152,19 @@ fn from_table(path: &PathBuf, level: Groups) -> Result<Samples, Error> {
     Ok(Samples { ids, labels, groups })
 }
 
-fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
-    let manifest = Manifest::read(work)?;
-    let duplicates = match lists::read(work, &manifest)? {
+fn from_work(work: &WorkFolder, level: Groups) -> Result<Samples, Error> {
+    let manifest = work.manifest()?;
+    let duplicates = match job::duplicates(work)? {
         Some(duplicates) => duplicates,
         None if level == Groups::None => Duplicates::default(),
         None => {
             return Err(Error::data(
-                work.join(lists::DUPLICATES),
+                work.path().join(DUPLICATES),
                 "not there; run `atlas dedup` first, or set split.groups=none",
             ));
         }
     };
-    let store = Store::open(work, Part::Train)?;
+    let store = work.store(Part::Train)?;
     let train: Vec<_> = manifest.samples.iter().filter(|s| s.part == Part::Train).collect();
     let ids: Vec<String> = train.iter().map(|s| s.id.clone()).collect();
     // Removed samples still tie groups together: the well of a removed copy belongs to the one that
@@ -173,7 +174,7 @@ fn from_work(work: &Path, level: Groups) -> Result<Samples, Error> {
     let kept: Vec<usize> = (0..ids.len()).filter(|&i| stays(&ids[i])).collect();
     if kept.is_empty() {
         return Err(Error::data(
-            Manifest::path(work),
+            Manifest::path(work.path()),
             "no training sample is in the shards; look at the quarantine lists",
         ));
     }

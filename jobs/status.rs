@@ -13,8 +13,9 @@ use std::{
 };
 
 use atlas::{
-    base::{atomic_file, progress::duration, task_log::Attempt},
+    base::{host, progress::duration, task_log::Attempt},
     config::Config,
+    data::work_folder::WorkFolder,
     operations::status::{self, Step, Task},
     training::run_folder::Run,
 };
@@ -61,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Some(run) => run.must_be_of(&config).map(|()| Some(run))?,
             None => Run::newest(&config)?,
         };
-        let steps = status::steps(&config, run.as_ref());
+        let steps = status::steps(&config, &WorkFolder::open(&config.paths.work), run.as_ref());
         if args.missing {
             for step in &steps {
                 let tasks =
@@ -328,7 +329,7 @@ fn runs(attempt: &Attempt, known: Option<&str>, queue: &Queue) -> bool {
     match (known, &attempt.began.slurm) {
         (Some(state), _) => ["RUNNING", "COMPLETING", "SUSPENDED"].contains(&state),
         (None, Some(_)) if queue.there => false, // Slurm has forgotten it: it ended
-        _ if attempt.began.host == atomic_file::host() => {
+        _ if attempt.began.host == host::name() => {
             Path::new(&format!("/proc/{}", attempt.began.pid)).exists()
         }
         _ => true,
@@ -361,7 +362,7 @@ fn left(step: &Step, states: &[State]) -> Option<f64> {
         return None;
     }
     let beating = step.tasks.iter().zip(states).filter(|(_, s)| **s == State::Running);
-    let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.left).reduce(f64::max);
+    let longest = beating.filter_map(|(t, _)| t.heartbeat.as_ref()?.remaining).reduce(f64::max);
     let seconds = |t: &str| t.parse::<Timestamp>().ok().map(|t| t.as_second() as f64);
     let took = |a: &Attempt| {
         Some(seconds(&a.ended.as_ref().filter(|e| e.code == 0)?.time)? - seconds(&a.began.time)?)

@@ -1,15 +1,13 @@
 //! `atlas train`
 
 use atlas::{
-    base::{Error, Result, progress::duration, stop::Stop, task_log::Log},
+    base::{Error, Result, progress::duration, slurm, stop::Stop, task_log::Log},
     config::Config,
-    distributed::{self, World, watchdog},
+    distributed::{self, World},
     training::{
+        find_lr::{self, RangeTest, Suggestion},
         run_folder::Run,
-        train::{
-            self, Outcome,
-            find_lr::{self, Found, Suggestion},
-        },
+        train::{self, FoldOutcome},
     },
 };
 
@@ -118,7 +116,7 @@ fn train(
     config: Result<Config>,
     world: &'static World,
     stop: &'static Stop,
-) -> Result<Option<(Run, Outcome)>> {
+) -> Result<Option<(Run, FoldOutcome)>> {
     let config = config?;
     let fold = world.agree(which_fold(args, &config))?;
     if fold >= config.split.folds {
@@ -152,7 +150,7 @@ fn train(
 /// The fold that is asked for; an array's may be beyond the last one.
 fn which_fold(args: &Args, config: &Config) -> Result<usize> {
     let folds = config.split.folds;
-    match (args.fold, std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|id| id.parse().ok())) {
+    match (args.fold, slurm::array_task().ok().flatten()) {
         (Some(fold), _) if fold >= folds => Err(Error::usage(format!(
             "--fold {fold}: split.folds = {folds}, so a fold is 0 to {}",
             folds - 1
@@ -168,7 +166,8 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
         log::info!("there is no such fold: nothing to do");
         return Ok(());
     }
-    let Found { points, suggestion, table, chart } = find_lr::find_lr(config, fold, world, stop)?;
+    let RangeTest { points, suggestion, table, chart } =
+        find_lr::find_lr(config, fold, world, stop)?;
     let Suggestion { steepest, tenth_of_minimum } = suggestion;
     let text = format!(
         "fold {fold}: {} steps, learning rates up to {:.1e}\n  \
@@ -190,8 +189,7 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
 fn end<T>(world: &World, result: &Result<T>) {
     match result {
         Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {
-            watchdog::leaving();
-            world.close();
+            world.leave();
         }
         Err(e) => world.fail(e),
     }

@@ -121,7 +121,10 @@ fn check(path: &Path) -> Result<String> {
         }
         Some("safetensors") => {
             let state = Checkpoint::read(path)?.state;
-            Ok(format!("{} after epoch {}, step {}", state.spec.arch, state.epoch, state.step))
+            Ok(format!(
+                "{} after epoch {}, step {}",
+                state.network.spec.arch, state.epoch, state.step
+            ))
         }
         _ => Err(Error::data(
             path,

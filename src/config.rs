@@ -154,6 +154,16 @@ pub enum Stem {
     Standard,
 }
 
+impl Stem {
+    /// Stride of the first convolution.
+    pub fn stride(self) -> i64 {
+        match self {
+            Self::Seed => 3,
+            Self::Standard => 2,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
@@ -449,8 +459,21 @@ pub struct Predict {
 }
 
 /// How thresholds are fitted on out-of-fold predictions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Method {
     /// 0.5 for every class.
     Half,

@@ -8,3 +8,4 @@ pub mod labels;
 pub mod manifest;
 pub mod phash;
 pub mod shard;
+pub mod work_folder;

@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use atlas::data::{
     manifest::{Manifest, Part},
-    shard::{Store, quarantined},
+    shard::quarantined,
 };
 
 #[path = "data_in/made.rs"]
@@ -239,7 +239,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
         lists[2][0].file.ends_with("test-001_green.png")
             && lists[2][0].reason == "16x16 pixels, but red has 32x32"
     );
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     assert_eq!((store.len(), store.find("train-003"), store.find("train-004")), (7, None, Some(3)));
     let mut image = vec![0; 32 * 32 * 4];
     store.read(3, &mut image).unwrap();
@@ -256,7 +256,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
     assert_eq!((&result["built"], &result["samples"]), (&1.into(), &9.into()));
     assert!(quarantined(&set.work(), 0).unwrap().is_empty());
-    assert!(Store::open(&set.work(), Part::Train).unwrap().find("train-003").is_some());
+    assert!(set.store(Part::Train).unwrap().find("train-003").is_some());
     // So is one that was too large, once larger ones are allowed.
     for c in CHANNELS {
         made::png(&set.path(&format!("train/train-005_{c}.png")), 64, &made::pattern(64, 1));
@@ -305,7 +305,7 @@ fn real_samples_go_through() {
         assert!(warnings.contains(part), "{warnings}");
     }
     assert_eq!(set.preprocess(&more)["samples"], 39);
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     let mut image = vec![0; 512 * 512 * 4];
     store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
     let mean = |c: usize| {
@@ -414,7 +414,7 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
-    assert_eq!(Store::open(&set.work(), Part::Train).unwrap().len(), pictures);
+    assert_eq!(set.store(Part::Train).unwrap().len(), pictures);
     eprintln!(
         "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
             peak"

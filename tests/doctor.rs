@@ -142,7 +142,7 @@ fn this_machine_is_well_and_the_table_says_the_same_as_the_json() {
     assert!(json.ok, "{:?}", json.checks);
     json.says("paths.work", "ok", &["a/work", "writable", "free", "locks work"]);
     json.says("data.kaggle", "ok", &["readable"]);
-    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host(), "core"]);
+    json.says("rank 0", "ok", &[&atlas::base::host::name(), "core"]);
     let out = place.doctor(&[]).output().unwrap();
     let table = String::from_utf8(out.stdout).unwrap();
     assert!(
@@ -183,9 +183,9 @@ fn ranks_are_looked_at_together() {
         .args(place.words());
     let json = report(&mut command);
     json.says("MPI", "ok", &["2 ranks found each other", "MPI"]);
-    json.says("ranks", "ok", &[&format!("2 in all: 0-1 on {}", atlas::base::atomic_file::host())]);
-    json.says("rank 0", "ok", &[&atlas::base::atomic_file::host()]);
-    json.says("rank 1", "ok", &[&atlas::base::atomic_file::host()]);
+    json.says("ranks", "ok", &[&format!("2 in all: 0-1 on {}", atlas::base::host::name())]);
+    json.says("rank 0", "ok", &[&atlas::base::host::name()]);
+    json.says("rank 1", "ok", &[&atlas::base::host::name()]);
     json.says("locked memory", "warning", &["at most 66 kB", "ulimit -l unlimited"]);
     json.says(
         "open files",

@@ -5,17 +5,13 @@ use std::{path::Path, process::Command};
 use atlas::{
     base::Error,
     config::{self, Head, Losses, Optimizer as Rule, Stem, Wire},
-    distributed::{
-        self, Op,
-        batch_share::Share,
-        gradient_sync::{Event, GradientSync},
-    },
+    distributed::{self, Op, batch_share::Share, gradient_sync::Event},
     network::{
         model::{DropKeys, Network, Norms, Precision, Spec},
         optim::{Optimizer, Rates},
         weights,
     },
-    training::train::step::{Input, Passes},
+    training::backward::{Input, Passes, SyncedGradients},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -103,7 +99,7 @@ fn worker() {
         dropout: 0.3,
     };
     let network = Network::of_kind(&spec, 5, true, Device::Cpu, kind).unwrap();
-    let gradient_sync = GradientSync::new(&network, world, task.wire);
+    let synced = SyncedGradients::new(&network, world, task.wire);
     let keys = config::Train {
         optimizer: if task.sgd { Rule::Sgd } else { Rule::Adamw },
         ..config::Train::default()
@@ -118,7 +114,7 @@ fn worker() {
         share.counts &= task.dropped != Some(world.rank());
         let first = share.samples.start as u64;
         let precision = if task.bf16 { Precision::Bf16 } else { Precision::F32 };
-        let passes = Passes { share: &share, precision, losses: &losses };
+        let passes = Passes { share: &share, precision, losses: &losses, step };
         let norms = |pass| match task.synchronised {
             true => Norms::Together { world, samples: share.together(pass), counts: share.counts },
             false => Norms::Frozen,
@@ -138,9 +134,9 @@ fn worker() {
                 keys: DropKeys { seed: 1, epoch: step, keys: samples },
             }
         };
-        let (logits, loss) = passes.backward(&network, &gradient_sync, norms, input).unwrap();
+        let (logits, loss) = passes.backward(&network, &synced, norms, input).unwrap();
         assert_eq!(logits.len(), share.samples.len() * 28);
-        gradient_sync.finish().unwrap();
+        synced.finish().unwrap();
         let mut sum = [loss];
         world.all_reduce(&mut sum, Op::Sum).unwrap();
         sums.push(sum[0]);
@@ -152,7 +148,7 @@ fn worker() {
     }
     for flat in [network.flat_parameters(), network.flat_buffers()] {
         world
-            .same(weights::with_bytes(&flat, atlas::base::atomic_file::checksum), || {
+            .same(weights::with_bytes(&flat, atlas::base::checksum::of), || {
                 Error::failed("the ranks come apart")
             })
             .unwrap();
@@ -286,7 +282,7 @@ fn sums_begin_while_the_stages_below_still_compute() {
     };
     for precision in [Precision::F32, Precision::Bf16] {
         let network = Network::new(&spec, 5, true, Device::Cpu).unwrap();
-        let gradient_sync = GradientSync::new(&network, world, Wire::F32);
+        let gradients = SyncedGradients::new(&network, world, Wire::F32);
         let share = Share::new(8, 0, 1, 4);
         let keys: Vec<u64> = (0..8).collect();
         let input = |range: std::ops::Range<usize>| Input {
@@ -302,11 +298,12 @@ fn sums_begin_while_the_stages_below_still_compute() {
             .to_kind(Kind::Float),
             keys: DropKeys { seed: 1, epoch: 0, keys: &keys[range] },
         };
-        let passes = Passes { share: &share, precision, losses: &Losses::default() };
-        passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
-        gradient_sync.finish().unwrap();
+        let losses = Losses::default();
+        let passes = Passes { share: &share, precision, losses: &losses, step: 0 };
+        passes.backward(&network, &gradients, |_| Norms::Local, input).unwrap();
+        gradients.finish().unwrap();
 
-        let (events, stages) = (gradient_sync.events(), network.stages());
+        let (events, stages) = (gradients.events(), network.stages());
         assert_eq!(stages.len(), 6, "stem, four stages, head");
         assert!(
             stages.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1.end == w[1].1.start),
@@ -320,7 +317,8 @@ fn sums_begin_while_the_stages_below_still_compute() {
         assert_eq!(events.len(), parameters + stages.len(), "each once, in the last pass only");
         for stage in (1..stages.len()).rev() {
             let begun = events.iter().position(|e| *e == Event::Begun(stage)).unwrap();
-            let below = |e: &Event| matches!(e, Event::Gradient(leaf) if stages[stage - 1].0.contains(leaf));
+            let leaves = &stages[stage - 1].0;
+            let below = |e: &Event| matches!(e, Event::Gradient(leaf) if leaves.contains(leaf));
             let first_below = events.iter().position(below).unwrap();
             assert!(
                 begun < first_below,

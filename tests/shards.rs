@@ -6,7 +6,7 @@ use atlas::{
     data::{
         labels::Labels,
         manifest::{Manifest, Part},
-        shard::{Entry, Reader, Store, Writer, path},
+        shard::{Entry, Reader, Writer, path},
     },
     loading::normalization::Normalization,
     network::{
@@ -14,7 +14,7 @@ use atlas::{
         weights,
     },
     scoring::prediction_file::Predictions,
-    training::checkpoint::{Checkpoint, Conditions, State},
+    training::checkpoint::{Checkpoint, Conditions, TrainingState},
 };
 
 #[path = "data_in/made.rs"]
@@ -206,7 +206,7 @@ fn broken_shards_are_named_with_what_to_do() {
             "delete it and run `atlas preprocess` again",
         ],
     );
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     store.read(2, &mut image).unwrap();
     let e = store.read(3, &mut image).unwrap_err();
     assert!(
@@ -217,17 +217,17 @@ fn broken_shards_are_named_with_what_to_do() {
     for keep in [0, 100, whole.len() / 2, whole.len() - 1] {
         fs::write(&file, &whole[..keep]).unwrap();
         fails(&verify(), 65, &["train-00001.h5", "delete it and run"]);
-        let e = Store::open(&set.work(), Part::Train).unwrap_err();
+        let e = set.store(Part::Train).unwrap_err();
         assert!(e.exit_code() == 65 && e.to_string().contains("train-00001.h5"), "{e}");
     }
     // Cut short while it is open: an error, not a crash.
     fs::write(&file, &whole).unwrap();
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(3000).unwrap();
     assert!(store.read(3, &mut image).unwrap_err().to_string().contains("cut short"));
     fs::remove_file(&file).unwrap();
     assert!(
-        Store::open(&set.work(), Part::Train)
+        set.store(Part::Train)
             .unwrap_err()
             .to_string()
             .contains("train-00001.h5: not there; run `atlas preprocess`")
@@ -256,23 +256,18 @@ fn verify_knows_every_kind_by_its_content() {
         &weights::Metadata::new(),
     )
     .unwrap();
-    let state = State {
-        spec,
-        normalization: Normalization::unit(),
+    let network = weights::NetworkState { spec, normalization: Normalization::unit() };
+    let conditions = Conditions {
+        threads: 1,
+        ranks: 1,
+        compute_mode: ComputeMode::PREFERRED,
+        processor: "p".into(),
+    };
+    let state = TrainingState {
         epoch: 1,
-        step_in_epoch: 0,
         step: 3,
         optimizer_steps: 3,
-        skipped: 0,
-        best: None,
-        history: vec![],
-        conditions: Conditions {
-            threads: 1,
-            ranks: 1,
-            compute_mode: ComputeMode::PREFERRED,
-            processor: "p".into(),
-        },
-        data: 5,
+        ..TrainingState::new(network, conditions, 5)
     };
     let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
     Checkpoint { state, tensors }.write(&file("d.safetensors")).unwrap();
@@ -322,7 +317,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
     let set = Set::new(5, 2, 32);
     set.plan(&["--set", "preprocess.shard_samples=2"]);
     set.preprocess(&[]);
-    let store = Store::open(&set.work(), Part::Train).unwrap();
+    let store = set.store(Part::Train).unwrap();
     assert_eq!(
         (store.len(), store.size(), store.shards().len(), store.find("train-004")),
         (5, 32, 3, Some(4))
@@ -353,7 +348,7 @@ fn a_store_joins_the_shards_of_its_manifest() {
             (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
         assert!((store.mean()[c] - mean).abs() < 1e-9 && (store.std()[c] - std).abs() < 1e-6);
     }
-    let test = Store::open(&set.work(), Part::Test).unwrap();
+    let test = set.store(Part::Test).unwrap();
     assert_eq!((test.id(0), test.id(1), test.labels(0).is_empty()), ("test-001", "test-000", true));
     assert!(
         (0..3).all(|i| path(&set.work(), Part::Train, i).exists())
@@ -364,6 +359,6 @@ fn a_store_joins_the_shards_of_its_manifest() {
     let mut manifest = Manifest::read(&set.work()).unwrap();
     manifest.samples[0].labels.insert(27);
     manifest.write(&set.work()).unwrap();
-    let e = Store::open(&set.work(), Part::Train).unwrap_err();
+    let e = set.store(Part::Train).unwrap_err();
     assert!(e.exit_code() == 65 && e.to_string().contains("made from another manifest"), "{e}");
 }

@@ -2,7 +2,7 @@
 //! learning rate.
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use atlas::training::tensorboard::{Content, What, files, read};
+use atlas::training::event_file::{Content, What, files, read};
 
 #[path = "pipeline/small.rs"]
 mod small;

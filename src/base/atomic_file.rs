@@ -1,15 +1,12 @@
-//! Files that appear whole or not at all, checksums, and where a result came from.
+//! Files that appear whole or not at all.
 
 use std::{
     fs::{self, File},
-    hash::Hasher,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use twox_hash::XxHash3_64;
-
-use crate::base::{Error, Result, fault};
+use crate::base::{Error, Result, fault, host};
 
 /// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes
 /// it appear, whole and on disk. Dropped before that, it leaves nothing behind.
@@ -68,14 +65,6 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     writer.finish()
 }
 
-/// Makes a CSV file that was written row by row appear at `path`.
-pub fn finish_csv(writer: csv::Writer<Writer>, path: &Path) -> Result<()> {
-    writer
-        .into_inner()
-        .map_err(|e| Error::failed(format!("cannot write {}: {}", path.display(), e.error())))?
-        .finish()
-}
-
 /// A name in the same folder as `path` that no other process on any machine uses:
 /// `.NAME.tmp.HOST.PID`. Creates the folder; removes what dead processes of this machine left there
 /// for the same file.
@@ -86,7 +75,7 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf> {
         .file_name()
         .and_then(|n| n.to_str())
         .ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
-    let prefix = format!(".{name}.tmp.{}.", host());
+    let prefix = format!(".{name}.tmp.{}.", host::name());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
         let owner =
             entry.file_name().to_str().and_then(|n| n.strip_prefix(&prefix)?.parse::<u32>().ok());
@@ -95,11 +84,6 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf> {
         }
     }
     Ok(folder.join(format!("{prefix}{}", std::process::id())))
-}
-
-/// The name of this machine.
-pub fn host() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
 }
 
 /// Renames a complete, synced file into place and syncs the folder, so that the name survives a
@@ -112,27 +96,6 @@ pub fn publish(temporary: &Path, path: &Path) -> Result<()> {
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// xxh3 of some bytes.
-pub fn checksum(bytes: &[u8]) -> u64 {
-    XxHash3_64::oneshot(bytes)
-}
-
-/// xxh3 of several parts, each with its length, so that moving a byte from one part to the next
-/// changes the sum.
-pub fn checksum_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut hash = XxHash3_64::new();
-    for part in parts {
-        hash.write(&(part.len() as u64).to_le_bytes());
-        hash.write(part);
-    }
-    hash.finish()
-}
-
-/// xxh3 of a file's content.
-pub fn checksum_file(path: &Path) -> Result<u64> {
-    fs::read(path).map(|b| checksum(&b)).map_err(Error::io("read", path))
 }
 
 #[cfg(test)]
@@ -156,16 +119,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv");
         let (ours, theirs) =
-            (format!(".a.csv.tmp.{}.4294967294", host()), ".a.csv.tmp.other-node.4294967294");
+            (format!(".a.csv.tmp.{}.4294967294", host::name()), ".a.csv.tmp.other-node.4294967294");
         fs::write(dir.path().join(&ours), "half").unwrap();
         fs::write(dir.path().join(theirs), "half").unwrap();
         write(&path, "new").unwrap();
         assert!(!dir.path().join(&ours).exists(), "left by a dead process of this machine");
         assert!(dir.path().join(theirs).exists(), "who knows whether it lives");
-    }
-
-    #[test]
-    fn parts_do_not_run_into_each_other() {
-        assert_ne!(checksum_parts([&b"ab"[..], b"c"]), checksum_parts([&b"a"[..], b"bc"]));
     }
 }

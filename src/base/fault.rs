@@ -1,32 +1,32 @@
-//! Faults on purpose, for the tests that show what a fault does: the environment variable
-//! `ATLAS_FAULT` names one. Without it nothing here does anything.
+//! Faults on purpose, for the tests of what a fault does: the environment variable `ATLAS_FAULT`
+//! names one. Without it nothing here has an effect.
 
 use std::{path::Path, sync::OnceLock};
 
-use crate::distributed::watchdog;
-
 /// `WHAT:WHERE`. WHERE is `RANK.STEP` (steps completed since the start of the training), or a part
 /// of a file's name.
-fn asked() -> Option<&'static (String, String)> {
-    static ASKED: OnceLock<Option<(String, String)>> = OnceLock::new();
+fn requested() -> Option<&'static (String, String)> {
+    static REQUESTED: OnceLock<Option<(String, String)>> = OnceLock::new();
     let read = || {
         std::env::var("ATLAS_FAULT")
             .ok()?
             .split_once(':')
-            .map(|(what, at)| (what.into(), at.into()))
+            .map(|(what, place)| (what.into(), place.into()))
     };
-    ASKED.get_or_init(read).as_ref()
+    REQUESTED.get_or_init(read).as_ref()
 }
 
-/// Whether `what` shall go wrong on this rank in this step.
-pub fn injected(what: &str) -> bool {
-    asked().is_some_and(|(w, at)| w == what && *at == watchdog::position())
+/// Whether the fault `what` is to happen on `rank` after `step` completed steps.
+pub fn injected(what: &str, rank: usize, step: u64) -> bool {
+    requested().is_some_and(|(w, place)| w == what && *place == format!("{rank}.{step}"))
 }
 
-/// Kills this process, as the machine's failure would, if the write of `path` has come to `what`.
+/// Kills this process, as a failure of the machine would, if the write of `path` is at the stage
+/// `what` and the fault was requested there.
 pub fn kill_at(what: &str, path: &Path) {
-    if asked().is_some_and(|(w, at)| w == what && path.to_string_lossy().contains(at.as_str())) {
-        // SAFETY: a signal to this process.
+    let is_here = |place: &str| path.to_string_lossy().contains(place);
+    if requested().is_some_and(|(w, place)| w == what && is_here(place)) {
+        // SAFETY: sends a signal to this process, which has no handler for it.
         unsafe { libc::raise(libc::SIGKILL) };
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::atomic_file;
+use crate::base::slurm;
 
 /// Where a task began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -106,27 +106,22 @@ impl Log {
     }
 
     pub fn begin(&self) {
-        let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let slurm = match (env("SLURM_ARRAY_JOB_ID"), env("SLURM_ARRAY_TASK_ID")) {
-            (Some(job), Some(task)) => Some(format!("{job}_{task}")),
-            _ => env("SLURM_JOB_ID"),
-        };
         self.append(&Line::Began(Began {
             time: now(),
-            host: node(),
+            host: slurm::node(),
             pid: std::process::id(),
             cores: self.cores,
             gpus: self.gpus,
             run: self.run.clone(),
-            slurm,
-            log: env("ATLAS_LOG").map(PathBuf::from),
+            slurm: slurm::job_name(),
+            log: std::env::var_os("ATLAS_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
         }));
     }
 
     pub fn end(&self, code: u8, error: Option<String>) {
         self.append(&Line::Ended(Ended {
             time: now(),
-            host: node(),
+            host: slurm::node(),
             pid: std::process::id(),
             code,
             error,
@@ -184,11 +179,6 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// This machine, as Slurm calls it where there is one.
-fn node() -> String {
-    std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| atomic_file::host())
-}
-
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -205,7 +195,7 @@ mod tests {
         log().in_run("a").end(75, Some("stopped".into()));
         log().in_run("b").begin();
         // Another process ends meanwhile: that is not the end of this one.
-        let other = Ended { time: now(), host: node(), pid: 1, code: 0, error: None };
+        let other = Ended { time: now(), host: slurm::node(), pid: 1, code: 0, error: None };
         log().append(&Line::Ended(other));
         log().in_run("a").begin();
         let attempts = log().in_run("a").read();

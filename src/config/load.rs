@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Config;
+use strsim::levenshtein;
+
+use super::{Config, check::check};
 use crate::base::{Error, Result};
 
 impl Config {
@@ -30,7 +32,7 @@ impl Config {
         let mut config: Self =
             table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
         // Ranges only now: two keys that depend on each other may come in any order.
-        config.check().map_err(|fault| {
+        check(&config).map_err(|fault| {
             let to_blame = |set: &&String| {
                 let key = set.split('=').next().unwrap_or_default().trim();
                 fault.key.contains(key) || fault.want.contains(key) || key.starts_with(&fault.key)
@@ -59,11 +61,8 @@ impl Config {
             match value {
                 toml::Value::Table(table) => {
                     for (key, value) in table {
-                        collect(
-                            &if at.is_empty() { key } else { format!("{at}.{key}") },
-                            value,
-                            leaves,
-                        );
+                        let key = if at.is_empty() { key } else { format!("{at}.{key}") };
+                        collect(&key, value, leaves);
                     }
                 }
                 value => {
@@ -186,28 +185,12 @@ fn explain(message: &str) -> String {
     let what = if message.starts_with("unknown field") { "key" } else { "value" };
     let nearest = candidates
         .iter()
-        .min_by_key(|c| edits(wrong, c))
-        .filter(|c| edits(wrong, c) <= 2 + c.len() / 4);
+        .min_by_key(|c| levenshtein(wrong, c))
+        .filter(|c| levenshtein(wrong, c) <= 2 + c.len() / 4);
     match nearest {
         Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
     }
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for j in 0..b.len() {
-            let cost = diagonal + usize::from(x != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod table;
 
 mod balance;
 mod stratify;
+mod unit;
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-pub use table::{FoldRow, read, write};
+pub use table::{FoldRow, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.
 ///
@@ -74,7 +75,7 @@ fn stratify(
     assert_eq!(labels.len(), groups.len(), "one group per sample");
     let mut rng = rng::stream(Use::Split, seed, draw, 0);
     let groups = dense(groups);
-    let mut units = vec![stratify::Unit::default(); groups.iter().max().map_or(0, |g| g + 1)];
+    let mut units = vec![unit::Unit::default(); groups.iter().max().map_or(0, |g| g + 1)];
     for (&group, &set) in groups.iter().zip(labels) {
         units[group].add(set);
     }

@@ -12,7 +12,7 @@ use std::{
 use twox_hash::XxHash3_64;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, csv_file},
     data::labels::Labels,
 };
 
@@ -25,7 +25,7 @@ mod scan;
 pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};
 pub use plan::Plan;
-pub use scan::{MISSING_CHANNELS, Problem, Scan, external_table, pictures, scan};
+pub use scan::{MISSING_CHANNELS, Problem, Scan, external_table, pictures, problem_ids, scan};
 
 /// The channels of a sample in the order in which they are stored everywhere.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
@@ -185,7 +185,7 @@ impl Manifest {
             }
             writer.write_record(None::<&str>).map_err(failed)?;
         }
-        atomic_file::finish_csv(writer, &path)
+        csv_file::finish(writer, &path)
     }
 
     /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are

@@ -10,12 +10,13 @@ use crate::{
     },
     config::Config,
     data::{
-        dedup::lists,
+        dedup::job,
         folds::table,
-        manifest::{Manifest, Part, Plan},
-        shard::{self, Reader, Store},
+        manifest::{Manifest, Part},
+        shard::{self, Reader},
+        work_folder::WorkFolder,
     },
-    distributed::watchdog::Heartbeat,
+    distributed::Heartbeat,
     inference::{finished_run, predict, submit},
     training::{
         run_folder::Run,
@@ -52,35 +53,28 @@ pub struct Step {
 /// `pipeline.sh --fetch` began the run.
 ///
 /// What cannot be read is not done: that is what this tells.
-pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
-    let work = &config.paths.work;
-    let planned = Manifest::read(work).and_then(|m| Ok((Plan::read(work, &m)?, m))).ok();
-    let tasks = planned.as_ref().map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
+pub fn steps(config: &Config, work: &WorkFolder, run: Option<&Run>) -> Vec<Step> {
+    let planned = work.plan().and_then(|plan| Ok((plan, work.manifest()?))).ok();
+    let tasks = planned.map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
     // (done, stale) by step and task
     let mut standings: [Vec<(bool, bool)>; 8] = Default::default();
     standings[0] = vec![(planned.is_some(), false)];
     standings[1] = vec![(false, false); tasks];
-    if let Some((_, manifest)) = &planned {
+    if let Some((_, manifest)) = planned {
         standings[1] = preprocessed(config, manifest, tasks);
     }
     let packed = planned.is_some() && standings[1].iter().all(|s| s.0);
-    let (merged, parts) = match packed {
-        true => lists::standing(work, &config.dedup, tasks)
-            .unwrap_or_else(|_| (false, vec![false; tasks])),
-        false => (false, vec![false; tasks]),
-    };
+    let dedup = packed.then(|| job::status(work, &config.dedup, tasks).ok()).flatten();
+    let merged = dedup.as_ref().is_some_and(|dedup| dedup.is_merged);
+    let parts = dedup.map_or(vec![false; tasks], |dedup| dedup.tasks);
     standings[2] = parts.into_iter().map(|done| (done, false)).collect();
-    standings[3] = vec![(merged, !merged && lists::exists(work))];
-    let split = packed
-        && merged
-        && Store::open(work, Part::Train)
-            .and_then(|store| table::read(work, &store, &config.split))
-            .is_ok();
-    standings[4] = vec![(split, !split && work.join(table::NAME).exists())];
+    standings[3] = vec![(merged, !merged && job::exists(work))];
+    let split = packed && merged && work.folds(&config.split).is_ok();
+    standings[4] = vec![(split, !split && work.path().join(table::NAME).exists())];
     standings[5] = match run {
         Some(run) if split && run.folder.exists() => (0..config.split.folds)
             .map(|k| {
-                train::fold_status(config, run, k)
+                train::fold_status(config, work, run, k)
                     .map_or((false, true), |s| (s == FoldStatus::Done, s == FoldStatus::Stale))
             })
             .collect(),
@@ -89,12 +83,12 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
     let nothing = || [vec![(false, false); tasks], vec![(false, false)]];
     let trained = split && standings[5].iter().all(|s| s.0);
     [standings[6], standings[7]] = match run {
-        Some(run) if trained => answered(config, run, tasks).unwrap_or_else(|_| nothing()),
+        Some(run) if trained => answered(config, work, run, tasks).unwrap_or_else(|_| nothing()),
         _ => nothing(),
     };
     let step = |(name, standings): (&'static str, Vec<(bool, bool)>)| {
         let task = |(i, (done, stale)): (usize, (bool, bool))| {
-            let log = Log::of(work, name, i);
+            let log = Log::of(work.path(), name, i);
             let (attempts, heartbeat) = match (name, run) {
                 ("train" | "predict" | "submit", None) => (Vec::new(), None),
                 ("train", Some(run)) => {
@@ -107,10 +101,11 @@ pub fn steps(config: &Config, run: Option<&Run>) -> Vec<Step> {
         };
         Step { name, tasks: standings.into_iter().enumerate().map(task).collect() }
     };
-    let download = run.filter(|run| work.join("pipeline").join(run.name()).join("fetch").exists());
+    let download =
+        run.filter(|run| work.path().join("pipeline").join(run.name()).join("fetch").exists());
     let fetching = FETCHING.into_iter().filter(|_| download.is_some()).map(|name| {
         let task = |i| {
-            let attempts = Log::of(work, name, i).read();
+            let attempts = Log::of(work.path(), name, i).read();
             let done = attempts.last().and_then(|a| a.ended.as_ref()).is_some_and(|e| e.code == 0);
             Task { done, stale: false, attempts, heartbeat: None }
         };
@@ -135,9 +130,14 @@ fn preprocessed(config: &Config, manifest: &Manifest, tasks: usize) -> Vec<(bool
 }
 
 /// Predictions by task, and the submissions.
-fn answered(config: &Config, run: &Run, tasks: usize) -> Result<[Vec<(bool, bool)>; 2]> {
-    let files = predict::files(config, run, &Store::open(&config.paths.work, Part::Test)?)?;
-    let fresh: Vec<bool> = files.iter().map(predict::File::is_fresh).collect();
+fn answered(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    tasks: usize,
+) -> Result<[Vec<(bool, bool)>; 2]> {
+    let files = predict::files(config, run, work.store(Part::Test)?)?;
+    let fresh: Vec<bool> = files.iter().map(predict::ShardPredictions::is_fresh).collect();
     let task = |task: usize| {
         let mine = || (task..files.len()).step_by(tasks);
         let done = mine().all(|i| fresh[i]);

@@ -1,5 +1,5 @@
-//! What a training leaves to be read: `history.csv` (a row per epoch), `metrics.jsonl` (a line per
-//! interval), `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
+//! The logs of a training: `history.csv` (a row per epoch), `metrics.jsonl` (a line per interval of
+//! steps), `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
 
 use std::{
     fs,
@@ -50,7 +50,7 @@ impl Logs {
         &self.fold
     }
 
-    /// `history.csv`, anew.
+    /// Replaces `history.csv`.
     pub fn write_history(&self, rows: &[Row]) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    base::{Error, Result, atomic_file, stop::Stop},
+    base::{Error, Result, atomic_file, checksum, host, slurm, stop::Stop},
     config::Config,
     distributed::device,
 };
@@ -76,16 +76,16 @@ impl Run {
                 .find(fits)
                 .unwrap_or_else(|| Self::new(config)))
         };
-        let Ok(array) = std::env::var("SLURM_ARRAY_JOB_ID") else {
+        let Some(array) = slurm::array() else {
             return unfinished(fold..fold + 1);
         };
         // A link is made whole or not at all, so that the first task decides and the others read.
         // Another array may have had the same number: on another cluster, with another
         // configuration, or before Slurm began to count anew, long ago.
-        let cluster = std::env::var("SLURM_CLUSTER_NAME").unwrap_or_default();
+        let cluster = slurm::cluster().unwrap_or_default();
         let marker = config.paths.results.join(format!(
             ".array-{array}-{:08x}",
-            atomic_file::checksum_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32
+            checksum::of_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32
         ));
         let made = fs::symlink_metadata(&marker).and_then(|m| m.modified()).ok();
         if made.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > LONG_AGO) {
@@ -180,7 +180,7 @@ impl Run {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        let restarted = std::env::var("SLURM_RESTART_COUNT").is_ok_and(|n| n != "0");
+        let restarted = slurm::is_restarted();
         let what =
             format!("fold {fold} of the run {} is being trained by another process", self.name());
         let mut told = false;
@@ -360,7 +360,7 @@ struct Provenance {
 
 fn provenance(config: &Config) -> String {
     let hash = |name: &str| {
-        atomic_file::checksum_file(&config.paths.work.join(name)).ok().map(|h| format!("{h:016x}"))
+        checksum::of_file(&config.paths.work.join(name)).ok().map(|h| format!("{h:016x}"))
     };
     let (a, b, c) = hdf5::library_version();
     let provenance = Provenance {
@@ -368,11 +368,11 @@ fn provenance(config: &Config) -> String {
         git_commit: env!("ATLAS_GIT_COMMIT"),
         libtorch: device::LIBTORCH,
         hdf5: format!("{a}.{b}.{c}"),
-        host: atomic_file::host(),
+        host: host::name(),
         processor: processor(),
         threads: config.threads(),
         started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        config_xxh3: format!("{:016x}", atomic_file::checksum(config.to_toml().as_bytes())),
+        config_xxh3: format!("{:016x}", checksum::of(config.to_toml().as_bytes())),
         manifest_xxh3: hash("manifest.csv"),
         folds_xxh3: hash("folds.csv"),
     };

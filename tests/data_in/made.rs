@@ -5,6 +5,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Output,
+    sync::Arc,
+};
+
+use atlas::{
+    base::Result,
+    data::{manifest::Part, shard::Store, work_folder::WorkFolder},
 };
 
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
@@ -109,6 +115,11 @@ impl Set {
 
     pub fn work(&self) -> PathBuf {
         self.path("work")
+    }
+
+    /// The shards of a part.
+    pub fn store(&self, part: Part) -> Result<Arc<Store>> {
+        WorkFolder::open(&self.work()).store(part).cloned()
     }
 
     /// Runs a job on this set.

@@ -18,16 +18,17 @@ use atlas::{
         manifest::{Manifest, Part, Pool, Sample, Source},
         phash::phash,
         shard::{Entry, Writer, path},
+        work_folder::WorkFolder,
     },
     inference::predict,
     loading::normalization::Normalization,
     network::{
         model::{ComputeMode, Network, Spec},
-        predictor,
+        weights::NetworkState,
     },
-    scoring::prediction_file::Predictions,
+    scoring::{prediction_file::Predictions, prediction_freshness},
     training::{
-        checkpoint::{Checkpoint, Conditions, State},
+        checkpoint::{Checkpoint, Conditions, TrainingState},
         run_folder::Run,
         train,
     },
@@ -117,11 +118,15 @@ impl Made {
             let predictions =
                 Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
             predictions
-                .write(&run.validation(fold), predictor::source(&config, &[weights]).unwrap())
+                .write(
+                    &run.validation(fold),
+                    prediction_freshness::source(&config, &[weights]).unwrap(),
+                )
                 .unwrap();
         }
         static STOP: Stop = Stop::new();
-        predict::predict(&config, &run, 0, 1, &STOP).unwrap();
+        predict::predict(&config, &WorkFolder::open(&config.paths.work), &run, 0, 1, &STOP)
+            .unwrap();
         let rows: String =
             NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
         fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}"))
@@ -160,23 +165,18 @@ fn config(folder: &Path) -> Config {
 fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
     let spec = Spec::of(&config.model);
     let network = Network::new(&spec, seed, true, tch::Device::Cpu).unwrap();
-    let state = State {
-        spec,
-        normalization: Normalization::unit(),
+    let network_state = NetworkState { spec, normalization: Normalization::unit() };
+    let conditions = Conditions {
+        threads: 1,
+        ranks: 1,
+        compute_mode: ComputeMode::PREFERRED,
+        processor: "made".into(),
+    };
+    let state = TrainingState {
         epoch: 1,
-        step_in_epoch: 0,
         step: 1,
         optimizer_steps: 1,
-        skipped: 0,
-        best: None,
-        history: vec![],
-        conditions: Conditions {
-            threads: 1,
-            ranks: 1,
-            compute_mode: ComputeMode::PREFERRED,
-            processor: "made".into(),
-        },
-        data: 0,
+        ..TrainingState::new(network_state, conditions, 0)
     };
     let tensors = [
         ("parameters".to_string(), network.flat_parameters()),

@@ -5,12 +5,13 @@ use std::{fs, path::Path};
 
 use atlas::{
     base::rng::{self, Use},
-    config::Config,
+    config::{Config, Method},
     data::{
         folds::table::{self, FoldRow},
         labels::{CLASSES, Labels, NAMES},
         manifest::{Manifest, Part, Pool, Sample, Source},
         shard::{self, Entry, Writer},
+        work_folder::WorkFolder,
     },
     inference::{finished_run::OutOfFold, submit},
     scoring::{metrics, prediction_file::Predictions, thresholds},
@@ -21,6 +22,7 @@ use atlas::{
 };
 use ndarray::Array2;
 use rand::RngExt;
+use strum::VariantArray;
 
 const SIZE: usize = 32;
 const SHARD: usize = 1000;
@@ -84,7 +86,13 @@ pub fn make(
         }
         logs.write_history(&(1..=epochs).map(history).collect::<Vec<_>>()).unwrap();
         for step in 1..=10 * epochs {
-            logs.metrics(&serde_json::json!({ "step": 40 * step, "lr": 1e-3, "samples_per_s": 900.0, "ranks": 1 })).unwrap();
+            let metrics = serde_json::json!({
+                "step": 40 * step,
+                "lr": 1e-3,
+                "samples_per_s": 900.0,
+                "ranks": 1,
+            });
+            logs.metrics(&metrics).unwrap();
         }
     }
     write_tables(&config, &run);
@@ -162,13 +170,13 @@ fn write_data(work: &Path, truth: &[Labels], tests: usize) -> Manifest {
 
 /// What `submit` would leave; it asks for checkpoints, and there are none.
 fn write_tables(config: &Config, run: &Run) {
-    let answer = OutOfFold::read(config, run).unwrap();
+    let answer = OutOfFold::read(config, &WorkFolder::open(&config.paths.work), run).unwrap();
     let (mut table, mut scores) = (
         String::from("class,name"),
         String::from("method,cross_fitted_macro_f1,in_sample_macro_f1\n"),
     );
     let mut columns = Vec::new();
-    for (method, name) in thresholds::METHODS {
+    for &method in Method::VARIANTS {
         let fitted = thresholds::fit(method, answer.probabilities.view(), &answer.truth);
         let in_sample = metrics::macro_f1(&metrics::counts(
             answer.probabilities.view(),
@@ -176,10 +184,10 @@ fn write_tables(config: &Config, run: &Run) {
             &fitted,
         ));
         scores += &format!(
-            "{name},{:.6},{in_sample:.6}\n",
-            submit::cross_fitted(config, method, &answer).macro_f1
+            "{method},{:.6},{in_sample:.6}\n",
+            submit::cross_fitted(method, &answer, config.split.seed).macro_f1
         );
-        table += &format!(",{name}");
+        table += &format!(",{method}");
         columns.push(fitted);
     }
     table.push('\n');

@@ -174,12 +174,8 @@ mod tests {
     fn thumb_of(picture: usize) -> Thumb {
         let pixel = |i: usize| {
             [0, 7, 13].map(|c| {
-                (crate::base::atomic_file::checksum(&[
-                    picture as u8,
-                    (i / 64) as u8,
-                    (i % 64 / 4) as u8,
-                    c,
-                ]) % 256) as u8
+                (crate::base::checksum::of(&[picture as u8, (i / 64) as u8, (i % 64 / 4) as u8, c])
+                    % 256) as u8
             })
         };
         let image: Vec<u8> = (0..64 * 64)

@@ -8,14 +8,22 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::lists::Found;
+use super::decide::Confirmed;
 use crate::base::{Error, Result, atomic_file};
 
+/// Near pairs of samples.
+#[derive(Default, Serialize, Deserialize)]
+pub struct NearPairs {
+    /// Pairs within the radius.
+    pub candidates: usize,
+    pub confirmed: Vec<Confirmed>,
+}
+
 #[derive(Serialize, Deserialize)]
-struct File {
+struct PartFile {
     /// See [`source`].
     source: String,
-    found: Found,
+    found: NearPairs,
 }
 
 /// The parts of the search for an array of `tasks`: pairs of blocks of consecutive samples, at
@@ -40,19 +48,19 @@ pub fn source(fingerprint: &str, [a, b]: &[Range<usize>; 2]) -> String {
 
 /// # Errors
 /// What is wrong with the part, where it is not there, broken, or made from something else.
-pub fn read(work: &Path, number: usize, source: &str) -> Result<Found, &'static str> {
+pub fn read(work: &Path, number: usize, source: &str) -> Result<NearPairs, &'static str> {
     let bytes = fs::read(path(work, number)).map_err(|_| "not there")?;
-    match serde_json::from_slice::<File>(&bytes) {
+    match serde_json::from_slice::<PartFile>(&bytes) {
         Ok(file) if file.source == source => Ok(file.found),
         Ok(_) => Err("made from other shards or with other dedup keys"),
         Err(_) => Err("not as `atlas dedup` wrote it"),
     }
 }
 
-pub fn write(work: &Path, number: usize, source: String, found: Found) -> Result<()> {
+pub fn write(work: &Path, number: usize, source: String, found: NearPairs) -> Result<()> {
     atomic_file::write(
         path(work, number),
-        serde_json::to_vec(&File { source, found }).map_err(Error::failed)?,
+        serde_json::to_vec(&PartFile { source, found }).map_err(Error::failed)?,
     )
 }
 

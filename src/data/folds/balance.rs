@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::data::{folds::stratify::Unit, labels::CLASSES};
+use crate::data::{folds::unit::Unit, labels::CLASSES};
 
 /// Classes, then in the last column the number of samples.
 const COLUMNS: usize = CLASSES + 1;
@@ -71,10 +71,10 @@ impl Balance {
         }
     }
 
-    /// Takes the largest deviation and looks for two units (or one and nothing) to swap between its
-    /// part and another, so that the weighted sum of fourth powers, which is all about the largest
-    /// ones, falls the most; until no deviation is as large as one sample, nothing helps, or a
-    /// fixed number of swaps is done.
+    /// Swaps two units (or moves one) between the part with the largest deviation and another so
+    /// that the weighted sum of fourth powers, which the largest deviations dominate, falls the
+    /// most; until no deviation is as large as one sample, no swap helps, or a fixed number of
+    /// swaps is done.
     pub fn swap_units(&mut self, units: &[Unit], shuffled: &[usize], part_of: &mut [usize]) {
         const SWAPS: usize = 400;
         let kinds = Kinds::new(units, shuffled);
@@ -94,9 +94,9 @@ impl Balance {
                 [(swap.there, swap.part, swap.other), (swap.back, swap.other, swap.part)]
             {
                 let Some(kind) = kind else { continue };
-                let units_left = stock[from].get_mut(&kind).expect("a kind in stock");
-                let unit = units_left.pop().expect("kinds without units are removed");
-                if units_left.is_empty() {
+                let in_stock = stock[from].get_mut(&kind).expect("a kind in stock");
+                let unit = in_stock.pop().expect("kinds without units are removed");
+                if in_stock.is_empty() {
                     stock[from].remove(&kind);
                 }
                 stock[to].entry(kind).or_default().push(unit);
@@ -142,19 +142,7 @@ impl Balance {
                     if change[column] * sign <= 0.0 {
                         continue;
                     }
-                    let gain: f64 = (kinds.columns(x).iter())
-                        .chain(
-                            kinds
-                                .columns(y)
-                                .iter()
-                                .filter(|(c, _)| kinds.columns(x).iter().all(|x| x.0 != *c)),
-                        )
-                        .map(|&(c, _)| {
-                            let (a, b, d) = (self.off[part][c], self.off[other][c], change[c]);
-                            self.weight[c]
-                                * (a.powi(4) + b.powi(4) - (a - d).powi(4) - (b + d).powi(4))
-                        })
-                        .sum();
+                    let gain = self.gain(part, other, kinds.columns(x), kinds.columns(y), &change);
                     if gain > best.as_ref().map_or(1e-9, |b| b.0) {
                         best = Some((gain, Swap { part, other, there: x, back: y }));
                     }
@@ -162,6 +150,24 @@ impl Balance {
             }
         }
         best.map(|b| b.1)
+    }
+
+    /// How far the weighted sum of fourth powers falls where `part` loses `change` to `other`, of
+    /// which the columns of the two swapped kinds are not zero.
+    fn gain(
+        &self,
+        part: usize,
+        other: usize,
+        there: &[(usize, f64)],
+        back: &[(usize, f64)],
+        change: &Row,
+    ) -> f64 {
+        let only_back = back.iter().filter(|(c, _)| there.iter().all(|x| x.0 != *c));
+        let of_column = |&(c, _): &(usize, f64)| {
+            let (a, b, d) = (self.off[part][c], self.off[other][c], change[c]);
+            self.weight[c] * (a.powi(4) + b.powi(4) - (a - d).powi(4) - (b + d).powi(4))
+        };
+        there.iter().chain(only_back).map(of_column).sum()
     }
 }
 
@@ -198,7 +204,7 @@ impl Kinds {
         kind.map_or(&[], |k| &self.columns[k])
     }
 
-    /// No unit, and the kinds in stock whose leaving promises most.
+    /// No unit, and the kinds in stock whose removal promises the largest gain.
     fn promising(
         &self,
         stock: &BTreeMap<usize, Vec<usize>>,

@@ -1,107 +1,131 @@
 //! `folds.csv`: one row per sample that is kept, `id,group,fold`.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, checksum, csv_file},
     config::Split,
-    data::{dedup::lists, shard::Store},
+    data::{dedup::DUPLICATES, shard::Store},
 };
 
 /// One row of `folds.csv`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoldRow {
     pub id: String,
     /// Samples with the same number stay together.
     pub group: usize,
-    /// The folds in which the sample validates: one for a partition; none or several for shuffled
-    /// hold-outs.
+    /// The folds in which the sample validates, separated by blanks in the file: one for a
+    /// partition; none or several for shuffled hold-outs.
+    #[serde(rename = "fold", with = "spaced")]
     pub folds: Vec<usize>,
 }
 
 /// Name of the table in the work folder.
 pub const NAME: &str = "folds.csv";
 
-/// What `folds.csv` was made from, and its own sum, beside it.
+/// File beside the table with the checksums of what the table was made from, and its own.
 const ORIGIN: &str = "folds.json";
 
-/// Reads `folds.csv` of a work folder, which must have been made from `store`, the duplicates at
-/// hand and these settings.
-///
-/// # Errors
-/// [`Error::Data`] names the line; a missing or outdated table says which job makes it.
-pub fn read(work: &Path, store: &Store, split: &Split) -> Result<Vec<FoldRow>> {
-    let rows = read_table(&work.join(NAME))?;
-    let made = fs::read_to_string(work.join(ORIGIN)).unwrap_or_default();
-    if made != origin(work, store, split)? {
-        let what = "was made from other shards, other duplicates or with other split keys than \
-            those at hand; run `atlas split` again";
-        return Err(Error::data(work.join(NAME), what));
+/// `folds.csv` of a work folder with what is needed to check that it is up to date.
+#[derive(Debug)]
+pub struct FoldTable {
+    path: PathBuf,
+    rows: Vec<FoldRow>,
+    /// Content of `folds.json`.
+    recorded: String,
+    /// What `folds.json` would record now, but for the settings.
+    sums: Sums,
+}
+
+/// Checksums of what folds depend on.
+#[derive(Debug)]
+struct Sums {
+    samples: String,
+    duplicates: String,
+    table: String,
+}
+
+impl FoldTable {
+    /// Reads the folds of a work folder; `store` is its training part.
+    ///
+    /// # Errors
+    /// [`Error::Data`] names the line that is broken; where the table is missing, the job that
+    /// makes it.
+    pub fn read(work: &Path, store: &Store) -> Result<Self> {
+        let path = work.join(NAME);
+        let rows = read_table(&path)?;
+        let recorded = fs::read_to_string(work.join(ORIGIN)).unwrap_or_default();
+        Ok(Self { path, rows, recorded, sums: Sums::of(work, store) })
     }
-    Ok(rows)
+
+    /// The rows, if they were made from the shards and duplicates at hand with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they were not.
+    pub fn rows(&self, split: &Split) -> Result<&[FoldRow]> {
+        if self.recorded != self.sums.with(split)? {
+            let what = "was made from other shards, other duplicates or with other split keys than \
+                those at hand; run `atlas split` again";
+            return Err(Error::data(&self.path, what));
+        }
+        Ok(&self.rows)
+    }
 }
 
 /// Writes `folds.csv` of a work folder and what it was made from.
 pub fn write(work: &Path, store: &Store, split: &Split, rows: &[FoldRow]) -> Result<()> {
     write_table(&work.join(NAME), rows)?;
-    atomic_file::write(work.join(ORIGIN), origin(work, store, split)?)
+    atomic_file::write(work.join(ORIGIN), Sums::of(work, store).with(split)?)
 }
 
-fn origin(work: &Path, store: &Store, split: &Split) -> Result<String> {
-    let samples: String =
-        (0..store.len()).map(|i| format!("{}:{}\n", store.id(i), store.labels(i))).collect();
-    let duplicates = fs::read(work.join(lists::DUPLICATES)).unwrap_or_default();
-    let table = fs::read(work.join(NAME)).unwrap_or_default();
-    let sums = [samples.as_bytes(), &duplicates, &table]
-        .map(|part| format!("{:016x}", atomic_file::checksum(part)));
-    let text = serde_json::to_string_pretty(
-        &serde_json::json!({ "samples": sums[0], "duplicates": sums[1], "table": sums[2], "split": split }),
-    );
-    Ok(text.map_err(Error::failed)? + "\n")
+impl Sums {
+    fn of(work: &Path, store: &Store) -> Self {
+        let samples: String =
+            (0..store.len()).map(|i| format!("{}:{}\n", store.id(i), store.labels(i))).collect();
+        let file = |name: &str| fs::read(work.join(name)).unwrap_or_default();
+        let [samples, duplicates, table] = [samples.into_bytes(), file(DUPLICATES), file(NAME)]
+            .map(|part| format!("{:016x}", checksum::of(&part)));
+        Self { samples, duplicates, table }
+    }
+
+    /// The content of `folds.json`.
+    fn with(&self, split: &Split) -> Result<String> {
+        let Self { samples, duplicates, table } = self;
+        let value = serde_json::json!({
+            "samples": samples, "duplicates": duplicates, "table": table, "split": split,
+        });
+        Ok(serde_json::to_string_pretty(&value).map_err(Error::failed)? + "\n")
+    }
 }
 
 /// Reads a table by its own name.
+///
+/// # Errors
+/// As [`FoldTable::read`].
 pub fn read_table(path: &Path) -> Result<Vec<FoldRow>> {
-    let text = fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::data(path, "the folds are not there; run `atlas split` first")
-        }
-        _ => Error::io("read", path)(e),
-    })?;
-    let mut lines = text.lines().enumerate();
-    if lines.next().map(|l| l.1) != Some("id,group,fold") {
-        return Err(Error::data(
-            path,
-            "expected the header id,group,fold; run `atlas split` again",
-        ));
-    }
-    let row = |line: &str| {
-        let mut parts = line.split(',');
-        let (id, group, folds) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
-        let folds = folds.split_whitespace().map(|f| f.parse().ok()).collect::<Option<_>>()?;
-        (parts.next().is_none() && !id.is_empty()).then(|| FoldRow { id: id.into(), group, folds })
-    };
-    lines
-        .map(|(i, line)| {
-            row(line).ok_or_else(|| {
-                Error::data(
-                    path,
-                    format!(
-                        "line {}: `{line}` is not id,group,fold; run `atlas split` again",
-                        i + 1
-                    ),
-                )
-            })
-        })
-        .collect()
+    csv_file::read(path, "split")
 }
 
 /// Writes a table, whole or not at all.
 pub fn write_table(path: &Path, rows: &[FoldRow]) -> Result<()> {
-    let mut text = String::from("id,group,fold\n");
-    for row in rows {
-        let folds = row.folds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let _ = writeln!(text, "{},{},{folds}", row.id, row.group);
+    csv_file::write(path, &["id", "group", "fold"], rows)
+}
+
+/// Numbers separated by blanks in one field.
+mod spaced {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(numbers: &[usize], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     }
-    atomic_file::write(path, text)
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
+        let text = String::deserialize(from)?;
+        text.split_whitespace().map(|n| n.parse().map_err(D::Error::custom)).collect()
+    }
 }

@@ -1,33 +1,14 @@
-//! The three picture formats.
+//! Decoding of the three image formats.
 
-use std::{cell::RefCell, io::Cursor};
+use std::io::Cursor;
 
 use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
 
-use super::jpeg;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Png,
-    Jpeg,
-    Tiff,
-}
-
-/// What is known before decoding.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub format: Format,
-    pub width: u32,
-    pub height: u32,
-    /// Memory at the peak of decoding, by pixel.
-    pub bytes_per_pixel: u64,
-}
-
-/// Decoded pixels, 8 bit, `step` values each.
-pub(super) struct Raster {
-    pub step: usize,
-    pub pixels: Vec<u8>,
-}
+use super::{
+    buffers::buffer,
+    gray, jpeg,
+    raster::{Format, Header, Raster},
+};
 
 /// Reads format and dimensions.
 pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
@@ -65,7 +46,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
 /// Decodes a file that [`header`] has recognised.
 pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
     match header.format {
-        Format::Png => match super::gray::pixels(&bytes).map_err(|e| format!("broken PNG: {e}"))? {
+        Format::Png => match gray::pixels(&bytes).map_err(|e| format!("broken PNG: {e}"))? {
             Some(pixels) => Ok(Raster { step: 1, pixels }),
             None => png(&bytes).map_err(|e| format!("broken PNG: {e}")),
         },
@@ -90,35 +71,6 @@ pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
         pixels = pixels.chunks_exact(2).map(|v| eight(u16::from_be_bytes([v[0], v[1]]))).collect();
     }
     Ok(Raster { step: info.color_type.samples(), pixels })
-}
-
-thread_local! {
-    /// Buffers that this thread does not need any more. New memory comes page by page and filled
-    /// with zeros, which takes a third of the time of decoding.
-    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Buffers that a thread keeps: a sample's four planes, and the rows that one of them is made of.
-const KEPT: usize = 5;
-
-/// So many bytes of any value.
-pub(super) fn buffer(size: usize) -> Vec<u8> {
-    let mut buffer = FREE.with_borrow_mut(|free| {
-        let fits = free.iter().position(|buffer| buffer.len() >= size);
-        fits.map(|i| free.swap_remove(i)).or_else(|| free.pop()).unwrap_or_default()
-    });
-    buffer.resize(size, 0);
-    buffer
-}
-
-/// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too
-/// much.
-pub fn reuse(pixels: Vec<u8>) {
-    FREE.with_borrow_mut(|free| {
-        if pixels.len() <= 16 << 20 && free.len() < KEPT {
-            free.push(pixels);
-        }
-    });
 }
 
 fn tiff(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {

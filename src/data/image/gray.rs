@@ -7,7 +7,7 @@ use std::hint::select_unpredictable;
 use multiversion::multiversion;
 use png::{BitDepth, ColorType, Decoded, StreamingDecoder, UnfilterRegion, chunk};
 
-use super::decode::buffer;
+use super::buffers::{buffer, reuse};
 
 /// Larger chunks of anything but the picture are left to the crate's own limit.
 const LARGEST: u32 = 1 << 20;
@@ -53,7 +53,7 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     }
     let mut pixels = buffer(filtered.len() / (width + 1) * width);
     unfilter(&filtered, width, &mut pixels)?;
-    super::decode::reuse(filtered);
+    reuse(filtered);
     Ok(Some(pixels))
 }
 
@@ -235,7 +235,7 @@ mod tests {
             // The decoder's own memory, which its caller has checked, aside.
             let sound = bytes.len() > 24 && bytes[16..24] == [0, 0, 0, 40, 0, 0, 0, 30];
             if sound {
-                match (pixels(&bytes), super::super::decode::png(&bytes)) {
+                match (pixels(&bytes), crate::data::image::decode::png(&bytes)) {
                     (Ok(Some(ours)), Ok(theirs)) => prop_assert!(ours == theirs.pixels),
                     (Ok(None), _) | (Err(_), Err(_)) => {}
                     (ours, theirs) => prop_assert!(false, "byte {at} ^ {change}: {ours:?}, the \
@@ -282,6 +282,6 @@ mod tests {
         let (length, sum) = ((giant.len() as u32 - 4).to_be_bytes(), crc(&giant).to_be_bytes());
         bytes.splice(33..33, length.into_iter().chain(giant).chain(sum));
         assert_eq!(pixels(&bytes).unwrap(), None);
-        assert!(super::super::decode::png(&bytes).is_err());
+        assert!(crate::data::image::decode::png(&bytes).is_err());
     }
 }

@@ -7,7 +7,11 @@
 use multiversion::multiversion;
 use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, Subsamp, YuvImage, yuv_pixels_len};
 
-use super::decode::{Format, Header, Raster, buffer, reuse};
+use super::{
+    buffers::{buffer, reuse},
+    colour::halved,
+    raster::{Format, Header, Raster},
+};
 
 /// No encoder writes more scans; a hostile file can keep a decoder busy with thousands.
 const SCANS: u32 = 200;
@@ -142,9 +146,8 @@ fn convert(
             0 => pixels.for_each(|(out, y, _, cr)| *out = to_red(y, cr)),
             1 => pixels.for_each(|(out, y, cb, cr)| *out = to_green(y, cb, cr)),
             2 => pixels.for_each(|(out, y, cb, _)| *out = to_blue(y, cb)),
-            _ => pixels.for_each(|(out, y, cb, cr)| {
-                *out = super::halved(to_red(y, cr), to_green(y, cb, cr))
-            }),
+            _ => pixels
+                .for_each(|(out, y, cb, cr)| *out = halved(to_red(y, cr), to_green(y, cb, cr))),
         }
     }
 }
@@ -225,7 +228,6 @@ mod tests {
     use turbojpeg::Compressor;
 
     use super::*;
-    use crate::data::image::halved;
 
     fn encoded(
         pixels: &[u8],

@@ -63,14 +63,17 @@ impl Plan {
         atomic_file::write(Self::path(work), text)
     }
 
-    /// Reads `work/plan.json`, which must belong to `manifest`.
-    pub fn read(work: &Path, manifest: &Manifest) -> Result<Self> {
+    /// Reads `work/plan.json`, which must belong to the manifest with the hash `manifest_hash`.
+    ///
+    /// # Errors
+    /// Data where it is missing, broken or belongs to another manifest.
+    pub fn read(work: &Path, manifest_hash: u64) -> Result<Self> {
         let path = Self::path(work);
         let text = fs::read_to_string(&path)
             .map_err(|e| Error::data(&path, format!("{e}; run `atlas plan` first")))?;
         let plan: Self = serde_json::from_str(&text)
             .map_err(|e| Error::data(&path, format!("{e}; run `atlas plan` again")))?;
-        if plan.manifest_hash != format!("{:016x}", manifest.hash()) || plan.tasks == 0 {
+        if plan.manifest_hash != format!("{:016x}", manifest_hash) || plan.tasks == 0 {
             return Err(Error::data(
                 &path,
                 "does not belong to the manifest beside it; run `atlas plan` again",
@@ -104,10 +107,13 @@ mod tests {
         );
         let dir = tempfile::tempdir().unwrap();
         plan.write(dir.path()).unwrap();
-        assert_eq!(Plan::read(dir.path(), &manifest).unwrap(), plan);
+        assert_eq!(Plan::read(dir.path(), manifest.hash()).unwrap(), plan);
         manifest.samples.pop();
         assert!(
-            Plan::read(dir.path(), &manifest).unwrap_err().to_string().contains("does not belong")
+            Plan::read(dir.path(), manifest.hash())
+                .unwrap_err()
+                .to_string()
+                .contains("does not belong")
         );
     }
 }

@@ -7,18 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Manifest, Part, Sample, Source,
     listing::{Listing, list},
 };
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress},
+    base::{Error, Result, csv_file, progress::Progress},
     config::Data,
     data::labels::{Labels, read_ids, read_table},
 };
 
 /// One fault of the data, found by `plan`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Name of the list in the work folder.
+const PROBLEMS: &str = "problems.csv";
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
     /// What kind of fault, such as `missing channels`.
     pub kind: &'static str,
@@ -356,14 +361,23 @@ impl Scan {
     /// Writes every problem to `work/problems.csv` (`kind,place,id,detail`), also when there is
     /// none.
     pub fn write_problems(&self, work: &Path) -> Result<PathBuf> {
-        let path = work.join("problems.csv");
-        let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
-        let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(&path)?);
-        writer.write_record(["kind", "place", "id", "detail"]).map_err(failed)?;
-        for p in &self.problems {
-            writer.write_record([p.kind, p.place, &p.id, &p.detail]).map_err(failed)?;
-        }
-        atomic_file::finish_csv(writer, &path)?;
+        let path = work.join(PROBLEMS);
+        csv_file::write(&path, &["kind", "place", "id", "detail"], &self.problems)?;
         Ok(path)
     }
+}
+
+/// The ids of the problems that `plan` found in `place`; none where it wrote no list.
+pub fn problem_ids(work: &Path, place: &str) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Row {
+        place: String,
+        id: String,
+    }
+    let path = work.join(PROBLEMS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let rows = csv_file::read::<Row>(&path, "plan")?;
+    Ok(rows.into_iter().filter(|r| r.place == place).map(|r| r.id).collect())
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{FORMAT, Tables, seal::Seal, writer::options};
 use crate::{
-    base::{Error, Result, atomic_file::checksum},
+    base::{Error, Result, checksum},
     data::labels::{CLASSES, Labels},
 };
 
@@ -123,7 +123,7 @@ impl Reader {
     pub fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
         assert_eq!(out.len(), self.size() * self.size() * 4, "a buffer of [size, size, 4]");
         self.read_bytes(i, 0, out)?;
-        if checksum(out) != self.tables.checksum[i] {
+        if checksum::of(out) != self.tables.checksum[i] {
             return Err(self.faulty(i, "its image does not match its checksum"));
         }
         self.verified[i].store(true, Relaxed);

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use crate::base::atomic_file::checksum_parts;
+use crate::base::checksum;
 
 const MAGIC: [u8; 8] = *b"atlas\0s1";
 const LENGTH: u64 = 32;
@@ -54,7 +54,7 @@ impl Seal {
             file.read_exact_at(&mut bytes, from).map(|()| bytes)
         };
         let (before, after) = (part(0, self.offset)?, part(self.offset + self.bytes, end)?);
-        Ok(checksum_parts([
+        Ok(checksum::of_parts([
             &self.offset.to_le_bytes()[..],
             &self.bytes.to_le_bytes()[..],
             &before,

@@ -22,15 +22,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the shards that the manifest in `work` names; a part without samples gives an empty
-    /// store.
+    /// Opens the shards of a part that `manifest`, with the hash `hash`, names; a part without
+    /// samples gives an empty store.
     ///
     /// # Errors
     /// Names the shard that is missing, broken, made from another manifest, or of another size than
     /// the others.
-    pub fn open(work: &Path, part: Part) -> Result<Self> {
-        let manifest = Manifest::read(work)?;
-        let hash = manifest.hash();
+    pub fn open(work: &Path, part: Part, manifest: &Manifest, hash: u64) -> Result<Self> {
         let plans: Vec<_> = manifest.shards().into_iter().filter(|s| s.part == part).collect();
         allow_open_files(plans.len() as u64 + 256);
         let mut store =

@@ -11,7 +11,7 @@ use multiversion::multiversion;
 
 use super::{FORMAT, Reader, Tables, seal::Seal};
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, checksum},
     data::{labels::Labels, manifest::Part},
 };
 
@@ -35,8 +35,7 @@ pub(super) struct Row {
 impl Entry {
     /// `image` is u8 `[size, size, 4]`.
     pub fn new(id: String, labels: Labels, phash: [u64; 4], image: Vec<u8>) -> Self {
-        let row =
-            Row { id, labels, phash, checksum: atomic_file::checksum(&image), sums: sums(&image) };
+        let row = Row { id, labels, phash, checksum: checksum::of(&image), sums: sums(&image) };
         Self { image, row }
     }
 }

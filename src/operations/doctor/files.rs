@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{ANSWER, Check, within};
-use crate::{base::atomic_file, config::Config, data::manifest::Plan};
+use crate::{base::host, config::Config, data::manifest::Plan};
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let (work, side) = (config.paths.work.clone(), u64::from(config.preprocess.size));
@@ -138,7 +138,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
 
 /// Writes a file and takes its lock; says whether the latter works. Nothing is left.
 fn try_write(folder: &Path) -> io::Result<io::Result<()>> {
-    let path = folder.join(format!(".atlas-doctor.{}.{}", atomic_file::host(), std::process::id()));
+    let path = folder.join(format!(".atlas-doctor.{}.{}", host::name(), std::process::id()));
     let mut file = File::create_new(&path)?;
     let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
     let locked = file.try_lock().map_err(io::Error::from);

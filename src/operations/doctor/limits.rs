@@ -4,6 +4,7 @@ use std::{mem::MaybeUninit, path::Path};
 
 use super::{ANSWER, Check, files, variable, within};
 use crate::{
+    base::slurm,
     config::Config,
     distributed::{World, device},
 };
@@ -100,7 +101,7 @@ fn threads(config: &Config, world: &World) -> Check {
             })
             .count()
     });
-    let problem = match (number("SLURM_CPUS_PER_TASK"), number("OMP_NUM_THREADS")) {
+    let problem = match (slurm::cpus_per_task(), number("OMP_NUM_THREADS")) {
         (Some(n), _) if allowed < n => Some((
             format!("SLURM_CPUS_PER_TASK={n}"),
             "srun --cpus-per-task=$SLURM_CPUS_PER_TASK: since 22.05 it does not take the number \

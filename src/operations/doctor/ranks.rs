@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, gpus, here, variable};
 use crate::{
-    base::{Error, atomic_file},
+    base::{Error, host, slurm},
     config::Config,
     distributed::{self, World, device},
 };
@@ -26,12 +26,7 @@ pub(super) struct Here {
 impl Here {
     pub fn look(config: &Config, world: &World) -> Self {
         let gpu = gpus::of_rank(config.comm.backend, world.local_rank);
-        Self {
-            host: atomic_file::host(),
-            cores: device::affinity(),
-            gpu,
-            checks: here(config, world),
-        }
+        Self { host: host::name(), cores: device::affinity(), gpu, checks: here(config, world) }
     }
 }
 
@@ -61,7 +56,7 @@ fn mpi(ranks: usize) -> Check {
     if ranks > 1 {
         return Check::ok("MPI", format!("{library}; {ranks} ranks found each other"));
     }
-    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+    match slurm::tasks() {
         Some(tasks) if tasks > 1 => Check::warning(
             "MPI",
             format!("{library}; one process, though the allocation is of {tasks} tasks"),
@@ -78,7 +73,7 @@ fn launcher(ranks: usize) -> Check {
         return Check::ok("PMI", "none: no launcher");
     };
     // mpirun inside an allocation may start fewer than there are tasks for.
-    match variable("SLURM_NTASKS").and_then(|n| n.parse::<usize>().ok()) {
+    match slurm::tasks() {
         Some(tasks) if tasks != ranks => Check::warning(
             "PMI",
             format!("{kind} ({name}); {ranks} ranks, though the allocation is of {tasks} tasks"),

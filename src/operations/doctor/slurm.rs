@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Check, gpus, variable};
-use crate::base::progress::duration;
+use crate::base::{progress::duration, slurm};
 
 /// The container's image, or its kind.
 pub(super) fn image() -> Option<String> {
@@ -25,22 +25,21 @@ pub(super) fn container() -> Check {
 }
 
 pub(super) fn job() -> Check {
-    let Some(job) = variable("SLURM_JOB_ID") else { return Check::ok("Slurm", "no job") };
-    let mut found = format!("job {job}");
+    let Some(job) = slurm::job() else { return Check::ok("Slurm", "no job") };
+    let mut found = format!("job {}", job.id);
     let more = [
-        ("SLURM_STEP_ID", "step"),
-        ("SLURM_ARRAY_JOB_ID", "array"),
-        ("SLURM_ARRAY_TASK_ID", "task"),
-        ("SLURM_JOB_PARTITION", "partition"),
-        ("SLURM_JOB_NODELIST", "on"),
+        ("step", job.step),
+        ("array", job.array),
+        ("task", job.task),
+        ("partition", job.partition),
+        ("on", job.nodes),
     ];
-    for (name, what) in more {
-        if let Some(value) = variable(name) {
+    for (what, value) in more {
+        if let Some(value) = value {
             found += &format!(", {what} {value}");
         }
     }
-    let end = variable("SLURM_JOB_END_TIME").and_then(|end| end.parse::<i64>().ok());
-    if let Some(end) = end {
+    if let Some(end) = job.end {
         let left = end - jiff::Timestamp::now().as_second();
         found += &format!(", {} left", duration(left.max(0) as f64));
     }

@@ -1,0 +1,283 @@
+//! One image file: recognised, measured, and decoded to the plane of a channel.
+
+use std::{fs, io::Read, path::Path};
+
+use flate2::read::MultiGzDecoder;
+use multiversion::multiversion;
+
+use super::{
+    buffers::{buffer, reuse},
+    colour::{halved, luma},
+    decode, jpeg,
+    raster::{Format, Header, Plane, Raster},
+};
+use crate::base::{Error, Result};
+
+/// A picture's file in memory, recognised and measured but not yet decoded.
+pub struct Encoded<'a> {
+    path: &'a Path,
+    bytes: Vec<u8>,
+    header: Header,
+}
+
+/// Decodes `channel` (0 red, 1 green, 2 blue, 3 yellow) of the picture at `path`.
+///
+/// # Errors
+/// Names the file: it cannot be read, is no picture of a known kind, is broken or cut short, or is
+/// wider or higher than `max_side` pixels.
+pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane> {
+    Ok(Encoded::read(path, max_side)?.channel(channel)?.whole())
+}
+
+impl<'a> Encoded<'a> {
+    /// Reads a file (inflates it where it is gzipped) and looks at its header.
+    pub fn read(path: &'a Path, max_side: u32) -> Result<Self> {
+        let largest = largest(max_side);
+        let file = fs::File::open(path).map_err(Error::io("open", path))?;
+        let length = file.metadata().map_or(0, |m| m.len().min(largest));
+        // one more, so that its end is seen without growing
+        let mut bytes = Vec::with_capacity(length as usize + 1);
+        file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        Self::new(path, bytes, max_side)
+    }
+
+    /// As [`read`](Self::read), of a file's content; `path` is what messages call it.
+    pub fn new(path: &'a Path, mut bytes: Vec<u8>, max_side: u32) -> Result<Self> {
+        let largest = largest(max_side);
+        if bytes.len() as u64 > largest {
+            return Err(Error::data(
+                path,
+                format!(
+                    "is larger than any picture of {max_side} pixels a side \
+                        (preprocess.max_pixels_side)"
+                ),
+            ));
+        }
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            bytes = inflate(&bytes, largest).map_err(|what| Error::data(path, what))?;
+        }
+        let header = decode::header(&bytes).map_err(|what| Error::data(path, what))?;
+        let (w, h) = (header.width, header.height);
+        if w == 0 || h == 0 {
+            return Err(Error::data(path, format!("the picture is empty ({w}x{h} pixels)")));
+        }
+        if w.max(h) > max_side {
+            return Err(Error::data(
+                path,
+                format!(
+                    "{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not \
+                        decoded"
+                ),
+            ));
+        }
+        Ok(Self { path, bytes, header })
+    }
+
+    /// Width and height in pixels.
+    pub fn dimensions(&self) -> (u32, u32) {
+        (self.header.width, self.header.height)
+    }
+
+    /// Whether it is a JPEG, which takes longer per pixel.
+    pub fn is_jpeg(&self) -> bool {
+        self.header.format == Format::Jpeg
+    }
+
+    /// About how many bytes of memory decoding takes at its peak.
+    pub fn memory(&self) -> u64 {
+        u64::from(self.header.width) * u64::from(self.header.height) * self.header.bytes_per_pixel
+    }
+
+    /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
+    pub fn channel(self, channel: usize) -> Result<Channel> {
+        if self.is_jpeg()
+            && let Some(planes) =
+                jpeg::Planes::decode(&self.bytes).map_err(|what| Error::data(self.path, what))?
+        {
+            let [width, height] = [self.header.width, self.header.height].map(|side| side as usize);
+            return Ok(Channel { width, height, rows: Rows::Computed(planes, channel) });
+        }
+        let Plane { width, height, pixels } = match channel {
+            0 => self.plane(|rgb| rgb[0]),
+            1 => self.plane(|rgb| rgb[1]),
+            2 => self.plane(|rgb| rgb[2]),
+            _ => self.plane(|rgb| halved(rgb[0], rgb[1])),
+        }?;
+        Ok(Channel { width, height, rows: Rows::Decoded(pixels) })
+    }
+
+    /// Decodes to brightness as Pillow's `convert("L")` does: gray as it is, colours by [`luma`].
+    pub fn luma(self) -> Result<Plane> {
+        self.plane(|rgb| luma(rgb[0], rgb[1], rgb[2]))
+    }
+
+    /// Decodes a coloured picture to red, green, blue and yellow. Yellow is its fourth value where
+    /// that varies; a picture without one, or with one that is the same everywhere (plain opacity),
+    /// gives `(R + G) / 2`, as [`Encoded::channel`] does.
+    ///
+    /// # Errors
+    /// Data where the picture is broken, or gray: that is one channel and not four.
+    pub fn rgby(self) -> Result<[Plane; 4]> {
+        let path = self.path;
+        let (Raster { step, pixels }, [width, height]) = self.raster()?;
+        if step < 3 {
+            return Err(Error::data(
+                path,
+                "a gray picture is one channel; give all four, or one picture in colours",
+            ));
+        }
+        let varies = step == 4 && pixels.chunks_exact(4).any(|p| p[3] != pixels[3]);
+        let plane = |value: &dyn Fn(&[u8]) -> u8| Plane {
+            width,
+            height,
+            pixels: pixels.chunks_exact(step).map(value).collect(),
+        };
+        let yellow = |p: &[u8]| if varies { p[3] } else { halved(p[0], p[1]) };
+        Ok([plane(&|p| p[0]), plane(&|p| p[1]), plane(&|p| p[2]), plane(&yellow)])
+    }
+
+    /// All values of all pixels, with width and height.
+    fn raster(self) -> Result<(Raster, [usize; 2])> {
+        let [width, height] = [self.header.width, self.header.height].map(|side| side as usize);
+        let raster = decode::decode(self.bytes, &self.header)
+            .map_err(|what| Error::data(self.path, what))?;
+        if raster.pixels.len() != width * height * raster.step {
+            let what = "an image layout that is not supported; convert it to PNG";
+            return Err(Error::data(self.path, what));
+        }
+        Ok((raster, [width, height]))
+    }
+
+    fn plane(self, pick: impl Fn(&[u8]) -> u8) -> Result<Plane> {
+        let (Raster { step, pixels }, [width, height]) = self.raster()?;
+        let plane = match step {
+            1 => return Ok(Plane { width, height, pixels }),
+            2 => picked(pixels.as_chunks::<2>().0, |p| p[0]), // gray and alpha
+            3 => picked(pixels.as_chunks::<3>().0, pick),
+            _ => picked(pixels.as_chunks::<4>().0, pick),
+        };
+        reuse(pixels);
+        Ok(Plane { width, height, pixels: plane })
+    }
+}
+
+/// No picture within the limit has more bytes than its 16-bit RGB pixels plus some headers.
+fn largest(max_side: u32) -> u64 {
+    u64::from(max_side).pow(2) * 6 + (1 << 20)
+}
+
+/// One channel of a picture, decoded as far as is needed to have its rows.
+pub struct Channel {
+    width: usize,
+    height: usize,
+    rows: Rows,
+}
+
+enum Rows {
+    Decoded(Vec<u8>),
+    /// Of which channel.
+    Computed(jpeg::Planes, usize),
+}
+
+impl Channel {
+    /// Hands out the rows from the top, `rows` at a time; the last band may have fewer. What is
+    /// done with a band while it is in the processor's cache need not fetch it from memory again.
+    pub fn bands(self, rows: usize, mut each: impl FnMut(&[u8])) {
+        let length = rows.min(self.height) * self.width;
+        match self.rows {
+            Rows::Decoded(pixels) => {
+                pixels.chunks(length).for_each(each);
+                reuse(pixels);
+            }
+            Rows::Computed(planes, channel) => {
+                let mut band = buffer(length);
+                for first in (0..self.height).step_by(rows) {
+                    let band = &mut band[..rows.min(self.height - first) * self.width];
+                    planes.rows(channel, first, band);
+                    each(band);
+                }
+                reuse(band);
+                planes.reuse();
+            }
+        }
+    }
+
+    /// All rows.
+    pub fn whole(self) -> Plane {
+        let (width, height) = (self.width, self.height);
+        let pixels = match self.rows {
+            Rows::Decoded(pixels) => pixels,
+            Rows::Computed(planes, channel) => {
+                let mut pixels = buffer(width * height);
+                planes.rows(channel, 0, &mut pixels);
+                planes.reuse();
+                pixels
+            }
+        };
+        Plane { width, height, pixels }
+    }
+}
+
+/// One value of each pixel.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn picked<const STEP: usize>(pixels: &[[u8; STEP]], pick: impl Fn(&[u8]) -> u8) -> Vec<u8> {
+    pixels.iter().map(|pixel| pick(pixel)).collect()
+}
+
+/// Inflates at most `largest` bytes, and where less would do at most 64 MiB or a hundred times the
+/// packed size: a bomb inflates a thousandfold, a dark 16-bit microscope picture some tenfold.
+fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
+    let limit = largest.min((64 << 20).max(packed.len() as u64 * 100));
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(packed)
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("broken gzip data: {e}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!(
+            "inflates to more than {limit} bytes, more than a picture within \
+                preprocess.max_pixels_side needs"
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::contact_sheet::encode_png;
+
+    fn planes(pixels: &[u8], colour: png::ColorType) -> Result<[Vec<u8>; 4]> {
+        let bytes = encode_png(pixels, 2, 1, colour).unwrap();
+        Ok(Encoded::new(Path::new("a.png"), bytes, 10)?.rgby()?.map(|p| p.pixels))
+    }
+
+    #[test]
+    fn yellow_is_the_fourth_value_or_the_mean_of_red_and_green() {
+        let got = planes(&[10, 20, 30, 40, 50, 60, 70, 80], png::ColorType::Rgba).unwrap();
+        assert_eq!(got, [vec![10, 50], vec![20, 60], vec![30, 70], vec![40, 80]]);
+        // 15.5 and 55.5, halves to even
+        let mean = [vec![10, 50], vec![21, 61], vec![30, 70], vec![16, 56]];
+        assert_eq!(
+            planes(&[10, 21, 30, 255, 50, 61, 70, 255], png::ColorType::Rgba).unwrap(),
+            mean
+        );
+        assert_eq!(planes(&[10, 21, 30, 50, 61, 70], png::ColorType::Rgb).unwrap(), mean);
+    }
+
+    #[test]
+    fn gray_pictures_and_large_ones_are_refused() {
+        let e = planes(&[1, 2], png::ColorType::Grayscale).unwrap_err();
+        assert!(e.to_string().contains("a.png: a gray picture is one channel"), "{e}");
+        let bytes = encode_png(&[0; 33], 11, 1, png::ColorType::Rgb).unwrap();
+        assert!(
+            Encoded::new(Path::new("a.png"), bytes, 10)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("11x1 pixels")
+        );
+    }
+}

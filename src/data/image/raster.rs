@@ -1,0 +1,32 @@
+//! Images before and after decoding.
+
+/// One gray channel, row by row, on the scale 0 to 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plane {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Png,
+    Jpeg,
+    Tiff,
+}
+
+/// What is known before decoding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub format: Format,
+    pub width: u32,
+    pub height: u32,
+    /// Memory at the peak of decoding, by pixel.
+    pub bytes_per_pixel: u64,
+}
+
+/// Decoded pixels, 8 bit, `step` values each.
+pub(super) struct Raster {
+    pub step: usize,
+    pub pixels: Vec<u8>,
+}
