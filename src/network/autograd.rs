@@ -73,7 +73,7 @@ impl GradientHooks {
         for (index, leaf) in leaves.iter().enumerate() {
             // SAFETY: `leaf` is a live tensor; `context` outlives the hook, see `drop`.
             let hooked = unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) };
-            assert!(hooked, "leaf {index} takes a hook");
+            assert!(hooked, "leaf {index} accepts a hook");
         }
         Self { leaves: leaves.iter().map(Tensor::shallow_clone).collect(), _ready: ready }
     }
