@@ -10,11 +10,9 @@ use std::{
 use atlas::{
     base::Result,
     config::{Head, Losses, Stem, Wire},
-    distributed::{
-        Comm, Op, Ticket, World, batch_share::Share, device, gradient_sync::GradientSync,
-    },
+    distributed::{Comm, Op, Ticket, World, batch_share::Share, device, watchdog::Watchdog},
     network::model::{DropKeys, Network, Norms, Precision, Spec},
-    training::train::step::{Input, Passes},
+    training::backward::{Input, Passes, SyncedGradients},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -76,28 +74,23 @@ fn main() {
     let images = Tensor::randn([batch, 4, side, side], (Kind::Float, Device::Cpu));
     let targets = Tensor::zeros([batch, 28], (Kind::Float, Device::Cpu));
     let step = |bytes_per_s: f64| {
-        let world: &'static World = Box::leak(Box::new(World::of(Box::new(Delayed {
-            bytes_per_s,
-            through: Mutex::default(),
-        }))));
-        let gradient_sync = GradientSync::new(&network, world, Wire::F32);
+        let delayed = Delayed { bytes_per_s, through: Mutex::default() };
+        let world = World::new(Box::new(delayed), Watchdog::default());
+        let world: &'static World = Box::leak(Box::new(world));
+        let gradients = SyncedGradients::new(&network, world, Wire::F32);
         let share = Share::new(2 * batch as usize, 0, 2, 0);
         let keys: Vec<u64> = (0..batch as u64).collect();
-        let passes = Passes {
-            share: &share,
-            precision: Precision::F32,
-            losses: &Losses::default(),
-            position: (0, 0),
-        };
+        let (precision, losses) = (Precision::F32, Losses::default());
+        let passes = Passes { share: &share, precision, losses: &losses, step: 0 };
         let start = Instant::now();
         let input = |_| Input {
             images: images.shallow_clone(),
             targets: targets.shallow_clone(),
             keys: DropKeys { seed: 0, epoch: 0, keys: &keys },
         };
-        passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
+        passes.backward(&network, &gradients, |_| Norms::Local, input).unwrap();
         let computed = start.elapsed().as_secs_f64();
-        gradient_sync.finish().unwrap();
+        gradients.finish().unwrap();
         (computed, start.elapsed().as_secs_f64())
     };
     let median = |mut values: Vec<f64>| {

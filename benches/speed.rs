@@ -2,6 +2,7 @@
 //! clock starts. Prints `ready`; then each line on standard input asks for a round, which is
 //! answered by its seconds.
 use std::{
+    cell::RefCell,
     env,
     fs::{self, File},
     io::{BufRead, Cursor, stdin},
@@ -24,7 +25,7 @@ use atlas::{
         manifest::{CHANNELS, Part},
         shard::{Entry, Reader, Writer},
     },
-    distributed::{self, batch_share::Share, device, gradient_sync::GradientSync},
+    distributed::{self, batch_share::Share, device},
     loading::{
         loader::{Loader, Make, Source},
         normalization::Normalization,
@@ -35,7 +36,7 @@ use atlas::{
         optim::{Optimizer, Rates},
         predictor::Predictor,
     },
-    training::train::step::{Input, Passes},
+    training::backward::{Input, Passes, SyncedGradients},
 };
 use rand::{RngExt, seq::SliceRandom};
 use tch::{Device, Kind, Tensor};
@@ -251,7 +252,7 @@ fn pread(path: &Path, samples: usize, size: usize) -> Result<()> {
         evict(path)?;
         let order = order(samples, epoch);
         on_threads(samples, |i| {
-            thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
+            thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
             BUFFER.with_borrow_mut(|buffer| {
                 buffer.resize(bytes, 0);
                 file.read_exact_at(buffer, (order[i] * bytes) as u64)
@@ -279,7 +280,7 @@ fn network(nhwc: bool, device: Device) -> Result<Network> {
 fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> {
     let world = distributed::start(&Config::default().comm)?;
     let network = network(nhwc, world.device)?;
-    let gradient_sync = GradientSync::new(&network, world, Wire::F32);
+    let gradients = SyncedGradients::new(&network, world, Wire::F32);
     let config = atlas::config::Train { lr: 1e-4, clip: 0.0, ..Config::default().train };
     let mut optimizer = Optimizer::new(&config, &network);
     let losses = Losses { bce: 1.0, focal: 0.0, lovasz: 0.0, ..Losses::default() };
@@ -288,15 +289,15 @@ fn train(size: i64, batch: i64, precision: Precision, nhwc: bool) -> Result<()> 
     let targets = Tensor::rand([batch, 28], on).lt(0.1).to_kind(Kind::Float);
     let share = Share::new(batch as usize, 0, 1, 0);
     let keys: Vec<u64> = (0..batch as u64).collect();
-    let passes = Passes { share: &share, precision, losses: &losses, position: (0, 0) };
+    let passes = Passes { share: &share, precision, losses: &losses, step: 0 };
     let mut step = || -> Result<()> {
         let input = |_| Input {
             images: images.shallow_clone(),
             targets: targets.shallow_clone(),
             keys: DropKeys { seed: 0, epoch: 0, keys: &keys },
         };
-        passes.backward(&network, &gradient_sync, |_| Norms::Local, input)?;
-        gradient_sync.finish()?;
+        passes.backward(&network, &gradients, |_| Norms::Local, input)?;
+        gradients.finish()?;
         optimizer.step(&network, Rates { lr: 1e-4, momentum: 0.9 });
         device::wait(network.device());
         Ok(())
@@ -339,7 +340,9 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
         network: &network,
         precision,
         normalization: &normalization,
-        config: &config,
+        augment: &config.augment,
+        predict: &config.predict,
+        threads: config.threads(),
         stop: &stop,
     };
     let samples: Vec<usize> = (0..images).collect();

@@ -7,7 +7,7 @@ use atlas::{
     data::{
         dedup::{
             hash_csv,
-            job::{self, Summary as Decision},
+            job::{self, DedupSummary},
             search, tables,
         },
         work_folder::WorkFolder,
@@ -88,7 +88,7 @@ fn merge(config: &Config, work: &WorkFolder, tasks: Option<usize>) -> anyhow::Re
 
 fn decided_summary(
     work: &WorkFolder,
-    (found, was_done): (Decision, bool),
+    (found, was_done): (DedupSummary, bool),
 ) -> anyhow::Result<Summary> {
     let text = format!(
         "{} of {} training samples are removed; one sample of each of {} groups of \

@@ -1,5 +1,5 @@
 //! `atlas doctor`
-use atlas::{base::Error, distributed::watchdog, operations::doctor};
+use atlas::{base::Error, operations::doctor};
 
 use crate::common::Common;
 
@@ -36,7 +36,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let Some(world) = world.filter(|world| world.size() > 1) else { return Ok(result?) };
     let result = world.agree(result);
-    watchdog::leaving();
-    world.close();
+    world.leave();
     Ok(result?)
 }

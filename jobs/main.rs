@@ -5,6 +5,8 @@
 //! functions of the other jobs. Read `common` first: the options that all jobs share, logging,
 //! signals and exit codes.
 
+#![warn(clippy::unwrap_used)]
+
 mod common;
 mod completions;
 mod config;

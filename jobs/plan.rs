@@ -4,7 +4,9 @@ use std::path::Path;
 use atlas::{
     base::{step::Step, task_log::TaskLog},
     config::Config,
-    data::manifest::{Manifest, Plan, Scan, Source, estimate, scan},
+    data::manifest::{
+        Manifest, Plan, Scan, Source, estimate, scan, summary as problem_summary, write_problems,
+    },
 };
 use serde_json::json;
 
@@ -37,10 +39,10 @@ pub fn plan(config: &Config) -> anyhow::Result<Summary> {
     recorded(&TaskLog::of(&config.paths.work, Step::Plan, 0), || {
         let work = &config.paths.work;
         let mut scan = scan(&config.data)?;
-        let skipped = scan.summary();
+        let skipped = problem_summary(&scan.problems);
         scan.warnings.iter().chain(&skipped).for_each(|warning| log::warn!("{warning}"));
         let plan = Plan::new(&mut scan.manifest, &config.preprocess);
-        let problems = scan.write_problems(work)?;
+        let problems = write_problems(work, &scan.problems)?;
         scan.manifest.write(work)?;
         plan.write(work)?;
         Ok(summary(config, &scan, &skipped, &plan, &problems))

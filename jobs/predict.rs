@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 use atlas::{
     base::{Error, step::Step, task_log::TaskLog},
     config::Config,
-    data::{labels::CLASSES, work_folder::WorkFolder},
+    data::work_folder::WorkFolder,
     distributed::device,
     inference::{
-        finished_run,
+        ensemble::Ensemble,
         predict::{
-            self,
-            folder::{self, Ensemble, Outputs},
+            self, PredictOutcome,
+            folder::{self, OutputFiles},
         },
     },
-    network::{predictor, weights::Weights},
     training::run_folder::Run,
-    views::model_card,
 };
 use serde_json::json;
 
@@ -103,19 +101,19 @@ pub fn predict(
     let log = TaskLog::of(work.path(), Step::Predict, task)
         .in_run(&run.name())
         .on(config.threads(), gpus);
-    let (made, kept) =
+    let PredictOutcome { made, fresh } =
         recorded(&log, || Ok(predict::predict(config, work, run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
-    let text = match made + kept {
+    let text = match made + fresh {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
             thresholds)"
             .into(),
         _ => format!(
-            "{made} test shards predicted, {kept} were there already\nwrote {}\nnext: atlas submit",
+            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas submit",
             folder.display()
         ),
     };
-    Ok(Summary { text, json: json!({ "made": made, "left": kept, "folder": folder }) })
+    Ok(Summary { text, json: json!({ "made": made, "left": fresh, "folder": folder }) })
 }
 
 /// `--images`
@@ -127,19 +125,23 @@ fn predict_folder(
 ) -> anyhow::Result<Summary> {
     let embeddings = args.own.embeddings.as_deref();
     check_paths(images, embeddings)?;
+    let device = device::choose(config.comm.backend, 0)?;
     let ensemble = match &args.own.weights {
-        Some(file) => from_weights(config, file)?,
-        None => from_run(config, args.run.as_deref())?,
+        Some(file) => {
+            must_exist("--weights", file)?;
+            Ensemble::from_file(config, file, device)?
+        }
+        None => Ensemble::of_run(config, &Run::existing(config, args.run.as_deref())?, device)?,
     };
-    let (outputs, stop) = (Outputs { table: output, embeddings }, stop_on_signals()?);
-    let done = folder::predict(config, images, &ensemble, &outputs, stop)?;
+    let (files, stop) = (OutputFiles { table: output, embeddings }, stop_on_signals()?);
+    let done = folder::predict(config, images, &ensemble, &files, stop)?;
     let mut text = format!(
         "{} samples predicted, networks: {}\nwrote {}",
         done.predicted,
         ensemble.networks.len(),
         output.display()
     );
-    for more in embeddings.iter().copied().chain(done.list.as_deref()) {
+    for more in embeddings.iter().copied().chain(done.skipped_list.as_deref()) {
         text += &format!("\nwrote {}", more.display());
     }
     let skipped: Vec<_> = (done.skipped.iter())
@@ -166,40 +168,4 @@ fn check_paths(images: &Path, embeddings: Option<&Path>) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// One network, with the thresholds that its file contains.
-fn from_weights(config: &Config, file: &Path) -> anyhow::Result<Ensemble> {
-    let device = device::choose(config.comm.backend, 0)?;
-    must_exist("--weights", file)?;
-    let weights = Weights::open(file)?;
-    let (side, resize) = (weights.metadata().get("image_side"), config.augment.resize);
-    if let Some(side) = side.filter(|side| **side != resize.to_string()) {
-        log::warn!(
-            "{}: trained on images of {side} pixels, but augment.resize is {resize}; try --set \
-             augment.resize={side}",
-            file.display(),
-        );
-    }
-    let missing = || half(&format!("{} contains no thresholds", file.display()));
-    let thresholds = model_card::thresholds(&weights)?.unwrap_or_else(missing);
-    Ok(Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds })
-}
-
-/// The networks of all finished folds, with the thresholds that `submit` fitted.
-fn from_run(config: &Config, name: Option<&str>) -> anyhow::Result<Ensemble> {
-    let device = device::choose(config.comm.backend, 0)?;
-    let run = Run::existing(config, name)?;
-    let missing = || {
-        let folder = run.folder.display();
-        half(&format!("{folder} has no thresholds, `atlas submit` fits them"))
-    };
-    let thresholds = finished_run::used(config, &run)?.map_or_else(missing, |used| used.values);
-    Ok(Ensemble { networks: predict::networks(config, &run, device)?, thresholds })
-}
-
-/// Thresholds of 0.5, with a warning.
-fn half(why: &str) -> [f32; CLASSES] {
-    log::warn!("{why}; every threshold is 0.5");
-    [0.5; CLASSES]
 }

@@ -41,7 +41,7 @@ pub fn report(config: &Config, run: &Run, compare: &[String]) -> anyhow::Result<
         .iter()
         .map(|name| report::other(config, name))
         .collect::<atlas::base::Result<Vec<_>>>()?;
-    let report::Outcome { path, made } = report::report(config, run, &others)?;
+    let report::ReportOutcome { path, made } = report::report(config, run, &others)?;
     let (text, score) = match &made {
         None => (format!("{} exists already, and nothing has changed", path.display()), None),
         Some(report::Headline { macro_f1, interval }) => {

@@ -58,8 +58,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     pipeline::check(&config, named.as_ref())?;
     let run = all_steps(&args.common, &config, named)?;
     let seconds = start.elapsed().as_secs_f64();
-    let (fits, used) = finished_run::thresholds(&config, &run)?;
-    let finished_run::Thresholds { method, cross_fitted, .. } = &fits[used];
+    let (fits, used) = finished_run::thresholds(&run, config.submit.thresholds)?;
+    let finished_run::FittedThresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
         "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\n\
          wrote {}\nopen report.html there",

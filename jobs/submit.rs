@@ -42,16 +42,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 pub fn submit(config: &Config, run: &Run) -> anyhow::Result<Summary> {
     run.begin(config)?;
     let log = TaskLog::of(&config.paths.work, Step::Submit, 0).in_run(&run.name());
-    let submit::Outcome { fits, used, map, written } =
+    let submit::SubmitOutcome { fits, used, map, written } =
         recorded(&log, || Ok(submit::submit(config, run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     let mut scores = Map::new();
+    let fits: Vec<_> = fits.iter().map(|fit| &fit.thresholds).collect();
     for (i, f) in fits.iter().enumerate() {
         let mark = if i == used { "  <- used" } else { "" };
-        text += &format!("  {:<22}{:>10.4} {:>10.4}{mark}\n", f.name, f.cross_fitted, f.in_sample);
+        text +=
+            &format!("  {:<22}{:>10.4} {:>10.4}{mark}\n", f.method, f.cross_fitted, f.in_sample);
         let score: Value =
             json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample });
-        scores.insert(f.name.to_string(), score);
+        scores.insert(f.method.to_string(), score);
     }
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
     text += if written {
@@ -60,7 +62,7 @@ pub fn submit(config: &Config, run: &Run) -> anyhow::Result<Summary> {
     } else {
         " (no test predictions, so no submission)"
     };
-    let used = fits[used].name;
+    let used = fits[used].method;
     let json = json!({ "run": run.folder, "used": used, "scores": scores, "map": map });
     Ok(Summary { text, json })
 }

@@ -3,13 +3,11 @@
 use atlas::{
     base::{Error, Result, progress::duration, slurm, step::Step, stop::Stop, task_log::TaskLog},
     config::Config,
-    distributed::{self, World, watchdog},
+    distributed::{self, World},
     training::{
+        find_lr::{self, RangeTest, Suggestion},
         run_folder::Run,
-        train::{
-            self, Outcome,
-            find_lr::{self, Found, Suggestion},
-        },
+        train::{self, FoldOutcome},
     },
 };
 use serde_json::json;
@@ -109,7 +107,7 @@ fn train_on_all_ranks(
     config: &Config,
     world: &'static World,
     stop: &'static Stop,
-) -> Result<Option<(Run, Outcome)>> {
+) -> Result<Option<(Run, FoldOutcome)>> {
     let fold = world.agree(which_fold(args.fold, config.split.folds))?;
     if fold >= config.split.folds {
         return Ok(None);
@@ -135,7 +133,7 @@ fn train_recorded(
     fold: usize,
     world: &'static World,
     stop: &'static Stop,
-) -> Result<Outcome> {
+) -> Result<FoldOutcome> {
     let gpus = if world.device.is_cuda() { world.size() } else { 0 };
     let log = (world.rank() == 0).then(|| {
         TaskLog::of(&config.paths.work, Step::Train, fold)
@@ -150,7 +148,7 @@ fn train_recorded(
     outcome
 }
 
-fn summary(config: &Config, run: &Run, outcome: &Outcome) -> Result<Summary> {
+fn summary(config: &Config, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
     let unfinished: Vec<String> =
         (0..config.split.folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
     let next = match unfinished.first() {
@@ -196,7 +194,8 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
     if fold >= config.split.folds {
         return no_such_fold();
     }
-    let Found { points, suggestion, table, chart } = find_lr::find_lr(config, fold, world, stop)?;
+    let RangeTest { points, suggestion, table, chart } =
+        find_lr::find_lr(config, fold, world, stop)?;
     let Suggestion { steepest, tenth_of_minimum } = suggestion;
     let text = format!(
         "fold {fold}: {} steps, learning rates up to {:.1e}\n  \
@@ -221,8 +220,7 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
 fn end_ranks<T>(world: &World, result: &Result<T>) {
     match result {
         Ok(_) | Err(Error::Stopped(_) | Error::Elsewhere(_)) => {
-            watchdog::leaving();
-            world.close();
+            world.leave();
         }
         Err(e) => world.fail(e),
     }

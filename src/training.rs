@@ -1,7 +1,34 @@
-//! TODO
+//! The training of one fold. In: the shards and folds of the data, the configuration, and the ranks
+//! that train together ([`World`](crate::distributed::World)). Out: the folder of a fold in a run:
+//! weights, checkpoints, logs and out-of-fold predictions.
+//!
+//! Read `train` first: the training from start to end. Then `epoch`: the steps of an epoch and what
+//! follows them; `step` and `backward`: one step, up to where gradients are handed to
+//! [`gradient_sync`](crate::distributed::gradient_sync); `session`: what a training carries from
+//! step to step, and how it becomes a checkpoint and back; `validation`.
+//!
+//! Around it: `run_folder` finds or makes the run (`provenance` records where it comes from),
+//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done; `checkpoint`, `history`, `event_file` and `tensorboard_log` are the
+//! files; `meter` and `terminal_view` report the speed; `auto_compute_mode` measures what `auto`
+//! stands for; `find_lr` is the learning-rate range test.
 
+mod auto_compute_mode;
+pub mod backward;
 pub mod checkpoint;
+mod epoch;
+pub mod event_file;
+pub mod find_lr;
+mod find_lr_chart;
+pub mod fold_data;
+pub mod fold_status;
 pub mod history;
+mod meter;
+mod provenance;
 pub mod run_folder;
-pub mod tensorboard;
+mod session;
+mod step;
+mod tensorboard_log;
+mod terminal_view;
 pub mod train;
+pub mod trained_network;
+mod validation;

@@ -13,10 +13,11 @@ use std::{
 };
 
 use atlas::{
-    base::{Result, host},
+    base::{Error, Result, host},
     config::{self, Backend, Head, Stem, Wire},
-    distributed::{self, Comm, Op, Ticket, World, gradient_sync::GradientSync, nccl, watchdog},
+    distributed::{self, Comm, Op, Ticket, World, nccl, watchdog::Limit},
     network::model::{DropKeys, Mode, Network, Norms, Precision, Spec},
+    training::backward::SyncedGradients,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -26,34 +27,33 @@ mod launcher;
 // ---- The ranks ----
 
 #[test]
-#[ignore = "a rank; the tests start it"]
+#[ignore = "a rank that other tests start"]
 fn worker() {
-    let Ok(task) = env::var("NCCL_TASK") else { return };
+    let task = env::var("NCCL_TASK").expect("a test that starts ranks sets it");
     let keys = config::Comm { backend: Backend::Mpi, ..Default::default() };
     let host = distributed::start(&keys).unwrap();
-    let world: &World = match nccl::over(Box::new(Noted(host)), host.rank()) {
-        Ok(comm) => Box::leak(Box::new(World::of(comm))),
+    let world = match nccl::over(Box::new(Noted(host)), host.rank()) {
+        Ok(comm) => World::new(comm, host.watchdog().clone()).watched(),
         Err(e) => {
             note(host.rank(), &format!("fails: {e}"));
             host.close();
             std::process::exit(e.exit_code().into());
         }
     };
-    watchdog::joined(world);
     tch::set_num_threads(1);
     match &*task {
         "steps" => steps(host, world),
         "wait" => {
-            watchdog::during("a long wait", watchdog::Limit::None, || {
+            let wait = || {
                 thread::sleep(Duration::from_secs(60));
-                Ok(())
-            })
-            .unwrap();
+                Ok::<_, Error>(())
+            };
+            world.watchdog().during("a long wait", Limit::None, wait).unwrap();
         }
         other => panic!("no task {other}"),
     }
     world.close();
-    thread::sleep(Duration::from_millis(200)); // the watchdog asks on
+    thread::sleep(Duration::from_millis(200)); // the watchdog goes on checking
     world.health().unwrap();
 }
 
@@ -124,7 +124,7 @@ fn steps(host: &'static World, world: &'static World) {
     let place = format!("{:?} {}", network.flat_gradients().data_ptr(), buckets.join(","));
     let keys: Vec<u64> = (0..4).collect();
     for wire in [Wire::F32, Wire::Bf16] {
-        let gradient_sync = GradientSync::new(&network, world, wire);
+        let gradients = SyncedGradients::new(&network, world, wire);
         for step in 0..2 {
             tch::manual_seed(10 * step + rank as i64);
             let x = Tensor::randn([4, 4, 32, 32], (Kind::Float, Device::Cpu));
@@ -144,14 +144,14 @@ fn steps(host: &'static World, world: &'static World) {
 
             note(rank, &format!("armed {wire:?} {place}"));
             network.zero_gradients();
-            gradient_sync.arm(&network, None);
-            watchdog::during("backward pass", watchdog::Limit::Usual, || {
+            gradients.arm(None);
+            let backward = || {
                 loss().backward();
-                Ok(())
-            })
-            .unwrap();
+                Ok::<_, Error>(())
+            };
+            world.watchdog().during("backward pass", Limit::Usual, backward).unwrap();
             note(rank, "finish");
-            gradient_sync.finish().unwrap();
+            gradients.finish().unwrap();
             note(rank, "finished");
 
             // In f32 the host may sum in another order.
@@ -382,7 +382,7 @@ fn check_step(lines: &[&str], stream: &str, ranks: usize) {
 }
 
 #[test]
-fn gradients_of_one_rank_stay_what_they_are() {
+fn gradients_of_one_rank_are_unchanged() {
     check_steps(1);
 }
 
@@ -400,10 +400,10 @@ fn gradients_of_four_ranks_are_summed_stage_by_stage() {
 fn a_failed_sum_ends_the_job_with_its_rank_and_cause() {
     let job = run(2, "steps", "1:ncclAllReduce:3:2", true);
     let place = format!("rank 1 of 2 on {}, backward pass", host::name());
-    let cause = "NCCL: ncclAllReduce: unhandled system error (run with NCCL_DEBUG=INFO for \
-        details) (the test wants it): /dev/shm may be too small";
+    // From NCCL: its name of the error and its last message. From us: what to do.
+    let cause = ["NCCL: ncclAllReduce: unhandled system error", "(the test wants it)", "/dev/shm"];
     assert!(
-        job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
+        job.code == Some(1) && job.says(&["atlas: ", &place]) && job.says(&cause),
         "{:?}: {}",
         job.code,
         job.said
@@ -416,10 +416,10 @@ fn the_watchdog_sees_an_error_that_no_call_returns() {
     let since = Instant::now();
     let job = run(2, "wait", "1:ncclCommGetAsyncError:5:6", true);
     let place = format!("rank 1 of 2 on {}, a long wait", host::name());
-    let cause = "NCCL: a sum under way: remote process exited or there was a network error (the \
-        test wants it)";
+    let cause =
+        ["NCCL: ", "remote process exited or there was a network error (the test wants it)"];
     assert!(
-        job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
+        job.code == Some(1) && job.says(&["atlas: ", &place]) && job.says(&cause),
         "{:?}: {}",
         job.code,
         job.said
@@ -438,12 +438,11 @@ fn what_fails_at_the_start_on_one_rank_fails_on_all() {
 }
 
 #[test]
-fn without_libnccl_the_message_says_what_to_do() {
+fn without_libnccl_the_message_names_the_remedy() {
     let job = run(2, "steps", "", false);
     let [said] = job.of(0)[..] else { panic!("{:?}: {}", job.log, job.said) };
     assert!(
-        said.starts_with("fails: libnccl.so cannot be opened")
-            && said.contains("containers/setup.sh --cuda"),
+        said.starts_with("fails: libnccl.so ") && said.contains("containers/setup.sh --cuda"),
         "{said}"
     );
     assert_eq!(

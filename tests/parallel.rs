@@ -5,17 +5,13 @@ use std::{path::Path, process::Command};
 use atlas::{
     base::Error,
     config::{self, Head, Losses, Optimizer as Rule, Stem, Wire},
-    distributed::{
-        self, Op,
-        batch_share::Share,
-        gradient_sync::{Event, GradientSync},
-    },
+    distributed::{self, Op, batch_share::Share, gradient_sync::SyncEvent},
     network::{
         model::{DropKeys, Network, Norms, Precision, Spec},
         optim::{Optimizer, Rates},
         weights,
     },
-    training::train::step::{Input, Passes},
+    training::backward::{Input, Passes, SyncedGradients},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -87,9 +83,9 @@ fn alone(task: &str) -> Command {
 }
 
 #[test]
-#[ignore = "what the other tests start on each rank"]
+#[ignore = "a rank that other tests start"]
 fn worker() {
-    let Ok(task) = std::env::var("ATLAS_TEST_WORKER") else { return };
+    let task = std::env::var("ATLAS_TEST_WORKER").expect("a test that starts ranks sets it");
     let task: Task = serde_json::from_str(&task).unwrap();
     let world = distributed::start(&config::Comm::default()).unwrap();
     tch::set_num_threads(1);
@@ -103,7 +99,7 @@ fn worker() {
         dropout: 0.3,
     };
     let network = Network::of_kind(&spec, 5, true, Device::Cpu, kind).unwrap();
-    let gradient_sync = GradientSync::new(&network, world, task.wire);
+    let synced = SyncedGradients::new(&network, world, task.wire);
     let keys = config::Train {
         optimizer: if task.sgd { Rule::Sgd } else { Rule::Adamw },
         ..config::Train::default()
@@ -118,7 +114,7 @@ fn worker() {
         share.counts &= task.dropped != Some(world.rank());
         let first = share.samples.start as u64;
         let precision = if task.bf16 { Precision::Bf16 } else { Precision::F32 };
-        let passes = Passes { share: &share, precision, losses: &losses, position: (0, 0) };
+        let passes = Passes { share: &share, precision, losses: &losses, step };
         let norms = |pass| match task.synchronised {
             true => Norms::Together { world, samples: share.together(pass), counts: share.counts },
             false => Norms::Frozen,
@@ -138,9 +134,9 @@ fn worker() {
                 keys: DropKeys { seed: 1, epoch: step, keys: samples },
             }
         };
-        let (logits, loss) = passes.backward(&network, &gradient_sync, norms, input).unwrap();
+        let (logits, loss) = passes.backward(&network, &synced, norms, input).unwrap();
         assert_eq!(logits.len(), share.samples.len() * 28);
-        gradient_sync.finish().unwrap();
+        synced.finish().unwrap();
         let mut sum = [loss];
         world.all_reduce(&mut sum, Op::Sum).unwrap();
         sums.push(sum[0]);
@@ -226,7 +222,7 @@ fn in_f64_ranks_differ_from_one_by_rounding_only() {
 }
 
 #[test]
-fn in_f32_and_bf16_they_agree_as_far_as_the_numbers_go() {
+fn in_f32_and_bf16_they_agree_within_the_precision() {
     let folder = tempfile::tempdir().unwrap();
     for (bf16, wire, most, most_of_one) in [
         (false, Wire::F32, 1e-5, 1e-4),
@@ -263,7 +259,7 @@ fn in_f32_and_bf16_they_agree_as_far_as_the_numbers_go() {
 }
 
 #[test]
-fn a_gradient_left_out_shows() {
+fn a_missing_gradient_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let task = Task { steps: 2, ..Task::new() };
     let one = task.run(1, folder.path());
@@ -286,7 +282,7 @@ fn sums_begin_while_the_stages_below_still_compute() {
     };
     for precision in [Precision::F32, Precision::Bf16] {
         let network = Network::new(&spec, 5, true, Device::Cpu).unwrap();
-        let gradient_sync = GradientSync::new(&network, world, Wire::F32);
+        let gradients = SyncedGradients::new(&network, world, Wire::F32);
         let share = Share::new(8, 0, 1, 4);
         let keys: Vec<u64> = (0..8).collect();
         let input = |range: std::ops::Range<usize>| Input {
@@ -302,12 +298,12 @@ fn sums_begin_while_the_stages_below_still_compute() {
             .to_kind(Kind::Float),
             keys: DropKeys { seed: 1, epoch: 0, keys: &keys[range] },
         };
-        let passes =
-            Passes { share: &share, precision, losses: &Losses::default(), position: (0, 0) };
-        passes.backward(&network, &gradient_sync, |_| Norms::Local, input).unwrap();
-        gradient_sync.finish().unwrap();
+        let losses = Losses::default();
+        let passes = Passes { share: &share, precision, losses: &losses, step: 0 };
+        passes.backward(&network, &gradients, |_| Norms::Local, input).unwrap();
+        gradients.finish().unwrap();
 
-        let (events, stages) = (gradient_sync.events(), network.stages());
+        let (events, stages) = (gradients.events(), network.stages());
         assert_eq!(stages.len(), 6, "stem, four stages, head");
         assert!(
             stages.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1.end == w[1].1.start),
@@ -320,8 +316,10 @@ fn sums_begin_while_the_stages_below_still_compute() {
         let parameters = network.parameter_slots().len();
         assert_eq!(events.len(), parameters + stages.len(), "each once, in the last pass only");
         for stage in (1..stages.len()).rev() {
-            let begun = events.iter().position(|e| *e == Event::Begun(stage)).unwrap();
-            let below = |e: &Event| matches!(e, Event::Gradient(leaf) if stages[stage - 1].0.contains(leaf));
+            let begun = events.iter().position(|e| *e == SyncEvent::Begun(stage)).unwrap();
+            let leaves = &stages[stage - 1].0;
+            let below =
+                |e: &SyncEvent| matches!(e, SyncEvent::Gradient(leaf) if leaves.contains(leaf));
             let first_below = events.iter().position(below).unwrap();
             assert!(
                 begun < first_below,

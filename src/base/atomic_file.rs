@@ -9,7 +9,7 @@ use std::{
 use crate::base::{Error, Result, fault, host};
 
 /// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes
-/// it appear, whole and on disk. Dropped before that, it leaves nothing behind.
+/// it appear, whole and on disk. Dropped before that, no file remains.
 pub struct Writer {
     file: Option<BufWriter<File>>,
     temporary: PathBuf,
@@ -66,8 +66,8 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
 }
 
 /// A name in the same folder as `path` that no other process on any machine uses:
-/// `.NAME.tmp.HOST.PID`. Creates the folder; removes what dead processes of this machine left there
-/// for the same file.
+/// `.NAME.tmp.HOST.PID`. Creates the folder; removes the temporary files of
+/// dead processes of this machine for the same path.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_writer_leaves_the_old_file_and_no_litter() {
+    fn a_dropped_writer_keeps_the_old_file_and_removes_the_temporary_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/a.csv");
         write(&path, "old").unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn litter_of_dead_processes_is_removed() {
+    fn temporary_files_of_dead_processes_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv");
         let (ours, theirs) =
@@ -123,7 +123,10 @@ mod tests {
         fs::write(dir.path().join(&ours), "half").unwrap();
         fs::write(dir.path().join(theirs), "half").unwrap();
         write(&path, "new").unwrap();
-        assert!(!dir.path().join(&ours).exists(), "left by a dead process of this machine");
-        assert!(dir.path().join(theirs).exists(), "who knows whether it lives");
+        assert!(!dir.path().join(&ours).exists(), "of a dead process of this machine");
+        assert!(
+            dir.path().join(theirs).exists(),
+            "of a process of another machine, which may be alive"
+        );
     }
 }

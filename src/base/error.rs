@@ -1,16 +1,16 @@
 //! The one error type of the library. Messages are lower-case fragments that name the file, key or
-//! rank, say what was expected and what to do next; the program prefixes them and turns the kind
+//! rank, what was expected and what to do next; the program prefixes them and turns the kind
 //! into an exit code.
 
 use std::path::{Path, PathBuf};
 
-/// What went wrong, by who can mend it.
+/// What went wrong. The variants differ in who can fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The data is wrong: `path` names the file (or folder), `what` says what is the matter and
+    /// The data is wrong: `path` is the file (or folder), `what` states what is wrong with it and
     /// what to do.
     #[error("{path}: {what}")]
     Data { path: PathBuf, what: String },
@@ -20,7 +20,7 @@ pub enum Error {
     /// The job stopped at a checkpoint, on request; run it again to go on.
     #[error("{0}")]
     Stopped(String),
-    /// Another rank has said what is wrong; this is its exit code.
+    /// Another rank reports what is wrong; this is its exit code.
     #[error("another rank failed")]
     Elsewhere(u8),
     /// The job failed for another reason.
@@ -64,7 +64,7 @@ impl Error {
 impl From<tch::TchError> for Error {
     fn from(e: tch::TchError) -> Self {
         let text = e.to_string();
-        // libtorch appends its C++ stack; the first line says it all.
+        // libtorch appends its C++ stack; the first line has the cause.
         Self::Failed(format!("libtorch: {}", text.lines().next().unwrap_or(&text)))
     }
 }

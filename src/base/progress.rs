@@ -10,11 +10,11 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// All that is drawn on the terminal, one below the other; nothing where standard error is none.
+/// All bars on the terminal, one below the other; hidden where standard error is not a terminal.
 static DRAWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Runs `write`, which writes whole lines to standard error, so that they appear above what is
-/// drawn there.
+/// Runs `write`, which writes whole lines to standard error, so that they appear above the
+/// bars.
 pub fn above<T>(write: impl FnOnce() -> T) -> T {
     DRAWN.suspend(write)
 }
@@ -32,8 +32,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `what` is what goes on ("preprocess"), `unit` what is counted ("samples"); `total` 0 where
-    /// nobody knows how many there are.
+    /// `what` names the work ("preprocess"), `unit` what is counted ("samples"); `total` is 0 where
+    /// it is not known.
     pub fn new(what: impl Into<String>, unit: &'static str, total: u64) -> Self {
         let what = what.into();
         let (bar, template) = match total {
@@ -56,8 +56,8 @@ impl Progress {
         }
     }
 
-    /// As [`new`](Self::new), with `done` units done in an earlier life; they do not count as
-    /// speed.
+    /// As [`new`](Self::new), with `done` units done by an earlier process, which do not count for
+    /// the speed.
     pub fn going_on(what: impl Into<String>, unit: &'static str, done: u64, total: u64) -> Self {
         let mut progress = Self::new(what, unit, total);
         progress.bar = progress.bar.clone().with_position(done);
@@ -72,7 +72,7 @@ impl Progress {
         self.line();
     }
 
-    /// `n` more bytes have come; the line then also says how many there are and how fast they come.
+    /// `n` more bytes were received; the line then also has their number and rate.
     pub fn add_bytes(&self, n: u64) {
         self.bytes.fetch_add(n, Relaxed);
         if !self.bar.is_hidden() {
@@ -101,15 +101,16 @@ impl Progress {
             *last = Instant::now();
             let done = self.bar.position();
             let rate = (done - self.before) as f64 / self.start.elapsed().as_secs_f64();
-            let (mut of, mut left) = (String::new(), String::new());
+            let (mut of, mut remaining) = (String::new(), String::new());
             if let Some(total) = self.bar.length() {
                 of = format!("/{total}");
                 if rate > 0.0 {
-                    left = format!(", {} left", duration(total.saturating_sub(done) as f64 / rate));
+                    remaining =
+                        format!(", {} left", duration(total.saturating_sub(done) as f64 / rate));
                 }
             }
             log::info!(
-                "{}: {done}{of} {}{}, {rate:.1}/s{left}",
+                "{}: {done}{of} {}{}, {rate:.1}/s{remaining}",
                 self.what,
                 self.unit,
                 self.received()
@@ -124,7 +125,7 @@ impl Drop for Progress {
     }
 }
 
-/// Lines on a terminal that stay in their place and change; nothing in a log file.
+/// Lines on a terminal that are updated in place; nothing in a log file.
 pub struct Note(ProgressBar);
 
 impl Note {
@@ -137,7 +138,7 @@ impl Note {
         )
     }
 
-    /// Whether nobody sees it.
+    /// Whether standard error is not a terminal.
     pub fn is_hidden(&self) -> bool {
         self.0.is_hidden()
     }
@@ -160,8 +161,8 @@ pub fn bar(share: f64, width: usize) -> String {
 }
 
 /// A curve as at most `width` characters between the least value, low, and the largest, high; where
-/// there are more values than characters, each stands for the mean of some. What is not finite
-/// leaves a gap.
+/// there are more values than characters, each shows the mean of several. A value that is not
+/// finite gives a gap.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let columns = values.len().min(width);
@@ -180,7 +181,7 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
     means.iter().map(level).collect()
 }
 
-/// Seconds as a person reads them: `42 s`, `3 min 05 s`, `2 h 10 min`.
+/// Seconds in readable form: `42 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {

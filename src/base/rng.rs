@@ -1,5 +1,5 @@
-//! Randomness as a pure function of what it is for. Nothing here has a state that would have to be
-//! saved: order, augmentation and dropout of a sample do not depend on rank, world size, worker
+//! Randomness as a pure function of its purpose. There is no state that a checkpoint would have to
+//! save: order, augmentation and dropout of a sample do not depend on rank, world size, worker
 //! thread or restarts.
 
 use rand::SeedableRng;

@@ -1,8 +1,8 @@
-//! Whether the job was asked to end: set by signal handlers, read by the loops.
+//! The request to end a job: set by signal handlers, read by the loops.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// A flag that only goes up.
+/// A flag that is set and never cleared.
 #[derive(Debug, Default)]
 pub struct Stop(AtomicU8);
 
@@ -10,7 +10,7 @@ const ASKED: u8 = 1;
 const URGENTLY: u8 = 2;
 
 impl Stop {
-    /// Nobody has asked yet.
+    /// No request yet.
     pub const fn new() -> Self {
         Self(AtomicU8::new(0))
     }
@@ -20,18 +20,18 @@ impl Stop {
         self.0.fetch_max(ASKED, Relaxed);
     }
 
-    /// As [`ask`](Self::ask), and little time is left before the process is killed (SIGTERM). Safe
-    /// in a signal handler.
+    /// As [`ask`](Self::ask), where the process will be killed soon (SIGTERM). Safe in a signal
+    /// handler.
     pub fn ask_urgently(&self) {
         self.0.fetch_max(URGENTLY, Relaxed);
     }
 
-    /// Whether anybody has asked.
+    /// Whether there was a request.
     pub fn asked(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 
-    /// Whether it is urgent.
+    /// Whether the process will be killed soon.
     pub fn urgent(&self) -> bool {
         self.0.load(Relaxed) == URGENTLY
     }

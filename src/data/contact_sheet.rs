@@ -1,24 +1,24 @@
-//! Pictures for people: RGBY samples as one RGB sheet, PNG files.
+//! Images to look at: RGBY samples side by side on one RGB sheet, as PNG.
 
 use std::path::Path;
 
 use crate::base::{Error, Result, atomic_file};
 
 /// One tile of a sheet: four planes `[size, size]` in the order red, green, blue, yellow, and a
-/// caption of digits, commas and blanks (other characters leave a gap).
+/// caption of digits, commas and blanks (a gap for other characters).
 pub struct Tile<'a> {
     pub planes: [&'a [u8]; 4],
     pub caption: String,
 }
 
-/// An RGB picture, row by row, `[height, width, 3]`.
+/// An RGB image, row by row, `[height, width, 3]`.
 pub struct Sheet {
     pub width: usize,
     pub height: usize,
     pub rgb: Vec<u8>,
 }
 
-/// Space between tiles in pixels; a caption stands in it.
+/// Space between tiles in pixels; it holds the caption.
 const GAP: usize = 9;
 
 /// Sample planes of `size` px in rows of `columns`: each tile the four channels together (yellow

@@ -49,8 +49,8 @@ impl Labels {
         classes.into_iter().try_fold(Self(0), |set, c| (c < CLASSES).then(|| Self(set.0 | 1 << c)))
     }
 
-    /// Reads `"16 0"`: class numbers separated by blanks, in any order. The error says which part
-    /// is wrong.
+    /// Reads `"16 0"`: class numbers separated by blanks, in any order. The error names the
+    /// part that is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut set = Self::default();
         for part in text.split_whitespace() {
@@ -103,88 +103,111 @@ impl fmt::Display for Labels {
 /// Ids and their labels, in file order.
 pub type Rows = Vec<(String, Labels)>;
 
-/// Rows of an `Id,Target` table in file order, and every problem found in it (line, id, what), so
-/// that a caller can report them in one go. A repeated id and a row with an unknown class are left
-/// out of the rows.
-pub fn read_table(path: &Path) -> Result<(Rows, Vec<String>)> {
+/// A row of a table of ids that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub struct BadRow {
+    pub line: u64,
+    pub fault: RowFault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowFault {
+    #[error("expected {expected} columns, found {found}")]
+    Short { expected: usize, found: usize },
+    #[error("the id is empty")]
+    EmptyId,
+    #[error("id {id} is repeated (first in line {first})")]
+    RepeatedId { id: String, first: u64 },
+    #[error("id {id}: {what}")]
+    UnknownClass { id: String, what: String },
+}
+
+impl RowFault {
+    /// The id of the row; empty where it has none.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::RepeatedId { id, .. } | Self::UnknownClass { id, .. } => id,
+            Self::Short { .. } | Self::EmptyId => "",
+        }
+    }
+}
+
+/// Rows of an `Id,Target` table in file order, and every bad row, so that a caller can report them
+/// in one go. A repeated id and a row with an unknown class are left out of the rows.
+///
+/// # Errors
+/// [`Error::Data`] where there are no such columns.
+pub fn read_table(path: &Path) -> Result<(Rows, Vec<BadRow>)> {
+    let (mut reader, header) = open(path)?;
+    let column = |names: &[&str]| column(path, &header, names, "Id,Target");
+    let (id, target) = (column(&["Id"])?, column(&["Target", "Predicted"])?);
+    let mut seen = HashMap::new();
+    split(path, &mut reader, |line, record| {
+        let (Some(id), Some(target)) = (record.get(id).map(str::trim), record.get(target)) else {
+            return Err(RowFault::Short { expected: header.len(), found: record.len() });
+        };
+        note(&mut seen, id, line)?;
+        let unknown = |what| RowFault::UnknownClass { id: id.into(), what };
+        Ok((id.to_string(), Labels::parse(target).map_err(unknown)?))
+    })
+}
+
+/// The ids of a submission or sample submission, in file order, and every bad row: empty and
+/// repeated ids, which are left out.
+///
+/// # Errors
+/// [`Error::Data`] where there is no column `Id`.
+pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<BadRow>)> {
+    let (mut reader, header) = open(path)?;
+    let column = column(path, &header, &["Id"], "Id,Predicted")?;
+    let mut seen = HashMap::new();
+    split(path, &mut reader, |line, record| match record.get(column).map_or("", str::trim) {
+        "" => Err(RowFault::EmptyId),
+        id => note(&mut seen, id, line).map(|()| id.to_string()),
+    })
+}
+
+fn open(path: &Path) -> Result<(csv::Reader<fs::File>, csv::StringRecord)> {
     let file = fs::File::open(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| Error::data(path, e))?.clone();
-    let column = |names: &[&str]| {
-        header.iter().position(|h| names.contains(&h.trim().trim_start_matches('\u{feff}')))
-    };
-    let (Some(id), Some(target)) = (column(&["Id"]), column(&["Target", "Predicted"])) else {
-        return Err(Error::data(
-            path,
-            format!(
-                "expected the columns Id,Target; the header is `{}`",
-                header.iter().collect::<Vec<_>>().join(",")
-            ),
-        ));
-    };
-    let (mut rows, mut problems, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
-    for record in reader.records() {
-        let record = record.map_err(|e| Error::data(path, e))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let (Some(id), Some(target)) = (record.get(id).map(str::trim), record.get(target)) else {
-            problems.push(format!(
-                "line {line}: expected {} columns, found {}",
-                header.len(),
-                record.len()
-            ));
-            continue;
-        };
-        if let Some(first) = seen.insert(id.to_string(), line) {
-            problems.push(format!("line {line}: id {id} is repeated (first in line {first})"));
-            continue;
-        }
-        match Labels::parse(target) {
-            Ok(labels) => rows.push((id.to_string(), labels)),
-            Err(what) => problems.push(format!("line {line}: id {id}: {what}")),
-        }
-    }
-    Ok((rows, problems))
+    Ok((reader, header))
 }
 
-/// The ids of a submission or sample submission, in file order, and every problem found (empty and
-/// repeated ids, which are left out).
-///
-/// # Errors
-/// [`Error::Data`] names the file where there is no column `Id`.
-pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let file = fs::File::open(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(|e| Error::data(path, e))?;
-    let column = header
-        .iter()
-        .position(|h| h.trim().trim_start_matches('\u{feff}') == "Id")
-        .ok_or_else(|| {
-            Error::data(
-                path,
-                format!(
-                    "expected the columns Id,Predicted; the header is `{}`",
-                    header.iter().collect::<Vec<_>>().join(",")
-                ),
-            )
-        })?;
-    let (mut ids, mut problems, mut lines) =
-        (Vec::new(), Vec::new(), HashMap::<String, u64>::new());
+/// The column with one of these names; `all` are the columns that the error names.
+fn column(path: &Path, header: &csv::StringRecord, names: &[&str], all: &str) -> Result<usize> {
+    let is_named = |h: &str| names.contains(&h.trim().trim_start_matches('\u{feff}'));
+    header.iter().position(is_named).ok_or_else(|| {
+        let found = header.iter().collect::<Vec<_>>().join(",");
+        Error::data(path, format!("expected the columns {all}; the header is `{found}`"))
+    })
+}
+
+/// The rows that `read` accepts, and those that it does not.
+fn split<T>(
+    path: &Path,
+    reader: &mut csv::Reader<fs::File>,
+    mut read: impl FnMut(u64, &csv::StringRecord) -> Result<T, RowFault>,
+) -> Result<(Vec<T>, Vec<BadRow>)> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
     for record in reader.records() {
         let record = record.map_err(|e| Error::data(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
-        let id = record.get(column).map_or("", str::trim);
-        match lines.get(id) {
-            _ if id.is_empty() => problems.push(format!("line {line}: the id is empty")),
-            Some(first) => {
-                problems.push(format!("line {line}: id {id} is repeated (first in line {first})"))
-            }
-            None => {
-                lines.insert(id.to_string(), line);
-                ids.push(id.to_string());
-            }
+        match read(line, &record) {
+            Ok(row) => good.push(row),
+            Err(fault) => bad.push(BadRow { line, fault }),
         }
     }
-    Ok((ids, problems))
+    Ok((good, bad))
+}
+
+/// Keeps the line of an id, which must be new.
+fn note(seen: &mut HashMap<String, u64>, id: &str, line: u64) -> Result<(), RowFault> {
+    match seen.insert(id.to_string(), line) {
+        Some(first) => Err(RowFault::RepeatedId { id: id.into(), first }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +220,7 @@ mod tests {
         assert_eq!(set.to_string(), "0 2 16");
         assert_eq!(Labels::from_classes([2, 16, 0]), Some(set));
         assert_eq!((set.len(), set.one_hot()[16], set.one_hot()[1]), (3, 1, 0));
-        assert_eq!(Labels::parse("3 28").unwrap_err(), "unknown class `28` (expected 0 to 27)");
+        assert!(Labels::parse("3 28").unwrap_err().contains("`28`"));
         assert!(Labels::from_classes([28]).is_none());
     }
 
@@ -211,11 +234,13 @@ mod tests {
             rows.iter().map(|r| (r.0.as_str(), r.1.to_string())).collect::<Vec<_>>(),
             [("a", "1 2".into()), ("d", String::new())]
         );
-        assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(
-            problems[0].contains("line 3")
-                && problems[1].contains("first in line 2")
-                && problems[2].contains("line 5")
-        );
+        let faults = [
+            (3, RowFault::UnknownClass { id: "b".into(), what: Labels::parse("99").unwrap_err() }),
+            (4, RowFault::RepeatedId { id: "a".into(), first: 2 }),
+            (5, RowFault::Short { expected: 2, found: 1 }),
+        ];
+        assert_eq!(problems, faults.map(|(line, fault)| BadRow { line, fault }));
+        let text = problems[1].to_string();
+        assert!(["line 4", "id a", "line 2"].iter().all(|part| text.contains(part)), "{text}");
     }
 }

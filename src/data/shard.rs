@@ -6,25 +6,25 @@
 //! (absent in test shards); `/phash` u64 `[n, 4]`, of the channels before they were resized;
 //! `/checksum` u64 `[n]`, the xxh3 of each image; `/mean` and `/std` f64 `[4]` over the pixels of
 //! the shard, on the scale 0 to 255; attributes `format_version`, `size`, `channels`,
-//! `manifest_hash`, `atlas_version`. Behind the HDF5 file, where its readers do not look, stand 32
-//! bytes (the seal) that say where the images lie and give the xxh3 of everything else: a damaged
-//! file is found before the HDF5 library, which can loop on one for good, gets to see it.
+//! `manifest_hash`, `atlas_version`. After the HDF5 content, where its readers ignore
+//! them, follow 32 bytes (the seal) with the place of the images and the xxh3 of everything else: a
+//! damaged file is found before the HDF5 library, which can loop on one forever, opens it.
 
 use std::path::{Path, PathBuf};
 
 use crate::data::{labels::Labels, manifest::Part};
 
 mod build;
-mod pictures;
 mod reader;
+mod sample_image;
 mod seal;
 mod share;
 mod store;
 mod writer;
 
-pub use build::{Builder, Outcome, quarantine_path, quarantined, write_bad};
-pub use pictures::{Bad, Settings, interleaved, read_images};
+pub use build::{Builder, ShardOutcome, quarantine_path, quarantined, write_bad};
 pub use reader::Reader;
+pub use sample_image::{Bad, Settings, interleaved, read_images};
 pub use share::{ShareSummary, build_share};
 pub use store::Store;
 pub use writer::{Entry, Writer};

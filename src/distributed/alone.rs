@@ -1,11 +1,11 @@
-//! One process without a launcher: its sums are what it has.
+//! A process without a launcher: one rank, whose own values are the sums.
 
 use tch::Tensor;
 
 use super::{Comm, Op, Ticket};
 use crate::base::Result;
 
-/// One rank of one.
+/// The only rank.
 pub struct Alone;
 
 impl Comm for Alone {

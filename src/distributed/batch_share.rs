@@ -1,4 +1,4 @@
-//! Which part of a batch a rank works on. The parts of all ranks make up the batch, in its order.
+//! Which part of a batch a rank works on. The parts of all ranks, in order, are the batch.
 
 use std::ops::Range;
 
@@ -7,9 +7,9 @@ use std::ops::Range;
 pub struct Share {
     /// Positions in the batch.
     pub samples: Range<usize>,
-    /// Whether the samples are this rank's. A batch with fewer than two samples per rank goes to
-    /// fewer ranks (batch norm needs two); the others work on its first samples, too, so that all
-    /// make the same calls, and count for nothing.
+    /// Whether the results count. A batch with fewer than two samples per rank goes to fewer ranks
+    /// (batch norm needs two); the others compute on its first samples without effect, so that all
+    /// ranks make the same calls.
     pub counts: bool,
     /// Samples in the batch.
     pub of: usize,
@@ -20,8 +20,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Of a batch of `of` samples (at least two), for `rank` of `size`, with about `micro` samples
-    /// per forward pass (0: all).
+    /// The share of `rank` among `size` in a batch of `of` samples (at least two), with about
+    /// `micro` samples per forward pass (0: all).
     pub fn new(of: usize, rank: usize, size: usize, micro: usize) -> Self {
         let ranks = size.min(of / 2).max(1);
         let (least, most) = (of / ranks, of.div_ceil(ranks));
@@ -43,13 +43,14 @@ impl Share {
             .sum()
     }
 
-    /// What a mean over `n` of these samples weighs in the mean over the batch.
+    /// The weight of a mean over `n` of these samples in the mean over the batch.
     pub fn weight(&self, n: usize) -> f64 {
         if self.counts { n as f64 / self.of as f64 } else { 0.0 }
     }
 }
 
-/// Part `i` of `n` things in `parts` consecutive parts whose sizes differ by at most one.
+/// Part `i` when `n` things are split into `parts` consecutive parts whose sizes differ by at most
+/// one.
 pub fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
     n * i / parts..n * (i + 1) / parts
 }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_make_up_every_batch_in_its_order() {
+    fn shares_of_all_ranks_are_the_batch_in_order() {
         for of in 2..40 {
             for size in 1..9 {
                 for micro in [0, 2, 3, 7, 100] {

@@ -1,8 +1,13 @@
 //! Which device a network lives on. CUDA is opened at run time, so that one program serves machines
-//! with and without.
+//! with and without it.
 
-use std::{ffi::CStr, sync::OnceLock};
+use std::{
+    ffi::{CStr, c_int},
+    sync::OnceLock,
+};
 
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY, RTLD_NOW};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use tch::Device;
 
 use crate::{
@@ -17,7 +22,7 @@ pub const LIBTORCH: &str = "2.11.0";
 /// gradients are not to be summed on the host.
 ///
 /// # Errors
-/// Usage, if NCCL is asked for without a GPU, or there are more ranks than GPUs.
+/// Usage, if NCCL is requested without a GPU, or there are more ranks than GPUs.
 pub fn choose(backend: Backend, local_rank: usize) -> Result<Device> {
     if backend == Backend::Mpi {
         return Ok(Device::Cpu);
@@ -37,17 +42,17 @@ pub fn choose(backend: Backend, local_rank: usize) -> Result<Device> {
     }
 }
 
-/// Before work with tensors on the CPU: so many threads, and [`keep_memory`].
+/// Before work with tensors on the CPU: sets the number of threads, and calls [`keep_memory`].
 pub fn set_up_cpu(threads: usize) {
     tch::set_num_threads(threads as i32);
     keep_memory();
 }
 
-/// Freed memory stays with the process. libtorch allocates every result anew, and so do the
-/// decoders of pictures; giving pages back and faulting them in again took a fifth of a training
-/// step.
+/// Makes freed memory stay with the process. libtorch allocates memory for every result, and so do
+/// the image decoders; returning pages to the system and faulting them in again took a fifth of a
+/// training step.
 pub fn keep_memory() {
-    // SAFETY: both set a number that malloc looks at. The first is the largest that glibc takes.
+    // SAFETY: both set a parameter of malloc. The first is the largest that glibc accepts.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
@@ -57,11 +62,11 @@ pub fn keep_memory() {
 /// What libtorch can do with the GPUs of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cuda {
-    /// No driver: nothing to say on a machine without a GPU.
+    /// No driver: a machine without a GPU.
     NoDriver,
-    /// There is a driver, but libtorch's part for it cannot be opened.
+    /// There is a driver, but libtorch's CUDA library cannot be opened, for this reason.
     Unusable(String),
-    /// So many that it can use.
+    /// The number that it can use.
     Gpus(usize),
 }
 
@@ -70,10 +75,10 @@ pub enum Cuda {
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| {
-        if open(c"libcuda.so.1", libc::RTLD_LAZY | libc::RTLD_GLOBAL).is_err() {
+        if open("libcuda.so.1", RTLD_LAZY | RTLD_GLOBAL).is_err() {
             return Cuda::NoDriver;
         }
-        match open(c"libtorch_cuda.so", libc::RTLD_NOW | libc::RTLD_GLOBAL) {
+        match open("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) {
             Ok(()) => Cuda::Gpus(tch::Cuda::device_count().max(0) as usize),
             Err(why) => Cuda::Unusable(why),
         }
@@ -95,25 +100,15 @@ fn gpus() -> usize {
     }
 }
 
-/// Opens a library of NVIDIA's or libtorch's, for good.
-pub(crate) fn open(library: &CStr, flags: libc::c_int) -> std::result::Result<(), String> {
-    // SAFETY: a constant name; these libraries may be opened at any time, and stay open.
-    let handle = unsafe { libc::dlopen(library.as_ptr(), flags) };
-    if !handle.is_null() {
-        return Ok(());
-    }
-    // SAFETY: after a failed dlopen, dlerror gives a C string or null.
-    let error = unsafe { libc::dlerror() };
-    // SAFETY: as above.
-    Err(if error.is_null() {
-        "no reason given".into()
-    } else {
-        unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
-    })
+/// Opens a library of NVIDIA's or libtorch's for the life of the process.
+pub(crate) fn open(library: &str, flags: c_int) -> std::result::Result<(), String> {
+    // SAFETY: the initialisers of these libraries may run at any time.
+    let opened = unsafe { Library::open(Some(library), flags) };
+    opened.map(std::mem::forget).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
 }
 
-/// Until a GPU has done what it was asked to: its work is then counted where it belongs. Nothing on
-/// the CPU.
+/// Waits until a GPU has done its queued work, so that the time is counted where it belongs. Does
+/// nothing on the CPU.
 pub fn wait(device: Device) {
     if let Device::Cuda(i) = device {
         tch::Cuda::synchronize(i as i64);
@@ -124,7 +119,7 @@ pub fn wait(device: Device) {
 pub fn memory_mib(device: Device) -> Option<u64> {
     let Device::Cuda(_) = device else { return None };
     // SAFETY: the driver, which `cuda` has opened, documents this signature.
-    let info: extern "C" fn(*mut usize, *mut usize) -> libc::c_int =
+    let info: extern "C" fn(*mut usize, *mut usize) -> c_int =
         unsafe { function(c"cuMemGetInfo_v2") }?;
     let (mut free, mut total) = (0usize, 0usize);
     (info(&raw mut free, &raw mut total) == 0).then(|| (total.saturating_sub(free) as u64) >> 20)
@@ -135,21 +130,13 @@ pub fn memory_mib(device: Device) -> Option<u64> {
 /// # Safety
 /// `F` is a pointer to a function of its signature.
 pub(crate) unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
-    const { assert!(size_of::<F>() == size_of::<*mut libc::c_void>()) };
-    // SAFETY: a constant name.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: of the same size; the caller vouches for the signature.
-    (!address.is_null()).then(|| unsafe { std::mem::transmute_copy(&address) })
+    // SAFETY: the caller vouches for the signature; the library stays open.
+    unsafe { Library::this().get::<F>(name).ok().map(|function| *function) }
 }
 
-/// The numbers of the processors that this process may run on.
+/// The numbers of the processors that this process may run on; all, where the kernel does not
+/// answer.
 pub fn affinity() -> Vec<usize> {
-    // SAFETY: `set` is a plain bit set that the call fills.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let unknown = libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0;
-        (0..libc::CPU_SETSIZE as usize)
-            .filter(|&cpu| unknown || libc::CPU_ISSET(cpu, &set))
-            .collect()
-    }
+    let set = sched_getaffinity(None).ok();
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_none_or(|set| set.is_set(cpu))).collect()
 }

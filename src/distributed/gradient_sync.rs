@@ -1,4 +1,4 @@
-//! The sum of all ranks' gradients, stage by stage: the last stage's is under way while the stages
+//! The sum of all ranks' gradients, stage by stage: the sum of the last stage runs while the stages
 //! before it still compute.
 
 use std::{
@@ -8,38 +8,35 @@ use std::{
 
 use tch::{Kind, Tensor};
 
-use crate::{
-    base::Result,
-    config::Wire,
-    distributed::{Ticket, World},
-    network::{autograd::GradientHooks, model::Network},
-};
+use super::{Ticket, World};
+use crate::{base::Result, config::Wire};
 
-/// Sums the gradients of a network over the ranks in flat buckets, one per stage. Only the backward
+/// Sums flat gradients over the ranks in buckets, one per stage of the network. Only the backward
 /// pass after [`arm`](Self::arm) starts the sums; those before it just add up (gradient
-/// accumulation).
+/// accumulation). Clones share the sums.
+#[derive(Clone)]
 pub struct GradientSync {
     world: &'static World,
-    state: Arc<Mutex<State>>,
-    _hooks: GradientHooks,
+    wire: Wire,
+    state: Arc<Mutex<SyncState>>,
 }
 
-/// What happened in a backward pass, in its order.
+/// What happened in a backward pass, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SyncEvent {
     /// The gradient of this parameter was complete.
     Gradient(usize),
-    /// The sum of this bucket was begun.
+    /// The sum of this bucket was started.
     Begun(usize),
 }
 
-struct State {
+struct SyncState {
     buckets: Vec<Bucket>,
     /// The bucket of each parameter.
     bucket_of: Vec<usize>,
     armed: bool,
-    events: Vec<Event>,
-    /// The sum of the running statistics under way.
+    events: Vec<SyncEvent>,
+    /// The pending sum of the running statistics.
     statistics: Option<Ticket>,
 }
 
@@ -48,73 +45,78 @@ struct Bucket {
     gradients: Tensor,
     /// Its parameters.
     leaves: Range<usize>,
-    /// Those whose gradient is not complete yet.
+    /// Number of parameters whose gradient is not complete yet.
     missing: usize,
-    wire: Option<Tensor>,
+    /// What is sent in the place of `gradients`, in another kind of number.
+    sent: Option<Tensor>,
     ticket: Option<Ticket>,
 }
 
 impl GradientSync {
-    /// Hooks into the backward passes of `network`, until it is dropped. `wire` is the kind of
-    /// number that travels.
-    pub fn new(network: &Network, world: &'static World, wire: Wire) -> Self {
-        let flat = network.flat_gradients();
-        let buckets: Vec<Bucket> = network
-            .stages()
-            .into_iter()
-            .map(|(leaves, values)| Bucket {
-                gradients: flat.narrow(0, values.start, values.end - values.start),
-                missing: 0,
-                leaves,
-                wire: None,
-                ticket: None,
-            })
-            .collect();
-        let bucket_of = buckets
-            .iter()
-            .enumerate()
-            .flat_map(|(b, bucket)| bucket.leaves.clone().map(move |_| b))
-            .collect();
-        let state = Arc::new(Mutex::new(State {
-            buckets,
+    /// For `gradients`, the flat gradients of a network, and its `stages`: the parameters of each,
+    /// and where their gradients lie. `wire` is the kind of number that is sent.
+    pub fn new(
+        stages: Vec<(Range<usize>, Range<i64>)>,
+        gradients: &Tensor,
+        world: &'static World,
+        wire: Wire,
+    ) -> Self {
+        let bucket_of = stages.iter().enumerate();
+        let bucket_of = bucket_of.flat_map(|(b, (leaves, _))| leaves.clone().map(move |_| b));
+        let bucket_of = bucket_of.collect();
+        let bucket = |(leaves, values): (Range<usize>, Range<i64>)| Bucket {
+            gradients: gradients.narrow(0, values.start, values.end - values.start),
+            leaves,
+            missing: 0,
+            sent: None,
+            ticket: None,
+        };
+        let state = SyncState {
+            buckets: stages.into_iter().map(bucket).collect(),
             bucket_of,
             armed: false,
             events: Vec::new(),
             statistics: None,
-        }));
-        let theirs = state.clone();
-        let hooks = network.on_gradients(move |leaf| {
-            let done = lock(&theirs).complete(leaf, world, wire);
-            done.unwrap_or_else(|e| world.fail(&e));
-        });
-        Self { world, state, _hooks: hooks }
+        };
+        Self { world, wire, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The ranks whose gradients are summed.
+    pub fn world(&self) -> &'static World {
+        self.world
     }
 
     /// The next backward pass is the last one of its step. Where ranks normalise by themselves,
-    /// `statistics` is what this rank's running statistics weigh in the mean of all ranks, which
-    /// all go on with.
-    pub fn arm(&self, network: &Network, statistics: Option<f64>) {
-        let mut state = lock(&self.state);
-        if let (Some(weight), true) = (statistics, self.world.size() > 1) {
-            let mut buffers = network.flat_buffers();
-            let _ = tch::no_grad(|| buffers.g_mul_scalar_(weight));
-            state.statistics =
-                Some(self.world.begin(&buffers).unwrap_or_else(|e| self.world.fail(&e)));
+    /// `statistics` are the flat running statistics and the weight of this rank's in their mean
+    /// over the ranks, which replaces them on all ranks.
+    pub fn arm(&self, statistics: Option<(Tensor, f64)>) {
+        let mut state = self.state();
+        if let (Some((mut values, weight)), true) = (statistics, self.world.size() > 1) {
+            let _ = tch::no_grad(|| values.g_mul_scalar_(weight));
+            let begun = self.world.begin(&values);
+            state.statistics = Some(begun.unwrap_or_else(|e| self.world.fail(&e)));
         }
         state.armed = true;
         state.events.clear();
         state.buckets.iter_mut().for_each(|b| b.missing = b.leaves.len());
     }
 
+    /// A backward pass has completed the gradient of parameter `leaf`. The last one of a stage
+    /// starts the sum of its bucket. A failure ends the job.
+    pub fn gradient_ready(&self, leaf: usize) {
+        let done = self.state().complete(leaf, self.world, self.wire);
+        done.unwrap_or_else(|e| self.world.fail(&e));
+    }
+
     /// Waits for all sums. The flat gradients are then those of all ranks together.
     pub fn finish(&self) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.armed = false;
         for bucket in state.buckets.iter_mut().rev() {
             let ticket = bucket.ticket.take().expect("a backward pass reaches every parameter");
             self.world.finish(ticket)?;
-            if let Some(wire) = bucket.wire.take() {
-                tch::no_grad(|| bucket.gradients.copy_(&wire));
+            if let Some(sent) = bucket.sent.take() {
+                tch::no_grad(|| bucket.gradients.copy_(&sent));
             }
         }
         if let Some(ticket) = state.statistics.take() {
@@ -124,31 +126,31 @@ impl GradientSync {
     }
 
     /// Of the last backward pass.
-    pub fn events(&self) -> Vec<Event> {
-        lock(&self.state).events.clone()
+    pub fn events(&self) -> Vec<SyncEvent> {
+        self.state().events.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, SyncState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SyncState {
     fn complete(&mut self, leaf: usize, world: &World, wire: Wire) -> Result<()> {
         if !self.armed {
             return Ok(());
         }
-        self.events.push(Event::Gradient(leaf));
+        self.events.push(SyncEvent::Gradient(leaf));
         let at = self.bucket_of[leaf];
         let bucket = &mut self.buckets[at];
         bucket.missing -= 1;
         if bucket.missing == 0 {
             if wire == Wire::Bf16 && world.size() > 1 {
-                bucket.wire = Some(tch::no_grad(|| bucket.gradients.to_kind(Kind::BFloat16)));
+                bucket.sent = Some(tch::no_grad(|| bucket.gradients.to_kind(Kind::BFloat16)));
             }
-            bucket.ticket = Some(world.begin(bucket.wire.as_ref().unwrap_or(&bucket.gradients))?);
-            self.events.push(Event::Begun(at));
+            bucket.ticket = Some(world.begin(bucket.sent.as_ref().unwrap_or(&bucket.gradients))?);
+            self.events.push(SyncEvent::Begun(at));
         }
         Ok(())
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use crate::base::{Error, Result};
 
-/// Number of tasks that a launcher started, as its environment says; 1 without a launcher.
+/// Number of tasks that a launcher started, by its environment; 1 without a launcher.
 ///
 /// # Errors
 /// Usage, where `srun` started several tasks but told none of them how to find the others.
@@ -12,7 +12,7 @@ pub fn tasks(variable: impl Fn(&str) -> Option<String>) -> Result<usize> {
     if let Some(n) = number("OMPI_COMM_WORLD_SIZE").or_else(|| number("PMI_SIZE")) {
         return Ok(n.max(1));
     }
-    // SLURM_NTASKS is set in a batch script, too, and says nothing.
+    // Not SLURM_NTASKS, which is also set in a batch script.
     let step = number("SLURM_STEP_NUM_TASKS").unwrap_or(1);
     if step > 1 && variable("PMIX_RANK").is_none() && variable("PMI_RANK").is_none() {
         return Err(Error::usage(mismatch(step, "srun gave them no PMI to find each other by")));
@@ -20,17 +20,18 @@ pub fn tasks(variable: impl Fn(&str) -> Option<String>) -> Result<usize> {
     Ok(step.max(1))
 }
 
-/// The number of this task, as far as the environment says, for messages before MPI says it.
+/// The number of this task by the environment, for messages before MPI has started.
 pub fn rank(variable: impl Fn(&str) -> Option<String>) -> usize {
     let names = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"];
     names.iter().find_map(|name| variable(name)?.parse().ok()).unwrap_or(0)
 }
 
-/// What to say when `tasks` were launched that do not form one job.
+/// The message when `tasks` were launched that do not form one job.
 pub fn mismatch(tasks: usize, why: &str) -> String {
     format!(
-        "MPI/PMI mismatch: {tasks} tasks were launched, but each sees itself alone ({why}). Under Slurm use `srun --mpi=pmix` \
-         (`srun --mpi=list` shows what there is); elsewhere start with the mpirun of the MPI library that atlas was built with"
+        "MPI/PMI mismatch: {tasks} tasks were launched, but each sees itself alone ({why}). Under \
+            Slurm use `srun --mpi=pmix` (`srun --mpi=list` shows the choices); elsewhere start \
+            with the mpirun of the MPI library that atlas was built with"
     )
 }
 
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn launchers_are_told_apart() {
+    fn every_launcher_is_recognised() {
         assert_eq!(of(&[]).unwrap(), 1);
         assert_eq!(of(&[("SLURM_NTASKS", "8"), ("SLURM_STEP_NUM_TASKS", "1")]).unwrap(), 1);
         assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "4"), ("PMIX_RANK", "1")]).unwrap(), 4);
@@ -57,9 +58,6 @@ mod tests {
     fn tasks_that_cannot_find_each_other_are_a_usage_error() {
         let e = of(&[("SLURM_STEP_NUM_TASKS", "4"), ("SLURM_PROCID", "2")]).unwrap_err();
         assert_eq!(e.exit_code(), 2);
-        assert!(
-            e.to_string().contains("mismatch: 4 tasks") && e.to_string().contains("--mpi=pmix"),
-            "{e}"
-        );
+        assert!(e.to_string().contains("4 tasks") && e.to_string().contains("--mpi=pmix"), "{e}");
     }
 }

@@ -1,6 +1,6 @@
-//! MPI, for control and for sums on the host. MPI makes progress only inside its calls, so that one
-//! thread makes all of them after the start: it begins what the others ask for, in their order, and
-//! tests what is under way.
+//! MPI, for control and for sums on the host. MPI makes progress only inside its calls, so one
+//! thread makes all of them after the start: it starts the collectives that other threads send it,
+//! in their order, and tests those that are pending.
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,11 @@ use mpi::{
     collective::SystemOperation,
     traits::{Communicator, CommunicatorCollectives},
 };
+use rustix::thread::CpuSet;
 use tch::Tensor;
 
-use super::{Comm, Op, Ticket, World, launch::mismatch};
-use crate::{
-    base::{Error, Result},
-    distributed::device,
-};
+use super::{Comm, Op, Ticket, device, launch::mismatch};
+use crate::base::{Error, Result};
 
 mod pending_collective;
 use pending_collective::{Call, PendingCollective};
@@ -40,7 +38,7 @@ pub struct Mpi {
 
 struct Calls {
     next: u64,
-    /// To the communication thread; gone once closed.
+    /// To the communication thread; `None` once closed.
     to: Option<Sender<(u64, Call)>>,
 }
 
@@ -53,13 +51,13 @@ struct Done {
     waiting: AtomicUsize,
 }
 
-/// Initialises MPI; `tasks` is how many ranks the launcher says there are. Counts what each rank
-/// may use of its machine.
+/// Initialises MPI; `tasks` is the number of ranks according to the launcher. Also returns the
+/// number of this rank on its machine, and the number of cores that it may use.
 ///
 /// # Errors
 /// Usage, if the launcher and the MPI library do not fit each other, or the library cannot be used
 /// by several threads.
-pub fn start(tasks: usize) -> Result<World> {
+pub fn start(tasks: usize) -> Result<(Box<dyn Comm>, usize, usize)> {
     let (universe, threading) = mpi::initialize_with_threading(Threading::Multiple)
         .ok_or_else(|| Error::failed("MPI is initialised already"))?;
     let world = universe.world();
@@ -77,35 +75,35 @@ pub fn start(tasks: usize) -> Result<World> {
             "this MPI library offers threads only as {threading:?}; atlas needs MPI_THREAD_MULTIPLE"
         )));
     }
-    let local = world.split_shared(rank as i32);
-    let mut mine = vec![0; libc::CPU_SETSIZE as usize];
-    device::affinity().into_iter().for_each(|cpu| mine[cpu] = 1);
-    let mut ranks_on = vec![0u32; mine.len()];
-    local.all_reduce_into(&mine[..], &mut ranks_on[..], SystemOperation::sum());
-    let cores = cores(
-        &mine,
-        &ranks_on,
-        thread::available_parallelism().map_or(1, usize::from),
-        local.size() as usize,
-    );
-    let local_rank = local.rank() as usize;
-    drop(local);
+    let (local_rank, cores) = place_on_machine(&world);
 
     let (to, from) = channel();
     let done = Arc::new(Done::default());
-    let theirs = done.clone();
+    let in_thread = done.clone();
     let thread = thread::Builder::new()
         .name("mpi".into())
-        .spawn(move || communicate(&from, &theirs, size))
+        .spawn(move || communicate(&from, &in_thread, size))
         .map_err(|e| Error::failed(format!("cannot start the communication thread: {e}")))?;
-    let mpi = Mpi {
+    let comm = Mpi {
         rank,
         size,
         calls: Mutex::new(Calls { next: 0, to: Some(to) }),
         done,
         thread: Mutex::new(Some(thread)),
     };
-    Ok(World { local_rank, cores, ..World::of(Box::new(mpi)) })
+    Ok((Box::new(comm), local_rank, cores))
+}
+
+/// The number of this rank among those of its machine, and the cores that it may use.
+fn place_on_machine(world: &impl Communicator) -> (usize, usize) {
+    let local = world.split_shared(world.rank());
+    let mut mine = vec![0; CpuSet::MAX_CPU];
+    device::affinity().into_iter().for_each(|cpu| mine[cpu] = 1);
+    let mut ranks_on = vec![0u32; mine.len()];
+    local.all_reduce_into(&mine[..], &mut ranks_on[..], SystemOperation::sum());
+    let available = thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores(&mine, &ranks_on, available, local.size() as usize);
+    (local.rank() as usize, cores)
 }
 
 /// Name and version of the MPI library, which need not have been started.
@@ -122,7 +120,9 @@ pub fn library() -> String {
 }
 
 /// The cores of this rank: those that it may run on, shared evenly with the ranks that may run
-/// there too. `available` also counts a container's quota, which all `ranks` of the machine share.
+/// there too. `mine` is 1 for each core that this rank may run on, `ranks_on` the number of ranks
+/// that may run on each core. `available` includes a container's quota, which all `ranks` of the
+/// machine share.
 fn cores(mine: &[u32], ranks_on: &[u32], available: usize, ranks: usize) -> usize {
     let share: f64 =
         mine.iter().zip(ranks_on).filter(|(m, _)| **m > 0).map(|(_, &n)| 1.0 / f64::from(n)).sum();
@@ -131,49 +131,40 @@ fn cores(mine: &[u32], ranks_on: &[u32], available: usize, ranks: usize) -> usiz
     (share.min(quota) + 1e-9).floor().max(1.0) as usize
 }
 
-/// How long the communication thread sleeps between two looks at what is under way.
+/// How long the communication thread sleeps between two tests of what is pending.
 const SHORTEST: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(10);
 
-/// The communication thread: until all senders are gone and nothing is under way.
+/// How long it tests without a pause where a thread waits for a result.
+const BUSY: Duration = Duration::from_millis(2);
+
+/// The communication thread: until all senders are gone and nothing is pending.
 fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
-    // Ranks have to begin the calls of one communicator in the same order, and second halves begin
-    // when first halves happen to be complete: they have a communicator of their own, and keep the
-    // order among them.
+    // Ranks have to start the calls of one communicator in the same order, but a second half starts
+    // when its first half happens to be complete: second halves have a communicator of their own,
+    // and keep their order among themselves.
     let second_halves = pending_collective::duplicate_world();
-    let mut pending_calls: Vec<(u64, PendingCollective)> = Vec::new();
+    let mut pending: Vec<(u64, PendingCollective)> = Vec::new();
     let (mut idle_since, mut nap) = (Instant::now(), SHORTEST);
     loop {
-        if pending_calls.is_empty() {
+        if pending.is_empty() {
             let Ok((id, call)) = calls.recv() else { return };
-            pending_calls.push((id, PendingCollective::begin(call, size)));
+            pending.push((id, PendingCollective::begin(call, size)));
             idle_since = Instant::now();
         }
         while let Ok((id, call)) = calls.try_recv() {
-            pending_calls.push((id, PendingCollective::begin(call, size)));
+            pending.push((id, PendingCollective::begin(call, size)));
         }
-        let before = pending_calls.len();
-        let (mut at, mut in_turn) = (0, true);
-        while at < pending_calls.len() {
-            let complete = pending_calls[at].1.test(in_turn.then_some(second_halves));
-            in_turn &= !pending_calls[at].1.in_first_half();
-            if complete {
-                let (id, pending) = pending_calls.remove(at);
-                done.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pending.end());
-                done.changed.notify_all();
-            } else {
-                at += 1;
-            }
-        }
+        let some_ended = test_all(&mut pending, done, second_halves);
         let waited_for = done.waiting.load(Relaxed) > 0;
-        if pending_calls.len() < before {
+        if some_ended {
             (idle_since, nap) = (Instant::now(), SHORTEST);
-        } else if waited_for && idle_since.elapsed() < Duration::from_millis(2) {
-            thread::yield_now(); // the others are near
+        } else if waited_for && idle_since.elapsed() < BUSY {
+            thread::yield_now(); // the other ranks are nearly there
         } else {
-            // The cores are for the network; a new call ends the nap.
+            // Leave the cores to the network; a new call ends the nap.
             if let Ok((id, call)) = calls.recv_timeout(nap) {
-                pending_calls.push((id, PendingCollective::begin(call, size)));
+                pending.push((id, PendingCollective::begin(call, size)));
                 nap = SHORTEST;
             } else {
                 nap = if waited_for { SHORTEST } else { (2 * nap).min(LONGEST) };
@@ -182,8 +173,30 @@ fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
     }
 }
 
+/// Lets MPI work on each pending call, in order; whether any is complete, which moves to `done`.
+fn test_all(
+    pending: &mut Vec<(u64, PendingCollective)>,
+    done: &Done,
+    second_halves: mpi::ffi::MPI_Comm,
+) -> bool {
+    let before = pending.len();
+    let (mut at, mut in_turn) = (0, true);
+    while at < pending.len() {
+        let complete = pending[at].1.test(in_turn.then_some(second_halves));
+        in_turn &= !pending[at].1.in_first_half();
+        if complete {
+            let (id, call) = pending.remove(at);
+            done.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(id, call.end());
+            done.changed.notify_all();
+        } else {
+            at += 1;
+        }
+    }
+    pending.len() < before
+}
+
 impl Mpi {
-    fn ask(&self, call: Call) -> Result<u64> {
+    fn send(&self, call: Call) -> Result<u64> {
         // The lock makes the order of the numbers that of the calls.
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.next += 1;
@@ -215,7 +228,7 @@ impl Comm for Mpi {
     }
 
     fn broadcast(&self, bytes: &mut [u8]) -> Result<()> {
-        let id = self.ask(Call::Broadcast(bytes.to_vec()))?;
+        let id = self.send(Call::Broadcast(bytes.to_vec()))?;
         if let Call::Broadcast(theirs) = self.wait(id) {
             bytes.copy_from_slice(&theirs);
         }
@@ -223,13 +236,13 @@ impl Comm for Mpi {
     }
 
     fn barrier(&self) -> Result<()> {
-        let id = self.ask(Call::Barrier)?;
+        let id = self.send(Call::Barrier)?;
         self.wait(id);
         Ok(())
     }
 
     fn begin(&self, bucket: &Tensor) -> Result<Ticket> {
-        self.ask(Call::Sum(bucket.shallow_clone())).map(Ticket)
+        self.send(Call::Sum(bucket.shallow_clone())).map(Ticket)
     }
 
     fn finish(&self, ticket: Ticket) -> Result<()> {
@@ -238,7 +251,7 @@ impl Comm for Mpi {
     }
 
     fn all_reduce(&self, values: &mut [f64], op: Op) -> Result<()> {
-        let id = self.ask(Call::Numbers(values.to_vec(), op))?;
+        let id = self.send(Call::Numbers(values.to_vec(), op))?;
         if let Call::Numbers(theirs, _) = self.wait(id) {
             values.copy_from_slice(&theirs);
         }
@@ -246,9 +259,9 @@ impl Comm for Mpi {
     }
 
     fn abort(&self, code: i32) -> ! {
-        // What was said just now has to pass the launcher before it ends the job.
+        // Recent messages have to pass through the launcher before it ends the job.
         thread::sleep(Duration::from_millis(200));
-        // Where the launcher does not answer, the process ends all the same.
+        // The process ends even if the launcher does not answer.
         thread::spawn(move || {
             thread::sleep(Duration::from_secs(5));
             // SAFETY: ends the process without running anything more.
@@ -264,7 +277,7 @@ impl Comm for Mpi {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
-        // SAFETY: the thread that initialised MPI calls this once; nothing is under way.
+        // SAFETY: the thread that initialised MPI calls this once; nothing is pending.
         unsafe { mpi::ffi::MPI_Finalize() };
     }
 }

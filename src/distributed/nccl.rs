@@ -1,6 +1,6 @@
 //! NCCL, for sums on the GPUs; everything else goes to the communicator below it, on the host. The
-//! sums run on a stream of their own, which events join with libtorch's: no call here waits for the
-//! GPU. NCCL rounds a sum in bf16 each time that it passes on a part of it.
+//! sums run on a stream of their own, which events synchronise with libtorch's: no call here waits
+//! for the GPU. NCCL rounds a sum in bf16 each time that it passes on a part of it.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use cudarc::{
 };
 use tch::{Kind, Tensor};
 
-use super::{Comm, Op, Ticket, World};
+use super::{Comm, Op, Ticket};
 use crate::base::{Error, Result, host};
 
 mod gpu;
@@ -22,24 +22,24 @@ use gpu::{Gpu, LIBTORCH};
 
 /// The ranks of `control`, each with a GPU.
 struct Nccl {
-    control: World,
+    control: Box<dyn Comm>,
     gpu: Gpu,
-    /// NCCL's communicator; gone once closed. Not behind the lock of the sums: the watchdog asks
-    /// for it while a sum hangs.
+    /// NCCL's communicator; `None` once closed. Not behind the lock of the sums: the watchdog reads
+    /// it while a sum hangs.
     ranks: RwLock<Option<nccl::ncclComm_t>>,
-    sums: Mutex<Sums>,
+    sums: Mutex<PendingSums>,
 }
 
 #[derive(Default)]
-struct Sums {
+struct PendingSums {
     begun: u64,
     /// By ticket: the bucket, whose memory must stay, and the event of its sum.
-    flying: HashMap<u64, (Tensor, CUevent)>,
+    pending: HashMap<u64, (Tensor, CUevent)>,
     /// To be used again.
     idle: Vec<CUevent>,
 }
 
-// SAFETY: CUDA's and NCCL's handles may be used by any thread. Sums are begun and finished under a
+// SAFETY: CUDA's and NCCL's handles may be used by any thread. PendingSums are begun and finished under a
 // lock; the communicator is destroyed only after it was taken out of its own.
 unsafe impl Send for Nccl {}
 // SAFETY: as above.
@@ -50,25 +50,24 @@ unsafe impl Sync for Nccl {}
 /// # Errors
 /// On all ranks if on one. Usage, if a library is missing.
 pub fn over(control: Box<dyn Comm>, device: usize) -> Result<Box<dyn Comm>> {
-    let control = World::of(control);
     let (rank, size) = (control.rank(), control.size());
     let gpu = control.agree(find_libraries().and_then(|()| Gpu::open(device)))?;
     log::info!("rank {rank} of {size} on {}: sums by NCCL on {}", host::name(), gpu.name);
     let mut id = control.agree(if rank == 0 { draw_id() } else { Ok([0; 128]) })?;
     control.broadcast(&mut id)?;
-    // Some MPI libraries end a broadcast only in the next call, and the next one here waits for the
-    // others without MPI.
+    // Some MPI libraries complete a broadcast only in the next call, and the next call here waits
+    // for the other ranks without MPI.
     control.barrier()?;
     let joined = join(id, rank, size);
     if let Err(e) = &joined {
-        // often only one of many messages tells the cause
+        // often only one of many messages gives the cause
         log::error!("rank {rank} of {size} on {}: {e}", host::name());
     }
     let ranks = RwLock::new(Some(control.agree(joined)?));
     Ok(Box::new(Nccl { control, gpu, ranks, sums: Mutex::default() }))
 }
 
-/// The binding panics in its first call where a library is missing.
+/// Checks that both libraries are there, as the binding panics in its first call otherwise.
 fn find_libraries() -> Result<()> {
     // SAFETY: opens a library of NVIDIA's, which may be opened at any time.
     if !unsafe { driver::is_culib_present() } {
@@ -102,7 +101,7 @@ fn join(id: [u8; 128], rank: usize, size: usize) -> Result<nccl::ncclComm_t> {
     Ok(ranks)
 }
 
-/// Says in words what NCCL returned from `operation`.
+/// Turns what NCCL returned from `operation` into an error.
 fn check(operation: &str, code: ncclResult_t) -> Result<()> {
     if code == ncclResult_t::ncclSuccess {
         return Ok(());
@@ -129,7 +128,7 @@ fn check(operation: &str, code: ncclResult_t) -> Result<()> {
 }
 
 impl Nccl {
-    /// Calls NCCL with its communicator; nothing to do once closed.
+    /// Calls NCCL with its communicator; does nothing once closed.
     fn call(
         &self,
         operation: &str,
@@ -143,11 +142,10 @@ impl Nccl {
         let ranks = self.ranks.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(ranks) = ranks else { return Ok(()) };
         self.gpu.enter()?;
-        // SAFETY: nobody else has the communicator any more. This ends what is under way and waits
-        // for it.
+        // SAFETY: nothing else has the communicator any more. This completes what is pending.
         check("ncclCommDestroy", unsafe { nccl::ncclCommDestroy(ranks) })?;
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
-        self.gpu.close(sums.flying.into_values().map(|(_, event)| event).chain(sums.idle))
+        self.gpu.close(sums.pending.into_values().map(|(_, event)| event).chain(sums.idle))
     }
 }
 
@@ -174,7 +172,7 @@ impl Comm for Nccl {
             Kind::Float => nccl::ncclDataType_t::ncclFloat32,
             Kind::Double => nccl::ncclDataType_t::ncclFloat64,
             Kind::BFloat16 => nccl::ncclDataType_t::ncclBfloat16,
-            other => unreachable!("nobody sums {other:?}"),
+            other => unreachable!("no bucket is {other:?}"),
         };
         // The lock makes the order on the stream that of the calls.
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,23 +181,23 @@ impl Comm for Nccl {
         self.gpu.record(event, LIBTORCH)?;
         self.gpu.wait(self.gpu.stream, event)?;
         let (at, n, stream) = (bucket.data_ptr(), bucket.numel(), self.gpu.stream.cast());
-        // SAFETY: the bucket holds `n` values of that kind and stays in `flying` until libtorch's
+        // SAFETY: the bucket holds `n` values of that kind and stays in `pending` until libtorch's
         // stream is behind the sum.
         self.call("ncclAllReduce", |ranks| unsafe {
             nccl::ncclAllReduce(at, at, n, kind, nccl::ncclRedOp_t::ncclSum, ranks, stream)
         })?;
-        // What the stream waits for is what the event was then: it can serve again.
+        // The stream waits for what was recorded then: the event can be recorded again.
         self.gpu.record(event, self.gpu.stream)?;
         sums.begun += 1;
         let ticket = sums.begun;
-        sums.flying.insert(ticket, (bucket.shallow_clone(), event));
+        sums.pending.insert(ticket, (bucket.shallow_clone(), event));
         Ok(Ticket(ticket))
     }
 
     fn finish(&self, ticket: Ticket) -> Result<()> {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let (_bucket, event) =
-            sums.flying.remove(&ticket.0).expect("a ticket of this communicator");
+            sums.pending.remove(&ticket.0).expect("a ticket of this communicator");
         self.gpu.enter()?;
         self.gpu.wait(LIBTORCH, event)?;
         sums.idle.push(event);
@@ -210,7 +208,7 @@ impl Comm for Nccl {
         self.control.all_reduce(values, op)
     }
 
-    /// Without a word to NCCL, which could hang.
+    /// Without a call to NCCL, which could hang.
     fn abort(&self, code: i32) -> ! {
         self.control.abort(code)
     }
@@ -229,7 +227,7 @@ impl Comm for Nccl {
             nccl::ncclCommGetAsyncError(ranks, &raw mut state)
         })?;
         if state != ncclResult_t::ncclInProgress {
-            check("a sum under way", state)?;
+            check("a pending sum", state)?;
         }
         self.control.health()
     }

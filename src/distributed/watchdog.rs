@@ -1,306 +1,364 @@
-//! Where this rank is, for every message about it; and a watchdog that ends the job when a rank
-//! waits too long.
+//! A thread that ends the job when this rank waits too long for the others, and where this rank is
+//! in the training, for every message about it.
 //!
-//! A rank that is dead or stopped cannot speak, so the others do: each knows which operation it
-//! waits in. Rank 0 also keeps a heartbeat file, which the next start and the survivors quote.
+//! A rank that is dead or stopped cannot report it, so the others do: each knows in which operation
+//! it waits. `comm.timeout_seconds` and `comm.start_timeout_seconds` are the limits.
 
 use std::{
-    fs,
     io::Write,
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::World;
+use super::{Comm, Heartbeat};
 use crate::{
-    base::{Result, host, progress::duration, stop::Stop},
+    base::{host, progress::duration, stop::Stop},
     config,
 };
 
 /// How long an operation may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Limit {
-    /// As long as it likes: it waits for no other rank.
+    /// No limit: it does not wait for another rank.
+    #[default]
     None,
     /// `comm.start_timeout_seconds`.
     Start,
-    /// `comm.timeout_seconds`; before the first step is done, `comm.start_timeout_seconds`.
+    /// `comm.timeout_seconds`; before the end of the first step, `comm.start_timeout_seconds`.
     Usual,
 }
 
-/// Seconds that remain after SIGTERM: Slurm kills 30 s after it.
+/// Where in the training a rank is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position {
+    /// From 1; 0 before the training.
+    pub epoch: usize,
+    /// Steps completed in the epoch.
+    pub step: usize,
+    /// Share of all steps of the training that is done, from 0 to 1.
+    pub share: f64,
+}
+
+/// How long the ranks have to agree after SIGTERM: Slurm kills 30 s after it.
 const AFTER_SIGTERM: Duration = Duration::from_secs(10);
 
-/// How often the watchdog looks.
+/// How often the watchdog checks.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How often the heartbeat is written.
 const BEAT: Duration = Duration::from_secs(1);
 
-struct State {
+/// The watchdog of a rank; clones share it. The [default](Self::default) one, of a process without
+/// other ranks, has no thread and no limits.
+#[derive(Clone, Default)]
+pub struct Watchdog(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<WatchdogState>,
+    /// The heartbeat file during a training. Locked while the file is written or removed, so that
+    /// it is not written again after it was removed.
+    heartbeat: Mutex<Option<PathBuf>>,
+}
+
+struct WatchdogState {
     rank: usize,
     size: usize,
-    epoch: usize,
-    step: usize,
-    /// Steps since the start of the training.
-    total: u64,
-    /// Share of the training that is done.
-    share: f64,
+    position: Position,
     /// When this process began with steps, and the share that was done then.
     first: Option<(Instant, f64)>,
     operation: &'static str,
-    /// How long the operation lasts, by the watchdog's clock: a process that is suspended does not
-    /// age.
-    lasts: Duration,
+    /// For how long the operation has lasted, by the watchdog's clock, which stands still while the
+    /// process is suspended.
+    elapsed: Duration,
     limit: Limit,
-    start: Duration,
-    usual: Duration,
-    /// The first step is done.
-    warm: bool,
-    world: Option<&'static World>,
+    start_timeout: Duration,
+    timeout: Duration,
+    first_step_done: bool,
+    /// Once the ranks have found each other.
+    ranks: Option<&'static dyn Comm>,
     stop: Option<&'static Stop>,
-    heartbeat: Option<PathBuf>,
 }
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
-
-/// What rank 0 writes about a training under way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// From 1.
-    pub epoch: usize,
-    /// Steps completed in the epoch.
-    pub step: usize,
-    /// What rank 0 was doing.
-    pub operation: String,
-    /// How many there were.
-    pub ranks: usize,
-    /// Rank 0's machine.
-    pub host: String,
-    /// Rank 0's process there.
-    pub pid: u32,
-    /// Of writing, UTC.
-    pub time: String,
-    /// Seconds until the end of the training at the pace of this process.
-    #[serde(default)]
-    pub left: Option<f64>,
-}
-
-impl Heartbeat {
-    /// The one that a training left; `None` after an orderly end.
-    pub fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+impl Default for WatchdogState {
+    fn default() -> Self {
+        Self {
+            rank: 0,
+            size: 1,
+            position: Position::default(),
+            first: None,
+            operation: "start",
+            elapsed: Duration::ZERO,
+            limit: Limit::None,
+            start_timeout: Duration::MAX,
+            timeout: Duration::MAX,
+            first_step_done: false,
+            ranks: None,
+            stop: None,
+        }
     }
 }
 
-impl std::fmt::Display for Heartbeat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { epoch, step, operation, ranks, host, pid, time, .. } = self;
-        write!(
-            f,
-            "epoch {epoch}, step {step}, {operation}, {ranks} ranks, rank 0 was process {pid} on \
-                {host}, at {time}"
-        )
+/// The watchdog of this process, for what has no handle: log lines, the panic hook, and [`abort`].
+static PROCESS: OnceLock<Watchdog> = OnceLock::new();
+
+/// `[1/2 node7] `, for the lines of a log that several ranks write; `None` for a process alone.
+pub fn tag() -> Option<String> {
+    let state = PROCESS.get()?.state();
+    (state.size > 1).then(|| format!("[{}/{} {}] ", state.rank, state.size, host::name()))
+}
+
+/// [`Watchdog::place`] of this process.
+pub fn place() -> Option<String> {
+    PROCESS.get()?.place()
+}
+
+/// Ends this process, and the other ranks if there are any. For a panic or an error that the others
+/// do not know of.
+pub fn abort(code: i32) -> ! {
+    let ranks = PROCESS.get().and_then(|watchdog| watchdog.state().ranks);
+    ranks.map_or_else(|| std::process::exit(code), |ranks| ranks.abort(code))
+}
+
+impl Watchdog {
+    /// Starts the watchdog of this process, a rank among `size`, before the ranks find each other.
+    pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) -> Self {
+        let watchdog = Self::default();
+        {
+            let mut state = watchdog.state();
+            (state.rank, state.size, state.limit) = (rank, size, Limit::Start);
+            state.start_timeout = Duration::from_secs_f64(keys.start_timeout_seconds);
+            state.timeout = Duration::from_secs_f64(keys.timeout_seconds);
+        }
+        let _ = PROCESS.set(watchdog.clone());
+        let in_thread = watchdog.clone();
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || in_thread.watch())
+            .expect("a thread more than the machine allows is a bug");
+        watchdog
+    }
+
+    /// From now on messages name this rank.
+    pub(super) fn set_rank(&self, rank: usize, size: usize) {
+        let mut state = self.state();
+        (state.rank, state.size) = (rank, size);
+    }
+
+    /// From now on the watchdog also checks the health of the communication, and ends all ranks.
+    pub(super) fn set_ranks(&self, ranks: &'static dyn Comm) {
+        self.set_rank(ranks.rank(), ranks.size());
+        self.state().ranks = Some(ranks);
+    }
+
+    /// From now on the ranks have to agree soon after `stop` is set, and rank 0 keeps the file
+    /// `heartbeat`; until [`end_training`](Self::end_training).
+    pub fn begin_training(&self, stop: &'static Stop, heartbeat: PathBuf) {
+        let is_first = {
+            let mut state = self.state();
+            (state.stop, state.operation, state.limit) = (Some(stop), "training", Limit::None);
+            state.rank == 0
+        };
+        *self.heartbeat_file() = Some(heartbeat);
+        if is_first {
+            // A thread of its own: a file system that hangs must not stop the watchdog.
+            let watchdog = self.clone();
+            let beat = move || {
+                while watchdog.beat() {
+                    thread::sleep(BEAT);
+                }
+            };
+            let _ = thread::Builder::new().name("heartbeat".into()).spawn(beat);
+        }
+    }
+
+    /// The training is over, and its ranks no longer depend on each other.
+    pub fn end_training(&self) {
+        let rank = {
+            let mut state = self.state();
+            state.stop = None;
+            state.rank
+        };
+        let mut heartbeat = self.heartbeat_file();
+        if let (Some(path), 0) = (heartbeat.take(), rank) {
+            Heartbeat::remove(&path);
+        }
+    }
+
+    /// The ranks are about to close their communication together.
+    pub(super) fn closing(&self) {
+        let mut state = self.state();
+        (state.operation, state.limit) = ("end of the job", Limit::Usual);
+        state.elapsed = Duration::ZERO;
+    }
+
+    /// The ranks have agreed to stop, in time.
+    pub fn stop_agreed(&self) {
+        self.state().stop = None;
+    }
+
+    /// Where in the training this rank is now.
+    pub fn set_position(&self, position: Position) {
+        let mut state = self.state();
+        state.position = position;
+        state.first.get_or_insert_with(|| (Instant::now(), position.share));
+    }
+
+    /// From now on [`Limit::Usual`] is `comm.timeout_seconds`.
+    pub fn first_step_done(&self) {
+        self.state().first_step_done = true;
+    }
+
+    /// Does `work` under the name `operation`. After an error the name stays, so that the message
+    /// about the error gives it.
+    pub fn during<T, E>(
+        &self,
+        operation: &'static str,
+        limit: Limit,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let set = |operation, limit| {
+            let mut state = self.state();
+            state.elapsed = Duration::ZERO;
+            let operation = std::mem::replace(&mut state.operation, operation);
+            (operation, std::mem::replace(&mut state.limit, limit))
+        };
+        let (before, limit_before) = set(operation, limit);
+        let result = work();
+        set(if result.is_ok() { before } else { operation }, limit_before);
+        result
+    }
+
+    /// `rank 1 of 2 on node7, epoch 2, step 13, sum of the gradients`; `None` for a process alone.
+    pub fn place(&self) -> Option<String> {
+        let state = self.state();
+        (state.size > 1).then(|| state.place())
+    }
+
+    fn state(&self) -> MutexGuard<'_, WatchdogState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heartbeat_file(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the heartbeat; whether the training still runs.
+    fn beat(&self) -> bool {
+        let file = self.heartbeat_file();
+        let Some(path) = &*file else { return false };
+        let heartbeat = self.state().heartbeat();
+        heartbeat.write(path);
+        true
+    }
+
+    /// What rank 0 wrote last, for another rank's message; empty where the file system does not
+    /// answer.
+    fn last_heartbeat(&self) -> String {
+        if self.state().rank == 0 {
+            return String::new(); // it may hold the lock while its file system hangs
+        }
+        let Some(path) = self.heartbeat_file().clone() else { return String::new() };
+        let (to, from) = mpsc::channel();
+        thread::spawn(move || to.send(Heartbeat::read(&path)));
+        let heartbeat = from.recv_timeout(Duration::from_secs(2)).ok().flatten();
+        heartbeat.map_or(String::new(), |h| format!("; the last heartbeat: {h}"))
+    }
+
+    /// The thread: checks for as long as the process lives.
+    fn watch(&self) {
+        let (mut stopping, mut last) = (None, Instant::now());
+        loop {
+            thread::sleep(TICK);
+            // A process that was suspended sees a large step of the clock; the other ranks were
+            // suspended for as long.
+            let tick = last.elapsed().min(20 * TICK);
+            last = Instant::now();
+            let (verdict, ranks) = {
+                let mut state = self.state();
+                state.elapsed += tick;
+                (state.judge(&mut stopping, tick), state.ranks)
+            };
+            let health = || {
+                let error = ranks?.health().err()?;
+                Some(Verdict::End(format!("{}: {error}", self.state().place())))
+            };
+            match verdict.or_else(health) {
+                None => {}
+                Some(Verdict::Warn(text)) => log::warn!("{text}"), // not under the lock: it tags
+                Some(Verdict::End(text)) => self.end(&text, ranks),
+            }
+        }
+    }
+
+    fn end(&self, text: &str, ranks: Option<&dyn Comm>) -> ! {
+        write_message(&format!("{text}{}", self.last_heartbeat()));
+        match ranks {
+            Some(ranks) => ranks.abort(1),
+            // SAFETY: ends the process without running anything more; MPI_Init hangs and cannot be
+            // left otherwise.
+            None => unsafe { libc::_exit(1) },
+        }
     }
 }
 
-fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
-    let mut state: MutexGuard<'_, Option<State>> =
-        STATE.lock().unwrap_or_else(PoisonError::into_inner);
-    work(state.get_or_insert_with(|| State {
-        rank: 0,
-        size: 1,
-        epoch: 0,
-        step: 0,
-        total: 0,
-        share: 0.0,
-        first: None,
-        operation: "start",
-        lasts: Duration::ZERO,
-        limit: Limit::None,
-        start: Duration::MAX,
-        usual: Duration::MAX,
-        warm: false,
-        world: None,
-        stop: None,
-        heartbeat: None,
-    }))
-}
-
-/// Before the other ranks are known: starts the watchdog of a rank among `size`.
-pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) {
-    with(|s| {
-        (s.rank, s.size, s.limit) = (rank, size, Limit::Start);
-        s.start = Duration::from_secs_f64(keys.start_timeout_seconds);
-        s.usual = Duration::from_secs_f64(keys.timeout_seconds);
-    });
-    thread::Builder::new()
-        .name("watch".into())
-        .spawn(watch)
-        .expect("a thread more than the machine allows is a bug");
-}
-
-/// From now on messages name this rank.
-pub(super) fn known(world: &World) {
-    with(|s| (s.rank, s.size) = (world.rank(), world.size()));
-}
-
-/// From now on the watchdog ends all ranks.
-pub fn joined(world: &'static World) {
-    known(world);
-    with(|s| s.world = Some(world));
-}
-
-/// A message of this program, written at once: mpirun may cut what comes in pieces.
-pub(super) fn say(text: &str) {
+/// A message of this program, in one write: mpirun may mix what arrives in parts.
+pub(super) fn write_message(text: &str) {
     let _ = std::io::stderr().write_all(format!("atlas: {text}\n").as_bytes());
 }
 
-/// A signal sets `stop`; `heartbeat` is the file that rank 0 keeps, until [`left`].
-pub fn training(stop: &'static Stop, heartbeat: PathBuf) {
-    let leads = with(|s| {
-        (s.stop, s.heartbeat, s.operation, s.limit) =
-            (Some(stop), Some(heartbeat), "training", Limit::None);
-        s.rank == 0
-    });
-    if leads {
-        // A thread of its own: a file system that hangs must not stop the watchdog.
-        let beat = || {
-            while beat() {
-                thread::sleep(BEAT);
-            }
-        };
-        let _ = thread::Builder::new().name("heartbeat".into()).spawn(beat);
-    }
+/// What a check of the watchdog leads to.
+enum Verdict {
+    Warn(String),
+    End(String),
 }
 
-/// Held while the heartbeat is written or removed, so that it is not written once more after its
-/// end.
-static FILE: Mutex<()> = Mutex::new(());
-
-/// Writes the heartbeat; whether there is still one to write.
-fn beat() -> bool {
-    let _held = FILE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some((path, heartbeat)) = with(|s| Some((s.heartbeat.clone()?, s.heartbeat()))) else {
-        return false;
-    };
-    // Not synced: it is about the process, not about the machine. A failure here must not end a
-    // training.
-    let temporary = path.with_extension("tmp");
-    let text = serde_json::to_string(&heartbeat).expect("plain data");
-    let _ = fs::write(&temporary, text + "\n").and_then(|()| fs::rename(&temporary, path));
-    true
+/// A request to stop that the ranks have not agreed on yet.
+struct Stopping {
+    waited: Duration,
+    urgent: bool,
 }
 
-/// The training is over, and what its ranks do next is their own affair: no heartbeat is left.
-pub fn left() {
-    let (path, rank) = with(|s| {
-        s.stop = None;
-        (s.heartbeat.take(), s.rank)
-    });
-    let _held = FILE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(path), 0) = (path, rank) {
-        let _ = fs::remove_file(path.with_extension("tmp"));
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// The last thing that the ranks do together.
-pub fn leaving() {
-    with(|s| (s.operation, s.limit, s.lasts) = ("end of the job", Limit::Usual, Duration::ZERO));
-}
-
-/// The ranks agreed to stop: the deadline of the signal is met.
-pub fn agreed() {
-    with(|s| s.stop = None);
-}
-
-/// Where in the training this rank is: epoch from 1, steps completed in it and since the start,
-/// share of all that is done.
-pub fn at(epoch: usize, step: usize, total: u64, share: f64) {
-    with(|s| {
-        (s.epoch, s.step, s.total, s.share) = (epoch, step, total, share);
-        s.first.get_or_insert_with(|| (Instant::now(), share));
-    });
-}
-
-/// The first step is done: from now on all is quick.
-pub fn warm() {
-    with(|s| s.warm = true);
-}
-
-/// Does `work` under the name `operation`, which stays after an error: the message shall name it.
-pub fn during<T>(
-    operation: &'static str,
-    limit: Limit,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    let set = |operation, limit| {
-        with(|s| {
-            s.lasts = Duration::ZERO;
-            (std::mem::replace(&mut s.operation, operation), std::mem::replace(&mut s.limit, limit))
-        })
-    };
-    let (before, limit_before) = set(operation, limit);
-    let result = work();
-    set(if result.is_ok() { before } else { operation }, limit_before);
-    result
-}
-
-/// `[1/2 node7] `, for the lines of a log that several ranks write; nothing for a process alone.
-pub fn tag() -> Option<String> {
-    with(|s| (s.size > 1).then(|| format!("[{}/{} {}] ", s.rank, s.size, host::name())))
-}
-
-/// `rank 1 of 2 on node7, epoch 2, step 13, sum of the gradients`; nothing for a process alone.
-pub fn place() -> Option<String> {
-    with(|s| (s.size > 1).then(|| s.place()))
-}
-
-impl State {
+impl WatchdogState {
     fn place(&self) -> String {
-        let at = if self.epoch > 0 {
-            format!("epoch {}, step {}, ", self.epoch, self.step)
-        } else {
-            String::new()
+        let at = match self.position {
+            Position { epoch: 0, .. } => String::new(),
+            Position { epoch, step, .. } => format!("epoch {epoch}, step {step}, "),
         };
         format!("rank {} of {} on {}, {at}{}", self.rank, self.size, host::name(), self.operation)
     }
 
-    /// What the current operation may take, and the key that says so.
+    /// How long the current operation may take, and the key that sets it.
     fn allowed(&self) -> Option<(Duration, &'static str)> {
         match self.limit {
             Limit::None => None,
-            Limit::Usual if self.warm => Some((self.usual, "comm.timeout_seconds")),
-            _ => Some((self.start, "comm.start_timeout_seconds")),
+            Limit::Usual if self.first_step_done => Some((self.timeout, "comm.timeout_seconds")),
+            _ => Some((self.start_timeout, "comm.start_timeout_seconds")),
         }
     }
 
-    /// Whether the job has to end, and why. `asked` is for how long the ranks have been asked to
-    /// stop, and whether urgently.
-    fn judge(&self, asked: &mut Option<(Duration, bool)>, tick: Duration) -> Option<Verdict> {
+    /// Whether the job has to end, and why.
+    fn judge(&self, stopping: &mut Option<Stopping>, tick: Duration) -> Option<Verdict> {
         if self.size == 1 {
-            return None; // it waits for nobody
+            return None; // there is no other rank to wait for
         }
-        if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.lasts > *limit) {
+        if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.elapsed > *limit) {
             return Some(Verdict::End(format!(
                 "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends \
                     here; run it again to go on",
                 self.place(),
-                duration(self.lasts.as_secs_f64())
+                duration(self.elapsed.as_secs_f64())
             )));
         }
-        let stop = self.stop.filter(|stop| stop.asked())?;
-        let limit = if stop.urgent() { self.usual.min(AFTER_SIGTERM) } else { self.usual };
+        let urgent = self.stop.filter(|stop| stop.asked())?.urgent();
+        let limit = if urgent { self.timeout.min(AFTER_SIGTERM) } else { self.timeout };
         let seconds = duration(limit.as_secs_f64());
-        match asked {
-            Some((since, urgent)) if *urgent == stop.urgent() => {
-                *since += tick;
-                (*since > limit).then(|| {
+        match stopping {
+            Some(request) if request.urgent == urgent => {
+                request.waited += tick;
+                (request.waited > limit).then(|| {
                     Verdict::End(format!(
                         "{}: asked to stop, and the other ranks did not agree within {seconds}; \
                             the job ends here, run it again to go on",
@@ -310,7 +368,7 @@ impl State {
             }
             // For the first time, or now urgently.
             _ => {
-                *asked = Some((Duration::ZERO, stop.urgent()));
+                *stopping = Some(Stopping { waited: Duration::ZERO, urgent });
                 Some(Verdict::Warn(format!(
                     "{}: asked to stop; the ranks have {seconds} to agree",
                     self.place()
@@ -320,73 +378,19 @@ impl State {
     }
 
     fn heartbeat(&self) -> Heartbeat {
-        let pace =
-            |(since, share): (Instant, f64)| since.elapsed().as_secs_f64() / (self.share - share);
+        let Position { epoch, step, share } = self.position;
+        let remaining = self.first.map(|(since, before)| {
+            since.elapsed().as_secs_f64() / (share - before) * (1.0 - share)
+        });
         Heartbeat {
-            epoch: self.epoch,
-            step: self.step,
+            epoch,
+            step,
             operation: self.operation.into(),
             ranks: self.size,
             host: host::name(),
             pid: std::process::id(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            left: self
-                .first
-                .map(|first| pace(first) * (1.0 - self.share))
-                .filter(|s| s.is_finite()),
-        }
-    }
-}
-
-/// What rank 0 last wrote, for another rank's message; nothing where the file system does not
-/// answer.
-fn quoted() -> String {
-    let Some(path) = with(|s| s.heartbeat.clone().filter(|_| s.rank > 0)) else {
-        return String::new();
-    };
-    let (to, from) = mpsc::channel();
-    thread::spawn(move || to.send(Heartbeat::read(&path)));
-    let heartbeat = from.recv_timeout(Duration::from_secs(2)).ok().flatten();
-    heartbeat.map_or(String::new(), |h| format!("; the last heartbeat: {h}"))
-}
-
-/// What the watchdog comes to.
-enum Verdict {
-    Warn(String),
-    End(String),
-}
-
-/// The watchdog.
-fn watch() {
-    let (mut asked, mut last) = (None, Instant::now());
-    loop {
-        thread::sleep(TICK);
-        // A suspended process finds much time gone at once, in which the others were suspended,
-        // too.
-        let tick = last.elapsed().min(20 * TICK);
-        last = Instant::now();
-        let (verdict, world) = with(|s| {
-            s.lasts += tick;
-            (s.judge(&mut asked, tick), s.world)
-        });
-        let unwell = || {
-            world
-                .and_then(|w| w.health().err())
-                .map(|e| Verdict::End(format!("{}: {e}", with(|s| s.place()))))
-        };
-        match verdict.or_else(unwell) {
-            None => {}
-            // the log asks for the tag: not under the lock
-            Some(Verdict::Warn(text)) => log::warn!("{text}"),
-            Some(Verdict::End(text)) => {
-                say(&format!("{text}{}", quoted()));
-                match world {
-                    Some(world) => world.abort(1),
-                    // SAFETY: ends the process without running anything more; MPI_Init hangs and
-                    // cannot be left otherwise.
-                    None => unsafe { libc::_exit(1) },
-                }
-            }
+            remaining: remaining.filter(|seconds| seconds.is_finite()),
         }
     }
 }

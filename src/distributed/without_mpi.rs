@@ -1,12 +1,12 @@
-//! In the place of `mpi` and `nccl` in a program built without them: says so.
+//! Takes the place of `mpi` and `nccl` in a program built without them: every call is an error.
 
-use super::{Comm, World};
+use super::Comm;
 use crate::base::{Error, Result};
 
 const WITHOUT: &str = "this program was built without MPI (`--no-default-features`): start it \
     without a launcher, or build it with MPI";
 
-pub fn start(_tasks: usize) -> Result<World> {
+pub fn start(_tasks: usize) -> Result<(Box<dyn Comm>, usize, usize)> {
     Err(Error::usage(WITHOUT))
 }
 

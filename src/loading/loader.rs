@@ -1,5 +1,5 @@
-//! Batches made ahead of their use by worker threads: in order, few at a time, the same whatever
-//! the number of threads.
+//! Batches, made by worker threads ahead of their use: in order, a few at a time, and the same
+//! whatever the number of threads.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub trait Source: Send + Sync + 'static {
     /// Side of the stored images in pixels.
     fn size(&self) -> usize;
     fn labels(&self, i: usize) -> Labels;
-    /// What messages call image `i`.
+    /// Name of image `i` in messages.
     fn id(&self, i: usize) -> String {
         i.to_string()
     }
@@ -63,7 +63,7 @@ impl Source for Store {
     }
 }
 
-/// What becomes of a stored image.
+/// How views are made of a stored image.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Make {
     /// One random view, a pure function of (seed, epoch, key of the draw).
@@ -106,8 +106,8 @@ pub struct Batch {
 }
 
 /// Yields the batches in order. The first error (of the source, or a panic of a worker) is yielded
-/// in its batch's place and ends the iteration. Dropping the loader stops the workers after the
-/// image at hand.
+/// in its batch's place and ends the iteration. Dropping the loader stops the workers after
+/// their current image.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -116,12 +116,12 @@ pub struct Loader {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<LoaderState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct LoaderState {
     /// Batches that a worker has begun.
     begun: usize,
     /// Batches that the consumer has taken.
@@ -132,15 +132,15 @@ struct State {
 
 impl Shared {
     /// No code that can panic runs under the lock, so that a poisoned one is still sound.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LoaderState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, LoaderState>) -> MutexGuard<'a, LoaderState> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch to make, once there is room for it; `None` when there is nothing left to do.
+    /// The next batch to make, once there is room for it; `None` when all are made.
     fn begin(&self, batches: usize, room: usize) -> Option<usize> {
         let mut state = self.lock();
         while !state.stop && state.begun < batches && state.begun >= state.taken + room {
@@ -185,14 +185,14 @@ impl Loader {
                     let made = catch_unwind(AssertUnwindSafe(|| {
                         maker.batch(&work.0[index], || shared.lock().stop)
                     }));
-                    // In the program a panic has ended the process before (jobs/common.rs); here no
-                    // consumer waits for ever.
+                    // The program's panic hook ends the process (jobs/common.rs); without it, as in
+                    // tests, this keeps the consumer from waiting forever.
                     let made = made.unwrap_or_else(|panic| {
-                        // What the panic left behind in the buffers is not used again.
+                        // The buffers may be half filled and are not used again.
                         maker = Maker::new(&*store, &work.1);
                         Err(Error::failed(format!(
                             "a worker of the loader panicked in batch {index}: {}",
-                            said(&*panic)
+                            panic_message(&*panic)
                         )))
                     });
                     shared.finish(index, made);
@@ -200,7 +200,7 @@ impl Loader {
             };
             match thread::Builder::new().name("loader".into()).spawn(worker) {
                 Ok(handle) => loader.workers.push(handle),
-                // Fewer workers are enough; none are not.
+                // Fewer workers are enough, but at least one is needed.
                 Err(e) if loader.workers.is_empty() => loader
                     .shared
                     .finish(0, Err(Error::failed(format!("cannot start a loader thread: {e}")))),
@@ -304,8 +304,7 @@ impl<'a, S: Source> Maker<'a, S> {
     }
 }
 
-/// The message of a panic.
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

@@ -1,11 +1,11 @@
-//! How the u8 of a batch become the f32 that a network takes.
+//! Normalisation: from the u8 of a batch to the f32 that a network takes.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{config::Normalize, data::shard::Store};
 
-/// A normalisation. Travels with the weights, since they only fit inputs of the same kind.
+/// A normalisation. Stored with the weights, which only fit inputs that are normalised alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     pub method: Normalize,
@@ -20,6 +20,7 @@ impl Normalization {
         Self { method: Normalize::Unit, mean: [0.0; 4], std: [255.0; 4] }
     }
 
+    /// `dataset` takes mean and standard deviation of the training part.
     pub fn of(method: Normalize, store: &Store) -> Self {
         match method {
             Normalize::Unit => Self::unit(),
@@ -62,7 +63,7 @@ mod tests {
 
     /// Two images of 2x2, computed by hand from the definitions.
     #[test]
-    fn channels_come_first_and_each_method_does_what_it_says() {
+    fn channels_come_first_and_each_method_follows_its_definition() {
         let images: Vec<u8> = (0..32).map(|i| (i * 7 % 251) as u8).collect();
         let at = |n: usize, c: usize, p: usize| f64::from(images[n * 16 + p * 4 + c]);
         let methods = [

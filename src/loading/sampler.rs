@@ -14,8 +14,8 @@ use crate::{
 pub struct Draw {
     /// Index into the labels given to [`epoch_order`].
     pub sample: usize,
-    /// Position in the epoch: makes the augmentation of a sample drawn twice differ, whatever rank
-    /// or worker makes it.
+    /// Position in the epoch: makes the augmentations of a sample that is drawn twice differ,
+    /// whatever rank or worker computes them.
     pub key: u64,
 }
 
@@ -62,7 +62,7 @@ fn weights(labels: &[Labels], balance: f64) -> impl Iterator<Item = f64> {
     })
 }
 
-/// The classes of a sample; [`CLASSES`] stands for none.
+/// The classes of a sample; [`CLASSES`] where it has none.
 fn classes(set: Labels) -> impl Iterator<Item = usize> {
     set.iter().chain(set.is_empty().then_some(CLASSES))
 }

@@ -24,7 +24,7 @@ pub fn check(config: &Config, named: Option<&Run>) -> Result<()> {
     match named {
         Some(run) if run.folder.exists() => run.must_be_of(config),
         None if Run::newest(config)?.is_some() => Ok(()),
-        _ => train::check(config),
+        _ => train::check(&config.model),
     }
 }
 

@@ -71,7 +71,8 @@ pub fn check(path: &Path) -> Result<String> {
         }
         Some("safetensors") => {
             let state = Checkpoint::read(path)?.state;
-            Ok(format!("{} after epoch {}, step {}", state.spec.arch, state.epoch, state.step))
+            let arch = &state.network.spec.arch;
+            Ok(format!("{arch} after epoch {}, step {}", state.epoch, state.step))
         }
         _ => Err(Error::data(
             path,

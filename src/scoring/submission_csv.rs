@@ -1,18 +1,18 @@
-//! The answer as the competition takes it: a CSV `Id,Predicted` in the order of
-//! sample_submission.csv, at least one class per sample.
+//! Submission files of the competition: a CSV `Id,Predicted` in the order of sample_submission.csv,
+//! with at least one class per sample.
 
-use std::{fmt::Write, path::Path};
+use std::path::Path;
 
 use ndarray::ArrayView1;
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, csv_file},
     data::labels::{self, CLASSES, Labels},
     scoring::metrics::{self, Probability},
 };
 
-/// The classes of `probabilities` `[28]` above their thresholds; where there is none, the most
-/// probable one (the first of equals): a blank answer is wrong for certain.
+/// The classes of `probabilities` `[28]` above their thresholds; where there are none, the most
+/// probable class (the first of equals), since an empty prediction is always wrong.
 pub fn labels_of<P: Probability>(
     probabilities: ArrayView1<P>,
     thresholds: &[P; CLASSES],
@@ -44,14 +44,11 @@ pub fn write(path: &Path, ids: &[String], predicted: &[Labels]) -> Result<()> {
             predicted.len()
         )));
     }
-    let mut text = String::from("Id,Predicted\n");
-    for (id, set) in ids.iter().zip(predicted) {
-        if set.is_empty() {
-            return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
-        }
-        let _ = writeln!(text, "{id},{set}");
+    if let Some((id, _)) = ids.iter().zip(predicted).find(|(_, set)| set.is_empty()) {
+        return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
     }
-    atomic_file::write(path, text)
+    let rows = ids.iter().zip(predicted).map(|(id, set)| (id, set.to_string()));
+    csv_file::write(path, &["Id", "Predicted"], rows)
 }
 
 /// Checks a written submission: the ids and order of `sample`, every row with at least one known
@@ -87,6 +84,7 @@ pub fn check(path: &Path, sample: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::labels::{BadRow, RowFault};
     use ndarray::Array1;
     use std::fs;
 
@@ -109,26 +107,21 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "Id,Predicted\nb,1 3\na,0\n");
         check(&path, &ids).unwrap();
         assert_eq!(labels::read_ids(&path).unwrap().0, ids);
-        let says = |e: Result<()>, what: &str| {
+        let refused = |e: Result<()>, part: &str| {
             let e = e.unwrap_err();
             assert!(
-                e.to_string().contains(what) && e.to_string().contains("submission.csv"),
+                e.to_string().contains(part) && e.to_string().contains("submission.csv"),
                 "{e}"
             );
         };
-        says(
-            check(&path, &["a", "b"].map(String::from)),
-            "line 2: id b, the sample submission has a there",
-        );
-        says(check(&path, &ids[..1]), "2 rows");
-        says(write(&path, &ids, &[sets[0], Labels::default()]), "id a has no class");
-        says(write(&path, &ids, &sets[..1]), "2 ids but 1");
+        refused(check(&path, &["a", "b"].map(String::from)), "line 2: id b");
+        refused(check(&path, &ids[..1]), "2 rows");
+        refused(write(&path, &ids, &[sets[0], Labels::default()]), "id a ");
+        refused(write(&path, &ids, &sets[..1]), "2 ids");
         fs::write(&path, "Id,Predicted\nb,\na,0\n").unwrap();
-        says(check(&path, &ids), "line 2: id b has no class");
+        refused(check(&path, &ids), "line 2: id b ");
         fs::write(&path, "Id,Predicted\nb,1\nb,0\n").unwrap();
-        assert_eq!(
-            labels::read_ids(&path).unwrap().1,
-            ["line 3: id b is repeated (first in line 2)"]
-        );
+        let fault = RowFault::RepeatedId { id: "b".into(), first: 2 };
+        assert_eq!(labels::read_ids(&path).unwrap().1, [BadRow { line: 3, fault }]);
     }
 }

@@ -1,5 +1,5 @@
-//! Checkpoints: all that a bit-exact resume needs in one safetensors file with a checksum, written
-//! whole or not at all. A broken one is skipped in favour of the one before it.
+//! Checkpoints: everything that a bit-exact resume needs, in one safetensors file with a checksum,
+//! written whole or not at all. A damaged one is skipped in favour of the one before it.
 
 use std::{
     collections::BTreeMap,
@@ -12,21 +12,20 @@ use tch::Tensor;
 
 use crate::{
     base::{Error, Result},
-    loading::normalization::Normalization,
     network::{
-        model::{ComputeMode, Spec},
-        weights::{self, Metadata},
+        model::ComputeMode,
+        weights::{self, Metadata, NetworkState},
     },
-    training::history::Row,
+    training::history::EpochRow,
 };
 
-/// How many checkpoints of the running training are kept: the last may be bad.
+/// How many checkpoints of the running training are kept: the last may be damaged.
 const KEPT: usize = 2;
 
-/// What bit-equal results depend on besides the configuration.
+/// What bit-equal results depend on, besides the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
-    /// Of each rank.
+    /// Threads of each rank.
     pub threads: usize,
     #[serde(default = "one")]
     pub ranks: usize,
@@ -35,16 +34,16 @@ pub struct Conditions {
     pub processor: String,
 }
 
-/// Of checkpoints that do not say.
+/// For checkpoints from before there were ranks.
 fn one() -> usize {
     1
 }
 
-/// Where a training stands.
+/// How far a training is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    pub spec: Spec,
-    pub normalization: Normalization,
+pub struct TrainingState {
+    #[serde(flatten)]
+    pub network: NetworkState,
     /// Epochs completed.
     pub epoch: usize,
     /// Steps completed in the epoch after those.
@@ -57,15 +56,33 @@ pub struct State {
     pub skipped: usize,
     /// The best validation score so far and its epoch.
     pub best: Option<(f64, usize)>,
-    pub history: Vec<Row>,
+    pub history: Vec<EpochRow>,
     pub conditions: Conditions,
-    /// Hash of the samples, their order and the labels that the training is about.
+    /// [`FoldData::hash`](crate::training::fold_data::FoldData) of the samples that are trained on.
     pub data: u64,
+}
+
+impl TrainingState {
+    /// Before the first step.
+    pub fn new(network: NetworkState, conditions: Conditions, data: u64) -> Self {
+        Self {
+            network,
+            epoch: 0,
+            step_in_epoch: 0,
+            step: 0,
+            optimizer_steps: 0,
+            skipped: 0,
+            best: None,
+            history: Vec::new(),
+            conditions,
+            data,
+        }
+    }
 }
 
 /// A state and its tensors by name.
 pub struct Checkpoint {
-    pub state: State,
+    pub state: TrainingState,
     pub tensors: BTreeMap<String, Tensor>,
 }
 
@@ -102,8 +119,8 @@ impl Checkpoint {
             Error::data(
                 path,
                 format!(
-                    "this checkpoint is of another version of atlas ({e}); train \
-                into a new run with --run NAME"
+                    "this checkpoint is of another version of atlas ({e}); train into a new run \
+                        with --run NAME"
                 ),
             )
         })?;
@@ -121,9 +138,9 @@ impl Checkpoint {
 }
 
 /// The files of a fold's `model_checkpoints/`.
-pub struct Folder(pub PathBuf);
+pub struct CheckpointFolder(pub PathBuf);
 
-impl Folder {
+impl CheckpointFolder {
     pub fn of(fold: &Path) -> Self {
         Self(fold.join("model_checkpoints"))
     }
@@ -138,7 +155,7 @@ impl Folder {
         self.0.join("last.safetensors")
     }
 
-    /// Whether a training has left anything to go on with.
+    /// Whether there is a training to go on with.
     pub fn is_begun(&self) -> bool {
         self.last().exists() || self.resumable().is_ok_and(|paths| !paths.is_empty())
     }
@@ -147,7 +164,7 @@ impl Folder {
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
         let path = self.0.join(format!("step_{:09}.safetensors", checkpoint.state.step));
         checkpoint.write(&path)?;
-        // What claims to be newer could not be read when the training went on.
+        // Those of later steps are damaged: the training could not go on from them.
         let (newer, older): (Vec<_>, Vec<_>) =
             self.resumable()?.into_iter().partition(|p| *p > path);
         for old in newer.iter().chain(older.iter().rev().skip(KEPT)) {
@@ -156,11 +173,11 @@ impl Folder {
         Ok(())
     }
 
-    /// The newest whole checkpoint, if there is any at all; broken ones are named in a warning.
+    /// The newest intact checkpoint; `None` if there is no checkpoint. Damaged ones are named in a
+    /// warning.
     ///
     /// # Errors
-    /// Data, where there are some and none can be read: starting over would be a loss that nobody
-    /// asked for.
+    /// Data, if none of them can be read: training from the start must be the user's decision.
     pub fn newest(&self) -> Result<Option<Checkpoint>> {
         let paths = self.resumable()?;
         for path in paths.iter().rev() {
@@ -201,26 +218,26 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::{config::Config, loading::normalization::Normalization, network::model::Spec};
 
     fn checkpoint(step: u64) -> Checkpoint {
-        let state = State {
+        let network = NetworkState {
             spec: Spec::of(&Config::default().model),
             normalization: Normalization::unit(),
+        };
+        let conditions = Conditions {
+            threads: 2,
+            ranks: 1,
+            compute_mode: ComputeMode::PREFERRED,
+            processor: "p".into(),
+        };
+        let state = TrainingState {
             epoch: 1,
             step_in_epoch: 2,
             step,
             optimizer_steps: step,
-            skipped: 0,
             best: Some((0.1, 1)),
-            history: vec![],
-            conditions: Conditions {
-                threads: 2,
-                ranks: 1,
-                compute_mode: ComputeMode::PREFERRED,
-                processor: "p".into(),
-            },
-            data: 5,
+            ..TrainingState::new(network, conditions, 5)
         };
         let tensors = [
             ("a", Tensor::from_slice(&[1.5f32, -0.0, f32::MIN_POSITIVE])),
@@ -229,26 +246,58 @@ mod tests {
         Checkpoint { state, tensors: tensors.map(|(n, t)| (n.to_string(), t)).into() }
     }
 
+    /// State, and every tensor's name, kind, shape and bits.
+    fn assert_same(read: &Checkpoint, written: &Checkpoint, what: &str) {
+        assert_eq!(read.state, written.state, "{what}");
+        let content = |c: &Checkpoint| -> Vec<_> {
+            let one = |(name, t): (&String, &Tensor)| {
+                (name.clone(), t.kind(), t.size(), weights::with_bytes(t, <[u8]>::to_vec))
+            };
+            c.tensors.iter().map(one).collect()
+        };
+        assert_eq!(content(read), content(written), "{what}");
+    }
+
+    /// The keys of the state, in order, as earlier versions wrote them.
     #[test]
-    fn every_bit_comes_back_and_every_flipped_byte_is_seen() {
+    fn the_state_is_one_flat_json_object() {
+        let text = serde_json::to_string(&checkpoint(3).state).unwrap();
+        assert!(text.starts_with(r#"{"spec":{"arch":"#), "{text}");
+        let keys = [
+            "normalization",
+            "epoch",
+            "step_in_epoch",
+            "step",
+            "optimizer_steps",
+            "skipped",
+            "best",
+            "history",
+            "conditions",
+            "data",
+        ];
+        let places: Vec<_> =
+            keys.iter().map(|key| text.find(&format!(r#","{key}":"#)).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
+        let conditions = r#""conditions":{"threads":2,"ranks":1,"precision":"f32","#;
+        assert!(text.contains(conditions), "{text}");
+    }
+
+    #[test]
+    fn every_bit_is_read_back_and_every_flipped_byte_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.safetensors");
         let written = checkpoint(3);
         written.write(&path).unwrap();
         let read = Checkpoint::read(&path).unwrap();
-        assert_eq!(read.state, written.state);
-        let bits = |c: &Checkpoint| weights::with_bytes(c.tensor("a").unwrap(), <[u8]>::to_vec);
-        assert_eq!(bits(&read), bits(&written));
-        assert_eq!(read.tensor("k").unwrap().size(), [1, 1]);
+        assert_same(&read, &written, "unchanged");
         let whole = fs::read(&path).unwrap();
         for i in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[i] ^= 0x10;
             fs::write(&path, &bytes).unwrap();
-            // A flip in the padding or in a blank of the header may leave the content as it was,
-            // but never change it.
+            // A flip in the padding or in a blank of the header may leave the content unchanged.
             if let Ok(read) = Checkpoint::read(&path) {
-                assert_eq!(read.state, written.state, "byte {i}");
+                assert_same(&read, &written, &format!("byte {i}"));
             }
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
@@ -256,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_checkpoint_gives_way_to_the_one_before() {
+    fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::of(dir.path());
+        let folder = CheckpointFolder::of(dir.path());
         for step in [1, 2, 3] {
             folder.save(&checkpoint(step)).unwrap();
         }
@@ -268,7 +317,7 @@ mod tests {
         fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
 
-        // The training goes on from there: the broken one, of a later step, must not push out what
+        // The training goes on from there: the damaged one, of a later step, must not displace what
         // is written now.
         folder.save(&checkpoint(2)).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
@@ -278,16 +327,16 @@ mod tests {
         }
         let e = folder.newest().err().unwrap();
         assert!(
-            e.exit_code() == 65 && e.to_string().contains("none of the 1 checkpoints can be read"),
+            e.exit_code() == 65 && e.to_string().contains(&*dir.path().to_string_lossy()),
             "{e}"
         );
     }
 
     #[test]
-    fn a_loss_that_is_not_finite_leaves_a_checkpoint_that_can_be_read() {
+    fn a_checkpoint_with_a_loss_that_is_not_finite_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let mut c = checkpoint(1);
-        let row = Row {
+        let row = EpochRow {
             epoch: 1,
             train_loss: None,
             train_macro_f1: 0.0,

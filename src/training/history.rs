@@ -1,5 +1,5 @@
-//! What a training leaves to be read: `history.csv` (a row per epoch), `metrics.jsonl` (a line per
-//! interval), `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
+//! The logs of a training: `history.csv` (a row per epoch), `metrics.jsonl` (a line per interval of
+//! steps), `training_logs/epoch_NNN_{train,val}.csv` (a row per sample).
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{Error, Result, atomic_file},
+    base::{Error, Result, atomic_file, csv_file},
     data::labels::{CLASSES, Labels},
 };
 
 /// One epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct EpochRow {
     /// From 1.
     pub epoch: usize,
     /// Mean of the weighted loss sum over the epoch's steps, skipped ones included.
@@ -50,8 +50,8 @@ impl Logs {
         &self.fold
     }
 
-    /// `history.csv`, anew.
-    pub fn write_history(&self, rows: &[Row]) -> Result<()> {
+    /// Replaces `history.csv`.
+    pub fn write_history(&self, rows: &[EpochRow]) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {
             writer.serialize(row).map_err(Error::failed)?;
@@ -98,9 +98,11 @@ impl Logs {
     /// the sample.
     pub fn write_samples(&self, epoch: usize, part: &str, samples: &Samples) -> Result<()> {
         let path = self.fold.join("training_logs").join(format!("epoch_{epoch:03}_{part}.csv"));
-        let mut file = atomic_file::Writer::create(&path)?;
-        samples.write_to(&mut file).map_err(Error::io("write", &path))?;
-        file.finish()
+        let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(&path)?);
+        samples
+            .write_to(&mut writer)
+            .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
+        csv_file::finish(writer, &path)
     }
 }
 
@@ -115,24 +117,21 @@ pub struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    fn write_to(&self, file: &mut impl Write) -> std::io::Result<()> {
-        write!(file, "id,labels")?;
-        for c in 0..CLASSES {
-            write!(file, ",p{c}")?;
-        }
-        for (name, _) in &self.losses {
-            write!(file, ",{name}_loss")?;
-        }
-        writeln!(file)?;
+    fn write_to(&self, writer: &mut csv::Writer<impl Write>) -> csv::Result<()> {
+        let classes = (0..CLASSES).map(|c| format!("p{c}"));
+        let losses = self.losses.iter().map(|(name, _)| format!("{name}_loss"));
+        let names = ["id", "labels"].into_iter().map(String::from);
+        writer.write_record(names.chain(classes).chain(losses))?;
         for (i, (id, labels)) in self.ids.iter().zip(&self.labels).enumerate() {
-            write!(file, "{id},{labels}")?;
+            writer.write_field(id)?;
+            writer.write_field(labels.to_string())?;
             for p in &self.probabilities[i * CLASSES..(i + 1) * CLASSES] {
-                write!(file, ",{p:.5}")?;
+                writer.write_field(format!("{p:.5}"))?;
             }
             for (_, values) in &self.losses {
-                write!(file, ",{:.6}", values[i])?;
+                writer.write_field(format!("{:.6}", values[i]))?;
             }
-            writeln!(file)?;
+            writer.write_record(None::<&str>)?;
         }
         Ok(())
     }

@@ -1,19 +1,20 @@
-//! The results folder: one folder per run, one per fold in it, and where a run came from.
+//! The results folder: a folder for each run, and in it one for each fold.
 
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
+    ops::Range,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use serde::Serialize;
-
 use crate::{
-    base::{Error, Result, atomic_file, checksum, host, slurm, stop::Stop},
+    base::{Error, Result, atomic_file, checksum, slurm, stop::Stop},
     config::Config,
-    distributed::device,
+    training::provenance::provenance,
 };
 
 /// One run: `results/<name>/`.
@@ -23,7 +24,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run that `--run`, else `ATLAS_RUN` names, which need not be there yet.
+    /// The run that `--run`, else `ATLAS_RUN` names, which need not exist yet.
     pub fn named(config: &Config, name: Option<&str>) -> Result<Option<Self>> {
         let name = name
             .map(str::to_string)
@@ -56,7 +57,7 @@ impl Run {
 
     /// The run that a fold's training belongs to: the one named, else the newest of the same
     /// configuration in which this fold is not `finished`, else a new one. The tasks of a Slurm
-    /// array agree on one run: the newest in which any fold is not finished, else a new one. Makes
+    /// array agree on one run: the newest in which any fold is not finished, else a new one. Writes
     /// no run; see [`begin`](Self::begin).
     pub fn to_train(
         config: &Config,
@@ -67,38 +68,42 @@ impl Run {
         if let Some(run) = Self::named(config, name)? {
             return Ok(run);
         }
-        let unfinished = |folds: std::ops::Range<usize>| -> Result<Self> {
-            let fits = |r: &Self| {
-                r.differences(config).is_empty() && folds.clone().any(|k| !finished(r, k))
-            };
-            Ok(all(&config.paths.results)?
-                .into_iter()
-                .find(fits)
-                .unwrap_or_else(|| Self::new(config)))
+        let unfinished = |folds: Range<usize>| -> Result<Self> {
+            let runs = all(&config.paths.results)?.into_iter();
+            let mut fitting = runs.filter(|run| run.differences(config).is_empty());
+            let found = fitting.find(|run| folds.clone().any(|k| !finished(run, k)));
+            Ok(found.unwrap_or_else(|| Self::new(config)))
         };
-        let Some(array) = slurm::array() else {
-            return unfinished(fold..fold + 1);
-        };
-        // A link is made whole or not at all, so that the first task decides and the others read.
+        match slurm::array() {
+            None => unfinished(fold..fold + 1),
+            Some(array) => Self::of_array(config, &array, || unfinished(0..config.split.folds)),
+        }
+    }
+
+    /// The run that the first task of a Slurm array chooses. A symbolic link appears whole or not
+    /// at all, so the task that makes it decides, and the others read it.
+    fn of_array(
+        config: &Config,
+        array: &str,
+        choose: impl FnOnce() -> Result<Self>,
+    ) -> Result<Self> {
+        let results = &config.paths.results;
         // Another array may have had the same number: on another cluster, with another
-        // configuration, or before Slurm began to count anew, long ago.
+        // configuration, or long ago, before Slurm restarted its count.
         let cluster = slurm::cluster().unwrap_or_default();
-        let marker = config.paths.results.join(format!(
-            ".array-{array}-{:08x}",
-            checksum::of_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32
-        ));
+        let hash = checksum::of_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32;
+        let marker = results.join(format!(".array-{array}-{hash:08x}"));
         let made = fs::symlink_metadata(&marker).and_then(|m| m.modified()).ok();
         if made.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > LONG_AGO) {
             let _ = fs::remove_file(&marker);
         }
-        fs::create_dir_all(&config.paths.results)
-            .map_err(Error::io("create the folder", &config.paths.results))?;
-        let run = unfinished(0..config.split.folds)?;
-        match std::os::unix::fs::symlink(run.name(), &marker) {
+        fs::create_dir_all(results).map_err(Error::io("create the folder", results))?;
+        let run = choose()?;
+        match symlink(run.name(), &marker) {
             Ok(()) => Ok(run),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 let name = fs::read_link(&marker).map_err(Error::io("read the link", &marker))?;
-                Ok(Self { folder: config.paths.results.join(name) })
+                Ok(Self { folder: results.join(name) })
             }
             Err(e) => Err(Error::io("link", &marker)(e)),
         }
@@ -132,19 +137,19 @@ impl Run {
         }
     }
 
-    /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that is there,
-    /// and points `results/latest` at it.
+    /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that exists, and
+    /// points `results/latest` at it.
     ///
     /// # Errors
-    /// Usage where the run that is there is of another configuration.
+    /// Usage where the existing run is of another configuration.
     pub fn begin(&self, config: &Config) -> Result<()> {
         let (results, path) = (&config.paths.results, self.folder.join("config.toml"));
         fs::create_dir_all(results).map_err(Error::io("create the folder", results))?;
-        // Of several processes that begin the same run at once one makes it, and the others wait
-        // for its configuration.
+        // If several processes begin the same run, one makes it and the others wait for its
+        // configuration.
         let made = match fs::create_dir(&self.folder) {
             Ok(()) => true,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
             Err(e) => return Err(Error::io("create the folder", &self.folder)(e)),
         };
         for _ in 0..50 {
@@ -160,7 +165,7 @@ impl Run {
         }
         let text = config.to_toml();
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            // new, or with other settings of what follows training
+            // new, or with other settings for what follows training
             atomic_file::write(&path, text)?;
         }
         self.point_latest()
@@ -183,40 +188,37 @@ impl Run {
         let restarted = slurm::is_restarted();
         let what =
             format!("fold {fold} of the run {} is being trained by another process", self.name());
-        let mut told = false;
-        match loop {
+        let mut warned = false;
+        loop {
             match file.try_lock() {
-                Err(fs::TryLockError::WouldBlock) if restarted && !stop.asked() => {
-                    if !std::mem::replace(&mut told, true) {
-                        log::warn!("{what}, as may happen after a restart; waiting for its end");
-                    }
-                    thread::sleep(Duration::from_secs(1));
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::Error(e)) => {
+                    log::warn!(
+                        "{} cannot be locked ({e}): do not train this fold twice at once",
+                        path.display()
+                    );
+                    return Ok(file);
                 }
-                result => break result,
+                Err(fs::TryLockError::WouldBlock) if !restarted => {
+                    return Err(Error::usage(format!(
+                        "{what}; wait for it, or train into another run with --run NAME"
+                    )));
+                }
+                Err(fs::TryLockError::WouldBlock) if stop.asked() => {
+                    return Err(Error::Stopped(format!("{what}; run this again to go on")));
+                }
+                Err(fs::TryLockError::WouldBlock) => {}
             }
-        } {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) if restarted => {
-                return Err(Error::Stopped(format!("{what}; run this again to go on")));
+            if !std::mem::replace(&mut warned, true) {
+                log::warn!("{what}, as may happen after a restart; waiting for its end");
             }
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::usage(format!(
-                    "{what}; wait for it, or train into another run with --run NAME"
-                )));
-            }
-            Err(fs::TryLockError::Error(e)) => {
-                log::warn!(
-                    "{} cannot be locked ({e}): do not train this fold twice at once",
-                    path.display()
-                )
-            }
+            thread::sleep(Duration::from_secs(1));
         }
-        Ok(file)
     }
 
-    /// The keys in which a run's configuration is not this one. Free are threads and ranks, how
-    /// data are fetched, how often checkpoints are written, when to stop or to give up, and all
-    /// that comes after training.
+    /// The keys in which the run's configuration differs from this one. Keys that may change within
+    /// a run do not count: threads and ranks, how data are fetched, how often checkpoints are
+    /// written, when to stop or to give up, and everything that follows training.
     fn differences(&self, config: &Config) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
         let leaves = |c: &Config| {
@@ -237,7 +239,7 @@ impl Run {
     }
 
     /// # Errors
-    /// Usage, if the run is there and of another configuration; the keys are named.
+    /// Usage, if the run exists and is of another configuration; the keys are named.
     pub fn must_be_of(&self, config: &Config) -> Result<()> {
         if !self.folder.join("config.toml").exists() {
             return Ok(());
@@ -259,18 +261,19 @@ impl Run {
         self.folder.join(format!("fold_{fold}"))
     }
 
-    /// Where a training of a fold says how far it is; gone when it ends in order.
+    /// The [`Heartbeat`](crate::distributed::Heartbeat) of a fold's training; removed when it ends
+    /// in order.
     pub fn heartbeat(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("heartbeat.json")
     }
 
-    /// Out-of-fold predictions of a fold: its last file, and removed when the fold is trained on,
-    /// so that it also says that the fold is finished.
+    /// Out-of-fold predictions of a fold: its last file, and removed when the training goes on, so
+    /// that the fold is finished if it exists.
     pub fn validation(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("validation.h5")
     }
 
-    /// What `provenance.json` says; null where there is none.
+    /// The content of `provenance.json`; null where there is none.
     pub fn provenance(&self) -> serde_json::Value {
         let text = fs::read_to_string(self.folder.join("provenance.json")).ok();
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
@@ -308,15 +311,15 @@ impl Run {
         let link = self.folder.with_file_name("latest");
         let temporary = atomic_file::temporary_name(&link)?;
         let _ = fs::remove_file(&temporary);
-        std::os::unix::fs::symlink(self.name(), &temporary).map_err(Error::io("link", &link))?;
+        symlink(self.name(), &temporary).map_err(Error::io("link", &link))?;
         atomic_file::publish(&temporary, &link)
     }
 }
 
-/// No array job lasts as long as that.
+/// Longer than any array job lasts.
 const LONG_AGO: Duration = Duration::from_secs(60 * 86_400);
 
-/// Keys that may change within a run, besides threads, [fetch] and all that comes after training.
+/// Keys that may change within a run, besides threads, [fetch] and all that follows training.
 const FREE: [&str; 9] = [
     "preprocess.tasks",
     "train.checkpoint_steps",
@@ -329,7 +332,7 @@ const FREE: [&str; 9] = [
     "comm.start_timeout_seconds",
 ];
 
-/// All runs, newest first; one that somebody named sorts by its time of making.
+/// All runs, newest first, by the time when they were made.
 fn all(results: &Path) -> Result<Vec<Run>> {
     let Ok(entries) = fs::read_dir(results) else { return Ok(Vec::new()) };
     let mut runs: Vec<_> = entries
@@ -341,51 +344,6 @@ fn all(results: &Path) -> Result<Vec<Run>> {
         .collect();
     runs.sort();
     Ok(runs.into_iter().rev().map(|(_, folder)| Run { folder }).collect())
-}
-
-#[derive(Serialize)]
-struct Provenance {
-    atlas_version: &'static str,
-    git_commit: &'static str,
-    libtorch: &'static str,
-    hdf5: String,
-    host: String,
-    processor: String,
-    threads: usize,
-    started: String,
-    config_xxh3: String,
-    manifest_xxh3: Option<String>,
-    folds_xxh3: Option<String>,
-}
-
-fn provenance(config: &Config) -> String {
-    let hash = |name: &str| {
-        checksum::of_file(&config.paths.work.join(name)).ok().map(|h| format!("{h:016x}"))
-    };
-    let (a, b, c) = hdf5::library_version();
-    let provenance = Provenance {
-        atlas_version: env!("CARGO_PKG_VERSION"),
-        git_commit: env!("ATLAS_GIT_COMMIT"),
-        libtorch: device::LIBTORCH,
-        hdf5: format!("{a}.{b}.{c}"),
-        host: host::name(),
-        processor: processor(),
-        threads: config.threads(),
-        started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        config_xxh3: format!("{:016x}", checksum::of(config.to_toml().as_bytes())),
-        manifest_xxh3: hash("manifest.csv"),
-        folds_xxh3: hash("folds.csv"),
-    };
-    serde_json::to_string_pretty(&provenance).expect("plain data") + "\n"
-}
-
-/// The kind of processor, as the kernel names it.
-pub fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .map_or("unknown", |l| l.trim_start_matches([' ', '\t', ':']))
-        .into()
 }
 
 #[cfg(test)]
@@ -413,13 +371,12 @@ mod tests {
             Some(first.name().as_str())
         );
         assert!(Run::existing(&config, Some("../x")).is_err());
-        assert!(
-            Run::existing(&config, Some("none")).unwrap_err().to_string().contains("no run none")
-        );
+        let e = Run::existing(&config, Some("no-such")).unwrap_err();
+        assert!(e.exit_code() == 2 && e.to_string().contains("no-such"), "{e}");
     }
 
     #[test]
-    fn another_configuration_is_another_run_unless_it_only_concerns_the_answer() {
+    fn another_configuration_is_another_run_unless_it_only_concerns_what_follows_training() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         let run = Run::new(&config);
@@ -443,7 +400,7 @@ mod tests {
         ] {
             let e = result.unwrap_err();
             assert_eq!(e.exit_code(), 2);
-            assert!(e.to_string().contains("it differs in train.epochs, train.loss.bce)"), "{e}");
+            assert!(e.to_string().contains("train.epochs, train.loss.bce)"), "{e}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! From candidate pairs to groups, to the one of each group that stays, and to matches with the
-//! test set.
+//! From candidate pairs to groups, the sample of each group that is kept, and matches with the test
+//! set.
 
 use std::{
     cmp::Reverse,
@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// What decides about a sample. Training samples come first, then those of the test set.
+/// The properties of a sample that decisions depend on. Training samples come first, then those of
+/// the test set.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
     pub test: bool,
@@ -27,7 +28,7 @@ pub struct Candidate {
 /// Near-duplicates among the training samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// The one that stays.
+    /// The sample that is kept.
     pub kept: usize,
     /// All members, ascending, each with its correlation with the kept one; `None` where they have
     /// no contrast in common.
@@ -42,16 +43,16 @@ pub struct Leak {
     pub correlation: f32,
 }
 
-/// A pair of samples (the first before the second) that are copies by their pictures, too, and how
-/// alike these are.
+/// A pair of samples (the first before the second) whose images match, too, and the correlation of
+/// these.
 pub type Confirmed = (u32, u32, f32);
 
 /// Of the candidate `pairs` (a < b, ascending) those whose thumbnails correlate. Pairs within the
-/// test set are nobody's business. Of the pairs of training samples it looks at as many as it takes
-/// to know which are tied together, directly or by way of others.
+/// test set are ignored. Of the pairs of training samples only as many are compared as are needed
+/// to know which samples belong together, directly or through others.
 ///
 /// # Errors
-/// Those of `thumb`, which reads a sample's picture.
+/// Those of `thumb`, which reads a sample's image.
 pub fn confirm(
     samples: &[Candidate],
     pairs: &[(u32, u32)],
@@ -73,14 +74,14 @@ pub fn confirm(
     Ok(confirmed)
 }
 
-/// Joins confirmed pairs transitively and decides what stays: official before external, then more
-/// labels, then the first.
+/// Joins confirmed pairs transitively and decides which sample of each group is kept: official
+/// before external, then more labels, then the first.
 ///
 /// A group is joined over training samples alone: two of them that only match the same test sample
 /// stay apart.
 ///
 /// # Errors
-/// Those of `thumb`, which reads a sample's picture.
+/// Those of `thumb`, which reads a sample's image.
 pub fn decide(
     samples: &[Candidate],
     confirmed: Vec<Confirmed>,
@@ -152,7 +153,7 @@ fn confirm_component(
         let (at, bt) = (place(a), place(b));
         let leak = samples[b as usize].test;
         if !leak && sets.root(at) == sets.root(bt) {
-            continue; // joined already, by way of others
+            continue; // joined already, through others
         }
         if let Some(correlation) =
             thumbs[&a].correlation(&thumbs[&b]).filter(|&r| r >= min_correlation)
@@ -170,11 +171,11 @@ fn confirm_component(
 mod tests {
     use super::*;
 
-    /// Pictures told apart by a number: equal numbers are copies.
-    fn thumb_of(picture: usize) -> Thumb {
+    /// Images that differ by a number: equal numbers give copies.
+    fn thumb_of(number: usize) -> Thumb {
         let pixel = |i: usize| {
             [0, 7, 13].map(|c| {
-                (crate::base::checksum::of(&[picture as u8, (i / 64) as u8, (i % 64 / 4) as u8, c])
+                (crate::base::checksum::of(&[number as u8, (i / 64) as u8, (i % 64 / 4) as u8, c])
                     % 256) as u8
             })
         };

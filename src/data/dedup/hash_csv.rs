@@ -1,49 +1,38 @@
-//! A bare table of hashes in, its groups out: for lists that have no pictures beside them.
+//! Tables of hashes in and of their groups out, for lists that come without images.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fs::File, path::Path};
 
-use crate::base::{Error, Result, atomic_file};
+use crate::base::{Error, Result, csv_file};
+
+const HEADER: [&str; 5] = ["id", "red", "green", "blue", "yellow"];
 
 /// Ids and hashes (red, green, blue, yellow) of a CSV `id,red,green,blue,yellow` in hex.
 ///
 /// # Errors
 /// [`Error::Data`] names the line that is wrong.
 pub fn read(path: &Path) -> Result<(Vec<String>, Vec<[u64; 4]>)> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let mut lines = text.lines().enumerate();
-    let header = lines.next().map_or("", |l| l.1.trim().trim_start_matches('\u{feff}'));
-    if header != "id,red,green,blue,yellow" {
-        return Err(Error::data(
-            path,
-            format!("expected the header id,red,green,blue,yellow, found `{header}`"),
-        ));
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let wrong = |e: csv::Error| Error::data(path, e);
+    let mut reader =
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
+    let header = reader.headers().map_err(wrong)?.iter().collect::<Vec<_>>().join(",");
+    if header.trim_start_matches('\u{feff}') != HEADER.join(",") {
+        let what = format!("expected the header {}, found `{header}`", HEADER.join(","));
+        return Err(Error::data(path, what));
     }
     let (mut ids, mut hashes) = (Vec::new(), Vec::new());
-    for (i, line) in lines.filter(|l| !l.1.trim().is_empty()) {
-        let mut parts = line.split(',').map(str::trim);
-        let id = parts.next().unwrap_or_default();
-        let hex = |text: &str| {
-            let digits = text.trim_start_matches("0x");
-            u64::from_str_radix(digits, 16)
-                .ok()
-                .filter(|_| digits.len() <= 16 && !digits.starts_with('+'))
+    for record in reader.records() {
+        let record = record.map_err(wrong)?;
+        let row: Option<Vec<u64>> = record.iter().skip(1).map(hash).collect();
+        let row = row.and_then(|row| <[u64; 4]>::try_from(row).ok());
+        let (Some(row), false) = (row, record[0].is_empty()) else {
+            let line = record.position().map_or(0, csv::Position::line);
+            let text = record.iter().collect::<Vec<_>>().join(",");
+            let what = "is not an id and four hashes of up to 16 hex digits";
+            return Err(Error::data(path, format!("line {line}: `{text}` {what}")));
         };
-        let row: Option<Vec<u64>> = parts.map(hex).collect();
-        match row.and_then(|row| <[u64; 4]>::try_from(row).ok()) {
-            Some(row) if !id.is_empty() => {
-                ids.push(id.to_string());
-                hashes.push(row);
-            }
-            _ => {
-                return Err(Error::data(
-                    path,
-                    format!(
-                        "line {}: `{line}` is not an id and four hashes of up to 16 hex digits",
-                        i + 1
-                    ),
-                ));
-            }
-        }
+        ids.push(record[0].to_string());
+        hashes.push(row);
     }
     if ids.is_empty() {
         Err(Error::data(path, "no row below the header"))
@@ -52,18 +41,23 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<[u64; 4]>)> {
     }
 }
 
+/// A hash in up to 16 hex digits, with or without `0x`.
+fn hash(text: &str) -> Option<u64> {
+    let digits = text.trim_start_matches("0x");
+    let is_hash = digits.len() <= 16 && !digits.starts_with('+');
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_hash)
+}
+
 /// Writes `id,group`; the name of a group is the id of its first member.
 pub fn write(path: &Path, ids: &[String], first: &[usize]) -> Result<()> {
-    let mut text = String::with_capacity(ids.len() * 40);
-    text.push_str("id,group\n");
-    for (id, &first) in ids.iter().zip(first) {
-        let _ = writeln!(text, "{id},{}", ids[first]);
-    }
-    atomic_file::write(path, text)
+    let rows = ids.iter().zip(first).map(|(id, &first)| (id, &ids[first]));
+    csv_file::write(path, &["id", "group"], rows)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -89,7 +83,7 @@ mod tests {
                 read_text(&format!("id,red,green,blue,yellow\nb,0,0,0,0\n{bad}\n")).unwrap_err();
             assert!(error.contains("h.csv: line 3"), "{error}");
         }
-        assert!(read_text("id,hash\n").unwrap_err().contains("expected the header"));
-        assert!(read_text("id,red,green,blue,yellow\n").unwrap_err().contains("no row"));
+        assert!(read_text("id,hash\n").unwrap_err().contains("id,red,green,blue,yellow"));
+        assert!(read_text("id,red,green,blue,yellow\n").unwrap_err().contains("h.csv: "));
     }
 }

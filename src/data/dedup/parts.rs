@@ -1,4 +1,4 @@
-//! What the tasks of an array find, each in files of its own until all of them are there.
+//! The results of the tasks of an array, in files that `dedup --merge` reads.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ pub fn source(fingerprint: &str, [a, b]: &[Range<usize>; 2]) -> String {
 }
 
 /// # Errors
-/// What is wrong with the part, where it is not there, broken, or made from something else.
+/// What is wrong with the part: it is missing, broken, or made from other input.
 pub fn read(work: &Path, number: usize, source: &str) -> Result<NearPairs, &'static str> {
     let bytes = fs::read(path(work, number)).map_err(|_| "not there")?;
     match serde_json::from_slice::<PartFile>(&bytes) {

@@ -21,15 +21,15 @@ use crate::{
 
 /// Samples of a bucket that are compared at a time; two blocks of three channels take 96 KiB.
 const BLOCK: usize = 2048;
-/// Candidates that are looked at together; only where one of them is near are they looked at one by
+/// Candidates that are compared together; only where one of them is near are they compared one by
 /// one.
 const TILE: usize = 128;
-/// More pairs than that are no near-duplicates, but a radius that means nothing (400 MB of memory,
-/// too).
+/// More pairs than that (400 MB of memory) mean that the radius is too large to separate
+/// near-duplicates.
 const MOST_PAIRS: usize = 50_000_000;
 
 /// For each sample the smallest index of its group. Hashes are red, green, blue, yellow; yellow is
-/// not looked at.
+/// ignored.
 pub fn groups(hashes: &[[u64; 4]], radius: u32) -> Vec<usize> {
     let sets = Mutex::new(UnionFind::new(hashes.len()));
     each_pair(hashes, [0..hashes.len(), 0..hashes.len()], radius, |pairs| {
@@ -82,7 +82,7 @@ impl Band {
     }
 }
 
-/// Samples below which it takes longer to look for near buckets than to compare all.
+/// Below that many samples it is faster to compare all than to search near buckets.
 const FEW: usize = 8192;
 
 /// Bands, and by how many bits two hashes within `radius` differ at most in one of them. Where that

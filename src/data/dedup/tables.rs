@@ -14,7 +14,7 @@ pub const DUPLICATES: &str = "duplicates.csv";
 /// Groups whose members have different labels: a [`ConflictRow`] per member.
 pub const CONFLICTS: &str = "conflicts.csv";
 /// Training samples that are also in the test set: a [`LeakRow`] per match. They stay in training;
-/// whoever wants to score without them takes them from here.
+/// this list serves to score without them.
 pub const LEAKS: &str = "leaks.csv";
 
 /// A row of `duplicates.csv`.
@@ -128,7 +128,6 @@ impl Duplicates {
 mod zero_or_one {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde calls
     pub fn serialize<S: Serializer>(value: &bool, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u8(u8::from(*value))
     }

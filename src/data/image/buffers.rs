@@ -21,7 +21,7 @@ pub(super) fn buffer(size: usize) -> Vec<u8> {
     buffer
 }
 
-/// Keeps the memory of `pixels` for the next pictures that this thread decodes, where it is not too
+/// Keeps the memory of `pixels` for the next images that this thread decodes, where it is not too
 /// much.
 pub fn reuse(pixels: Vec<u8>) {
     FREE.with_borrow_mut(|free| {

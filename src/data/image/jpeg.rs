@@ -1,6 +1,6 @@
 //! JPEG, decoded by libjpeg-turbo: the pixels are those of OpenCV and Pillow.
 //!
-//! Pictures of one colour need no colour picture: from planes of brightness and of colour at half
+//! Images of one colour need no colour image: from planes of brightness and of colour at half
 //! the size (4:2:0), as nearly all files hold them, a channel is computed at once, to the bit as
 //! libjpeg-turbo would.
 
@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, String> {
     Ok(Raster { step, pixels })
 }
 
-/// A picture in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
+/// An image in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
 /// `[height / 2, width / 2]`, one behind the other.
 pub(super) struct Planes {
     width: usize,
@@ -53,7 +53,7 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// `None` where the picture is of another layout.
+    /// `None` where the image is of another layout.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, String> {
         let mut decoder = decoder()?;
         let header = decoder.read_header(bytes).map_err(broken)?;
@@ -84,7 +84,7 @@ impl Planes {
         convert([luma, blue, red], self.width, channel, first, out);
     }
 
-    /// Keeps their memory for the next picture.
+    /// Keeps their memory for the next image.
     pub fn reuse(self) {
         reuse(self.values);
     }
@@ -228,6 +228,7 @@ mod tests {
     use turbojpeg::Compressor;
 
     use super::*;
+    use crate::base::rng;
 
     fn encoded(
         pixels: &[u8],
@@ -251,17 +252,20 @@ mod tests {
     }
 
     proptest! {
-        /// Against the colour picture that libjpeg-turbo makes; noise, so that all colours and
+        /// Against the colour image that libjpeg-turbo makes; noise, so that all colours and
         /// their limits occur.
         #[test]
-        fn a_channel_is_that_of_the_colour_picture(half in 3..40usize, half_height in 1..20usize, quality in 5..=100, seed: u64) {
+        fn a_channel_is_that_of_the_colour_image(
+            half in 3..40usize, half_height in 1..20usize, quality in 5..=100, seed: u64,
+        ) {
             let (width, height) = (2 * half, 2 * half_height);
             let mut pixels = vec![0; 3 * width * height];
-            rand::Rng::fill_bytes(&mut crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0), &mut pixels);
+            rng::stream(rng::Use::Synth, seed, 0, 0).fill_bytes(&mut pixels);
             let bytes = encoded(&pixels, width, height, Subsamp::Sub2x2, quality);
             let rgb = decode(&bytes).unwrap();
             for c in 0..4 {
-                let want: Vec<u8> = rgb.pixels.as_chunks::<3>().0.iter().map(|p| if c < 3 { p[c] } else { halved(p[0], p[1]) }).collect();
+                let value = |p: &[u8; 3]| if c < 3 { p[c] } else { halved(p[0], p[1]) };
+                let want: Vec<u8> = rgb.pixels.as_chunks::<3>().0.iter().map(value).collect();
                 let planes = Planes::decode(&bytes).unwrap().unwrap();
                 let mut got = vec![0; width * height];
                 for (i, out) in got.chunks_mut(6 * width).enumerate() {
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn other_layouts_are_left_to_the_colour_picture() {
+    fn other_layouts_are_decoded_to_the_colour_image() {
         let pixels = vec![77; 3 * 31 * 30];
         for width in [4, 31] {
             assert!(

@@ -10,7 +10,7 @@ use super::Plane;
 
 /// Scales to `side` x `side` pixels: area averaging where neither side grows, else bilinear (with
 /// its support widened along a side that shrinks). The aspect is not kept: the data is square, and
-/// a picture that is not must fill the same frame in all four channels.
+/// an image that is not must fill the same frame in all four channels.
 pub fn resize(plane: &Plane, side: usize) -> Plane {
     if plane.width == side && plane.height == side {
         return plane.clone();
@@ -36,8 +36,8 @@ pub fn resize(plane: &Plane, side: usize) -> Plane {
 }
 
 /// Averaging to fewer pixels: the exact mean over the area of each new one, rounded once, halves to
-/// even. Rounding after each direction, as resizers of 8-bit pictures do, would brighten the dark
-/// pictures of this data by a percent.
+/// even. Rounding after each direction, as resizers of 8-bit images do, would brighten the dark
+/// images of this data by a percent.
 pub struct AreaMean {
     width: usize,
     side: usize,
@@ -234,5 +234,73 @@ fn weighted<T: Whole>(weights: &[T], sums: &[T]) -> T {
     match (weights.as_array::<4>(), sums.as_array::<4>()) {
         (Some(weights), Some(sums)) => plain(weights, sums), // the usual case, without a loop
         _ => plain(weights, sums),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shrinking_averages_areas() {
+        // Against the plain mean where sides divide, and over a fine grid of points where they do
+        // not.
+        let usual = [(64, 32, 32), (64, 32, 16), (64, 32, 8), (64, 32, 24), (288, 96, 96)];
+        for (width, height, side) in
+            [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual)
+        {
+            let plane = Plane {
+                width,
+                height,
+                pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect(),
+            };
+            let small = resize(&plane, side);
+            for (i, &got) in small.pixels.iter().enumerate() {
+                let (x, y) = (i % side * width, i / side * height);
+                let grid = (0..width * height).map(|k| (x + k % width, y + k / width));
+                let mean = grid
+                    .map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side]))
+                    .sum::<f64>()
+                    / (width * height) as f64;
+                assert_eq!(
+                    got,
+                    mean.round_ties_even() as u8,
+                    "{width}x{height} to {side}, pixel {i}: {mean}"
+                );
+            }
+            assert_eq!(resize(&small, side), small);
+            let (mean, mut in_bands) = (AreaMean::new(width, height, side).unwrap(), Vec::new());
+            assert_eq!(mean.band() % mean.down.old, 0);
+            plane
+                .pixels
+                .chunks(mean.down.old * width)
+                .for_each(|rows| mean.rows(rows, &mut in_bands));
+            assert!(in_bands == small.pixels, "{width}x{height} to {side}");
+        }
+    }
+
+    #[test]
+    fn wider_numbers_give_the_same_means() {
+        let plane = Plane {
+            width: 40,
+            height: 24,
+            pixels: (0..40 * 24).map(|i| ((i % 40 * 7) ^ (i / 40 * 3)) as u8).collect(),
+        };
+        let (mean, mut made) = (AreaMean::new(40, 24, 15).unwrap(), [const { Vec::new() }; 3]);
+        average::<u16>(&mean, &plane.pixels, &mut made[0]);
+        average::<u32>(&mean, &plane.pixels, &mut made[1]);
+        average::<u64>(&mean, &plane.pixels, &mut made[2]);
+        assert!(made[0].len() == 15 * 15 && made[0] == made[1] && made[1] == made[2]);
+    }
+
+    #[test]
+    fn enlarging_interpolates() {
+        let ramp =
+            Plane { width: 8, height: 8, pixels: (0..64).map(|i| (i % 8 * 30) as u8).collect() };
+        let large = resize(&ramp, 32);
+        for (x, &got) in large.pixels[..32].iter().enumerate() {
+            let at = ((x as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 7.0);
+            assert!((f64::from(got) - at * 30.0).abs() <= 1.0, "{x}: {got}");
+        }
     }
 }

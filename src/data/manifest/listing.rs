@@ -1,6 +1,6 @@
-//! Pictures of a folder, grouped by id. One pass over the names, no look at the files: a parallel
-//! file system answers a listing of 124,000 files in a second, but that many stats in minutes. Of a
-//! name only what is not said already is kept.
+//! Image files of a folder, grouped by id. One pass over the names, the files themselves are not
+//! touched: a parallel file system lists 124,000 names in a second, but needs minutes for as many
+//! calls of stat. Of a name only what differs from the others is kept.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ pub(super) struct Listing {
     pub names: Names,
     /// Names that are no `<id>_<channel>.<png|jpg|tif>[.gz]`, in order.
     pub foreign: Vec<String>,
-    /// A second file for a channel: (id, name taken, name left).
+    /// A second file for a channel: id, name of the file that is used, name of the other one.
     pub doubled: Vec<(String, String, String)>,
 }
 
@@ -67,13 +67,13 @@ pub(super) fn list(folder: &Path, progress: &Progress) -> Result<Listing> {
             *slot = ending;
         } else {
             // Of two files the first by name counts, whatever the order of the listing.
-            let (mut taken, mut left) = (*slot, ending);
-            if names.ending(left) < names.ending(taken) {
-                std::mem::swap(&mut taken, &mut left);
+            let (mut used, mut unused) = (*slot, ending);
+            if names.ending(unused) < names.ending(used) {
+                std::mem::swap(&mut used, &mut unused);
             }
-            *slot = taken;
+            *slot = used;
             let name = |ending| format!("{id}_{}.{}", CHANNELS[channel], names.ending(ending));
-            doubled.push((id.to_string(), name(taken), name(left)));
+            doubled.push((id.to_string(), name(used), name(unused)));
         }
     }
     let mut samples: Vec<_> = samples.into_iter().collect();
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_pictures() {
+    fn names_of_image_files() {
         assert_eq!(parse("10580_1610_C1_1_blue.jpg"), Some(("10580_1610_C1_1", 2, "jpg")));
         assert_eq!(parse("030822be-bb9b_red.png"), Some(("030822be-bb9b", 0, "png")));
         assert_eq!(parse("a_yellow.TIF.gz"), Some(("a", 3, "TIF.gz")));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_channel_is_settled_by_name() {
+    fn of_two_files_of_a_channel_the_first_by_name_is_used() {
         let dir = tempfile::tempdir().unwrap();
         for name in [
             "a_red.tif.gz",

@@ -1,4 +1,4 @@
-//! Looks through the data folders: which samples are complete and labelled, and everything that is
+//! Scans the data folders: finds the samples that are complete and labelled, and everything that is
 //! not, in one go.
 
 use std::{
@@ -7,32 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Manifest, Part, Sample, Source,
+    Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
+    problem::{Problem, ProblemKind},
 };
 use crate::{
-    base::{Error, Result, csv_file, progress::Progress},
+    base::{Error, Result, progress::Progress},
     config::Data,
-    data::labels::{Labels, read_ids, read_table},
+    data::labels::{BadRow, Labels, RowFault, read_ids, read_table},
 };
-
-/// One fault of the data, found by `plan`.
-/// Name of the list in the work folder.
-const PROBLEMS: &str = "problems.csv";
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Problem {
-    /// What kind of fault, such as `missing channels`.
-    pub kind: &'static str,
-    /// `train`, `test` or `external`.
-    pub place: &'static str,
-    pub id: String,
-    /// More about it; may be empty.
-    pub detail: String,
-}
 
 /// What the folders hold.
 #[derive(Debug, Default)]
@@ -53,8 +37,9 @@ pub fn scan(data: &Data) -> Result<Scan> {
     let mut scan = Scan::default();
     if data.kaggle.is_none() && data.external.is_none() {
         return Err(Error::usage(
-            "no data: set data.kaggle (a folder with train/ and train.csv) or data.external (a folder with images/ and a CSV), \
-             in the configuration or by --set data.kaggle=FOLDER",
+            "no data: set data.kaggle (a folder with train/ and train.csv) or data.external (a \
+                folder with images/ and a CSV), in the configuration or by --set \
+                data.kaggle=FOLDER",
         ));
     }
     if let Some(folder) = &data.kaggle {
@@ -90,34 +75,23 @@ pub fn scan(data: &Data) -> Result<Scan> {
     Ok(scan)
 }
 
-/// Every sample of a folder of pictures that belong to no data set, in order of id: as the test
+/// Every sample of a folder of images that belong to no data set, in order of id: as the test
 /// part, without labels.
 pub fn pictures(folder: &Path) -> Result<Scan> {
     let mut scan = Scan::default();
     let Listing { samples, mut names, .. } = scan.list("images", folder, 0)?;
     for (id, endings) in samples {
         match names.complete(endings) {
-            Ok(files) => scan.manifest.samples.push(Sample {
-                id,
-                source: Source::External,
-                part: Part::Test,
-                labels: Labels::default(),
-                files,
-                shard: 0,
-            }),
-            Err(missing) => scan.problem(MISSING_CHANNELS, "images", id, missing),
+            Ok(files) => scan.add(id, Source::External, Part::Test, Labels::default(), files),
+            Err(missing) => scan.problem(ProblemKind::MissingChannels, "images", id, missing),
         }
     }
     scan.problems.sort_unstable();
     Ok(scan)
 }
 
-/// The kind of problem of a sample that lacks pictures, which its detail names.
-pub const MISSING_CHANNELS: &str = "missing channels";
-
-/// The id that a fault of a table names; empty where it names none.
-fn id_in(fault: &str) -> &str {
-    fault.split_once("id ").map_or("", |(_, rest)| rest.split([':', ' ']).next().unwrap_or(""))
+fn has_control(id: &str) -> bool {
+    id.chars().any(char::is_control)
 }
 
 /// Whether one of `samples`, which are in order of id, has this one.
@@ -176,7 +150,7 @@ pub fn external_table(folder: &Path) -> Result<PathBuf> {
 impl Scan {
     fn problem(
         &mut self,
-        kind: &'static str,
+        kind: ProblemKind,
         place: &'static str,
         id: impl Into<String>,
         detail: impl Into<String>,
@@ -184,7 +158,24 @@ impl Scan {
         self.problems.push(Problem { kind, place, id: id.into(), detail: detail.into() });
     }
 
-    /// The train part or the external set: pictures with a table of labels.
+    /// Adds a complete sample; its shard is not known yet.
+    fn add(&mut self, id: String, source: Source, part: Part, labels: Labels, files: Files) {
+        self.manifest.samples.push(Sample { id, source, part, labels, files, shard: 0 });
+    }
+
+    fn bad_row(&mut self, place: &'static str, table: &Path, row: &BadRow) {
+        let detail = format!("{}, {row}", table.display());
+        self.problem((&row.fault).into(), place, row.fault.id(), detail);
+    }
+
+    /// Reports an id with a control character, such as a newline, which would break the lines of
+    /// logs and tables.
+    fn control_character(&mut self, place: &'static str, id: &str) {
+        let detail = "rename its files; an id may have any characters but control characters";
+        self.problem(ProblemKind::ControlCharacter, place, id.escape_debug().to_string(), detail);
+    }
+
+    /// The train part or the external set: images with a table of labels.
     fn labelled(
         &mut self,
         place: &'static str,
@@ -192,19 +183,13 @@ impl Scan {
         folder: &Path,
         table: &Path,
     ) -> Result<()> {
-        let (mut rows, faults) = read_table(table)?;
+        let (mut rows, bad_rows) = read_table(table)?;
         let mut unusable = HashSet::new();
-        for fault in faults {
-            let id = id_in(&fault);
-            let kind = match () {
-                () if fault.contains("is repeated") => "repeated ids",
-                () if fault.contains("unknown class") => "unknown classes",
-                () => "broken rows",
-            };
-            if kind == "unknown classes" {
-                unusable.insert(id.to_string());
+        for row in bad_rows {
+            if let RowFault::UnknownClass { id, .. } = &row.fault {
+                unusable.insert(id.clone());
             }
-            self.problem(kind, place, id, format!("{}, {fault}", table.display()));
+            self.bad_row(place, table, &row);
         }
         let Listing { samples, mut names, .. } = self.list(place, folder, rows.len())?;
         // Both in order of id: they are walked along side by side.
@@ -213,66 +198,57 @@ impl Scan {
         let official = self.manifest.samples.len();
         for (id, endings) in samples {
             while let Some((id, _)) = rows.next_if(|row| row.0 < id) {
-                self.problem("labels without images", place, id, "");
+                self.problem(ProblemKind::LabelsWithoutImages, place, id, "");
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
-                (Err(missing), _) => self.problem(MISSING_CHANNELS, place, id, missing),
+                _ if has_control(&id) => self.control_character(place, &id),
+                (Err(missing), _) => self.problem(ProblemKind::MissingChannels, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
-                (Ok(_), None) => self.problem("images without labels", place, id, ""),
-                (Ok(_), Some(l)) if l.is_empty() => {
-                    self.problem("images without labels", place, id, "its row has no class")
-                }
-                (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => {
-                    self.problem("repeated ids", place, id, "the official sample counts")
-                }
-                (Ok(files), Some(labels)) => self.manifest.samples.push(Sample {
+                (Ok(_), None) => self.problem(ProblemKind::ImagesWithoutLabels, place, id, ""),
+                (Ok(_), Some(l)) if l.is_empty() => self.problem(
+                    ProblemKind::ImagesWithoutLabels,
+                    place,
                     id,
-                    source,
-                    part: Part::Train,
-                    labels,
-                    files,
-                    shard: 0,
-                }),
+                    "its row has no class",
+                ),
+                (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => {
+                    self.problem(ProblemKind::RepeatedId, place, id, "the official sample counts")
+                }
+                (Ok(files), Some(labels)) => self.add(id, source, Part::Train, labels, files),
             }
         }
         for (id, _) in rows {
-            self.problem("labels without images", place, id, "");
+            self.problem(ProblemKind::LabelsWithoutImages, place, id, "");
         }
         Ok(())
     }
 
+    /// The ids of the sample submission in their order; `None` where there is none.
+    fn test_ids(&mut self, submission: &Path) -> Result<Option<Vec<String>>> {
+        if !submission.exists() {
+            self.warnings.push(format!(
+                "{} is missing; the test part is taken in the order of its ids",
+                submission.display()
+            ));
+            return Ok(None);
+        }
+        let (ids, bad_rows) = read_ids(submission)?;
+        bad_rows.iter().for_each(|row| self.bad_row("test", submission, row));
+        Ok(Some(ids))
+    }
+
     /// The test part, in the order of the sample submission where there is one.
     fn test(&mut self, folder: &Path) -> Result<()> {
-        let (pictures, submission) = (folder.join("test"), folder.join("sample_submission.csv"));
-        let order = match submission.exists() {
-            true => {
-                let (ids, faults) = read_ids(&submission)?;
-                for fault in faults {
-                    let id = id_in(&fault);
-                    let kind =
-                        if fault.contains("is repeated") { "repeated ids" } else { "broken rows" };
-                    self.problem(kind, "test", id, format!("{}, {fault}", submission.display()));
-                }
-                Some(ids)
-            }
-            false => {
-                self.warnings.push(format!(
-                    "{} is missing; the test part is taken in the order of its ids",
-                    submission.display()
-                ));
-                None
-            }
-        };
-        if !pictures.exists() {
-            self.warnings.push(format!(
-                "{} is missing; there will be nothing to predict",
-                pictures.display()
-            ));
+        let images = folder.join("test");
+        let order = self.test_ids(&folder.join("sample_submission.csv"))?;
+        if !images.exists() {
+            self.warnings
+                .push(format!("{} is missing; there will be nothing to predict", images.display()));
             return Ok(());
         }
         let Listing { samples: found, mut names, .. } =
-            self.list("test", &pictures, order.as_ref().map_or(0, Vec::len))?;
+            self.list("test", &images, order.as_ref().map_or(0, Vec::len))?;
         let order = order.unwrap_or_else(|| found.iter().map(|sample| sample.0.clone()).collect());
         let mut ordered = vec![false; found.len()];
         let trained = self.manifest.samples.len();
@@ -285,47 +261,47 @@ impl Scan {
             });
             let trained = &self.manifest.samples[..trained];
             match files {
-                None => self.problem("ids without images", "test", id, "in sample_submission.csv"),
-                Some(Err(missing)) => self.problem(MISSING_CHANNELS, "test", id, missing),
+                _ if has_control(&id) => self.control_character("test", &id),
+                None => self.problem(
+                    ProblemKind::IdWithoutImages,
+                    "test",
+                    id,
+                    "in sample_submission.csv",
+                ),
+                Some(Err(missing)) => {
+                    self.problem(ProblemKind::MissingChannels, "test", id, missing)
+                }
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
-                    self.problem("repeated ids", "test", id, "in the train part too")
+                    self.problem(ProblemKind::RepeatedId, "test", id, "in the train part too")
                 }
                 Some(Ok(files)) => {
-                    let labels = Labels::default();
-                    self.manifest.samples.push(Sample {
-                        id,
-                        source: Source::Official,
-                        part: Part::Test,
-                        labels,
-                        files,
-                        shard: 0,
-                    });
+                    self.add(id, Source::Official, Part::Test, Labels::default(), files);
                 }
             }
         }
         for (id, _) in
             found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample)
         {
-            self.problem("images not in sample_submission.csv", "test", id, "left out");
+            self.problem(ProblemKind::NotInSubmission, "test", id, "left out");
         }
         Ok(())
     }
 
-    /// Lists a folder in which so many samples are expected; 0 where nobody knows.
+    /// Lists a folder in which `samples` samples are expected; 0 where the number is not known.
     fn list(&mut self, place: &'static str, folder: &Path, samples: usize) -> Result<Listing> {
         let mut listing =
             list(folder, &Progress::new(format!("list {place}"), "files", 4 * samples as u64))?;
-        for (id, taken, left) in std::mem::take(&mut listing.doubled) {
+        for (id, used, unused) in std::mem::take(&mut listing.doubled) {
             self.problem(
-                "two files for a channel",
+                ProblemKind::TwoFiles,
                 place,
                 id,
-                format!("{taken} counts, {left} does not"),
+                format!("{used} counts, {unused} does not"),
             );
         }
         for name in std::mem::take(&mut listing.foreign) {
             self.problem(
-                "files that are no channel of a sample",
+                ProblemKind::ForeignFile,
                 place,
                 name,
                 "expected <id>_<channel>.<png|jpg|tif>[.gz]",
@@ -333,51 +309,4 @@ impl Scan {
         }
         Ok(listing)
     }
-
-    /// The problems by kind and place: how many, and a few ids.
-    pub fn summary(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for same in self.problems.chunk_by(|a, b| (a.kind, a.place) == (b.kind, b.place)) {
-            let few = |p: &Problem| match p.detail.as_str() {
-                "" => p.id.clone(),
-                detail if same.len() <= 3 || p.kind == MISSING_CHANNELS => {
-                    format!("{} ({detail})", p.id)
-                }
-                _ => p.id.clone(),
-            };
-            let ids: Vec<String> = same.iter().take(5).map(few).collect();
-            let more = if same.len() > 5 { ", ..." } else { "" };
-            lines.push(format!(
-                "{} {} in {}: {}{more}",
-                same.len(),
-                same[0].kind,
-                same[0].place,
-                ids.join(", ")
-            ));
-        }
-        lines
-    }
-
-    /// Writes every problem to `work/problems.csv` (`kind,place,id,detail`), also when there is
-    /// none.
-    pub fn write_problems(&self, work: &Path) -> Result<PathBuf> {
-        let path = work.join(PROBLEMS);
-        csv_file::write(&path, &["kind", "place", "id", "detail"], &self.problems)?;
-        Ok(path)
-    }
-}
-
-/// The ids of the problems that `plan` found in `place`; none where it wrote no list.
-pub fn problem_ids(work: &Path, place: &str) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Row {
-        place: String,
-        id: String,
-    }
-    let path = work.join(PROBLEMS);
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let rows = csv_file::read::<Row>(&path, "plan")?;
-    Ok(rows.into_iter().filter(|r| r.place == place).map(|r| r.id).collect())
 }

@@ -1,4 +1,4 @@
-//! Pillow's resize of 8-bit gray pictures with the Lanczos filter, bit for bit
+//! Pillow's resize of 8-bit gray images with the Lanczos filter, bit for bit
 //! (libImaging/Resample.c): coefficients in fixed point with 22 bits, rows first, rounded and
 //! clipped to 8 bits after each pass.
 
@@ -17,8 +17,8 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// A picture on its way to `side` x `side`. A pass that would not change the size is skipped, as in
-/// Pillow.
+/// An image that is being resized to `side` x `side`. A pass that would not change the size is
+/// skipped, as in Pillow.
 pub(super) struct Resize {
     width: usize,
     height: usize,
@@ -55,7 +55,7 @@ impl Resize {
         self.rows += rows.len() / self.width;
     }
 
-    /// The resized picture, after all rows.
+    /// The resized image, after all rows.
     pub fn finish(mut self) -> Vec<u8> {
         let (width, height, side, flat) = (self.width, self.height, self.side, self.taken_width());
         let mut turned = |pixels: &[u8], from: usize, to: usize| {
@@ -101,7 +101,7 @@ fn round(sum: i32) -> u8 {
 type Kept = (usize, usize, Rc<(Vec<Window>, Rough)>);
 
 thread_local! {
-    /// The last windows made: pictures of one size follow each other, and the sines take longer
+    /// The last windows made: images of one size follow each other, and the sines take longer
     /// than the sums.
     static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }

@@ -1,4 +1,4 @@
-//! Makes one shard of the manifest from its pictures.
+//! Makes one shard of the manifest from its image files.
 
 use std::{
     collections::HashSet,
@@ -10,16 +10,16 @@ use rayon::prelude::*;
 
 use super::{
     Reader, Writer, path,
-    pictures::{Bad, Memory, Settings, load},
+    sample_image::{Bad, Memory, Settings, load},
 };
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
+    base::{Error, Result, csv_file, progress::Progress, stop::Stop},
     data::manifest::{Manifest, Sample, ShardPlan},
 };
 
-/// What became of a shard.
+/// Whether a shard was made, and with what.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ShardOutcome {
     /// False where it was there already.
     pub built: bool,
     /// Samples in it.
@@ -28,7 +28,7 @@ pub struct Outcome {
     pub bad: Vec<Bad>,
 }
 
-impl Outcome {
+impl ShardOutcome {
     /// Number of samples left out.
     pub fn bad_samples(&self) -> usize {
         count(&self.bad)
@@ -46,14 +46,7 @@ pub fn quarantine_path(work: &Path, unit: usize) -> PathBuf {
 
 /// Reads a quarantine list (`id,file,reason`).
 pub fn quarantined(work: &Path, unit: usize) -> Result<Vec<Bad>> {
-    let path = quarantine_path(work, unit);
-    let mut reader = csv::Reader::from_path(&path).map_err(|e| Error::data(&path, e))?;
-    let row = |r: csv::Result<csv::StringRecord>| {
-        let r = r.map_err(|e| Error::data(&path, e))?;
-        let field = |i: usize| r.get(i).unwrap_or_default().to_string();
-        Ok(Bad { id: field(0), file: field(1), reason: field(2) })
-    };
-    reader.records().map(row).collect()
+    csv_file::read(&quarantine_path(work, unit), "preprocess")
 }
 
 /// Makes the shards of one manifest.
@@ -86,19 +79,19 @@ impl<'a> Builder<'a> {
         plan: &ShardPlan,
         allowed: usize,
         progress: &Progress,
-    ) -> Result<Outcome> {
+    ) -> Result<ShardOutcome> {
         let samples = &self.manifest.samples[plan.samples.clone()];
         let size = self.settings.size;
         let path = path(self.work, plan.part, plan.number);
         if let Some(bad) = self.present(&path, unit, samples) {
             progress.add(samples.len() as u64);
             self.refuse(unit, &bad, allowed)?;
-            return Ok(Outcome { built: false, samples: samples.len() - count(&bad), bad });
+            return Ok(ShardOutcome { built: false, samples: samples.len() - count(&bad), bad });
         }
         let writer = Writer::create(&path, plan.part, samples.len(), size)?;
         let (memory, bad_samples) = (Memory::of_pool(), AtomicUsize::new(0));
-        // Who has decoded a sample also writes it, so that a thread holds one image whatever the
-        // size of the shard.
+        // The thread that decodes a sample also writes it, so that a thread holds one image
+        // whatever the size of the shard.
         let one = |(slot, sample): (usize, &Sample)| -> Result<_> {
             if self.stop.asked() {
                 return Err(Error::Stopped(
@@ -106,7 +99,7 @@ impl<'a> Builder<'a> {
                 ));
             }
             if bad_samples.load(Relaxed) > allowed {
-                // a folder that is not mounted need not be tried to its end
+                // if a folder is not mounted, there is no need to try all its files
                 return Ok(Err(Vec::new()));
             }
             let row = match load(sample, self.settings, &memory) {
@@ -130,7 +123,7 @@ impl<'a> Builder<'a> {
         write_bad(&quarantine_path(self.work, unit), &bad)?;
         self.refuse(unit, &bad, allowed)?;
         writer.finish(self.hash)?;
-        Ok(Outcome { built: true, samples: samples.len() - count(&bad), bad })
+        Ok(ShardOutcome { built: true, samples: samples.len() - count(&bad), bad })
     }
 
     /// Fails where more samples are bad than `allowed`, naming the first files.
@@ -142,7 +135,7 @@ impl<'a> Builder<'a> {
             bad.iter().take(3).map(|b| format!("{}: {}", b.file, b.reason)).collect();
         let more = if bad.len() > 3 { "; ..." } else { "" };
         let what = format!(
-            "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); mend \
+            "more samples cannot be read than preprocess.max_bad_fraction allows ({}{more}); fix \
                 the files and run again, or raise the limit",
             few.join("; ")
         );
@@ -164,23 +157,22 @@ impl<'a> Builder<'a> {
                 );
                 return Ok(None);
             }
-            let bad = quarantined(self.work, unit)?;
-            let left: HashSet<&str> = bad.iter().map(|b| b.id.as_str()).collect();
+            let bad = self::quarantined(self.work, unit)?;
+            let quarantined: HashSet<&str> = bad.iter().map(|b| b.id.as_str()).collect();
             if !samples
                 .iter()
                 .map(|s| &s.id)
-                .filter(|id| !left.contains(id.as_str()))
+                .filter(|id| !quarantined.contains(id.as_str()))
                 .eq(reader.ids())
             {
                 log::info!("{} does not fit its quarantine list; made again", path.display());
                 return Ok(None);
             }
-            // Files may have been mended since, or the limits raised.
+            // Files may have been repaired since, or the limits raised.
             let memory = Memory::of_pool();
-            if samples
-                .par_iter()
-                .any(|s| left.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok())
-            {
+            if samples.par_iter().any(|s| {
+                quarantined.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()
+            }) {
                 log::info!("{} lacks samples that can be read now; made again", path.display());
                 return Ok(None);
             }
@@ -196,10 +188,5 @@ impl<'a> Builder<'a> {
 
 /// Writes a list of files that could not be used (`id,file,reason`), whole or not at all.
 pub fn write_bad(path: &Path, bad: &[Bad]) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["id", "file", "reason"]).map_err(Error::failed)?;
-    for b in bad {
-        writer.write_record([&b.id, &b.file, &b.reason]).map_err(Error::failed)?;
-    }
-    atomic_file::write(path, writer.into_inner().map_err(Error::failed)?)
+    csv_file::write(path, &["id", "file", "reason"], bad)
 }

@@ -131,8 +131,8 @@ impl Reader {
     }
 
     /// Reads at least `rows` of image `i`, each to its place in `out`, u8 `[size, size, 4]`; the
-    /// other rows of `out` may hold anything. Only whole images have checksums: the first time that
-    /// this reader is asked for the image it reads and compares all of it, later the rows alone.
+    /// other rows of `out` may hold anything. Only whole images have checksums: the first
+    /// time, this reader reads and compares the whole image, later the rows alone.
     ///
     /// # Errors
     /// As [`Reader::read`]; bytes that changed after the first time are not noticed.
@@ -171,7 +171,7 @@ impl Reader {
     }
 }
 
-/// The tables of a file whose seal is whole; the images must lie where the seal says.
+/// The tables of a file whose seal is whole; the images must be where the seal states.
 fn read_tables(path: &Path, seal: Seal) -> hdf5::Result<Tables> {
     let file = options().open(path)?;
     let version: u32 = file.attr("format_version")?.read_scalar()?;
@@ -192,7 +192,7 @@ fn read_tables(path: &Path, seal: Seal) -> hdf5::Result<Tables> {
     };
     let bytes = (size as u64 * size as u64).saturating_mul(4).saturating_mul(n as u64);
     if bytes != seal.bytes || (n > 0 && images.offset() != Some(seal.offset)) {
-        return Err("its images do not lie where its seal says".into());
+        return Err("its images are not where its seal states".into());
     }
     let checked = |name: &str, want: &[usize]| -> hdf5::Result<hdf5::Dataset> {
         let dataset = file.dataset(name)?;

@@ -1,4 +1,4 @@
-//! The last 32 bytes of a shard: where its images lie and the checksum of everything else.
+//! The last 32 bytes of a shard: the place of its images and the checksum of everything else.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -27,7 +27,7 @@ impl Seal {
     }
 
     /// Reads the seal and compares the file with it; the images have checksums of their own.
-    /// `Ok(Err)` says what is wrong.
+    /// `Ok(Err)` states what is wrong.
     pub fn read(file: &File) -> io::Result<Result<Self, &'static str>> {
         const CUT: &str = "cut short or no shard: the seal at its end is missing";
         let Some(end) = file.metadata()?.len().checked_sub(LENGTH) else { return Ok(Err(CUT)) };

@@ -38,7 +38,7 @@ impl Store {
             if shard.manifest_hash() != hash {
                 return Err(Error::data(
                     shard.path(),
-                    "made from another manifest than the one at hand; run `atlas preprocess` again",
+                    "made from another manifest than the current one; run `atlas preprocess` again",
                 ));
             }
             if store.size != 0 && store.size != shard.size() {
@@ -149,8 +149,8 @@ impl Store {
     }
 }
 
-/// Small shards are many files, more than the usual 1,024 that a process may hold open; most
-/// systems allow it to ask for more. Where it is refused, opening a shard says so.
+/// Many small shards are more files than the 1,024 that a process may usually hold open; most
+/// systems allow a process to raise that limit. Where it is refused, opening a shard fails.
 fn allow_open_files(wanted: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or fill the struct that they are given.

@@ -21,7 +21,7 @@ pub struct Entry {
     row: Row,
 }
 
-/// What the tables say of a sample.
+/// The entries of a sample in the tables.
 pub(super) struct Row {
     id: String,
     labels: Labels,
@@ -60,7 +60,7 @@ fn sums(image: &[u8]) -> [[u64; 2]; 4] {
 }
 
 /// A shard in the making, under a temporary name beside its final place; dropped before
-/// [`finish`](Writer::finish), it leaves nothing behind.
+/// [`finish`](Writer::finish), no file remains.
 pub struct Writer {
     path: PathBuf,
     part: Part,
@@ -135,7 +135,7 @@ impl Writer {
     pub fn finish(mut self, manifest_hash: u64) -> Result<()> {
         let n = self.tables.ids.len();
         if n < self.capacity {
-            // A contiguous dataset cannot shrink: copy what there is into a file of the right size.
+            // A contiguous dataset cannot shrink: copy the images into a file of the right size.
             let temporary = atomic_file::temporary_name(&self.path.with_extension("short.h5"))?;
             let short = Images::create(temporary, n, self.tables.size)?;
             self.images.copy_to(&short, &self.slots, self.tables.size * self.tables.size * 4)?;

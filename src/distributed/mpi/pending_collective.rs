@@ -1,13 +1,14 @@
-//! One collective call under way: begun, tested until it is complete.
+//! One collective call that MPI works on: started, then tested until it is complete.
 
 use std::ffi::{c_int, c_void};
 
+use half::bf16;
 use mpi::ffi;
 use tch::{Device, Kind, Tensor};
 
 use crate::distributed::Op;
 
-/// What is asked of the communication thread, and comes back complete.
+/// What the communication thread is asked to do, and returns when it is complete.
 pub enum Call {
     Sum(Tensor),
     Numbers(Vec<f64>, Op),
@@ -19,22 +20,21 @@ pub enum Call {
 pub struct PendingCollective {
     call: Call,
     request: ffi::MPI_Request,
-    state: State,
-    /// Ranks.
+    stage: Stage,
+    /// Number of ranks.
     size: usize,
 }
 
-enum State {
-    /// What is sent; what comes goes to its place.
-    Direct { _send: Send },
-    /// bf16, first half: every rank gets its piece of every rank's bucket. What is sent and what
-    /// comes.
-    Scatter { _send: Vec<u16>, pieces: Vec<u16> },
+enum Stage {
+    /// One call of MPI, which writes its result into the buffer of the `Call`.
+    Direct { _send: SendBuffer },
+    /// bf16, first half: every rank gets its piece of every rank's bucket.
+    Scatter { _send: Vec<bf16>, pieces: Vec<bf16> },
     /// bf16, second half: every rank gets every rank's sum.
-    Gather { _sum: Vec<u16>, all: Vec<u16> },
+    Gather { _sum: Vec<bf16>, all: Vec<bf16> },
 }
 
-enum Send {
+enum SendBuffer {
     Nothing,
     Bucket(#[expect(dead_code, reason = "MPI reads it")] Tensor),
     Numbers(#[expect(dead_code, reason = "MPI reads it")] Vec<f64>),
@@ -45,114 +45,69 @@ fn count(n: usize) -> c_int {
 }
 
 fn check(code: c_int) {
-    // MPI's own error handler has ended the job before; this is for libraries that return.
+    // MPI's default error handler ends the job itself; this is for libraries that return instead.
     assert_eq!(code, 0, "MPI returned the error {code}");
+}
+
+fn assert_is_bucket(tensor: &Tensor) {
+    assert!(tensor.device() == Device::Cpu && tensor.is_contiguous() && tensor.dim() == 1);
 }
 
 impl PendingCollective {
     pub fn begin(mut call: Call, size: usize) -> Self {
         // SAFETY: a constant of the library.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
-        let state = match &mut call {
+        let stage = match &mut call {
             Call::Sum(bucket) if bucket.kind() == Kind::BFloat16 => {
                 scatter(bucket, size, &mut request)
             }
-            Call::Sum(bucket) => {
-                assert!(
-                    bucket.device() == Device::Cpu && bucket.is_contiguous() && bucket.dim() == 1
-                );
-                let send = bucket.copy();
-                let (from, to, n) = (send.data_ptr(), bucket.data_ptr(), count(bucket.numel()));
-                // SAFETY: both buffers hold `n` values of that type and live in the pending until
-                // the request is complete.
-                check(unsafe {
-                    let kind = if bucket.kind() == Kind::Double {
-                        ffi::RSMPI_DOUBLE
-                    } else {
-                        ffi::RSMPI_FLOAT
-                    };
-                    ffi::MPI_Iallreduce(
-                        from,
-                        to,
-                        n,
-                        kind,
-                        ffi::RSMPI_SUM,
-                        ffi::RSMPI_COMM_WORLD,
-                        &raw mut request,
-                    )
-                });
-                State::Direct { _send: Send::Bucket(send) }
-            }
-            Call::Numbers(values, op) => {
-                let send = values.clone();
-                let (from, to, n) =
-                    (send.as_ptr().cast(), values.as_mut_ptr().cast(), count(values.len()));
-                // SAFETY: as above.
-                check(unsafe {
-                    let op = if *op == Op::Sum { ffi::RSMPI_SUM } else { ffi::RSMPI_MAX };
-                    ffi::MPI_Iallreduce(
-                        from,
-                        to,
-                        n,
-                        ffi::RSMPI_DOUBLE,
-                        op,
-                        ffi::RSMPI_COMM_WORLD,
-                        &raw mut request,
-                    )
-                });
-                State::Direct { _send: Send::Numbers(send) }
-            }
+            Call::Sum(bucket) => sum_bucket(bucket, &mut request),
+            Call::Numbers(values, op) => reduce_numbers(values, *op, &mut request),
             Call::Broadcast(bytes) => {
                 let (at, n) = (bytes.as_mut_ptr().cast::<c_void>(), count(bytes.len()));
-                // SAFETY: the buffer holds `n` bytes and lives in the pending until the request is
+                // SAFETY: the buffer holds `n` bytes and lives in the `Call` until the request is
                 // complete.
                 check(unsafe {
-                    ffi::MPI_Ibcast(
-                        at,
-                        n,
-                        ffi::RSMPI_UINT8_T,
-                        0,
-                        ffi::RSMPI_COMM_WORLD,
-                        &raw mut request,
-                    )
+                    let (kind, comm) = (ffi::RSMPI_UINT8_T, ffi::RSMPI_COMM_WORLD);
+                    ffi::MPI_Ibcast(at, n, kind, 0, comm, &raw mut request)
                 });
-                State::Direct { _send: Send::Nothing }
+                Stage::Direct { _send: SendBuffer::Nothing }
             }
             Call::Barrier => {
                 // SAFETY: no buffers.
                 check(unsafe { ffi::MPI_Ibarrier(ffi::RSMPI_COMM_WORLD, &raw mut request) });
-                State::Direct { _send: Send::Nothing }
+                Stage::Direct { _send: SendBuffer::Nothing }
             }
         };
-        Self { call, request, state, size }
+        Self { call, request, stage, size }
     }
 
-    /// Whether a second half is still to begin.
+    /// Whether its second half has not started yet.
     pub fn in_first_half(&self) -> bool {
-        matches!(self.state, State::Scatter { .. })
+        matches!(self.stage, Stage::Scatter { .. })
     }
 
-    /// Lets MPI work; whether the call is complete. A second half begins where `second_halves` is
-    /// given.
+    /// Lets MPI work; whether the call is complete. A second half starts only where its
+    /// communicator, `second_halves`, is given.
     pub fn test(&mut self, second_halves: Option<ffi::MPI_Comm>) -> bool {
         let mut flag = 0;
-        // SAFETY: the request is under way, its buffers live in this pending.
+        // SAFETY: the request is pending, and its buffers live in `self`.
         check(unsafe {
             ffi::MPI_Test(&raw mut self.request, &raw mut flag, ffi::RSMPI_STATUS_IGNORE)
         });
         if flag == 0 {
             return false;
         }
-        match &mut self.state {
-            State::Direct { .. } => true,
-            State::Scatter { pieces, .. } => {
+        match &mut self.stage {
+            Stage::Direct { .. } => true,
+            Stage::Scatter { pieces, .. } => {
                 if let Some(comm) = second_halves {
                     let sum = sum(pieces, self.size);
-                    self.state = gather(sum, self.size, comm, &mut self.request);
+                    self.stage = gather(sum, self.size, comm, &mut self.request);
                 }
                 false
             }
-            State::Gather { all, .. } => {
+            Stage::Gather { all, .. } => {
                 if let Call::Sum(bucket) = &self.call {
                     // SAFETY: the bucket holds its number of bf16 values, and `all` at least as
                     // many.
@@ -174,7 +129,7 @@ impl PendingCollective {
     }
 }
 
-/// A second communicator of all ranks; collective.
+/// A second communicator of all ranks. All ranks call it.
 pub fn duplicate_world() -> ffi::MPI_Comm {
     // SAFETY: constants of the library; every rank's communication thread makes this call first.
     unsafe {
@@ -184,88 +139,107 @@ pub fn duplicate_world() -> ffi::MPI_Comm {
     }
 }
 
-/// MPI knows no bf16, and a sum in bf16 would round at every rank. So each rank collects its piece
-/// from all, sums it in f32 and hands it out: as many bytes on the wire as a ring would move, and
-/// half of f32's.
-fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> State {
-    assert!(bucket.device() == Device::Cpu && bucket.is_contiguous() && bucket.dim() == 1);
+/// Starts the sum of an f32 or f64 bucket.
+fn sum_bucket(bucket: &Tensor, request: &mut ffi::MPI_Request) -> Stage {
+    assert_is_bucket(bucket);
+    let send = bucket.copy();
+    let (from, to, n) = (send.data_ptr(), bucket.data_ptr(), count(bucket.numel()));
+    // SAFETY: both buffers hold `n` values of that type and live in the `PendingCollective` until
+    // the request is complete.
+    check(unsafe {
+        let kind = match bucket.kind() {
+            Kind::Double => ffi::RSMPI_DOUBLE,
+            _ => ffi::RSMPI_FLOAT,
+        };
+        let (op, comm) = (ffi::RSMPI_SUM, ffi::RSMPI_COMM_WORLD);
+        ffi::MPI_Iallreduce(from, to, n, kind, op, comm, request)
+    });
+    Stage::Direct { _send: SendBuffer::Bucket(send) }
+}
+
+/// Starts to combine a few numbers.
+fn reduce_numbers(values: &mut [f64], op: Op, request: &mut ffi::MPI_Request) -> Stage {
+    let send = values.to_vec();
+    let (from, to, n) = (send.as_ptr().cast(), values.as_mut_ptr().cast(), count(values.len()));
+    // SAFETY: as in `sum_bucket`.
+    check(unsafe {
+        let op = if op == Op::Sum { ffi::RSMPI_SUM } else { ffi::RSMPI_MAX };
+        let (kind, comm) = (ffi::RSMPI_DOUBLE, ffi::RSMPI_COMM_WORLD);
+        ffi::MPI_Iallreduce(from, to, n, kind, op, comm, request)
+    });
+    Stage::Direct { _send: SendBuffer::Numbers(send) }
+}
+
+/// Starts the sum of a bf16 bucket. MPI has no bf16, and a sum in bf16 would round at every rank.
+/// So each rank collects its piece of the bucket from all ranks, sums it in f32 and sends it to
+/// all: as many bytes as a ring would move, and half of those of f32.
+fn scatter(bucket: &Tensor, size: usize, request: &mut ffi::MPI_Request) -> Stage {
+    assert_is_bucket(bucket);
     let piece = bucket.numel().div_ceil(size);
-    let mut send = vec![0u16; piece * size];
-    let mut pieces = vec![0u16; piece * size];
+    let mut send = vec![bf16::ZERO; piece * size];
+    let mut pieces = vec![bf16::ZERO; piece * size];
     // SAFETY: the bucket holds its number of bf16 values, and `send` at least as many.
     unsafe {
         std::ptr::copy_nonoverlapping(bucket.data_ptr().cast(), send.as_mut_ptr(), bucket.numel())
     };
     let (from, to, n) = (send.as_ptr().cast(), pieces.as_mut_ptr().cast(), count(piece));
-    // SAFETY: both buffers hold `size` pieces of `n` values and live in the pending until the
-    // request is complete.
+    // SAFETY: both buffers hold `size` pieces of `n` values of 16 bits and live in the
+    // `PendingCollective` until the request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
         ffi::MPI_Ialltoall(from, n, kind, to, n, kind, ffi::RSMPI_COMM_WORLD, request)
     });
-    State::Scatter { _send: send, pieces }
+    Stage::Scatter { _send: send, pieces }
 }
 
+/// Starts the second half: sends this rank's `sum` to all ranks.
 fn gather(
-    sum: Vec<u16>,
+    sum: Vec<bf16>,
     size: usize,
     comm: ffi::MPI_Comm,
     request: &mut ffi::MPI_Request,
-) -> State {
-    let mut all = vec![0u16; sum.len() * size];
+) -> Stage {
+    let mut all = vec![bf16::ZERO; sum.len() * size];
     let (from, to, n) = (sum.as_ptr().cast(), all.as_mut_ptr().cast(), count(sum.len()));
-    // SAFETY: the buffers hold one and `size` pieces of `n` values and live in the pending until the
-    // request is complete.
+    // SAFETY: the buffers hold one and `size` pieces of `n` values of 16 bits and live in the
+    // `PendingCollective` until the request is complete.
     check(unsafe {
         let kind = ffi::RSMPI_UINT16_T;
         ffi::MPI_Iallgather(from, n, kind, to, n, kind, comm, request)
     });
-    State::Gather { _sum: sum, all }
+    Stage::Gather { _sum: sum, all }
 }
 
-/// Sums `size` pieces of bf16 in f32, in the order of the ranks.
-fn sum(pieces: &[u16], size: usize) -> Vec<u16> {
+/// The sum of `size` consecutive pieces, in f32, in the order of the ranks.
+fn sum(pieces: &[bf16], size: usize) -> Vec<bf16> {
     let n = pieces.len() / size;
-    let wide = |bits: u16| f32::from_bits(u32::from(bits) << 16);
-    (0..n).map(|i| narrow((0..size).map(|rank| wide(pieces[rank * n + i])).sum())).collect()
-}
-
-/// The nearest bf16, ties to even.
-fn narrow(x: f32) -> u16 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        (bits >> 16) as u16 | 0x40
-    } else {
-        ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
-    }
+    let sum = |i: usize| (0..size).map(|rank| pieces[rank * n + i].to_f32()).sum::<f32>();
+    (0..n).map(|i| bf16::from_f32(sum(i))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Against libtorch's rounding, for all halves of the exponent and mantissa that matter.
+    /// For bits spread over all exponents and mantissas.
     #[test]
     fn bf16_is_rounded_as_libtorch_does() {
         let values: Vec<f32> = (0..1u32 << 20)
             .map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)))
             .filter(|x| !x.is_nan())
             .collect();
-        let theirs = Tensor::from_slice(&values).to_kind(Kind::BFloat16).to_kind(Kind::Float);
+        let by_libtorch = Tensor::from_slice(&values).to_kind(Kind::BFloat16).to_kind(Kind::Float);
         let mut expected = vec![0f32; values.len()];
-        theirs.copy_data(&mut expected, values.len());
+        by_libtorch.copy_data(&mut expected, values.len());
         for (x, y) in values.iter().zip(expected) {
-            assert_eq!(f32::from_bits(u32::from(narrow(*x)) << 16).to_bits(), y.to_bits(), "{x}");
+            assert_eq!(bf16::from_f32(*x).to_f32().to_bits(), y.to_bits(), "{x}");
         }
     }
 
     #[test]
     fn pieces_are_summed_in_f32() {
-        let bits = |x: f32| narrow(x);
         // 256 + 1 + 1 is 258 in f32; in bf16, 256 + 1 stays 256.
-        assert_eq!(
-            sum(&[bits(256.0), bits(2.0), bits(1.0), bits(0.5), bits(1.0), bits(0.25)], 3),
-            [bits(258.0), bits(2.75)]
-        );
+        let pieces = [256.0, 2.0, 1.0, 0.5, 1.0, 0.25].map(bf16::from_f32);
+        assert_eq!(sum(&pieces, 3), [258.0, 2.75].map(bf16::from_f32));
     }
 }

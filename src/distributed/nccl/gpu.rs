@@ -1,4 +1,4 @@
-//! What the sums need of CUDA's driver.
+//! The calls of CUDA's driver that the sums need.
 
 use cudarc::driver::{
     result::{self, DriverError},
@@ -14,7 +14,7 @@ pub const LIBTORCH: sys::CUstream = std::ptr::null_mut();
 pub struct Gpu {
     /// As nvidia-smi calls it, with its UUID.
     pub name: String,
-    /// Does not wait for libtorch's stream of itself, nor that one for this.
+    /// Independent of libtorch's stream: neither waits for the other by itself.
     pub stream: sys::CUstream,
     device: sys::CUdevice,
     context: sys::CUcontext,
@@ -47,7 +47,7 @@ impl Gpu {
         );
         let name =
             format!("{} ({uuid})", check("cuDeviceGetName", result::device::get_name(device))?);
-        // SAFETY: `device` is one. Its primary context is libtorch's, too.
+        // SAFETY: `device` exists. Its primary context is also libtorch's.
         let context =
             check("cuDevicePrimaryCtxRetain", unsafe { result::primary_ctx::retain(device) })?;
         let gpu = Self { name, stream: LIBTORCH, device, context };
@@ -60,24 +60,24 @@ impl Gpu {
     }
 
     /// Makes it current on this thread, which need not be the one that opened it: autograd has its
-    /// own.
+    /// own threads.
     pub fn enter(&self) -> Result<()> {
         // SAFETY: the context is retained until `close`.
         check("cuCtxSetCurrent", unsafe { result::ctx::set_current(self.context) })
     }
 
-    /// A new event, to be handed to `close`.
+    /// A new event, which has to be passed to [`close`](Self::close) at the end.
     pub fn event(&self) -> Result<sys::CUevent> {
         check("cuEventCreate", result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING))
     }
 
-    /// From now on `event` stands for all that was given to `stream` so far.
+    /// Makes `event` stand for all work that was queued on `stream` so far.
     pub fn record(&self, event: sys::CUevent, stream: sys::CUstream) -> Result<()> {
         // SAFETY: an event of `event` on a stream that exists.
         check("cuEventRecord", unsafe { result::event::record(event, stream) })
     }
 
-    /// What is given to `stream` from now on waits for what `event` stands for now.
+    /// Makes later work on `stream` wait for the work that `event` stands for now.
     pub fn wait(&self, stream: sys::CUstream, event: sys::CUevent) -> Result<()> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: as above.
@@ -87,12 +87,12 @@ impl Gpu {
     /// After the last call.
     pub fn close(&self, events: impl Iterator<Item = sys::CUevent>) -> Result<()> {
         for event in events {
-            // SAFETY: an event of `event` that nobody uses any more.
+            // SAFETY: an event of `event` that is no longer used.
             check("cuEventDestroy", unsafe { result::event::destroy(event) })?;
         }
-        // SAFETY: nobody uses the stream any more.
+        // SAFETY: the stream is no longer used.
         check("cuStreamDestroy", unsafe { result::stream::destroy(self.stream) })?;
-        // SAFETY: retained in `open`; libtorch holds it on its own account.
+        // SAFETY: retained in `open`; libtorch has retained it, too.
         check("cuDevicePrimaryCtxRelease", unsafe { result::primary_ctx::release(self.device) })
     }
 }

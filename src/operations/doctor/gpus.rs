@@ -226,7 +226,7 @@ fn driver() -> Result<CudaDriver, String> {
 }
 
 fn nccl() -> Result<String, String> {
-    device::open(c"libnccl.so", libc::RTLD_LAZY | libc::RTLD_GLOBAL)?;
+    device::open("libnccl.so", libc::RTLD_LAZY | libc::RTLD_GLOBAL)?;
     // SAFETY: NCCL documents this signature.
     let get: Option<extern "C" fn(*mut c_int) -> c_int> =
         unsafe { device::function(c"ncclGetVersion") };

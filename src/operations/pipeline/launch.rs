@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::{
     base::{Error, Result, host, stop::Stop},
-    distributed::watchdog::Heartbeat,
+    distributed::Heartbeat,
     training::run_folder::Run,
 };
 

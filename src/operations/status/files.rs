@@ -117,7 +117,7 @@ fn answer(
     tasks: usize,
 ) -> Result<(Vec<FileState>, FileState)> {
     let files = predict::files(config, run, work.store(Part::Test)?)?;
-    let fresh: Vec<bool> = files.iter().map(predict::File::is_fresh).collect();
+    let fresh: Vec<bool> = files.iter().map(predict::ShardPredictions::is_fresh).collect();
     let task = |task: usize| {
         let mut stale_or_missing = (task..files.len()).step_by(tasks).filter(|&i| !fresh[i]);
         match stale_or_missing.clone().next() {

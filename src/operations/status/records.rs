@@ -10,7 +10,7 @@ use crate::{
     },
     config::Config,
     data::work_folder::WorkFolder,
-    distributed::watchdog::Heartbeat,
+    distributed::Heartbeat,
     training::run_folder::Run,
 };
 

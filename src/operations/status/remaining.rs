@@ -14,7 +14,7 @@ pub(super) fn seconds(tasks: &[TaskRecord], states: &[TaskState]) -> Option<f64>
     }
     let longest = (tasks.iter().zip(states))
         .filter(|(_, state)| **state == TaskState::Running)
-        .filter_map(|(task, _)| task.heartbeat.as_ref()?.left)
+        .filter_map(|(task, _)| task.heartbeat.as_ref()?.remaining)
         .reduce(f64::max);
     let finished: Vec<f64> = (tasks.iter().filter(|task| task.is_done()))
         .filter_map(|task| attempt_seconds(task.attempts.last()?))

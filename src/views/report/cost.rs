@@ -1,4 +1,4 @@
-//! What a run cost, from the logs of its tasks.
+//! The cost of a run, from the logs of its tasks.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ pub struct StepCost {
     pub job: Step,
     /// Attempts that ended.
     pub attempts: usize,
-    /// Of them, those that ended with another exit code than 0, such as a stop at a checkpoint.
+    /// Of these, those with an exit code other than 0, such as a stop at a checkpoint.
     pub broken: usize,
-    /// Attempts of which no end is known: under way or killed; what they cost is not in the sums.
+    /// Attempts without a known end, still running or killed; their cost is not counted.
     pub unended: usize,
     /// Sum over the attempts.
     pub seconds: f64,
@@ -25,7 +25,7 @@ pub struct StepCost {
     pub gpu_hours: f64,
 }
 
-/// What a run cost.
+/// The cost of a run and of its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
     /// Training, prediction and thresholds.
@@ -63,8 +63,8 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     cost
 }
 
-/// Adds attempts to the step of their job; returns when those that ended began and ended, in
-/// seconds.
+/// Adds attempts to the cost of their job. Returns the start and end of those that ended, in
+/// seconds since 1970.
 fn add(
     steps: &mut Vec<StepCost>,
     job: Step,
@@ -86,23 +86,23 @@ fn add(
         });
         steps.len() - 1
     });
-    let step = &mut steps[at];
+    let cost = &mut steps[at];
     let mut times = Vec::new();
     for Attempt { began, ended } in attempts {
         let second = |time: &str| time.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
         let Some((from, to, code)) =
             ended.and_then(|e| Some((second(&began.time)?, second(&e.time)?, e.code)))
         else {
-            step.unended += 1;
+            cost.unended += 1;
             continue;
         };
         let seconds = (to - from).max(0) as f64;
         let cores = if began.cores == 0 { threads } else { began.cores };
-        step.attempts += 1;
-        step.broken += usize::from(code != 0);
-        step.seconds += seconds;
-        step.core_hours += seconds * cores as f64 / 3600.0;
-        step.gpu_hours += seconds * began.gpus as f64 / 3600.0;
+        cost.attempts += 1;
+        cost.broken += usize::from(code != 0);
+        cost.seconds += seconds;
+        cost.core_hours += seconds * cores as f64 / 3600.0;
+        cost.gpu_hours += seconds * began.gpus as f64 / 3600.0;
         times.push((from, to));
     }
     times
@@ -120,14 +120,14 @@ mod tests {
         let tasks = dir.path().join("tasks");
         fs::create_dir(&tasks).unwrap();
         let began = |hour: u32, pid: u32, more: &str| {
-            format!(
-                r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}{more}}}}}"#
-            ) + "\n"
+            format!(r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}"#)
+                + more
+                + "}}\n"
         };
         let ended = |hour: u32, minute: u32, pid: u32, code: u8| {
-            format!(
-                r#"{{"ended":{{"time":"2026-01-01T{hour:02}:{minute:02}:00Z","host":"n","pid":{pid},"code":{code}}}}}"#
-            ) + "\n"
+            let time = format!("2026-01-01T{hour:02}:{minute:02}:00Z");
+            format!(r#"{{"ended":{{"time":"{time}","host":"n","pid":{pid},"code":{code}}}}}"#)
+                + "\n"
         };
         let eight = r#","cores":8,"gpus":2,"run":"a""#;
         let train = [

@@ -1,0 +1,199 @@
+//! From a session to checkpoints and weight files, and back.
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::Session;
+use crate::{
+    base::{Error, Result},
+    config::Keep,
+    data::labels::CLASSES,
+    distributed::watchdog::Limit,
+    network::predictor,
+    training::{
+        checkpoint::{Checkpoint, TrainingState},
+        tensorboard_log::TensorBoardLog,
+    },
+};
+
+impl Session<'_> {
+    /// Goes on from the newest checkpoint, if there is one.
+    pub fn resume(&mut self, newest: Option<Checkpoint>) -> Result<()> {
+        match newest {
+            Some(checkpoint) => {
+                self.restore(checkpoint)?;
+                self.rewind_logs()?;
+            }
+            None => match Checkpoint::read(&self.folder.last()) {
+                // Finished, and the checkpoints of the running training are gone.
+                Ok(last) if self.continues(&last.state) => {
+                    self.set_weights(&last)?;
+                    self.ema = None; // the weights are the averaged ones
+                    self.state = last.state;
+                }
+                _ => self.rewind_logs()?,
+            },
+        }
+        self.completed = self.state.epoch;
+        Ok(())
+    }
+
+    /// Whether a state is of this network and these data.
+    fn continues(&self, other: &TrainingState) -> bool {
+        other.data == self.state.data && other.network.spec == self.state.network.spec
+    }
+
+    fn set_weights(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let (parameters, buffers) =
+            (checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
+        predictor::set(&self.network, parameters, buffers);
+        Ok(())
+    }
+
+    fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.check_can_restore(&checkpoint.state)?;
+        self.set_weights(&checkpoint)?;
+        let tensors: Vec<(String, Tensor)> =
+            checkpoint.tensors.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        self.optimizer.set_state(&tensors, checkpoint.state.optimizer_steps)?;
+        if let Some(ema) = &mut self.ema {
+            let updates = checkpoint.tensor("ema.updates")?.int64_value(&[0]) as u64;
+            ema.set_state(&tensors, updates)?;
+        }
+        self.seen_logits = predictor::to_vec(checkpoint.tensor("seen.logits")?);
+        self.gathered = self.seen_logits.len();
+        self.seen_losses = predictor::to_vec(checkpoint.tensor("seen.losses")?);
+        let conditions = self.state.conditions.clone();
+        self.state = TrainingState { conditions, ..checkpoint.state };
+        log::info!(
+            "fold {}: going on after epoch {}, step {}",
+            self.data.fold,
+            self.state.epoch,
+            self.state.step_in_epoch
+        );
+        Ok(())
+    }
+
+    /// # Errors
+    /// Usage, where a state does not fit this session.
+    fn check_can_restore(&self, other: &TrainingState) -> Result<()> {
+        let (mine, theirs) = (&self.state.conditions, &other.conditions);
+        if !self.continues(other) {
+            return Err(Error::usage(format!(
+                "the checkpoints in {} are of other data (shards, folds.csv) or another network; \
+                    train into a new run with --run NAME",
+                self.folder.0.display()
+            )));
+        }
+        if theirs.compute_mode.channels_last != mine.compute_mode.channels_last {
+            return Err(Error::usage(format!(
+                "the checkpoints in {} have the other memory layout; set train.layout as in the \
+                    run's config.toml",
+                self.folder.0.display()
+            )));
+        }
+        if self.is_first() && theirs != mine {
+            log::warn!(
+                "resuming under other conditions than before ({theirs:?}, now {mine:?}): the \
+                    results will not be equal to the last bit"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the logs end where the state does.
+    fn rewind_logs(&mut self) -> Result<()> {
+        if !self.is_first() {
+            return Ok(());
+        }
+        self.logs.rewind_metrics(self.state.step)?;
+        if self.state.step > 0 {
+            self.logs.write_history(&self.state.history)?;
+        }
+        if self.config.train.tensorboard {
+            let log = TensorBoardLog::open(self.logs.folder(), &self.state, &self.data)?;
+            self.tensorboard = Some(log);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, by the first rank, after all ranks have agreed on the weights.
+    pub fn save(&mut self) -> Result<()> {
+        self.gather_seen()?;
+        let watchdog = self.world.watchdog();
+        watchdog.during("agreeing on the weights", Limit::Usual, || {
+            let apart = "the ranks' weights have come apart; are their processors or libraries of \
+                different kinds?";
+            self.world.same(self.fingerprint(), || Error::failed(apart))
+        })?;
+        if self.is_first() {
+            watchdog.during("writing a checkpoint", Limit::Usual, || self.write_checkpoint())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write_checkpoint(&self) -> Result<()> {
+        let logits = Tensor::from_slice(&self.seen_logits).view([-1, CLASSES as i64]);
+        let mut checkpoint = self.weights();
+        let mut add = |name: &str, tensor| checkpoint.tensors.insert(name.into(), tensor);
+        add("seen.logits", logits);
+        add("seen.losses", Tensor::from_slice(&self.seen_losses));
+        for (name, tensor) in self.optimizer.state() {
+            add(name, tensor);
+        }
+        if let Some(ema) = &self.ema {
+            for (name, tensor) in ema.state() {
+                add(name, tensor);
+            }
+            add("ema.updates", Tensor::from_slice(&[ema.updates() as i64]));
+        }
+        self.folder.save(&checkpoint)
+    }
+
+    /// The state, and the weights that are in the network now.
+    fn weights(&self) -> Checkpoint {
+        let tensors = [
+            ("parameters", self.network.flat_parameters()),
+            ("buffers", self.network.flat_buffers()),
+        ];
+        let tensors = tensors.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
+        Checkpoint { state: self.state.clone(), tensors }
+    }
+
+    /// Writes the weights as validation uses them: averaged, if there is an average. By the first
+    /// rank.
+    pub fn write_weights(&mut self, path: &Path) -> Result<()> {
+        if !self.is_first() {
+            return Ok(());
+        }
+        self.with_average(|session| {
+            let watchdog = session.world.watchdog();
+            watchdog.during("writing weights", Limit::Usual, || session.weights().write(path))
+        })
+    }
+
+    /// At the end: writes the weights of the last epoch again if they were lost.
+    ///
+    /// # Errors
+    /// Data, if they are lost and of an earlier epoch.
+    pub fn ensure_weights(&mut self, path: &Path) -> Result<()> {
+        if !self.is_first() {
+            return Ok(());
+        }
+        let Err(e) = Checkpoint::read(path) else { return Ok(()) };
+        if self.config.train.keep == Keep::Best
+            && self.state.best.is_none_or(|(_, epoch)| epoch != self.state.epoch)
+        {
+            return Err(Error::data(
+                path,
+                format!(
+                    "{e}; the weights of the best epoch are lost: train into a new run with --run \
+                        NAME"
+                ),
+            ));
+        }
+        self.write_weights(path)
+    }
+}
