@@ -2,6 +2,7 @@
 //! with and without it.
 
 use std::{
+    error::Error as _,
     ffi::{CStr, c_int},
     sync::OnceLock,
 };
@@ -104,7 +105,9 @@ fn gpus() -> usize {
 pub(crate) fn open(library: &str, flags: c_int) -> std::result::Result<(), String> {
     // SAFETY: the initialisers of these libraries may run at any time.
     let opened = unsafe { Library::open(Some(library), flags) };
-    opened.map(std::mem::forget).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
+    // The loader's own message is the source of the crate's.
+    let message = |e: libloading::Error| e.source().map_or(e.to_string(), ToString::to_string);
+    opened.map(std::mem::forget).map_err(message)
 }
 
 /// Waits until a GPU has done its queued work, so that the time is counted where it belongs. Does
