@@ -339,7 +339,9 @@ fn predict(size: usize, images: usize, precision: Precision, batch: usize) -> Re
         network: &network,
         precision,
         normalization: &normalization,
-        config: &config,
+        augment: &config.augment,
+        predict: &config.predict,
+        threads: config.threads(),
         stop: &stop,
     };
     let samples: Vec<usize> = (0..images).collect();

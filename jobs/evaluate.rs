@@ -1,4 +1,5 @@
 //! `atlas evaluate`
+
 use std::path::PathBuf;
 
 use atlas::{
@@ -6,11 +7,12 @@ use atlas::{
     config::Method,
     data::labels::{CLASSES, NAMES},
     scoring::{
-        metrics::{self, matrix},
-        thresholds,
+        evaluation::{Evaluation, MethodScore, Scores},
+        metrics,
     },
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::common::{end_with_the_reader, must_exist};
 
@@ -64,69 +66,58 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.threshold.parse().ok().filter(|t: &f64| t.is_finite()).ok_or_else(|| {
             Error::usage(format!("--threshold {}: expected a number, such as 0.5", args.threshold))
         })?;
-    let truth = matrix::read_truth(&args.truth)?;
-    if truth.labels.is_empty() {
-        return Err(Error::data(&args.truth, "no row: there is nothing to score").into());
-    }
-    let predictions =
-        matrix::align(matrix::read_predictions(&args.predictions)?, &truth, &args.predictions)?;
-    if !methods.is_empty() && !(2..=truth.labels.len()).contains(&args.folds) {
+    let evaluation = Evaluation::read(&args.predictions, &args.truth)?;
+    let samples = evaluation.samples();
+    if !methods.is_empty() && !(2..=samples).contains(&args.folds) {
         return Err(Error::usage(format!(
-            "--folds {}: expected 2 to {}, the number of samples",
-            args.folds,
-            truth.labels.len()
+            "--folds {}: expected 2 to {samples}, the number of samples",
+            args.folds
         ))
         .into());
     }
-    // 32-bit probabilities are compared with the 32-bit threshold, as NumPy does.
-    let threshold = if predictions.single { f64::from(threshold as f32) } else { threshold };
-    let probabilities = predictions.values.view();
+    let scores = evaluation.at(threshold);
+    let fits: Vec<MethodScore> =
+        methods.into_iter().map(|m| evaluation.fit(m, args.folds, args.seed)).collect();
+    match args.json {
+        true => println!("{}", json(&scores, &fits)),
+        false => print(&args, samples, &scores, &fits),
+    }
+    Ok(())
+}
 
-    let counts = metrics::counts(probabilities, &truth.labels, &[threshold; CLASSES]);
-    let precision = metrics::average_precision(probabilities, &truth.labels);
-    let mut result = Map::new();
-    result.insert("macro_f1".into(), metrics::macro_f1(&counts).into());
-    result.insert("micro_f1".into(), metrics::micro_f1(&counts).into());
-    result.insert("map".into(), metrics::mean_average_precision(&precision).into());
-    let per_class = (0..CLASSES).map(|c| {
+fn json(Scores { counts, average_precision }: &Scores, fits: &[MethodScore]) -> Value {
+    let class = |c: usize| {
         json!({
-            "class": c, "name": NAMES[c], "positives": counts[c].positives(), "predicted": counts[c].predicted(),
-            "precision": counts[c].precision(), "recall": counts[c].recall(), "f1": counts[c].f1(), "average_precision": precision[c],
+            "class": c,
+            "name": NAMES[c],
+            "positives": counts[c].positives(),
+            "predicted": counts[c].predicted(),
+            "precision": counts[c].precision(),
+            "recall": counts[c].recall(),
+            "f1": counts[c].f1(),
+            "average_precision": average_precision[c],
         })
-    });
-    result.insert("per_class".into(), per_class.collect());
-
-    let own: Vec<usize> = (0..truth.labels.len()).collect();
-    let scores: Vec<(&str, f64, f64)> = methods
-        .iter()
-        .map(|&(method, name)| {
-            let crossed = thresholds::cross_fitted(
-                method,
-                probabilities,
-                &truth.labels,
-                &own,
-                args.folds,
-                args.seed,
-            );
-            (name, crossed.macro_f1, thresholds::in_sample(method, probabilities, &truth.labels))
-        })
-        .collect();
-    let column = |value: fn(&(&str, f64, f64)) -> f64| match &scores[..] {
-        [one] => Value::from(value(one)),
-        all => all
-            .iter()
-            .map(|s| (s.0.to_string(), Value::from(value(s))))
-            .collect::<Map<_, _>>()
-            .into(),
     };
-    if !scores.is_empty() {
-        result.insert("cross_fitted_macro_f1".into(), column(|s| s.1));
-        result.insert("in_sample_macro_f1".into(), column(|s| s.2));
+    let mut result = json!({
+        "macro_f1": metrics::macro_f1(counts),
+        "micro_f1": metrics::micro_f1(counts),
+        "map": metrics::mean_average_precision(average_precision),
+        "per_class": (0..CLASSES).map(class).collect::<Vec<_>>(),
+    });
+    // One method gives a number, several give an object.
+    let column = |value: fn(&MethodScore) -> f64| match fits {
+        [one] => Value::from(value(one)),
+        all => all.iter().map(|f| (f.method.to_string(), Value::from(value(f)))).collect(),
+    };
+    if !fits.is_empty() {
+        result["cross_fitted_macro_f1"] = column(|f| f.cross_fitted);
+        result["in_sample_macro_f1"] = column(|f| f.in_sample);
     }
-    if args.json {
-        println!("{}", Value::Object(result));
-        return Ok(());
-    }
+    result
+}
+
+fn print(args: &Args, samples: usize, scores: &Scores, fits: &[MethodScore]) {
+    let Scores { counts, average_precision } = scores;
     println!(
         "{:<32}{:>9}{:>10}{:>10}{:>8}{:>8}{:>8}",
         "class", "positive", "predicted", "precision", "recall", "F1", "AP"
@@ -138,37 +129,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             n.positives(),
             n.predicted(),
             n.f1(),
-            precision[c]
+            average_precision[c]
         );
     }
-    println!("\n{} samples, threshold {}", truth.labels.len(), args.threshold);
-    for (name, key) in [("macro F1", "macro_f1"), ("micro F1", "micro_f1"), ("mAP", "map")] {
-        println!("{name:<10}{:.6}", result[key].as_f64().unwrap_or_default());
-    }
-    if !scores.is_empty() {
+    println!("\n{samples} samples, threshold {}", args.threshold);
+    println!("{:<10}{:.6}", "macro F1", metrics::macro_f1(counts));
+    println!("{:<10}{:.6}", "micro F1", metrics::micro_f1(counts));
+    println!("{:<10}{:.6}", "mAP", metrics::mean_average_precision(average_precision));
+    if !fits.is_empty() {
         println!(
             "\nmacro F1 at fitted thresholds, {} inner folds\n{:<12}{:>14}{:>11}",
             args.folds, "method", "cross-fitted", "in-sample"
         );
-        scores.iter().for_each(|(name, crossed, inside)| {
-            println!("{name:<12}{crossed:>14.6}{inside:>11.6}")
-        });
     }
-    Ok(())
+    for MethodScore { method, cross_fitted, in_sample } in fits {
+        println!("{method:<12}{cross_fitted:>14.6}{in_sample:>11.6}");
+    }
 }
 
-fn methods(fit: Option<&str>) -> Result<Vec<(Method, &'static str)>, Error> {
+/// The methods that `--fit` names.
+fn methods(fit: Option<&str>) -> Result<Vec<Method>, Error> {
     match fit {
         None => Ok(vec![]),
-        Some("all") => Ok(thresholds::METHODS.into()),
-        Some(name) => match thresholds::METHODS.into_iter().find(|m| m.1 == name) {
-            Some(method) => Ok(vec![method]),
-            None => {
-                let names = thresholds::METHODS.map(|m| m.1).join(", ");
-                Err(Error::usage(format!(
-                    "--fit {name}: unknown method; expected one of {names} or all"
-                )))
-            }
-        },
+        Some("all") => Ok(Method::VARIANTS.to_vec()),
+        Some(name) => name.parse().map(|method| vec![method]).map_err(|_| {
+            let names: Vec<&str> = Method::VARIANTS.iter().map(|&m| m.into()).collect();
+            let names = names.join(", ");
+            Error::usage(format!("--fit {name}: unknown method; expected one of {names} or all"))
+        }),
     }
 }

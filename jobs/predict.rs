@@ -3,20 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, stop::Stop, task_log::Log},
+    base::{Error, task_log::Log},
     config::Config,
-    data::{labels::CLASSES, work_folder::WorkFolder},
+    data::work_folder::WorkFolder,
     distributed::device,
     inference::{
-        finished_run,
+        ensemble::Ensemble,
         predict::{
-            self,
-            folder::{self, Ensemble, Outputs},
+            self, PredictOutcome,
+            folder::{self, OutputFiles},
         },
     },
-    network::{predictor, weights::Weights},
     training::run_folder::Run,
-    views::model_card,
 };
 use serde_json::json;
 
@@ -38,7 +36,8 @@ use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signal
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv --embeddings embeddings.npy"
+    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv \
+    --embeddings embeddings.npy"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
@@ -52,7 +51,7 @@ pub struct Args {
     common: Common,
 }
 
-/// A folder of someone's own pictures.
+/// A folder of the user's own images.
 #[derive(clap::Args)]
 struct Own {
     /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of
@@ -85,80 +84,54 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
     let log =
         Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
-    let (made, left) =
+    let PredictOutcome { made, fresh } =
         recorded(&log, || Ok(predict::predict(&config, work, &run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
-    let text = match made + left {
+    let text = match made + fresh {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
             thresholds)"
             .into(),
         _ => format!(
-            "{made} test shards predicted, {left} were there already\nwrote {}\nnext: atlas submit",
+            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas \
+                submit",
             folder.display()
         ),
     };
-    args.common.print(text, json!({ "made": made, "left": left, "folder": folder }));
+    args.common.print(text, json!({ "made": made, "left": fresh, "folder": folder }));
     Ok(())
 }
 
 fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Result<()> {
     if !images.is_dir() {
-        return Err(Error::usage(format!(
-            "--images {}: there is no such folder",
-            images.display()
-        ))
-        .into());
+        let what = format!("--images {}: there is no such folder", images.display());
+        return Err(Error::usage(what).into());
     }
     let embeddings = args.own.embeddings.as_deref();
     if let Some(path) =
         embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5"))
     {
-        return Err(Error::usage(format!(
-            "--embeddings {}: expected a name that ends in .npy or .h5",
-            path.display()
-        ))
-        .into());
+        let what =
+            format!("--embeddings {}: expected a name that ends in .npy or .h5", path.display());
+        return Err(Error::usage(what).into());
     }
     let device = device::choose(config.comm.backend, 0)?;
     let ensemble = match &args.own.weights {
         Some(file) => {
             must_exist("--weights", file)?;
-            let weights = Weights::open(file)?;
-            if let Some(side) = weights
-                .metadata()
-                .get("image_side")
-                .filter(|side| **side != config.augment.resize.to_string())
-            {
-                let set = format!("--set augment.resize={side}");
-                log::warn!(
-                    "{}: trained on images of {side} pixels, but augment.resize is {}; try {set}",
-                    file.display(),
-                    config.augment.resize
-                );
-            }
-            let thresholds = model_card::thresholds(&weights)?
-                .unwrap_or_else(|| half(&format!("{} brings none", file.display())));
-            Ensemble { networks: vec![predictor::given(&weights, config, device)?], thresholds }
+            Ensemble::from_file(config, file, device)?
         }
-        None => {
-            let run = Run::existing(config, args.run.as_deref())?;
-            let why =
-                || format!("{} has no thresholds, `atlas submit` fits them", run.folder.display());
-            let thresholds =
-                finished_run::used(config, &run)?.map_or_else(|| half(&why()), |used| used.values);
-            Ensemble { networks: predict::networks(config, &run, device)?, thresholds }
-        }
+        None => Ensemble::of_run(config, &Run::existing(config, args.run.as_deref())?, device)?,
     };
-    let stop: &Stop = stop_on_signals()?;
-    let outcome =
-        folder::predict(config, images, &ensemble, &Outputs { table: output, embeddings }, stop)?;
+    let stop = stop_on_signals()?;
+    let files = OutputFiles { table: output, embeddings };
+    let outcome = folder::predict(config, images, &ensemble, &files, stop)?;
     let mut text = format!(
         "{} samples predicted, networks: {}\nwrote {}",
         outcome.predicted,
         ensemble.networks.len(),
         output.display()
     );
-    for more in embeddings.iter().copied().chain(outcome.list.as_deref()) {
+    for more in embeddings.iter().copied().chain(outcome.skipped_list.as_deref()) {
         text += &format!("\nwrote {}", more.display());
     }
     let skipped: Vec<_> = outcome
@@ -166,13 +139,12 @@ fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Re
         .iter()
         .map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason}))
         .collect();
-    let json = json!({"predicted": outcome.predicted, "skipped": skipped, "output": output, "embeddings": embeddings});
+    let json = json!({
+        "predicted": outcome.predicted,
+        "skipped": skipped,
+        "output": output,
+        "embeddings": embeddings,
+    });
     args.common.print(text, json);
     Ok(())
-}
-
-/// The thresholds where there are none.
-fn half(why: &str) -> [f32; CLASSES] {
-    log::warn!("{why}; every threshold is 0.5");
-    [0.5; CLASSES]
 }

@@ -36,7 +36,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(|name| report::other(&config, name))
         .collect::<atlas::base::Result<Vec<_>>>()?;
-    let report::Outcome { path, made } = report::report(&config, &run, &others)?;
+    let report::ReportOutcome { path, made } = report::report(&config, &run, &others)?;
     let text = match &made {
         None => format!("{} is there already, and nothing has changed", path.display()),
         Some(h) => {

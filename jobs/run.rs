@@ -99,8 +99,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     NESTED.store(false, Relaxed);
     let seconds = start.elapsed().as_secs_f64();
-    let (fits, used) = finished_run::thresholds(&config, &run)?;
-    let finished_run::Thresholds { method, cross_fitted, .. } = &fits[used];
+    let (fits, used) = finished_run::thresholds(&run, config.submit.thresholds)?;
+    let finished_run::FittedThresholds { method, cross_fitted, .. } = &fits[used];
     let text = format!(
         "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, \
             cross-fitted)\nwrote {}\nopen report.html there",

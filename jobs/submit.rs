@@ -1,6 +1,10 @@
 //! `atlas submit`
 
-use atlas::{base::task_log::Log, inference::submit, training::run_folder::Run};
+use atlas::{
+    base::task_log::Log,
+    inference::{finished_run::FittedThresholds, submit},
+    training::run_folder::Run,
+};
 use serde_json::json;
 
 use crate::common::{Common, recorded};
@@ -30,13 +34,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let run = Run::existing(&config, args.run.as_deref())?;
     run.begin(&config)?;
     let log = Log::of(&config.paths.work, "submit", 0).in_run(&run.name());
-    let submit::Outcome { fits, used, map, written } =
+    let submit::SubmitOutcome { fits, used, map, written } =
         recorded(&log, || Ok(submit::submit(&config, &run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
+    let fits: Vec<_> = fits.iter().map(|fit| &fit.thresholds).collect();
     for (i, f) in fits.iter().enumerate() {
         text += &format!(
             "  {:<22}{:>10.4} {:>10.4}{}\n",
-            f.name,
+            f.method,
             f.cross_fitted,
             f.in_sample,
             if i == used { "  <- used" } else { "" }
@@ -50,12 +55,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         false => " (no test predictions, so no submission)",
     };
-    let score = |f: &submit::Fit| json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample });
-    let scores: serde_json::Map<_, _> =
-        fits.iter().map(|f| (f.name.to_string(), score(f))).collect();
+    let score = |f: &&FittedThresholds| {
+        let scores = json!({
+            "cross_fitted_macro_f1": f.cross_fitted,
+            "in_sample_macro_f1": f.in_sample,
+        });
+        (f.method.to_string(), scores)
+    };
+    let scores: serde_json::Map<_, _> = fits.iter().map(score).collect();
     args.common.print(
         text,
-        json!({ "run": run.folder, "used": fits[used].name, "scores": scores, "map": map }),
+        json!({ "run": run.folder, "used": fits[used].method, "scores": scores, "map": map }),
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `atlas synth`
 use std::path::PathBuf;
 
-use atlas::synth::{Options, Outcome, make};
+use atlas::synth::{SynthOptions, SynthOutcome, generate};
 
 /// Make a data set of drawn microscopy in the competition's layout, with the truth of its test set
 ///
@@ -47,13 +47,13 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Args { out, samples, test, external, size, seed, duplicates, min_per_class, json } = args;
-    let options = Options { samples, test, external, size, seed, duplicates, min_per_class };
-    let outcome = make(&out, &options)?;
+    let options = SynthOptions { samples, test, external, size, seed, duplicates, min_per_class };
+    let outcome = generate(&out, &options)?;
     let (made, text) = match outcome {
-        Outcome::Present => {
+        SynthOutcome::Present => {
             (false, format!("{} already holds this set; nothing to do", out.display()))
         }
-        Outcome::Made { duplicates } => {
+        SynthOutcome::Generated { duplicates } => {
             let what = format!(
                 "{samples} train, {test} test and {external} external samples, {duplicates} of \
                     them planted copies"

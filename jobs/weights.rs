@@ -5,7 +5,7 @@ use atlas::{
     base::{Error, atomic_file},
     config::{Head, Stem},
     network::weights::{self, Metadata, Weights},
-    views::model_card::{Card, Format},
+    views::model_card::{self, Card, Format},
 };
 use serde_json::json;
 use tch::Device;
@@ -151,7 +151,7 @@ impl Files {
         };
         let name = output.file_name().unwrap_or_default().to_string_lossy();
         let page = output.with_extension("md");
-        atomic_file::write(&page, card.markdown(&name, format, &notes))?;
+        atomic_file::write(&page, model_card::markdown(&card, &name, format, &notes))?;
         let mut text = format!(
             "{}: {} parameters, described in {}",
             output.display(),

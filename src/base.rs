@@ -3,10 +3,10 @@
 //! In: paths, bytes, environment variables. Out: files that appear whole or not at all, one error
 //! type with an exit code per kind, random streams that depend on nothing but their purpose.
 //!
-//! Read first: [`error`] (the kinds of errors and their exit codes), [`atomic_file`] (how every file
-//! is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and reads
-//! the tables between the jobs, [`task_log`] records each task for `status`, [`slurm`] is the only
-//! reader of Slurm's variables, and [`fault`] injects the failures that the tests need.
+//! Read first: [`error`] (the kinds of errors and their exit codes), [`atomic_file`] (how every
+//! file is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and
+//! reads the tables between the jobs, [`task_log`] records each task for `status`, [`slurm`] reads
+//! Slurm's variables, and [`fault`] injects the failures that the tests need.
 
 pub mod atomic_file;
 pub mod checksum;

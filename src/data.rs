@@ -7,8 +7,8 @@
 //! neighbours ([`dedup`]), `folds.csv` ([`folds`]).
 //!
 //! Read first: [`manifest`] (what a sample is, and the order in which all jobs see samples),
-//! [`shard`] (the file format) and [`work_folder`] (how later jobs read all of it). [`image`] decodes
-//! one channel of a file, [`phash`] hashes it, [`labels`] are the 28 classes.
+//! [`shard`] (the file format) and [`work_folder`] (how later jobs read all of it). [`image`]
+//! decodes one channel of a file, [`phash`] hashes it, [`labels`] are the 28 classes.
 
 pub mod contact_sheet;
 pub mod dedup;

@@ -1,41 +1,74 @@
-//! The data onto this machine: the competition's files from Kaggle, the external images from the
-//! Human Protein Atlas.
+//! Downloads the data: the competition's files from Kaggle ([`kaggle`]), the external images and
+//! their table from the Human Protein Atlas ([`external`]).
 //!
-//! A file is downloaded under the name `NAME.part`, resumed where the server says that it is still
-//! the same file, looked at (no error page, not cut short, a picture that decodes) and only then
-//! renamed. What was fetched stands in `fetched-NNNNN.csv` ([`Ledger`]) of the data folder, what
-//! could not be fetched in `failed-NNNNN.csv`; NNNNN is the task.
+//! In: the addresses in `[fetch]` of the configuration and, for external images, a table of ids.
+//! Out, in the data folder: the files, `fetched-NNNNN.csv` ([`Ledger`]: the files that are there)
+//! and `failed-NNNNN.csv` (those that could not be fetched), where NNNNN is the task.
+//!
+//! A file is downloaded as `NAME.part`, resumed if the server confirms that it is still the same
+//! file, checked (no error page, not truncated, an image that decodes), and only then renamed.
+//!
+//! Read [`kaggle`] and [`external`] first, then `download` (many files), `transfer` (one file) and
+//! `client` (one request).
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::{base::stop::Stop, config};
 
 mod address;
+mod attempt_error;
 mod check;
 mod client;
+mod download;
+pub mod external;
+mod fetched;
 pub mod kaggle;
 mod ledger;
-mod run;
+mod part;
+mod rate_limit;
+mod redirect;
+mod summary;
 mod transfer;
 mod unpack;
 mod xml;
 
-pub use address::images;
-pub use check::is_zip;
-pub use client::{Client, Credentials};
-pub use ledger::{Ledger, Row};
-pub use run::{Failed, Fetched, fetch, write_failed};
-pub use unpack::{Target, unpack};
-pub use xml::{Atlas, read_atlas};
+pub use ledger::Ledger;
+pub use summary::Summary;
+pub use unpack::{UnpackTarget, unpack};
+pub use xml::{AtlasImages, read_atlas};
 
-use crate::base::Error;
+/// The work of one task of `atlas fetch`.
+#[derive(Clone, Copy)]
+pub struct FetchJob<'a> {
+    pub config: &'a config::Fetch,
+    /// The data folder, which also holds the ledger.
+    pub folder: &'a Path,
+    /// Largest width or height of an image in pixels.
+    pub max_side: u32,
+    /// Hash the files that are already there, and fetch those that have changed.
+    pub verify: bool,
+    pub share: TaskShare,
+    pub stop: &'a Stop,
+}
+
+/// Task `task` of `tasks` does the items `task`, `task + tasks`, and so on.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskShare {
+    pub task: usize,
+    pub tasks: usize,
+}
+
+impl TaskShare {
+    fn select<T>(self, items: Vec<T>) -> Vec<T> {
+        items.into_iter().skip(self.task).step_by(self.tasks).collect()
+    }
+}
 
 /// What a file must be to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// JPEG or PNG, whole, and it decodes.
-    Picture,
+enum FileKind {
+    /// A complete JPEG or PNG that decodes.
+    Image,
     /// A CSV with a column `Id`; Kaggle may pack it into a zip of its own.
     Table,
     /// A zip with a readable directory.
@@ -46,47 +79,15 @@ pub enum Kind {
 
 /// One file to fetch.
 #[derive(Clone, Debug)]
-pub struct Item {
+struct Item {
     /// Its path within the data folder.
-    pub file: String,
-    pub url: String,
-    pub kind: Kind,
+    file: String,
+    url: String,
+    kind: FileKind,
 }
 
-/// Why one attempt brought no file.
-#[derive(Debug)]
-enum Failure {
-    /// May go better the next time.
-    Again(String),
-    /// What came is not the file; may go better the next time.
-    Bad(String),
-    /// The server does not have it (400, 404, 410).
-    Missing(String),
-    /// The server does not give it (another status); to ask again at once would not help.
-    Refused(String),
-    /// Ends the whole job.
-    End(Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Again(what) | Self::Bad(what) | Self::Missing(what) | Self::Refused(what) => {
-                f.write_str(what)
-            }
-            Self::End(e) => e.fmt(f),
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Self::End(e)
-    }
-}
-
-/// `path` with something behind its name, such as `.part`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// `path` with `suffix` appended to its name, such as `.part`.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(suffix);
     name.into()

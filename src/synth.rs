@@ -1,18 +1,25 @@
-//! Made microscopy in the competition's layout, so that tests and the demo need no downloads.
+//! Synthetic microscopy in the competition's layout, so that tests and the demo need no downloads.
 //!
-//! [`make`] writes a folder with `train/`, `test/`, `train.csv`, `sample_submission.csv` and,
-//! beyond what the competition gives, `truth.csv` (the test set's labels), `duplicates_truth.csv`
-//! (planted near-duplicates), `external/` (coloured JPEGs with their table) and
-//! `contact_sheet.png`. Every sample is a pure function of the seed and its number: cells are laid
-//! out ([`scene`]), painted ([`stains`], [`patterns`]) and photographed ([`camera`]). Label sets
-//! come from a [`population`] with the real frequencies.
+//! In: a seed and the numbers of samples ([`SynthOptions`]). Out ([`generate`]): a folder with
+//! `train/`, `test/`, `train.csv`, `sample_submission.csv` and, beyond the competition's files,
+//! `truth.csv` (the test set's labels), `duplicates_truth.csv` (planted near-duplicates),
+//! `external/` (coloured JPEGs with their table) and `contact_sheet.png`.
+//!
+//! Every sample is a pure function of the seed and its number. [`plan`] draws ids and label sets,
+//! these from a [`population`] with the real frequencies; [`sample`] paints one sample: its cells
+//! are placed ([`scene`]), stained ([`stains`], [`patterns`]) and photographed ([`camera`]). Read
+//! these two first.
 
 pub mod camera;
+pub mod cell;
 pub mod copies;
 pub mod draw;
+mod options;
+pub mod outline;
 pub mod patterns;
 pub mod plan;
 pub mod population;
+mod render;
 pub mod sample;
 pub mod scene;
 pub mod stains;
@@ -31,73 +38,38 @@ use crate::base::{
     progress::Progress,
     rng::{self, Use},
 };
-use plan::{Made, Place};
-use sample::Planes;
 
-/// What to make. Written to `synth.json` of the finished set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Official training samples, copies included.
-    pub samples: usize,
-    /// Test samples, copies included.
-    pub test: usize,
-    /// External samples, copies included.
-    pub external: usize,
-    /// Side of all pictures in pixels (the real ones: 512, external ones 2048).
-    pub size: usize,
-    pub seed: u64,
-    /// Share of the train, of the test and of the external samples that are copies of a training
-    /// sample, in `0..=0.5`.
-    pub duplicates: f64,
-    /// Least number of originals with each class in train; in test in proportion, rounded up and at
-    /// least 3.
-    pub min_per_class: usize,
-}
+pub use options::SynthOptions;
+pub use render::render;
 
-/// Changes whenever the same options give other pictures, so that an old folder is not taken for a
+/// Increases whenever the same options give other images, so that an old folder is not taken for a
 /// new one.
 const VERSION: u32 = 2;
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Stamp {
     version: u32,
-    options: Options,
+    options: SynthOptions,
 }
 
-/// What [`make`] did.
-pub enum Outcome {
-    /// All files were written.
-    Made { duplicates: usize },
-    /// The folder already holds exactly this set.
+/// The result of [`generate`].
+pub enum SynthOutcome {
+    /// All files were written; `duplicates` samples are copies.
+    Generated { duplicates: usize },
+    /// The folder already has exactly this set.
     Present,
 }
 
-impl Options {
-    fn check(&self) -> Result<()> {
-        let wrong = |what: &str| Err(Error::usage(what));
-        if self.samples == 0 {
-            return wrong("--samples must be at least 1");
-        }
-        if !(64..=4096).contains(&self.size) {
-            return wrong("--size must lie between 64 and 4096 pixels");
-        }
-        if !(0.0..=0.5).contains(&self.duplicates) {
-            return wrong("--duplicates is a share between 0 and 0.5");
-        }
-        Ok(())
-    }
-}
-
-/// Makes the set in `folder`, which must be empty or hold the same set, finished or not.
+/// Generates the set in `folder`, which must be empty or have the same set, finished or not.
 ///
 /// # Errors
-/// Usage, if an option is out of range or the folder holds something else; Io.
-pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
+/// Usage, if an option is out of range or the folder has other content; Io.
+pub fn generate(folder: &Path, options: &SynthOptions) -> Result<SynthOutcome> {
     options.check()?;
     let stamp = Stamp { version: VERSION, options: options.clone() };
-    let made = plan::plan(options)?;
+    let samples = plan::plan(options)?;
     if claim(folder, &stamp)? {
-        return Ok(Outcome::Present);
+        return Ok(SynthOutcome::Present);
     }
     for sub in ["train", "test", "external/images"] {
         let path = folder.join(sub);
@@ -105,58 +77,38 @@ pub fn make(folder: &Path, options: &Options) -> Result<Outcome> {
             fs::create_dir_all(&path).map_err(Error::io("create the folder", &path))?;
         }
     }
-    let progress = Progress::new("synth", "samples", made.len() as u64);
-    (0..made.len()).into_par_iter().try_for_each(|i| -> Result<()> {
+    let progress = Progress::new("synth", "samples", samples.len() as u64);
+    (0..samples.len()).into_par_iter().try_for_each(|i| -> Result<()> {
         write::images(
             folder,
-            &made[i],
-            &render(options, &made, i)?,
+            &samples[i],
+            &render(options, &samples, i)?,
             &mut rng::stream(Use::Synth, options.seed, 3, i as u64),
         )?;
         progress.add(1);
         Ok(())
     })?;
     drop(progress);
-    write::tables(folder, options, &made)?;
-    write::contact_sheet(folder, options, &made)?;
+    write::tables(folder, &samples)?;
+    write::contact_sheet(folder, options, &samples)?;
     let text = serde_json::to_string_pretty(&stamp).map_err(Error::failed)?;
     atomic_file::write(folder.join("synth.json"), text + "\n")?;
     let started = started(folder);
     fs::remove_file(&started).map_err(Error::io("remove", &started))?;
-    Ok(Outcome::Made { duplicates: made.iter().filter(|m| m.copy_of.is_some()).count() })
+    Ok(SynthOutcome::Generated {
+        duplicates: samples.iter().filter(|m| m.copy_of.is_some()).count(),
+    })
 }
 
-/// The picture of one sample of the plan; a copy's is its original's, altered.
-pub fn render(options: &Options, made: &[Made], index: usize) -> Result<Planes> {
-    let paint = |i: usize| {
-        let style = scene::Style::new(&mut rng::stream(Use::Synth, options.seed, 1, made[i].well));
-        sample::paint(
-            options.size,
-            made[i].labels,
-            &style,
-            &mut rng::stream(Use::Synth, options.seed, 2, i as u64),
-        )
-    };
-    match made[index].copy_of {
-        None => Ok(paint(index)),
-        Some(original) => {
-            let official = made[index].place != Place::External;
-            copies::alter(
-                &paint(original),
-                official,
-                &mut rng::stream(Use::Synth, options.seed, 2, index as u64),
-            )
-        }
-    }
-}
-
-/// Lies in a folder from the first to the last file of a run.
+/// A file that exists in a folder from the start of a run until all files are written.
 fn started(folder: &Path) -> PathBuf {
     folder.join("synth.started.json")
 }
 
-/// True if the set is there. Otherwise marks the folder as being filled, unless it is somebody
-/// else's.
+/// True if the set is complete. Otherwise marks the folder as started.
+///
+/// # Errors
+/// Usage, if it has other content.
 fn claim(folder: &Path, stamp: &Stamp) -> Result<bool> {
     let read = |path: PathBuf| {
         fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Stamp>(&t).ok())

@@ -1,4 +1,4 @@
-//! The made set as a whole: layout, determinism, labels, planted copies, and pictures that carry
+//! A synthetic set as a whole: layout, determinism, labels, planted copies, and images that show
 //! their labels.
 
 use std::{collections::HashMap, fs, path::Path};
@@ -8,18 +8,19 @@ use atlas::{
     base::rng::{Use, stream},
     data::labels::{CLASSES, Labels, read_table},
     synth::{
-        Options, Outcome,
+        SynthOptions, SynthOutcome,
+        cell::CellStyle,
         draw::Noise,
-        make, patterns,
-        plan::{Place, plan},
+        generate, patterns,
+        plan::{Subset, plan},
         sample::paint,
-        scene::{Scene, Style},
+        scene::Scene,
         stains::microtubules,
     },
 };
 
-fn options() -> Options {
-    Options {
+fn options() -> SynthOptions {
+    SynthOptions {
         samples: 60,
         test: 20,
         external: 14,
@@ -45,13 +46,13 @@ fn files(folder: &Path) -> HashMap<String, Vec<u8>> {
 }
 
 #[test]
-fn layout_is_complete_repeatable_and_left_alone() {
+fn layout_is_complete_repeatable_and_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-    assert!(matches!(make(&a, &options()).unwrap(), Outcome::Made { duplicates: 9 }));
-    make(&b, &options()).unwrap();
-    let made = files(&a);
-    assert_eq!(made, files(&b), "the same options make the same bytes");
+    assert!(matches!(generate(&a, &options()).unwrap(), SynthOutcome::Generated { duplicates: 9 }));
+    generate(&b, &options()).unwrap();
+    let samples = files(&a);
+    assert_eq!(samples, files(&b), "the same options give the same bytes");
     for (table, rows, folder, end) in [
         ("train.csv", 60, "train", "png"),
         ("truth.csv", 20, "test", "png"),
@@ -64,33 +65,36 @@ fn layout_is_complete_repeatable_and_left_alone() {
             assert!(!labels.is_empty());
             for colour in ["red", "green", "blue", "yellow"] {
                 assert!(
-                    made.contains_key(&format!("{folder}/{id}_{colour}.{end}")),
+                    samples.contains_key(&format!("{folder}/{id}_{colour}.{end}")),
                     "{table}: {id} {colour}"
                 );
             }
         }
     }
-    assert_eq!(made.len(), 4 * (60 + 20 + 14) + 7);
+    assert_eq!(samples.len(), 4 * (60 + 20 + 14) + 7);
 
-    // Finished: nothing is touched, not even a file that somebody removed.
+    // Finished: nothing is changed, not even a removed file is written again.
     fs::remove_file(a.join("contact_sheet.png")).unwrap();
-    assert!(matches!(make(&a, &options()).unwrap(), Outcome::Present));
+    assert!(matches!(generate(&a, &options()).unwrap(), SynthOutcome::Present));
     assert!(!a.join("contact_sheet.png").exists());
     // Other options: refused.
-    let other = Options { seed: 4, ..options() };
-    let text = make(&a, &other).err().unwrap().to_string();
+    let other = SynthOptions { seed: 4, ..options() };
+    let text = generate(&a, &other).err().unwrap().to_string();
     assert!(text.contains("other options"), "{text}");
-    // Interrupted: made again.
+    // Interrupted: generated again.
     fs::rename(a.join("synth.json"), a.join("synth.started.json")).unwrap();
-    assert!(matches!(make(&a, &options()).unwrap(), Outcome::Made { .. }));
-    assert_eq!(files(&a), made);
+    assert!(matches!(generate(&a, &options()).unwrap(), SynthOutcome::Generated { .. }));
+    assert_eq!(files(&a), samples);
 }
 
 #[test]
-fn external_files_carry_signal_in_their_own_colour_only() {
+fn external_files_have_only_their_own_colour() {
     let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), &Options { samples: 4, test: 0, external: 4, duplicates: 0.0, ..options() })
-        .unwrap();
+    generate(
+        dir.path(),
+        &SynthOptions { samples: 4, test: 0, external: 4, duplicates: 0.0, ..options() },
+    )
+    .unwrap();
     let (rows, _) = read_table(&dir.path().join("external/HPAv18_made.csv")).unwrap();
     for (colour, own) in [
         ("red", [true, false, false]),
@@ -109,19 +113,23 @@ fn external_files_carry_signal_in_their_own_colour_only() {
 
 #[test]
 fn copies_are_pairs_of_near_duplicates() {
-    let options = Options { samples: 100, test: 40, external: 40, size: 96, ..options() };
-    let made = plan(&options).unwrap();
-    let copies: Vec<usize> = (0..made.len()).filter(|&i| made[i].copy_of.is_some()).collect();
-    for (place, count) in [(Place::Train, 10), (Place::Test, 4), (Place::External, 4)] {
-        assert_eq!(copies.iter().filter(|&&i| made[i].place == place).count(), count);
+    let options = SynthOptions { samples: 100, test: 40, external: 40, size: 96, ..options() };
+    let samples = plan(&options).unwrap();
+    let copies: Vec<usize> = (0..samples.len()).filter(|&i| samples[i].copy_of.is_some()).collect();
+    for (subset, count) in [(Subset::Train, 10), (Subset::Test, 4), (Subset::External, 4)] {
+        assert_eq!(copies.iter().filter(|&&i| samples[i].subset == subset).count(), count);
     }
-    let mut originals: Vec<usize> = copies.iter().map(|&i| made[i].copy_of.unwrap()).collect();
-    assert!(originals.iter().all(|&o| made[o].place == Place::Train && made[o].copy_of.is_none()));
+    let mut originals: Vec<usize> = copies.iter().map(|&i| samples[i].copy_of.unwrap()).collect();
+    assert!(
+        originals
+            .iter()
+            .all(|&o| samples[o].subset == Subset::Train && samples[o].copy_of.is_none())
+    );
     originals.sort_unstable();
     originals.dedup();
     assert_eq!(originals.len(), copies.len(), "every group is a pair");
 
-    let planes = |i: usize| atlas::synth::render(&options, &made, i).unwrap().planes;
+    let planes = |i: usize| atlas::synth::render(&options, &samples, i).unwrap().planes;
     let correlation = |a: &[u8], b: &[u8]| {
         let mean = |v: &[u8]| v.iter().map(|&x| f64::from(x)).sum::<f64>() / v.len() as f64;
         let (ma, mb) = (mean(a), mean(b));
@@ -133,21 +141,22 @@ fn copies_are_pairs_of_near_duplicates() {
         ab / (aa * bb).sqrt()
     };
     for &copy in &copies {
-        let (a, b) = (planes(copy), planes(made[copy].copy_of.unwrap()));
+        let (a, b) = (planes(copy), planes(samples[copy].copy_of.unwrap()));
         assert_ne!(a, b);
         assert!(
             correlation(&a[2], &b[2]) > 0.93,
             "{}: {}",
-            made[copy].id,
+            samples[copy].id,
             correlation(&a[2], &b[2])
         );
     }
-    // Fields of one well share labels, but are pictures of their own.
-    let siblings = (0..made.len() - 1)
-        .filter(|&i| made[i].well == made[i + 1].well && made[i].place == Place::External);
+    // Fields of one well share labels, but are different images.
+    let siblings = (0..samples.len() - 1).filter(|&i| {
+        samples[i].well == samples[i + 1].well && samples[i].subset == Subset::External
+    });
     let mut pairs = 0;
     for i in siblings {
-        assert_eq!(made[i].labels, made[i + 1].labels);
+        assert_eq!(samples[i].labels, samples[i + 1].labels);
         assert!(correlation(&planes(i)[2], &planes(i + 1)[2]) < 0.7);
         pairs += 1;
     }
@@ -155,8 +164,8 @@ fn copies_are_pairs_of_near_duplicates() {
 }
 
 #[test]
-fn rare_classes_are_lifted_and_totals_stay() {
-    let options = Options {
+fn rare_classes_are_raised_and_totals_stay() {
+    let options = SynthOptions {
         samples: 1200,
         test: 200,
         external: 0,
@@ -164,13 +173,14 @@ fn rare_classes_are_lifted_and_totals_stay() {
         duplicates: 0.03,
         ..options()
     };
-    let made = plan(&options).unwrap();
-    for (place, total, floor) in [(Place::Train, 1200, 20), (Place::Test, 200, 4)] {
-        let of: Vec<Labels> = made.iter().filter(|m| m.place == place).map(|m| m.labels).collect();
+    let samples = plan(&options).unwrap();
+    for (subset, total, floor) in [(Subset::Train, 1200, 20), (Subset::Test, 200, 4)] {
+        let of: Vec<Labels> =
+            samples.iter().filter(|m| m.subset == subset).map(|m| m.labels).collect();
         assert_eq!(of.len(), total);
         for class in 0..CLASSES {
             let count = of.iter().filter(|l| l.contains(class)).count();
-            assert!(count >= floor, "class {class}: {count} in {place:?}");
+            assert!(count >= floor, "class {class}: {count} in {subset:?}");
         }
         let common = of.iter().filter(|l| l.contains(0)).count() as f64 / total as f64;
         assert!((0.3..0.5).contains(&common), "class 0 stays common: {common}");
@@ -179,8 +189,8 @@ fn rare_classes_are_lifted_and_totals_stay() {
 
 #[test]
 fn real_frequencies_without_a_floor() {
-    let made =
-        plan(&Options { samples: 20_000, test: 0, external: 0, duplicates: 0.0, ..options() })
+    let samples =
+        plan(&SynthOptions { samples: 20_000, test: 0, external: 0, duplicates: 0.0, ..options() })
             .unwrap();
     // Counts of the competition's 31,072 training samples.
     for (classes, ought) in [
@@ -192,7 +202,7 @@ fn real_frequencies_without_a_floor() {
         (vec![27], 11),
     ] {
         let is =
-            made.iter().filter(|m| classes.iter().all(|&c| m.labels.contains(c))).count() as f64;
+            samples.iter().filter(|m| classes.iter().all(|&c| m.labels.contains(c))).count() as f64;
         let expected = f64::from(ought) * 20_000.0 / 31_072.0;
         assert!(
             (is - expected).abs() < 4.0 * expected.sqrt() + 1.0,
@@ -201,15 +211,14 @@ fn real_frequencies_without_a_floor() {
     }
 }
 
-/// Every class draws something, in the part of the cell that its name says, and unlike every other
-/// class.
+/// Every class draws something, in the right part of the cell, and unlike every other class.
 #[test]
-fn every_class_lies_where_it_should_and_looks_its_own_way() {
-    // so that the scene has dividing and touching cells
+fn every_class_is_at_its_location_and_differs_from_the_others() {
+    // These give a scene with dividing and touching cells.
     let all = Labels::from_classes([16, 17, 22]).unwrap();
     for seed in 0..3 {
         let rng = &mut stream(Use::Synth, 9, 2, seed);
-        let style = Style::new(rng);
+        let style = CellStyle::new(rng);
         let scene = Scene::new(192, all, &style, rng);
         let noise = Noise::new(rng);
         let red = microtubules(&scene, &noise, rng);
@@ -219,8 +228,8 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
         for (class, layer) in layers.iter().enumerate() {
             let total: f32 = layer.iter().sum();
             let bright = layer.iter().filter(|v| **v > 0.4).count();
-            // Cytosol may fill the cytoplasm, which in a sheet of cells is most of the picture, and
-            // nothing else.
+            // Cytosol may fill the whole cytoplasm, which in a sheet of cells is most of the image,
+            // but no more.
             let cytoplasm = scene.pixels.iter().filter(|p| p.cell != u16::MAX && p.n > 1.0).count();
             let room = if class == 25 { cytoplasm + 1 } else { layer.len() * 7 / 10 };
             assert!(bright > 25 && bright < room, "class {class}: {bright} bright pixels");
@@ -243,7 +252,7 @@ fn every_class_lies_where_it_should_and_looks_its_own_way() {
     }
 }
 
-/// The label reaches the picture: without its pattern, the same scene's green is another.
+/// Another label gives the same scene another green image.
 #[test]
 fn labels_reach_the_green_channel() {
     let paint = |class: usize| {
@@ -251,7 +260,7 @@ fn labels_reach_the_green_channel() {
         paint(
             96,
             labels,
-            &Style::new(&mut stream(Use::Synth, 9, 1, 0)),
+            &CellStyle::new(&mut stream(Use::Synth, 9, 1, 0)),
             &mut stream(Use::Synth, 9, 2, 0),
         )
         .planes
@@ -271,7 +280,7 @@ fn labels_reach_the_green_channel() {
 }
 
 #[test]
-fn wrong_options_say_what_to_do() {
+fn messages_of_wrong_options_state_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
     let out = dir.path().to_str().unwrap();

@@ -25,7 +25,7 @@ fn atlas() -> Command {
     Command::new(env!("CARGO_BIN_EXE_atlas"))
 }
 
-/// What timm would write for three channels and 28 classes, with an input beside it.
+/// timm's state dict for three channels and 28 classes.
 fn state_dict() -> Tensors {
     let spec = Spec {
         arch: "se_resnext14_32x4d".into(),
@@ -87,7 +87,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn an_imported_state_dict_gives_timms_logits_and_exports_as_it_was() {
+fn an_imported_state_dict_gives_timms_logits_and_exports_unchanged() {
     let plain = state_dict();
     let golden = formula::matrix(&formula::golden()["se_resnext14_32x4d_3ch"]);
     for prefix in ["", "model.", "module.model."] {
@@ -134,8 +134,8 @@ fn an_imported_state_dict_gives_timms_logits_and_exports_as_it_was() {
 #[test]
 fn a_fourth_channel_keeps_the_size_of_activations() {
     let (folder, file) = folder(&state_dict());
-    let told = import(&file, &["--channels", "4"]).success();
-    assert!(text(&told.get_output().stderr).contains("3 input channels became 4"));
+    let message = import(&file, &["--channels", "4"]).success();
+    assert!(text(&message.get_output().stderr).contains("3 input channels became 4"));
     assert_eq!(imported(&file).1["channels"], "4");
     // Three equal channels before, four equal ones after: the same sums, so the same logits.
     let gray = formula::input(1, 2, 64);
@@ -159,12 +159,12 @@ fn a_fourth_channel_keeps_the_size_of_activations() {
 }
 
 #[test]
-fn another_number_of_classes_makes_a_new_head_and_says_so() {
+fn another_number_of_classes_gives_a_new_head_and_a_note() {
     let plain = state_dict();
     let (_folder, file) = folder(&plain);
     for more in [&["--classes", "5"][..], &["--head", "seed"]] {
-        let told = import(&file, more).success();
-        assert!(text(&told.get_output().stderr).contains("the head is new and untrained"));
+        let message = import(&file, more).success();
+        assert!(text(&message.get_output().stderr).contains("the head is new and untrained"));
         let (ours, metadata) = imported(&file);
         assert_eq!(metadata["classes"], if more[0] == "--classes" { "5" } else { "28" });
         assert_eq!(ours.contains_key("head.fc2.weight"), more[0] == "--head");
@@ -178,7 +178,7 @@ fn another_number_of_classes_makes_a_new_head_and_says_so() {
 }
 
 #[test]
-fn all_tensors_that_do_not_fit_are_named_at_once() {
+fn all_tensors_that_do_not_fit_are_named_in_one_message() {
     let mut tensors = state_dict();
     tensors.retain(|(n, _)| n != "layer2.0.conv2.weight" && n != "layer4.0.bn3.running_var");
     tensors.push(("layer9.weight".into(), Tensor::zeros([2], (tch::Kind::Float, Device::Cpu))));
@@ -188,7 +188,7 @@ fn all_tensors_that_do_not_fit_are_named_at_once() {
         }
     }
     let (_folder, file) = folder(&tensors);
-    let told = text(&import(&file, &[]).code(65).get_output().stderr);
+    let message = text(&import(&file, &[]).code(65).get_output().stderr);
     for part in [
         "in.safetensors",
         "`layer2.0.conv2.weight` is missing",
@@ -196,13 +196,13 @@ fn all_tensors_that_do_not_fit_are_named_at_once() {
         "`layer9.weight` is unexpected",
         "`layer3.0.se_module.fc1.bias` has the shape [7], expected [64]",
     ] {
-        assert!(told.contains(part), "{part} in {told}");
+        assert!(message.contains(part), "{part} in {message}");
     }
     assert!(!file.with_file_name("out.safetensors").exists());
 }
 
 #[test]
-fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
+fn broken_files_and_inputs_of_the_wrong_shape_are_bad_data() {
     let (folder, file) = folder(&state_dict());
     let bytes = std::fs::read(&file).unwrap();
     let half = folder.path().join("half.safetensors");
@@ -216,9 +216,12 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
         (&["forward", "--weights", none_arg, "--input", file_arg], "--weights"),
         (&["forward", "--weights", file_arg, "--input", none_arg], "--input"),
     ] {
-        let told =
+        let message =
             text(&atlas().args(words).args(["--output", "y"]).assert().code(2).get_output().stderr);
-        assert!(told.contains(&format!("{option} {none_arg}: there is no such file")), "{told}");
+        assert!(
+            message.contains(&format!("{option} {none_arg}: there is no such file")),
+            "{message}"
+        );
     }
     for (name, shape) in [
         ("input", [1, 4, 64, 64]),
@@ -241,13 +244,13 @@ fn a_file_that_is_none_and_an_input_that_does_not_fit_are_bad_data() {
             .arg(&path)
             .arg("--output")
             .arg(folder.path().join("y"));
-        let told = text(&job.assert().code(65).get_output().stderr);
-        assert!(told.contains("x.safetensors") && told.contains("`input`"), "{told}");
+        let message = text(&job.assert().code(65).get_output().stderr);
+        assert!(message.contains("x.safetensors") && message.contains("`input`"), "{message}");
     }
 }
 
 #[test]
-fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
+fn files_of_torch_save_are_read_and_code_in_them_is_refused() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch");
     let expected: serde_json::Value =
         serde_json::from_str(include_str!("golden/torch/expected.json")).unwrap();
@@ -274,8 +277,8 @@ fn what_torch_saves_is_read_and_what_it_would_run_is_refused() {
             .arg(golden.join(name))
             .arg("--output")
             .arg(dir.path().join("y"));
-        let told = text(&job.assert().code(65).get_output().stderr);
-        assert!(told.contains(name) && told.contains(what), "{told}");
+        let message = text(&job.assert().code(65).get_output().stderr);
+        assert!(message.contains(name) && message.contains(what), "{message}");
     }
 }
 
@@ -305,7 +308,7 @@ fn export(file: &Path, output: &Path) -> assert_cmd::assert::Assert {
 }
 
 #[test]
-fn an_export_describes_itself_and_keeps_its_normalisation() {
+fn an_export_describes_itself_and_keeps_the_normalisation() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let spec = Spec {
@@ -323,8 +326,12 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
     };
     checkpoint(&path("c.safetensors"), &spec, &normalization);
     for name in ["x.pt", "x", "x.onnx.gz"] {
-        let told = text(&export(&path("c.safetensors"), &path(name)).code(2).get_output().stderr);
-        assert!(told.contains(name) && told.contains("ends in .onnx or .safetensors"), "{told}");
+        let message =
+            text(&export(&path("c.safetensors"), &path(name)).code(2).get_output().stderr);
+        assert!(
+            message.contains(name) && message.contains("ends in .onnx or .safetensors"),
+            "{message}"
+        );
         assert!(!path(name).exists());
     }
     export(&path("c.safetensors"), &path("x.onnx")).success();
@@ -369,11 +376,11 @@ fn an_export_describes_itself_and_keeps_its_normalisation() {
             assert!(page.contains(part), "{part} in {page}");
         }
     }
-    // What was exported is the same network, with the same answer of its own.
+    // Exported again from the first export, the network is the same.
     export(&path("s.safetensors"), &path("again.onnx")).success();
     let [a, b] = ["x.onnx", "again.onnx"].map(|name| std::fs::read(path(name)).unwrap());
-    let graph = a.len().min(b.len()) - 4000; // behind it stands the card
-    assert!(graph > 500_000 && a[..graph] == b[..graph], "the graph is another one");
+    let graph = a.len().min(b.len()) - 4000; // the model card follows
+    assert!(graph > 500_000 && a[..graph] == b[..graph], "the graph differs");
 }
 
 /// 32 samples of the competition as u8 `[32, 224, 224, 4]`.
@@ -381,7 +388,7 @@ fn real_samples(folder: &Path) -> Vec<u8> {
     let mut names: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     names.sort();
-    // By name the channels of a sample are blue, green, red, yellow.
+    // Sorted by name, the channels of a sample are blue, green, red, yellow.
     let sample = |files: &[PathBuf]| {
         let plane = |(file, channel): (usize, usize)| {
             image::resize(&image::read_channel(&files[file], channel, 4096).unwrap(), 224).pixels

@@ -56,3 +56,31 @@ pub fn unreadable(path: &Path, e: &csv::Error, job: &str) -> Error {
     };
     Error::data(path, format!("{line}{what}; run `atlas {job}` {when}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn any_text_reads_back_and_a_broken_row_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        let rows = [("plain", 1), ("a,b", 2), ("the \"third\"", 3), ("two\nlines", 4), ("", 5)]
+            .map(|(id, n)| (id.to_string(), n));
+        write(&path, &["id", "n"], &rows).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("id,n\nplain,1\n\"a,b\",2\n"), "{text}");
+        assert_eq!(read::<(String, i32)>(&path, "plan").unwrap(), rows);
+        for (row, what) in [("x,y", "line 3: "), ("x", "line 3: 1 fields, expected 2")] {
+            fs::write(&path, format!("id,n\nw,1\n{row}\n")).unwrap();
+            let e = read::<(String, i32)>(&path, "plan").unwrap_err();
+            assert_eq!(e.exit_code(), 65);
+            assert!(e.to_string().contains(what) && e.to_string().contains("atlas plan"), "{e}");
+        }
+        fs::remove_file(&path).unwrap();
+        let e = read::<(String, i32)>(&path, "plan").unwrap_err();
+        assert!(e.to_string().ends_with("not there; run `atlas plan` first"), "{e}");
+    }
+}

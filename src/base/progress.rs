@@ -161,8 +161,8 @@ pub fn bar(share: f64, width: usize) -> String {
 }
 
 /// A curve as at most `width` characters between the least value, low, and the largest, high; where
-/// there are more values than characters, each shows the mean of several. A value that is not finite
-/// gives a gap.
+/// there are more values than characters, each shows the mean of several. A value that is not
+/// finite gives a gap.
 pub fn sparkline(values: &[f64], width: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let columns = values.len().min(width);

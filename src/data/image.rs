@@ -1,11 +1,12 @@
-//! Reads one channel of a sample from PNG, JPEG or TIFF, 8 or 16 bit, gzipped or not, as 8-bit gray.
+//! Reads one channel of a sample from PNG, JPEG or TIFF, 8 or 16 bit, gzipped or not, as 8-bit
+//! gray.
 //!
 //! The format is recognised by the bytes of the file, never by its name. Dimensions are read and
-//! checked before memory is allocated. The values of a gray image are kept, 16 bit scaled to 8
-//! (`v / 257`, rounded, so that an 8-bit value times 257 gives that value again). In a colour image
-//! the signal is in the plane of its channel: red in R, green in G, blue in B, yellow in
-//! `(R + G) / 2`, rounded half to even so that dark images get no brighter; conversion to gray would
-//! darken blue eightfold.
+//! checked before memory is allocated. The values of a gray image are kept, 16 bit scaled to 8 (`v
+//! / 257`, rounded, so that an 8-bit value times 257 gives that value again). In a colour image the
+//! signal is in the plane of its channel: red in R, green in G, blue in B, yellow in `(R + G) / 2`,
+//! rounded half to even so that dark images get no brighter; conversion to gray would darken blue
+//! eightfold.
 
 mod buffers;
 mod colour;

@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use crate::data::{labels::Labels, manifest::Part};
 
 mod build;
-mod pictures;
 mod reader;
+mod sample_image;
 mod seal;
 mod store;
 mod writer;
 
 pub use build::{Builder, ShardOutcome, quarantine_path, quarantined, write_bad};
-pub use pictures::{Bad, Settings, interleaved, read_images};
 pub use reader::Reader;
+pub use sample_image::{Bad, Settings, interleaved, read_images};
 pub use store::Store;
 pub use writer::{Entry, Writer};
 

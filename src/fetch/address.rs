@@ -1,23 +1,23 @@
-//! From the id of an external sample to the addresses of its four images.
+//! The addresses of the four images of an external sample, from its id.
 //!
 //! `10580_1610_C1_1` is antibody 10580, plate 1610, well C1, field 1; its red channel lies at
-//! `<images_url>/10580/1610_C1_1_red.jpg`. Newer ids have more behind the field (a hash of the
+//! `<images_url>/10580/1610_C1_1_red.jpg`. Newer ids have more after the field (a hash of the
 //! crop); single channels are served under plate, well and field alone.
 
-use super::{Item, Kind};
+use super::{FileKind, Item};
 use crate::data::manifest::CHANNELS;
 
-/// The four files of each id, in order; and the ids that are no image of the Atlas, with the
+/// The four files of each id, in order; and the ids that are not images of the Atlas, with the
 /// reason.
 pub fn images(ids: &[String], base: &str) -> (Vec<Item>, Vec<(String, &'static str)>) {
     let (mut items, mut refused) = (Vec::new(), Vec::new());
     let base = base.trim_end_matches('/');
     for id in ids {
-        match place(id) {
-            Ok(place) => items.extend(CHANNELS.iter().map(|channel| Item {
+        match server_path(id) {
+            Ok(path) => items.extend(CHANNELS.iter().map(|channel| Item {
                 file: format!("images/{id}_{channel}.jpg"),
-                url: format!("{base}/{place}_{channel}.jpg"),
-                kind: Kind::Picture,
+                url: format!("{base}/{path}_{channel}.jpg"),
+                kind: FileKind::Image,
             })),
             Err(reason) => refused.push((id.clone(), reason)),
         }
@@ -26,19 +26,19 @@ pub fn images(ids: &[String], base: &str) -> (Vec<Item>, Vec<(String, &'static s
 }
 
 /// `<antibody>/<plate>_<well>_<field>` of an id.
-fn place(id: &str) -> Result<String, &'static str> {
-    let shape = "expected <antibody>_<plate>_<well>_<field>";
+fn server_path(id: &str) -> Result<String, &'static str> {
+    let expected = "expected <antibody>_<plate>_<well>_<field>";
     if id.contains('-') {
-        return Err("ids with - are none of the Atlas");
+        return Err("ids with - are not of the Atlas");
     }
     let parts: Vec<&str> = id.split('_').collect();
     if parts.iter().any(|p| p.starts_with("si")) {
         return Err("siRNA images are not served");
     }
-    // Only these characters, also in the part that the address leaves out: the id becomes a file
-    // name.
+    // Only these characters, even in the part that is not used in the address: the id becomes a
+    // file name.
     if parts.iter().any(|p| p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric())) {
-        return Err(shape);
+        return Err(expected);
     }
     match parts[..] {
         [antibody, plate, well, field, ..]
@@ -46,7 +46,7 @@ fn place(id: &str) -> Result<String, &'static str> {
         {
             Ok(format!("{antibody}/{plate}_{well}_{field}"))
         }
-        _ => Err(shape),
+        _ => Err(expected),
     }
 }
 
@@ -56,11 +56,11 @@ mod tests {
 
     #[test]
     fn ids_become_addresses() {
-        assert_eq!(place("10580_1610_C1_1").unwrap(), "10580/1610_C1_1");
+        assert_eq!(server_path("10580_1610_C1_1").unwrap(), "10580/1610_C1_1");
         assert_eq!(
-            place("22_1852_D3_20_cr5afd37edbb5e8_b").unwrap(),
+            server_path("22_1852_D3_20_cr5afd37edbb5e8_b").unwrap(),
             "22/1852_D3_20",
-            "a hash is left out"
+            "without the hash"
         );
         for id in [
             "10580",
@@ -73,7 +73,7 @@ mod tests {
             "",
             "x_1_C1_1",
         ] {
-            assert!(place(id).is_err(), "{id}");
+            assert!(server_path(id).is_err(), "{id}");
         }
         let (items, refused) = images(&["1_2_C1_3_cr9".into(), "a-b".into()], "https://host/");
         assert_eq!((items.len(), refused.len()), (4, 1));

@@ -1,5 +1,4 @@
-//! Whether what came is what was asked for. Public downloaders keep whatever came, an error page or
-//! half a file, and skip it ever after because it is there.
+//! Whether a downloaded file is what was requested, and not an error page or half a file.
 
 use std::{
     fs::File,
@@ -9,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::Kind;
+use super::FileKind;
 use crate::{
     base::{Error, Result},
     data::image::Encoded,
@@ -18,42 +17,42 @@ use crate::{
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 const PNG_END: [u8; 8] = *b"IEND\xae\x42\x60\x82";
 
-/// Whether a server that says this of a file sends it, and not a page about it.
-pub(super) fn content_type(kind: Kind, content_type: &str) -> bool {
+/// Whether this type of an answer fits the file; a server may send a page about it instead.
+pub fn content_type(kind: FileKind, content_type: &str) -> bool {
     let name = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match kind {
-        Kind::Picture => {
+        FileKind::Image => {
             name.is_empty() || name.starts_with("image/") || name.ends_with("/octet-stream")
         }
         _ => name != "text/html",
     }
 }
 
-/// Looks at a whole file.
+/// Checks a complete file.
 ///
 /// # Errors
-/// [`Error::Data`] says what is wrong with it.
-pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
+/// [`Error::Data`] states what is wrong with it.
+pub fn content(kind: FileKind, path: &Path, max_side: u32) -> Result<()> {
     let (head, tail) = ends(path).map_err(Error::io("read", path))?;
     let wrong = |what: &str| Err(Error::data(path, what));
     match kind {
-        Kind::Picture if head.starts_with(&[0xff, 0xd8, 0xff]) => {
+        FileKind::Image if head.starts_with(&[0xff, 0xd8, 0xff]) => {
             // Some writers pad the end with zeros.
             let end = tail.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
             if !tail[..end].ends_with(&[0xff, 0xd9]) {
-                return wrong("a JPEG that is cut short (no end marker)");
+                return wrong("a truncated JPEG (no end marker)");
             }
             decodes(path, max_side)
         }
-        Kind::Picture if head.starts_with(&PNG) => match tail.ends_with(&PNG_END) {
+        FileKind::Image if head.starts_with(&PNG) => match tail.ends_with(&PNG_END) {
             true => decodes(path, max_side),
-            false => wrong("a PNG that is cut short (no IEND)"),
+            false => wrong("a truncated PNG (no IEND)"),
         },
-        Kind::Picture => {
+        FileKind::Image => {
             wrong(&format!("neither JPEG nor PNG; it begins with {}", beginning(&head)))
         }
-        Kind::Table if head.starts_with(b"PK") => content(Kind::Archive, path, max_side),
-        Kind::Table => {
+        FileKind::Table if head.starts_with(b"PK") => content(FileKind::Archive, path, max_side),
+        FileKind::Table => {
             let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
             let line = String::from_utf8_lossy(line);
             match line.trim_start_matches('\u{feff}').split(',').any(|c| c.trim() == "Id") {
@@ -63,24 +62,26 @@ pub(super) fn content(kind: Kind, path: &Path, max_side: u32) -> Result<()> {
                 }
             }
         }
-        Kind::Archive => {
+        FileKind::Archive => {
             let file = File::open(path).map_err(Error::io("open", path))?;
             zip::ZipArchive::new(file)
                 .map(|_| ())
-                .map_err(|e| Error::data(path, format!("no whole zip: {e}")))
+                .map_err(|e| Error::data(path, format!("not a complete zip: {e}")))
         }
-        // Whether it is whole shows when it is read.
-        Kind::Xml
+        // Whether it is complete is found when it is read.
+        FileKind::Xml
             if head.starts_with(&[0x1f, 0x8b]) || head.trim_ascii_start().starts_with(b"<?xml") =>
         {
             Ok(())
         }
-        Kind::Xml => wrong(&format!("neither XML nor gzip; it begins with {}", beginning(&head))),
+        FileKind::Xml => {
+            wrong(&format!("neither XML nor gzip; it begins with {}", beginning(&head)))
+        }
     }
 }
 
-/// Whether the last line of a table has fewer columns than its first and no end.
-pub(super) fn is_cut(path: &Path) -> Result<bool> {
+/// Whether the last line of a table has fewer columns than its first, and no line end.
+pub fn is_cut(path: &Path) -> Result<bool> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let columns =
         |line: Option<&[u8]>| line.map_or(0, |l| l.iter().filter(|&&b| b == b',').count());
@@ -104,13 +105,13 @@ fn ends(path: &Path) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
     Ok((head, tail))
 }
 
-/// The first bytes, to be read by a person.
+/// The first bytes, for a message.
 fn beginning(head: &[u8]) -> String {
     format!("`{}`", head[..head.len().min(16)].escape_ascii())
 }
 
 /// SHA-256 of a file, in hex.
-pub(super) fn sha256(path: &Path) -> Result<String> {
+pub fn sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
     loop {
@@ -126,6 +127,6 @@ pub fn is_zip(path: &Path) -> Result<bool> {
     Ok(ends(path).map_err(Error::io("read", path))?.0.starts_with(b"PK"))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

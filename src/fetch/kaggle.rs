@@ -1,145 +1,144 @@
 //! The competition's files by Kaggle's REST API.
 
+mod credentials;
+
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
-use super::{Credentials, Item, Kind, client::is_open};
+use self::credentials::credentials;
+use super::{
+    FetchJob, FileKind, Item, Summary,
+    check::is_zip,
+    download::download,
+    ledger::{Ledger, LedgerRow},
+    summary::SourceCount,
+    unpack::{UnpackTarget, unpack},
+};
 use crate::{
-    base::{Error, Result},
-    config::Fetch,
+    base::{Error, Result, progress::Progress},
+    config,
 };
 
-/// The competition's files in the order in which tasks take them; those of an archive go to the
-/// folder of its name.
-pub fn files(config: &Fetch) -> Vec<Item> {
-    let base = format!(
-        "{}/competitions/data/download/{}",
-        config.kaggle_url.trim_end_matches('/'),
-        config.competition
-    );
+/// Fetches the task's files of the competition into the data folder and unpacks the zips, each into
+/// a folder of its name. A zip is removed once all of it is unpacked.
+///
+/// # Errors
+/// Usage, if there are no credentials but something to fetch; Data, if a zip is broken. Files that
+/// could not be fetched are part of the summary.
+pub fn fetch(job: &FetchJob) -> Result<Summary> {
+    let ledger = Ledger::open(job.folder, job.share.task)?;
+    let all = job.share.select(files(job.config));
+    let mut items = Vec::new();
+    for item in &all {
+        if !is_unpacked(&ledger, item, job.verify)? {
+            items.push(item.clone());
+        }
+    }
+    // Credentials are only needed where something has to be fetched.
+    let complete = items.iter().all(|i| ledger.holds(&i.file, false).is_ok_and(|held| held));
+    let credentials = if complete && !job.verify { None } else { Some(credentials(job.config)?) };
+    let mut done = download(job, &ledger, &items, credentials, "fetch kaggle");
+    done.present += all.len() - items.len();
+    let mut unpacked = 0;
+    if done.ended.is_none() {
+        for item in items.iter().filter(|i| !done.failed.iter().any(|f| f.file == i.file)) {
+            unpacked += unpack_item(job, &ledger, item)?;
+        }
+    }
+    Summary::new(job.share, &ledger, all.len(), done, 0, SourceCount::Unpacked(unpacked))
+}
+
+/// The competition's files in the order in which tasks take them.
+fn files(config: &config::Fetch) -> Vec<Item> {
+    let api = config.kaggle_url.trim_end_matches('/');
+    let base = format!("{api}/competitions/data/download/{}", config.competition);
     [
-        ("train.zip", Kind::Archive),
-        ("test.zip", Kind::Archive),
-        ("train.csv", Kind::Table),
-        ("sample_submission.csv", Kind::Table),
+        ("train.zip", FileKind::Archive),
+        ("test.zip", FileKind::Archive),
+        ("train.csv", FileKind::Table),
+        ("sample_submission.csv", FileKind::Table),
     ]
     .map(|(file, kind)| Item { file: file.into(), url: format!("{base}/{file}"), kind })
     .into()
 }
 
-#[derive(Deserialize)]
-struct Key {
-    username: String,
-    key: String,
+/// The folder of an archive, within the data folder.
+fn stem(item: &Item) -> &str {
+    item.file.trim_end_matches(".zip")
 }
 
-/// Who asks: a token (`KAGGLE_API_TOKEN`, `~/.kaggle/access_token`), else a user's name and key
-/// (`KAGGLE_USERNAME` and `KAGGLE_KEY`, `~/.kaggle/kaggle.json`); `KAGGLE_CONFIG_DIR` moves
-/// `~/.kaggle`. The first that is there counts.
-///
-/// # Errors
-/// Usage, where there is none, or the API's address is open to readers on the way.
-pub fn credentials(config: &Fetch) -> Result<Credentials> {
-    if is_open(&config.kaggle_url) {
-        return Err(Error::usage(format!(
-            "fetch.kaggle_url = {}: credentials go over https only",
-            config.kaggle_url
-        )));
+/// Whether all of an archive is unpacked. Its folder has a row in the ledger once it is complete.
+fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool> {
+    let folder = format!("{}/", stem(item));
+    if item.kind != FileKind::Archive
+        || ledger.row(&folder).is_none()
+        || ledger.folder().join(&item.file).exists()
+    {
+        return Ok(false);
     }
-    let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".kaggle"));
-    let folder =
-        env::var_os("KAGGLE_CONFIG_DIR").filter(|v| !v.is_empty()).map(PathBuf::from).or_else(home);
-    let (header, source) = header(folder.as_deref())?.ok_or_else(|| {
-        Error::usage(
-            "no Kaggle credentials: make a token at https://www.kaggle.com/settings and set KAGGLE_API_TOKEN or write it to \
-             ~/.kaggle/access_token; or set KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into ~/.kaggle",
-        )
-    })?;
-    let rules = format!("https://www.kaggle.com/competitions/{}/rules", config.competition);
-    Ok(Credentials {
-        url: config.kaggle_url.clone(),
-        header,
-        unauthorized: format!(
-            "Kaggle does not know these credentials (401, from {source}); make new ones at \
-                https://www.kaggle.com/settings"
-        ),
-        forbidden: format!(
-            "Kaggle refuses the files (403): the competition's rules must be accepted, once and in a browser, at {rules} \
-             by the owner of the credentials (from {source}); then run again"
-        ),
-    })
+    let files = ledger.files(&folder);
+    let progress = Progress::new(format!("check {folder}"), "files", files.len() as u64);
+    for file in files {
+        progress.add(1);
+        if file != folder && !ledger.holds(&file, verify)? {
+            log::warn!(
+                "{}: {file} is missing or has changed; {} is fetched again",
+                ledger.folder().display(),
+                item.file
+            );
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// The value of the `Authorization` header and where it comes from.
-fn header(folder: Option<&Path>) -> Result<Option<(String, String)>> {
-    let variable =
-        |name: &str| env::var(name).ok().map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
-    let read = |name: &str| -> Result<Option<(PathBuf, String)>> {
-        let Some(path) = folder.map(|f| f.join(name)) else { return Ok(None) };
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some((path, text))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::usage(format!("cannot read {}: {e}", path.display()))),
-        }
+/// Unpacks a zip that was fetched, and removes it. Returns the number of files.
+fn unpack_item(job: &FetchJob, ledger: &Ledger, item: &Item) -> Result<usize> {
+    let is_archive = item.kind == FileKind::Archive;
+    let (zip, target) = match packed(ledger, item)? {
+        Some(zip) if is_archive => (zip, UnpackTarget::Folder(stem(item))),
+        Some(zip) => (zip, UnpackTarget::File(&item.file)),
+        None => return Ok(0),
     };
-    let basic =
-        |user: &str, key: &str| format!("Basic {}", base64(format!("{user}:{key}").as_bytes()));
-    let (header, source) = if let Some(token) = variable("KAGGLE_API_TOKEN") {
-        (format!("Bearer {token}"), "KAGGLE_API_TOKEN".into())
-    } else if let Some((path, token)) = read("access_token")? {
-        (format!("Bearer {}", token.trim()), path.display().to_string())
-    } else if let (Some(user), Some(key)) = (variable("KAGGLE_USERNAME"), variable("KAGGLE_KEY")) {
-        (basic(&user, &key), "KAGGLE_USERNAME and KAGGLE_KEY".into())
-    } else if let Some((path, text)) = read("kaggle.json")? {
-        let key: Key = serde_json::from_str(&text).map_err(|_| {
-            Error::usage(format!(
-                "{}: expected {{\"username\": ..., \"key\": ...}}",
-                path.display()
-            ))
+    let unpacked = unpack(ledger, &zip, target, &item.url, job.verify, job.stop)
+        .map_err(|e| remove_broken(ledger, &item.file, &zip, e))?;
+    if is_archive {
+        ledger.add(LedgerRow {
+            file: format!("{}/", stem(item)),
+            bytes: 0,
+            sha256: String::new(),
+            url: item.url.clone(),
+            validator: String::new(),
         })?;
-        (basic(&key.username, &key.key), path.display().to_string())
-    } else {
+    }
+    fs::remove_file(&zip).map_err(Error::io("remove", &zip))?;
+    Ok(unpacked)
+}
+
+/// The zip of an item, or none if it is a plain file. Kaggle packs some tables for the transfer.
+fn packed(ledger: &Ledger, item: &Item) -> Result<Option<PathBuf>> {
+    let path = ledger.folder().join(&item.file);
+    if item.kind == FileKind::Archive {
+        return Ok(Some(path));
+    }
+    if !is_zip(&path)? {
         return Ok(None);
+    }
+    let zip = ledger.folder().join(format!("{}.zip", item.file));
+    fs::rename(&path, &zip).map_err(Error::io("rename", &path))?;
+    Ok(Some(zip))
+}
+
+/// Removes a broken zip that this program has fetched (the ledger then has the server's validator):
+/// it would stop every later run. A file of the user's stays.
+fn remove_broken(ledger: &Ledger, file: &str, path: &Path, e: Error) -> Error {
+    let Error::Data { what, .. } = e else { return e };
+    let ours = ledger.row(file).is_some_and(|row| !row.validator.is_empty());
+    let advice = match ours && fs::remove_file(path).is_ok() {
+        true => "it was removed, run again to fetch it anew",
+        false => "remove it and run again",
     };
-    match header.bytes().all(|b| (b' '..0x7f).contains(&b)) {
-        true => Ok(Some((header, source))),
-        false => Err(Error::usage(format!(
-            "the Kaggle credentials from {source} hold characters that no credentials have"
-        ))),
-    }
-}
-
-/// Base64 (RFC 4648) with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .enumerate()
-            .fold(0u32, |word, (i, &b)| word | u32::from(b) << (16 - 8 * i));
-        for i in 0..4 {
-            text.push(if i <= chunk.len() {
-                DIGITS[(word >> (18 - 6 * i) & 63) as usize].into()
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_as_in_the_rfc() {
-        assert_eq!(
-            ["", "f", "fo", "foo", "foobar"].map(|t| super::base64(t.as_bytes())),
-            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYmFy"]
-        );
-    }
+    Error::data(path, format!("{what}; {advice}"))
 }

@@ -1,6 +1,5 @@
 //! What was fetched: `fetched-NNNNN.csv` of each task in the data folder. It grows by whole lines,
-//! so that a killed job loses nothing; files that are there and not in it are looked at and taken
-//! in.
+//! so that a killed job loses nothing.
 
 use std::{
     collections::HashMap,
@@ -15,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use crate::base::{Error, Result};
 
-/// One file that is there.
+/// One complete file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
+pub struct LedgerRow {
     /// Its path within the data folder.
     pub file: String,
     pub bytes: u64,
@@ -33,14 +32,14 @@ pub struct Ledger {
     folder: PathBuf,
     path: PathBuf,
     file: Mutex<File>,
-    rows: Mutex<HashMap<String, Row>>,
+    rows: Mutex<HashMap<String, LedgerRow>>,
 }
 
 impl Ledger {
-    /// Reads what all tasks have fetched into `folder`, which is made if need be.
+    /// Reads what all tasks have fetched into `folder`, which is created if need be.
     ///
     /// # Errors
-    /// Usage, where another process works as this task.
+    /// Usage, if another process works as this task.
     pub fn open(folder: &Path, task: usize) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let path = folder.join(format!("fetched-{task:05}.csv"));
@@ -62,7 +61,7 @@ impl Ledger {
                 path.display()
             ),
         }
-        // A line that a killed job did not finish.
+        // Drop a line that a killed job did not finish.
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
         let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
         file.set_len(whole as u64).map_err(Error::io("write", &path))?;
@@ -73,17 +72,17 @@ impl Ledger {
         }
         let mut rows = HashMap::new();
         let mut tables = tables(folder, "fetched-")?;
-        // This task's own rows last: they count where several tasks have fetched a file.
+        // This task's own rows last: they win where several tasks have fetched a file.
         tables.sort_by_key(|p| *p == path);
         for path in tables {
             let mut reader =
                 csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
-            // The last line of another task may be half written at this moment; what stood in a
-            // damaged one is fetched again.
+            // The last line of another task may be half written at this moment; the file of a
+            // damaged line is fetched again.
             rows.extend(
                 reader
                     .deserialize()
-                    .filter_map(|row: csv::Result<Row>| row.ok())
+                    .filter_map(|row: csv::Result<LedgerRow>| row.ok())
                     .map(|row| (row.file.clone(), row)),
             );
         }
@@ -98,7 +97,7 @@ impl Ledger {
         &self.path
     }
 
-    /// Whether `file` is in the ledger, and is there as that says: its size, with `verify` also its
+    /// Whether `file` is in the ledger and still has the same size and, with `verify`, the same
     /// hash.
     pub fn holds(&self, file: &str, verify: bool) -> Result<bool> {
         let Some(row) = self.row(file) else { return Ok(false) };
@@ -107,7 +106,7 @@ impl Ledger {
         Ok(same_size && (!verify || check::sha256(&path)? == row.sha256))
     }
 
-    pub fn row(&self, file: &str) -> Option<Row> {
+    pub fn row(&self, file: &str) -> Option<LedgerRow> {
         self.rows.lock().unwrap_or_else(|e| e.into_inner()).get(file).cloned()
     }
 
@@ -122,9 +121,9 @@ impl Ledger {
             .collect()
     }
 
-    /// Adds a row. Its file is on disk by then; should a crash of the machine lose the row, the
-    /// file is looked at and taken in.
-    pub fn add(&self, row: Row) -> Result<()> {
+    /// Adds a row, of a file that is on disk. Should a crash of the machine lose the row, the next
+    /// run checks the file and adds it again.
+    pub fn add(&self, row: LedgerRow) -> Result<()> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         writer.serialize(&row).map_err(Error::failed)?;
         let line = writer.into_inner().map_err(Error::failed)?;
@@ -140,7 +139,7 @@ impl Ledger {
 }
 
 /// The tables `PREFIXNNNNN.csv` of a folder, in order.
-pub(super) fn tables(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+pub fn tables(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut tables: Vec<PathBuf> = fs::read_dir(folder)
         .map_err(Error::io("list", folder))?
         .flatten()
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn a_half_line_of_a_killed_job_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let row = |file: &str| Row {
+        let row = |file: &str| LedgerRow {
             file: file.into(),
             bytes: 3,
             sha256: "x".into(),
@@ -179,7 +178,7 @@ mod tests {
         ledger.add(row("c")).unwrap();
         assert!(Ledger::open(dir.path(), 1).is_err(), "locked");
         let other = Ledger::open(dir.path(), 0).unwrap();
-        assert_eq!(other.row("c"), Some(row("c")), "tasks see each other's files");
+        assert_eq!(other.row("c"), Some(row("c")), "tasks know each other's files");
         assert!(!other.holds("c", false).unwrap());
         fs::write(dir.path().join("c"), "abc").unwrap();
         assert!(other.holds("c", false).unwrap() && !other.holds("c", true).unwrap());

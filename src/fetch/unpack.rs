@@ -1,5 +1,5 @@
-//! Kaggle's zips into folders, without trust: an entry is a plain file with a plain name and the
-//! size that it declares.
+//! Unpacks Kaggle's zips without trusting them: an entry must be a plain file with a plain name and
+//! have the size that it declares.
 
 use std::{
     fs::{self, File},
@@ -11,68 +11,51 @@ use std::{
 use sha2::{Digest, Sha256};
 use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
-use super::{Ledger, Row, beside, check::hex};
+use super::{
+    check::hex,
+    ledger::{Ledger, LedgerRow},
+    with_suffix,
+};
 use crate::base::{Error, Result, progress::Progress, stop::Stop};
 
-/// Largest entry: no picture of the competition, full size or table comes near it.
-const LARGEST_ENTRY: u64 = 256 << 20;
+/// Largest entry in bytes; no image or table of the competition is nearly as large.
+const MAX_ENTRY: u64 = 256 << 20;
 
-/// How much larger than packed the whole may be. PNGs and TIFFs hardly shrink, tables some tenfold.
-const LARGEST_RATIO: u64 = 200;
+/// How many times larger than the zip its content may be. PNGs and TIFFs hardly shrink, tables
+/// about tenfold.
+const MAX_RATIO: u64 = 200;
 
-/// What a zip is unpacked to, within the ledger's folder.
+/// Where a zip is unpacked, within the ledger's folder.
 #[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
+pub enum UnpackTarget<'a> {
     /// All its files, into this folder.
     Folder(&'a str),
     /// The one file that it holds.
     File(&'a str),
 }
 
-/// Unpacks `zip`, which came from `url`: what is not yet there as the ledger says, each file under
-/// a temporary name, its CRC verified, then renamed and added to the ledger. With `verify`, files
-/// that are there are hashed again. Returns the number of files unpacked now.
+/// Unpacks the files of `zip`, which came from `url`, that the ledger does not hold yet. Each is
+/// written under a temporary name, checked by its CRC, renamed and added to the ledger. With
+/// `verify`, files that are there are hashed again. Returns the number of files unpacked now.
 ///
 /// # Errors
-/// Data, where the zip is broken or holds anything but plain files; then nothing of it is unpacked.
+/// Data, if the zip is broken or contains anything but plain files; in the second case nothing is
+/// unpacked.
 pub fn unpack(
     ledger: &Ledger,
     zip: &Path,
-    target: Target,
+    target: UnpackTarget,
     url: &str,
     verify: bool,
     stop: &Stop,
 ) -> Result<usize> {
-    let broken = |e: ZipError| match e {
-        // The zip may be well.
-        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
-            Error::failed(format!("{}: {e}; unpack it by another program", zip.display()))
-        }
-        e => Error::data(zip, format!("a broken zip: {e}")),
-    };
     let file = File::open(zip).map_err(Error::io("open", zip))?;
     let packed = file.metadata().map_err(Error::io("look at", zip))?.len();
-    let mut archive = ZipArchive::new(file).map_err(broken)?;
-    let (mut entries, mut total) = (Vec::new(), 0u64);
-    for i in 0..archive.len() {
-        let entry = archive.by_index_raw(i).map_err(broken)?;
-        if let Some(name) = plain(&entry, target).map_err(|what| Error::data(zip, what))? {
-            total = total.saturating_add(entry.size());
-            entries.push((i, name));
-        }
-    }
-    if total > packed.saturating_mul(LARGEST_RATIO) {
-        return Err(Error::data(
-            zip,
-            format!(
-                "claims to hold {total} bytes in {packed}, more than any zip of images; nothing \
-                    was unpacked"
-            ),
-        ));
-    }
+    let mut archive = ZipArchive::new(file).map_err(|e| broken(zip, e))?;
+    let entries = plain_entries(&mut archive, zip, target, packed)?;
     let (folder, prefix) = match target {
-        Target::Folder(into) => (ledger.folder().join(into), format!("{into}/")),
-        Target::File(_) => (ledger.folder().to_path_buf(), String::new()),
+        UnpackTarget::Folder(into) => (ledger.folder().join(into), format!("{into}/")),
+        UnpackTarget::File(_) => (ledger.folder().to_path_buf(), String::new()),
     };
     fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
     let progress =
@@ -87,36 +70,80 @@ pub fn unpack(
         }
         let file = format!("{prefix}{name}");
         if !ledger.holds(&file, verify)? {
-            let mut entry = archive.by_index(i).map_err(broken)?;
+            let mut entry = archive.by_index(i).map_err(|e| broken(zip, e))?;
             let (bytes, sha256) = extract(&mut entry, &folder.join(&name), zip)?;
-            ledger.add(Row { file, bytes, sha256, url: url.into(), validator: String::new() })?;
+            ledger.add(LedgerRow {
+                file,
+                bytes,
+                sha256,
+                url: url.into(),
+                validator: String::new(),
+            })?;
             progress.add_bytes(bytes);
             unpacked += 1;
         }
         progress.add(1);
     }
-    // Once for all files; each one by itself would take hours on a parallel file system.
+    // Once for all files; one by one it would take hours on a parallel file system.
     let at = File::open(&folder).map_err(Error::io("open", &folder))?;
-    // SAFETY: a call with a file descriptor that is open.
+    // SAFETY: the file descriptor is open.
     if unsafe { libc::syncfs(at.as_raw_fd()) } != 0 {
         return Err(Error::io("sync", &folder)(std::io::Error::last_os_error()));
     }
     Ok(unpacked)
 }
 
-/// The file's name of an entry; none for the folder itself. The error says why the zip is refused.
-fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, String> {
+fn broken(zip: &Path, e: ZipError) -> Error {
+    match e {
+        // The zip may be intact.
+        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
+            Error::failed(format!("{}: {e}; unpack it by another program", zip.display()))
+        }
+        e => Error::data(zip, format!("a broken zip: {e}")),
+    }
+}
+
+/// Indices and file names of the entries of a zip of `packed` bytes.
+///
+/// # Errors
+/// Data, if one is not a plain file, or they are too large.
+fn plain_entries(
+    archive: &mut ZipArchive<File>,
+    zip: &Path,
+    target: UnpackTarget,
+    packed: u64,
+) -> Result<Vec<(usize, String)>> {
+    let (mut entries, mut total) = (Vec::new(), 0u64);
+    for i in 0..archive.len() {
+        let entry = archive.by_index_raw(i).map_err(|e| broken(zip, e))?;
+        if let Some(name) = plain_name(&entry, target).map_err(|what| Error::data(zip, what))? {
+            total = total.saturating_add(entry.size());
+            entries.push((i, name));
+        }
+    }
+    if total > packed.saturating_mul(MAX_RATIO) {
+        let what = format!(
+            "claims to hold {total} bytes in {packed}, more than any zip of images; nothing was \
+             unpacked"
+        );
+        return Err(Error::data(zip, what));
+    }
+    Ok(entries)
+}
+
+/// The file name of an entry; none for the folder itself. The error states why the zip is refused.
+fn plain_name<R: Read>(entry: &ZipFile<R>, target: UnpackTarget) -> Result<Option<String>, String> {
     let shown = String::from_utf8_lossy(entry.name_raw()).escape_debug().to_string();
     let refused = |why: &str| Err(format!("the entry `{shown}` {why}; nothing was unpacked"));
     let Ok(name) = std::str::from_utf8(entry.name_raw()) else {
         return refused("has a name that is not UTF-8");
     };
     let name = match target {
-        Target::Folder(into) => {
+        UnpackTarget::Folder(into) => {
             name.strip_prefix(into).and_then(|n| n.strip_prefix('/')).unwrap_or(name)
         }
-        Target::File(only) if name == only => name,
-        Target::File(only) => return refused(&format!("is not {only}")),
+        UnpackTarget::File(only) if name == only => name,
+        UnpackTarget::File(only) => return refused(&format!("is not {only}")),
     };
     if entry.is_symlink()
         || entry.unix_mode().is_some_and(|m| ![0, 0o100_000, 0o040_000].contains(&(m & 0o170_000)))
@@ -136,7 +163,7 @@ fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, 
     {
         return refused("is no plain file name");
     }
-    if entry.size() > LARGEST_ENTRY {
+    if entry.size() > MAX_ENTRY {
         return refused(&format!(
             "claims {} bytes, more than any file of the competition",
             entry.size()
@@ -145,7 +172,7 @@ fn plain<R: Read>(entry: &ZipFile<R>, target: Target) -> Result<Option<String>, 
     Ok(Some(name.into()))
 }
 
-/// Size and SHA-256 of what was written to `path`.
+/// Writes an entry to `path`. Returns its size in bytes and its SHA-256.
 fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(u64, String)> {
     let wrong = |what: String| {
         Error::data(
@@ -153,9 +180,9 @@ fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(
             format!("the entry {}: {what}", path.file_name().unwrap_or_default().display()),
         )
     };
-    let part = beside(path, ".part");
+    let part = with_suffix(path, ".part");
     let result = (|| {
-        // Never through a link of that name.
+        // Never write through a link of that name.
         let _ = fs::remove_file(&part);
         let mut file = File::create_new(&part).map_err(Error::io("create", &part))?;
         let (mut hash, mut bytes, declared) = (Sha256::new(), 0, entry.size());

@@ -1,8 +1,8 @@
-//! The Atlas as XML: which field of which well shows a protein where. Read as a stream; it is tens
-//! of gigabytes.
+//! The Atlas as XML, which lists the images with the locations of the protein. Read as a stream,
+//! since it has tens of gigabytes.
 //!
-//! Of `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, its `location`s are the labels
-//! of the images whose `assayImage/image[@imageType='sampleImage']/imageUrl` it names.
+//! Of each `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, the `location`s are the
+//! labels of the images in `assayImage/image[@imageType='sampleImage']/imageUrl`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,24 +23,24 @@ use crate::{
     data::labels::{Labels, NAMES, Rows},
 };
 
-/// What the XML says of images.
+/// The images that the XML lists.
 #[derive(Debug, Default)]
-pub struct Atlas {
+pub struct AtlasImages {
     /// Id and labels of each image with a known location, in the order of the file.
     pub rows: Rows,
-    /// Locations that are none of the 28 classes, and how many images name them.
+    /// Locations that are not one of the 28 classes, and how many images name them.
     pub unknown: BTreeMap<String, usize>,
     /// Images without a location of the 28 classes; they are not in `rows`.
     pub unlabelled: usize,
-    /// Addresses that are no image of the Atlas.
+    /// Addresses that are not images of the Atlas.
     pub foreign: usize,
 }
 
 /// Reads a file, gzipped or not. `progress` counts the bytes of the file.
 ///
 /// # Errors
-/// [`Error::Data`], where it is no XML, cut short, or names no image.
-pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas> {
+/// [`Error::Data`], if it is not XML, truncated, or lists no image.
+pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<AtlasImages> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut file = BufReader::with_capacity(1 << 16, Counted(file, progress));
     let gzipped = file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]);
@@ -50,24 +50,24 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
         Box::new(file)
     };
     let mut reader = Reader::from_reader(text);
-    let (mut buffer, mut state) = (Vec::new(), State::default());
+    let (mut buffer, mut parser) = (Vec::new(), AtlasParser::default());
     loop {
         let broken = |position: u64, e: &dyn std::fmt::Display| {
-            Error::data(path, format!("no whole XML: {e}, at byte {position} of the text"))
+            Error::data(path, format!("not complete XML: {e}, at byte {position} of the text"))
         };
         match reader.read_event_into(&mut buffer) {
-            Ok(Event::Eof) if state.open.is_empty() => break,
+            Ok(Event::Eof) if parser.open.is_empty() => break,
             Ok(Event::Eof) => {
                 return Err(broken(reader.buffer_position(), &"it ends within an element"));
             }
-            Ok(Event::Start(e)) => state.start(&e),
-            Ok(Event::End(_)) => state.end(),
-            Ok(Event::Text(e)) => state.text.push_str(&e),
-            Ok(Event::CData(e)) => state.text.push_str(&e),
+            Ok(Event::Start(e)) => parser.start(&e),
+            Ok(Event::End(_)) => parser.end(),
+            Ok(Event::Text(e)) => parser.text.push_str(&e),
+            Ok(Event::CData(e)) => parser.text.push_str(&e),
             Ok(Event::GeneralRef(e)) => match (e.resolve_char_ref(), resolve_predefined_entity(&e))
             {
-                (Ok(Some(c)), _) => state.text.push(c),
-                (_, Some(text)) => state.text.push_str(text),
+                (Ok(Some(c)), _) => parser.text.push(c),
+                (_, Some(text)) => parser.text.push_str(text),
                 _ => {}
             },
             Ok(_) => {}
@@ -81,17 +81,17 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
             )));
         }
     }
-    if state.atlas.rows.is_empty() {
+    if parser.atlas.rows.is_empty() {
         return Err(Error::data(
             path,
             "names no immunofluorescence image with a known location; expected the Atlas's \
                 proteinatlas.xml",
         ));
     }
-    Ok(state.atlas)
+    Ok(parser.atlas)
 }
 
-/// Counts what is read.
+/// Counts the bytes that are read.
 struct Counted<'a>(File, &'a Progress);
 
 impl Read for Counted<'_> {
@@ -103,18 +103,19 @@ impl Read for Counted<'_> {
 }
 
 #[derive(Default)]
-struct State {
-    /// The elements around, outermost first; whether each is of the kind and with the attribute
-    /// that we look into.
+struct AtlasParser {
+    /// The enclosing elements, outermost first: name, and whether its attribute is the required
+    /// one.
     open: Vec<(String, bool)>,
     text: String,
     locations: Vec<String>,
     urls: Vec<String>,
-    places: HashMap<String, usize>,
-    atlas: Atlas,
+    /// Index in `atlas.rows` by id.
+    row_of: HashMap<String, usize>,
+    atlas: AtlasImages,
 }
 
-impl State {
+impl AtlasParser {
     fn start(&mut self, element: &BytesStart) {
         let name = element.local_name();
         let name: &str = name.as_ref();
@@ -123,7 +124,7 @@ impl State {
                 .try_get_attribute(attribute)
                 .is_ok_and(|a| a.is_some_and(|a| *a.value == *value))
         };
-        let ours = match name {
+        let wanted = match name {
             "cellExpression" => is("technology", "ICC/IF"),
             "image" => is("imageType", "sampleImage"),
             _ => true,
@@ -132,7 +133,7 @@ impl State {
             self.locations.clear();
             self.urls.clear();
         }
-        self.open.push((name.into(), ours));
+        self.open.push((name.into(), wanted));
         self.text.clear();
     }
 
@@ -155,7 +156,7 @@ impl State {
         self.text.clear();
     }
 
-    /// The images of one `data` element.
+    /// Adds the images of one `data` element.
     fn images(&mut self) {
         let mut labels = Labels::default();
         for location in &self.locations {
@@ -168,13 +169,13 @@ impl State {
             match id(url) {
                 None => self.atlas.foreign += 1,
                 Some(_) if labels.is_empty() => self.atlas.unlabelled += 1,
-                // An antibody stands under each gene that it may bind.
-                Some(id) => match self.places.get(&id) {
+                // An antibody is listed under each gene that it may bind.
+                Some(id) => match self.row_of.get(&id) {
                     Some(&row) => {
                         labels.iter().for_each(|class| self.atlas.rows[row].1.insert(class))
                     }
                     None => {
-                        self.places.insert(id.clone(), self.atlas.rows.len());
+                        self.row_of.insert(id.clone(), self.atlas.rows.len());
                         self.atlas.rows.push((id, labels));
                     }
                 },
@@ -183,8 +184,7 @@ impl State {
     }
 }
 
-/// The class of a location: its name, whatever the case, plurals, "and" or "&", "centre" or
-/// "center".
+/// The class of a location. Case, plurals, "and" for "&", and "centre" for "center" do not matter.
 fn class(location: &str) -> Option<usize> {
     let key = |name: &str| {
         let name = name.to_lowercase().replace('&', " and ").replace("centre", "center");
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(class(name), Some(want), "{name}");
         }
         assert_eq!((class("Vesicles"), class("")), (None, None));
-        assert!((0..NAMES.len()).all(|c| class(NAMES[c]) == Some(c)), "no two names are one");
+        assert!((0..NAMES.len()).all(|c| class(NAMES[c]) == Some(c)), "no two names are equal");
     }
 
     #[test]

@@ -1,25 +1,26 @@
-//! What a run has to say of its samples, read back from its files.
+//! The results of a finished run, read back from its files: out-of-fold predictions and fitted
+//! thresholds.
 
 use std::{collections::HashMap, path::Path};
 
 use ndarray::{Array2, Axis};
 
 use crate::{
-    base::{Error, Result},
-    config::Config,
+    base::{Error, Result, csv_file},
+    config::{Config, Method},
     data::{
         labels::{CLASSES, Labels},
         work_folder::WorkFolder,
     },
-    scoring::{prediction_file::Predictions, thresholds::METHODS},
+    scoring::prediction_file::Predictions,
     training::{run_folder::Run, train},
 };
 
-/// All finished folds' out-of-fold predictions. With shuffle splits a sample may stand in several
-/// folds; each of its predictions counts.
+/// The out-of-fold predictions of all finished folds, with the truth. With shuffle splits a sample
+/// may be in the validation part of several folds; it then has a row for each.
 pub struct OutOfFold {
     pub ids: Vec<String>,
-    /// By row, the fold that predicted it.
+    /// By row, the fold whose network predicted it.
     pub folds: Vec<usize>,
     /// `[n, 28]`, 0 to 1.
     pub probabilities: Array2<f32>,
@@ -28,8 +29,8 @@ pub struct OutOfFold {
 
 impl OutOfFold {
     /// # Errors
-    /// Usage where no fold is finished; data where predictions do not fit the weights (if these are
-    /// still there) or the manifest.
+    /// Usage where no fold is finished; data where predictions do not belong to the weights (if
+    /// these still exist) or to the manifest.
     pub fn read(config: &Config, work: &WorkFolder, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
         if let Some(k) = finished.iter().find(|&&k| {
@@ -74,27 +75,35 @@ fn unknown(run: &Run, id: &str) -> Error {
     )
 }
 
-/// Names of the tables that [`submit`](crate::inference::submit) writes into the run's folder.
+/// The tables in the run's folder that [`submit`](crate::inference::submit) writes.
 pub const THRESHOLDS: &str = "thresholds.csv";
 pub const SCORES: &str = "scores.csv";
 
-/// The fitted thresholds of one method, from `thresholds.csv`, and what they score, from
-/// `scores.csv`.
-pub struct Thresholds {
-    pub method: String,
+/// The thresholds that one method fitted (`thresholds.csv`) and their scores (`scores.csv`).
+pub struct FittedThresholds {
+    pub method: Method,
+    /// By class.
     pub values: [f32; CLASSES],
-    /// Macro F1 on samples that the thresholds have not seen.
+    /// Macro F1, 0 to 1, on samples that the thresholds were not fitted on.
     pub cross_fitted: f64,
-    /// Macro F1 on the samples that they were fitted on.
+    /// Macro F1, 0 to 1, on the samples that they were fitted on.
     pub in_sample: f64,
 }
 
-/// Every method's thresholds, in the order of the files, and the position of the one that the run's
-/// answer uses: `submit.thresholds`, else the one with the best cross-fitted score.
+/// A row of `scores.csv`.
+#[derive(serde::Deserialize)]
+struct Score {
+    method: Method,
+    cross_fitted_macro_f1: f64,
+    in_sample_macro_f1: f64,
+}
+
+/// The thresholds of every method, in the order of the files, and the index of the one that the
+/// submission uses: `wanted` (`submit.thresholds`), else the one with the best cross-fitted score.
 ///
 /// # Errors
-/// Usage where `submit` has not run; data where the files do not fit each other.
-pub fn thresholds(config: &Config, run: &Run) -> Result<(Vec<Thresholds>, usize)> {
+/// Usage where `submit` has not run; data where a file is damaged or the two do not match.
+pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresholds>, usize)> {
     let (table, scores) = (run.folder.join(THRESHOLDS), run.folder.join(SCORES));
     if !table.exists() || !scores.exists() {
         return Err(Error::usage(format!(
@@ -102,63 +111,45 @@ pub fn thresholds(config: &Config, run: &Run) -> Result<(Vec<Thresholds>, usize)
             table.display()
         )));
     }
-    let mut all = Vec::new();
-    for score in rows(&scores)? {
-        let [method, cross_fitted, in_sample] = &score[..] else {
-            return Err(broken(&scores, "expected three columns"));
-        };
-        let number = |text: &str| {
-            text.parse().map_err(|_| broken(&scores, &format!("`{text}` is not a number")))
-        };
-        all.push(Thresholds {
-            method: method.clone(),
-            values: [0.5; CLASSES],
-            cross_fitted: number(cross_fitted)?,
-            in_sample: number(in_sample)?,
-        });
+    let all: Vec<Score> = csv_file::read(&scores, "submit")?;
+    let broken =
+        |path: &Path, what: String| Error::data(path, format!("{what}; run `atlas submit` again"));
+    let unreadable = |e: csv::Error| csv_file::unreadable(&table, &e, "submit");
+    let mut reader = csv::Reader::from_path(&table).map_err(unreadable)?;
+    let header = reader.headers().map_err(unreadable)?.clone();
+    let rows = reader.records().collect::<csv::Result<Vec<_>>>().map_err(unreadable)?;
+    if rows.len() != CLASSES {
+        return Err(broken(&table, format!("expected {CLASSES} rows, found {}", rows.len())));
     }
-    let lines = rows(&table)?;
-    if lines.len() != CLASSES || lines.iter().any(|l| l.len() != 2 + all.len()) {
-        return Err(broken(
-            &table,
-            &format!("expected {CLASSES} rows, one column for each method of {}", scores.display()),
-        ));
-    }
-    for (class, line) in lines.iter().enumerate() {
-        for (of, text) in all.iter_mut().zip(&line[2..]) {
-            of.values[class] =
-                text.parse().map_err(|_| broken(&table, &format!("`{text}` is not a number")))?;
+    let fitted = |score: &Score| {
+        let method = score.method;
+        let column = header.iter().position(|name| name == <&str>::from(method));
+        let column = column.ok_or_else(|| broken(&table, format!("no column `{method}`")))?;
+        let mut values = [0.5; CLASSES];
+        for (value, row) in values.iter_mut().zip(&rows) {
+            let text = &row[column];
+            *value =
+                text.parse().map_err(|_| broken(&table, format!("`{text}` is not a number")))?;
         }
-    }
+        let Score { cross_fitted_macro_f1: cross_fitted, in_sample_macro_f1: in_sample, .. } =
+            *score;
+        Ok(FittedThresholds { method, values, cross_fitted, in_sample })
+    };
+    let all = all.iter().map(fitted).collect::<Result<Vec<_>>>()?;
     let best = (0..all.len()).max_by(|&a, &b| all[a].cross_fitted.total_cmp(&all[b].cross_fitted));
-    let named = |method| METHODS.iter().find(|(m, _)| Some(*m) == method).map(|(_, name)| *name);
-    let wanted = |t: &Thresholds| named(config.submit.thresholds) == Some(&t.method);
-    let used = all.iter().position(wanted).or(best).ok_or_else(|| broken(&scores, "no method"))?;
+    let used = all.iter().position(|fitted| Some(fitted.method) == wanted).or(best);
+    let used = used.ok_or_else(|| broken(&scores, "no method".into()))?;
     Ok((all, used))
 }
 
-/// The thresholds that the run's answer uses; `None` where `submit` has not run.
+/// The thresholds that the submission uses; `None` where `submit` has not run.
 ///
 /// # Errors
-/// As [`thresholds`], else.
-pub fn used(config: &Config, run: &Run) -> Result<Option<Thresholds>> {
-    match thresholds(config, run) {
+/// Data, as [`thresholds`].
+pub fn used_thresholds(run: &Run, wanted: Option<Method>) -> Result<Option<FittedThresholds>> {
+    match thresholds(run, wanted) {
         Ok((mut all, used)) => Ok(Some(all.swap_remove(used))),
         Err(Error::Usage(_)) => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-fn broken(path: &Path, what: &str) -> Error {
-    Error::data(path, format!("{what}; run `atlas submit` again"))
-}
-
-fn rows(path: &Path) -> Result<Vec<Vec<String>>> {
-    let wrong = |e: csv::Error| Error::data(path, e);
-    let mut reader = csv::Reader::from_path(path).map_err(wrong)?;
-    reader
-        .records()
-        .map(|r| r.map(|r| r.iter().map(String::from).collect()))
-        .collect::<csv::Result<_>>()
-        .map_err(wrong)
 }

@@ -1,5 +1,5 @@
-//! The test set through the networks of all finished folds: one file of mean probabilities per test
-//! shard. And a [`folder`] of someone's own pictures.
+//! Predicts the test set with the networks of all finished folds: one file of mean probabilities
+//! per test shard. [`folder`] predicts a folder of the user's own images.
 
 pub mod folder;
 
@@ -9,7 +9,7 @@ use ndarray::Array2;
 use tch::Device;
 
 use crate::{
-    base::{Result, checksum, progress::Progress, stop::Stop},
+    base::{Result, progress::Progress, stop::Stop},
     config::Config,
     data::{
         labels::CLASSES,
@@ -18,44 +18,45 @@ use crate::{
         work_folder::WorkFolder,
     },
     distributed::device,
-    network::predictor::{self, Trained, sigmoid},
-    scoring::prediction_file::Predictions,
-    training::{run_folder::Run, train::weights_path},
+    network::predictor::sigmoid,
+    scoring::{prediction_file::Predictions, prediction_freshness},
+    training::{run_folder::Run, train::weights_path, trained_network::TrainedNetwork},
 };
 
-/// The predictions of one test shard.
-pub struct File {
+/// The prediction file of one test shard.
+pub struct ShardPredictions {
     /// `results/<run>/predictions/test-NNNNN.h5`
     pub path: PathBuf,
-    /// Places in the store of the test part.
+    /// Indices into the store of the test part.
     pub samples: Range<usize>,
-    /// Of the weights, settings and images that it has to be made with.
+    /// The hash of what it has to be made from.
     source: u64,
 }
 
-impl File {
-    /// Whether it is there, whole, and made with the weights, settings and images at hand.
+impl ShardPredictions {
+    /// Whether the file exists, is intact, and was made from the current weights, settings and
+    /// images.
     pub fn is_fresh(&self) -> bool {
         Predictions::is_fresh(&self.path, self.source)
     }
 }
 
-/// The files that belong to a run and its finished folds, by test shard.
+/// The prediction files of a run with its finished folds, one for each test shard in order.
 ///
 /// # Errors
 /// Usage where no fold is finished.
-pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<File>> {
-    let made_with = predictor::source(config, &weights(config, run)?)?;
+pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<ShardPredictions>> {
+    let networks = prediction_freshness::source(config, &weights(config, run)?)?;
     let mut at = 0;
     let file = |shard: &Reader| {
         let samples = at..at + shard.len();
         at = samples.end;
         let name = shard.path().file_name().unwrap_or_default();
-        let images: Vec<u8> = shard.checksums().iter().flat_map(|s| s.to_le_bytes()).collect();
-        let ids = shard.ids().iter().map(String::as_bytes);
-        let source =
-            checksum::of_parts([&made_with.to_le_bytes()[..], &images].into_iter().chain(ids));
-        File { path: run.folder.join("predictions").join(name), samples, source }
+        ShardPredictions {
+            path: run.folder.join("predictions").join(name),
+            samples,
+            source: prediction_freshness::shard_source(networks, shard),
+        }
     };
     Ok(store.shards().iter().map(file).collect())
 }
@@ -69,23 +70,32 @@ fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// Usage where no fold is finished; data where a checkpoint is damaged.
-pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<Trained>> {
+pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<TrainedNetwork>> {
     let weights = weights(config, run)?;
     if weights.len() < config.split.folds {
         log::warn!(
-            "only {} of {} folds are finished: the answer is theirs alone",
+            "only {} of {} folds are finished: the predictions are the mean of these alone",
             weights.len(),
             config.split.folds
         );
     }
-    weights.iter().map(|path| predictor::load(path, config, device)).collect()
+    weights
+        .iter()
+        .map(|path| TrainedNetwork::from_checkpoint(path, &config.train, device))
+        .collect()
 }
 
-/// Predicts test shards `task`, `task + tasks`, ... with every finished fold of the run; a file
-/// that is there and fresh is left as it is. Returns the numbers of files made and left.
+/// How many prediction files [`predict`] wrote and how many were already up to date.
+pub struct PredictOutcome {
+    pub made: usize,
+    pub fresh: usize,
+}
+
+/// Predicts test shards `task`, `task + tasks`, ... with the networks of all finished folds of the
+/// run, except those whose predictions are fresh.
 ///
 /// # Errors
-/// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`; the files made until then stay.
+/// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`; the files written until then stay.
 pub fn predict(
     config: &Config,
     work: &WorkFolder,
@@ -93,15 +103,15 @@ pub fn predict(
     task: usize,
     tasks: usize,
     stop: &Stop,
-) -> Result<(usize, usize)> {
+) -> Result<PredictOutcome> {
     let device = device::choose(config.comm.backend, 0)?;
     device::set_up_cpu(config.threads());
     let store = work.store(Part::Test)?;
-    let mine: Vec<File> =
+    let mine: Vec<ShardPredictions> =
         files(config, run, store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();
-    let (left, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(File::is_fresh);
+    let (fresh, todo): (Vec<_>, Vec<_>) = mine.into_iter().partition(ShardPredictions::is_fresh);
     if todo.is_empty() {
-        return Ok((0, left.len()));
+        return Ok(PredictOutcome { made: 0, fresh: fresh.len() });
     }
     let networks = networks(config, run, device)?;
     let total: usize = todo.iter().map(|f| f.samples.len()).sum();
@@ -110,7 +120,8 @@ pub fn predict(
         let samples: Vec<usize> = file.samples.clone().collect();
         let mut probabilities = Array2::zeros((samples.len(), CLASSES));
         for network in &networks {
-            let predictor = network.predictor(config, stop);
+            let predictor =
+                network.predictor(&config.augment, &config.predict, config.threads(), stop);
             let of_fold = predictor
                 .logits(store, &samples, config.predict.tta, Some(&progress))?
                 .mapv(sigmoid);
@@ -119,5 +130,5 @@ pub fn predict(
         let ids = samples.iter().map(|&i| store.id(i).to_string()).collect();
         Predictions { ids, probabilities }.write(&file.path, file.source)?;
     }
-    Ok((todo.len(), left.len()))
+    Ok(PredictOutcome { made: todo.len(), fresh: fresh.len() })
 }

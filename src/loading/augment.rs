@@ -1,5 +1,5 @@
-//! What is done to a stored image before the network sees it: the random changes of training, the
-//! fixed crops of prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow
+//! From a stored image to the views that the network sees: random changes for training, fixed crops
+//! for prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow
 //! interleaved.
 
 pub mod geometry;
@@ -27,7 +27,7 @@ pub struct Scratch {
     cropped: Vec<u8>,
 }
 
-/// The side for which `elastic_affine`, `elastic_alpha` and `elastic_sigma` are given.
+/// The side in pixels to which `elastic_affine`, `elastic_alpha` and `elastic_sigma` refer.
 const ELASTIC_SIDE: f64 = 512.0;
 
 /// Views that [`views`] makes of one image.
@@ -47,7 +47,7 @@ pub fn view_side(augment: &Augment, tta: Tta) -> usize {
     }
 }
 
-/// The rows of an image of `side` pixels that [`random`] will look at, given the same `rng`.
+/// The rows of an image of `side` pixels that [`random`] will read with the same `rng`.
 pub fn rows(augment: &Augment, rng: &Rng, side: usize) -> Range<usize> {
     if side != augment.resize as usize {
         return 0..side;
@@ -145,7 +145,7 @@ pub fn views(
     Ok(())
 }
 
-/// The image at the side `augment.resize`, and this side; untouched where it is stored so.
+/// The image at the side `augment.resize`, and this side; not copied where it is stored with it.
 fn fit<'a>(
     augment: &Augment,
     resizer: &mut Resizer,
@@ -167,7 +167,7 @@ fn happens(rng: &mut Rng, probability: f64) -> bool {
     rng.random::<f64>() < probability
 }
 
-/// Where the crop begins on the resized image: row and column.
+/// Row and column at which the crop begins in the resized image.
 fn random_corner(augment: &Augment, rng: &mut Rng) -> [usize; 2] {
     let last = (augment.resize - augment.crop) as usize;
     [(); 2].map(|()| rng.random_range(0..=last))

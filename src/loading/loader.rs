@@ -116,12 +116,12 @@ pub struct Loader {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<LoaderState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct LoaderState {
     /// Batches that a worker has begun.
     begun: usize,
     /// Batches that the consumer has taken.
@@ -132,11 +132,11 @@ struct State {
 
 impl Shared {
     /// No code that can panic runs under the lock, so that a poisoned one is still sound.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LoaderState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, LoaderState>) -> MutexGuard<'a, LoaderState> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,14 +185,14 @@ impl Loader {
                     let made = catch_unwind(AssertUnwindSafe(|| {
                         maker.batch(&work.0[index], || shared.lock().stop)
                     }));
-                    // In the program a panic has ended the process before (jobs/common.rs); here no
-                    // consumer waits for ever.
+                    // The program's panic hook ends the process (jobs/common.rs); without it, as in
+                    // tests, this keeps the consumer from waiting forever.
                     let made = made.unwrap_or_else(|panic| {
                         // The buffers may be half filled and are not used again.
                         maker = Maker::new(&*store, &work.1);
                         Err(Error::failed(format!(
                             "a worker of the loader panicked in batch {index}: {}",
-                            said(&*panic)
+                            panic_message(&*panic)
                         )))
                     });
                     shared.finish(index, made);
@@ -200,7 +200,7 @@ impl Loader {
             };
             match thread::Builder::new().name("loader".into()).spawn(worker) {
                 Ok(handle) => loader.workers.push(handle),
-                // Fewer workers are enough; none are not.
+                // Fewer workers are enough, but at least one is needed.
                 Err(e) if loader.workers.is_empty() => loader
                     .shared
                     .finish(0, Err(Error::failed(format!("cannot start a loader thread: {e}")))),
@@ -304,8 +304,7 @@ impl<'a, S: Source> Maker<'a, S> {
     }
 }
 
-/// The message of a panic.
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

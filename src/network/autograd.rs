@@ -1,5 +1,5 @@
-//! What the `tch` crate lacks, from a small shim in C++: a hook on finished gradients, a sum over
-//! ranks that gradients flow through, AdamW in one pass over its numbers, and convolutions with
+//! Functions of libtorch that the `tch` crate lacks, through a small shim in C++: hooks on finished
+//! gradients, a sum over ranks with gradients, AdamW in one pass over memory, and convolutions with
 //! kernels in oneDNN's own order.
 
 use std::ffi::c_void;
@@ -51,20 +51,20 @@ unsafe extern "C" {
     ) -> *mut C_tensor;
 }
 
-/// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added its
-/// part to the gradient of leaf `i`, on the thread of that pass. Dropping it takes the hooks off.
+/// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added to
+/// the gradient of leaf `i`, on the thread of that pass. Dropping it removes the hooks.
 pub struct GradientHooks {
     leaves: Vec<Tensor>,
-    /// Where the hooks find what to call; boxed twice, so that the address is thin and stays.
+    /// Called by the hooks; boxed twice, so that its address is thin and does not move.
     _ready: Box<Box<dyn Fn(usize) + Send + Sync>>,
 }
 
 impl GradientHooks {
-    /// Puts a hook on each of `leaves`, in the place of one that is there.
+    /// Sets a hook on each of `leaves`, which replaces an earlier one.
     pub fn new(leaves: &[Tensor], ready: impl Fn(usize) + Send + Sync + 'static) -> Self {
         unsafe extern "C" fn call(context: *mut c_void, index: usize) {
             // SAFETY: `context` is the address of the box below, which lives until the hooks are
-            // taken off.
+            // removed.
             let ready = unsafe { &*context.cast::<Box<dyn Fn(usize) + Send + Sync>>() };
             ready(index);
         }
@@ -74,7 +74,7 @@ impl GradientHooks {
             // SAFETY: `leaf` is a live tensor; `context` outlives the hook, see `drop`.
             assert!(
                 unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) },
-                "leaf {index} takes a hook"
+                "leaf {index} accepts a hook"
             );
         }
         Self { leaves: leaves.iter().map(Tensor::shallow_clone).collect(), _ready: ready }
@@ -90,52 +90,51 @@ impl Drop for GradientHooks {
     }
 }
 
-/// The sum of `x` over the ranks, of any shape; the gradient of `x` is the sum of the ranks'
-/// gradients. All ranks call it, and run its backward pass, in the same order. A failure of the
+/// The sum of `x`, of any shape, over the ranks; its gradient is the sum of the gradients over the
+/// ranks. All ranks must call it, and run its backward pass, in the same order. A failure of the
 /// communicator ends the job.
 pub fn sum_over_ranks(x: &Tensor, world: &'static World) -> Tensor {
     unsafe extern "C" fn reduce(context: *const c_void, values: *mut C_tensor) {
-        // SAFETY: `context` is the static reference below; `values` is a live tensor, of which this
-        // takes a handle.
+        // SAFETY: `context` is the static reference below; `values` is a live tensor, whose
+        // reference count this increments.
         let (world, values) =
             unsafe { (&*context.cast::<World>(), Tensor::clone_from_ptr(values)) };
         world.sum(&values.view([-1]));
     }
     // SAFETY: `x` is a live tensor, and `world` outlives every graph.
     let sum = unsafe { atlas_sum_over_ranks(x.as_ptr(), reduce, std::ptr::from_ref(world).cast()) };
-    assert!(!sum.is_null(), "libtorch records the sum over ranks");
-    // SAFETY: the shim has just made it, and nobody else owns it.
+    assert!(!sum.is_null(), "libtorch computes the sum over ranks");
+    // SAFETY: the shim has just created it, and nothing else owns it.
     unsafe { Tensor::from_ptr(sum) }
 }
 
-/// The numbers of one step of AdamW.
+/// The hyperparameters of one step of AdamW.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub lr: f64,
     pub beta1: f64,
     pub beta2: f64,
-    /// Weight decay, times the learning rate, as in Loshchilov & Hutter 2019.
+    /// Weight decay, multiplied by the learning rate (Loshchilov & Hutter 2019).
     pub decay: f64,
     pub eps: f64,
-    /// From 1; for the correction of the bias.
+    /// Counted from 1; for the bias correction.
     pub step: u64,
 }
 
-/// Moves parameters by their gradients, and the running means of the gradients and of their
-/// squares, in place: four f32 tensors of one length each. The numbers are those of
-/// `torch.optim.AdamW(fused=True)`.
+/// Updates sets of four f32 tensors of one length in place: parameters, gradients, and the running
+/// means of the gradients and of their squares. Bit-equal to `torch.optim.AdamW(fused=True)`.
 pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step }: AdamW) {
     let pointers: Vec<*mut C_tensor> =
         tensors.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
-    // SAFETY: `pointers` names 4 live tensors for each of the `len` sets.
+    // SAFETY: `pointers` has 4 live tensors for each of the `len` sets.
     let done = unsafe {
         atlas_adamw(pointers.as_ptr(), tensors.len(), lr, beta1, beta2, decay, eps, step as f64)
     };
     assert!(done, "libtorch has AdamW for these tensors");
 }
 
-/// Kernels in the order in which oneDNN computes with them; plain ones it puts into that order each
-/// time.
+/// Kernels in the order in which oneDNN computes with them; it would otherwise reorder them for
+/// each convolution.
 pub struct PackedKernels {
     kernels: Tensor,
     stride: i64,
@@ -144,9 +143,9 @@ pub struct PackedKernels {
 }
 
 impl PackedKernels {
-    /// Of `weight` `[to, from / groups, side, side]` for inputs of `size` `[n, from, h, w]`; others
-    /// are taken, too, but more slowly. `None` where oneDNN has no order of its own for them: not
-    /// on a CPU, not in f32 or bf16.
+    /// Packs `weight` `[to, from / groups, side, side]` for inputs of `size` `[n, from, h, w]`;
+    /// inputs of other sizes work, but more slowly. `None` if oneDNN does not pack them: not on a
+    /// CPU, or not in f32 or bf16.
     pub fn new(
         weight: &Tensor,
         stride: i64,
@@ -157,7 +156,7 @@ impl PackedKernels {
         // SAFETY: `weight` is a live tensor, and `size` holds four numbers.
         let kernels =
             unsafe { atlas_pack_kernels(weight.as_ptr(), stride, padding, groups, size.as_ptr()) };
-        // SAFETY: the shim has just made it, and nobody else owns it.
+        // SAFETY: the shim has just created it, and nothing else owns it.
         (!kernels.is_null()).then(|| Self {
             kernels: unsafe { Tensor::from_ptr(kernels) },
             stride,
@@ -180,8 +179,8 @@ impl PackedKernels {
                 *groups,
             )
         };
-        assert!(!out.is_null(), "oneDNN convolves with what it has packed");
-        // SAFETY: the shim has just made it, and nobody else owns it.
+        assert!(!out.is_null(), "oneDNN convolves with the kernels that it has packed");
+        // SAFETY: the shim has just created it, and nothing else owns it.
         unsafe { Tensor::from_ptr(out) }
     }
 }

@@ -1,5 +1,5 @@
-//! What training minimises: a weighted sum of losses over logits `[n, 28]` and targets `[n, 28]` of
-//! 0 and 1.
+//! The loss that training minimises: a weighted sum of terms over logits `[n, 28]` and targets
+//! `[n, 28]` of 0 and 1.
 
 use tch::{Kind, Tensor};
 
@@ -7,7 +7,31 @@ use crate::config::{Losses, Over, Reduce};
 
 const EPS: f64 = 1e-6;
 
-/// The configured sum, a scalar that gradients flow back from.
+/// A term of the loss. To add one, add it here with its name, its weight in [`Losses`], and its
+/// value in [`parts`] and [`per_sample`].
+#[derive(Clone, Copy)]
+enum Term {
+    Bce,
+    Focal,
+    Lovasz,
+    SoftF1,
+}
+
+impl Term {
+    const ALL: [Self; 4] = [Self::Bce, Self::Focal, Self::Lovasz, Self::SoftF1];
+
+    /// Name (also of its key and its column in tables) and weight.
+    fn named_weight(self, losses: &Losses) -> (&'static str, f64) {
+        match self {
+            Self::Bce => ("bce", losses.bce),
+            Self::Focal => ("focal", losses.focal),
+            Self::Lovasz => ("lovasz", losses.lovasz),
+            Self::SoftF1 => ("soft_f1", losses.soft_f1),
+        }
+    }
+}
+
+/// The configured weighted sum, a scalar through which gradients flow.
 pub fn total(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Tensor {
     let zero = Tensor::zeros([], (logits.kind(), logits.device()));
     parts(logits, targets, losses)
@@ -22,52 +46,52 @@ pub fn parts(
     targets: &Tensor,
     losses: &Losses,
 ) -> Vec<(&'static str, f64, Tensor)> {
-    let mean = |t: Tensor| t.mean(None::<Kind>);
-    each(losses, |name| match name {
-        "bce" => mean(bce(logits, targets)),
-        "focal" => mean(focal_of(logits, targets, losses)),
-        "lovasz" => mean(lovasz_hinge(
-            &sets(logits, losses.lovasz_over),
-            &sets(targets, losses.lovasz_over),
-        )),
-        _ => mean(soft_f1(&sets(logits, losses.soft_f1_over), &sets(targets, losses.soft_f1_over))),
+    let over = |over: Over| (sets(logits, over), sets(targets, over));
+    each(losses, |term| {
+        let values = match term {
+            Term::Bce => bce(logits, targets),
+            Term::Focal => focal_of(logits, targets, losses),
+            Term::Lovasz => {
+                let (logits, targets) = over(losses.lovasz_over);
+                lovasz_hinge(&logits, &targets)
+            }
+            Term::SoftF1 => {
+                let (logits, targets) = over(losses.soft_f1_over);
+                soft_f1(&logits, &targets)
+            }
+        };
+        values.mean(None::<Kind>)
     })
 }
 
 /// For the logs: each loss with a weight other than 0 per sample `[n]`, before the weight. Lovász
-/// and soft F1 are taken over the classes of the sample, whatever sets training uses.
+/// and soft F1 are taken over the classes of the sample, even if training uses other sets.
 pub fn per_sample(
     logits: &Tensor,
     targets: &Tensor,
     losses: &Losses,
 ) -> Vec<(&'static str, Tensor)> {
     tch::no_grad(|| {
-        let values = each(losses, |name| match name {
-            "bce" => bce(logits, targets).mean_dim([-1].as_slice(), false, None::<Kind>),
-            "focal" => focal_of(logits, targets, losses),
-            "lovasz" => lovasz_hinge(logits, targets),
-            _ => soft_f1(logits, targets),
+        let values = each(losses, |term| match term {
+            Term::Bce => bce(logits, targets).mean_dim([-1].as_slice(), false, None::<Kind>),
+            Term::Focal => focal_of(logits, targets, losses),
+            Term::Lovasz => lovasz_hinge(logits, targets),
+            Term::SoftF1 => soft_f1(logits, targets),
         });
         values.into_iter().map(|(name, _, value)| (name, value)).collect()
     })
 }
 
-fn each(
-    losses: &Losses,
-    value: impl Fn(&'static str) -> Tensor,
-) -> Vec<(&'static str, f64, Tensor)> {
-    [
-        ("bce", losses.bce),
-        ("focal", losses.focal),
-        ("lovasz", losses.lovasz),
-        ("soft_f1", losses.soft_f1),
-    ]
-    .into_iter()
-    .filter(|(_, weight)| *weight != 0.0)
-    .map(|(name, weight)| (name, weight, value(name)))
-    .collect()
+fn each(losses: &Losses, value: impl Fn(Term) -> Tensor) -> Vec<(&'static str, f64, Tensor)> {
+    let weighted = Term::ALL.map(|term| (term, term.named_weight(losses)));
+    weighted
+        .into_iter()
+        .filter(|(_, (_, weight))| *weight != 0.0)
+        .map(|(term, (name, weight))| (name, weight, value(term)))
+        .collect()
 }
 
+/// Focal loss per sample, `[n]`.
 fn focal_of(logits: &Tensor, targets: &Tensor, losses: &Losses) -> Tensor {
     let entries = focal(logits, targets, losses.focal_gamma, losses.focal_alpha);
     match losses.focal_reduce {
@@ -99,14 +123,14 @@ pub fn bce(logits: &Tensor, targets: &Tensor) -> Tensor {
 /// `alpha` above 0, positives weigh alpha and negatives 1 - alpha.
 pub fn focal(logits: &Tensor, targets: &Tensor, gamma: f64, alpha: f64) -> Tensor {
     let z = logits * signs(targets);
-    // The power as the exponential of a logarithm: finite with its gradient for every logit and
-    // gamma.
+    // The power as the exponential of a logarithm, so that it and its gradient are finite for every
+    // logit and gamma.
     let entries = (-&z).log_sigmoid().multiply_scalar(gamma).exp() * -z.log_sigmoid();
     if alpha > 0.0 { entries * (targets * (2.0 * alpha - 1.0) + (1.0 - alpha)) } else { entries }
 }
 
 /// Lovász hinge per row of `[sets, entries]` (Berman et al. 2018, with relu): the convex extension
-/// of the Jaccard loss at the hinge errors. Entries with equal errors count in their order.
+/// of the Jaccard loss at the hinge errors. Entries with equal errors keep their order.
 pub fn lovasz_hinge(logits: &Tensor, targets: &Tensor) -> Tensor {
     let errors = logits * signs(targets) * -1.0 + 1.0;
     let (sorted, order) = errors.sort_stable(true, -1, true);
@@ -117,14 +141,14 @@ pub fn lovasz_hinge(logits: &Tensor, targets: &Tensor) -> Tensor {
         let negatives: Tensor = 1.0 - &truth;
         let union = &positives + negatives.cumsum(-1, None::<Kind>);
         let jaccard: Tensor = 1.0 - intersection / union;
-        // Where the first entry starts the set is empty and its Jaccard loss 0.
+        // Before the first entry the set is empty and its Jaccard loss 0.
         let zero = jaccard.narrow(-1, 0, 1).zeros_like();
         jaccard.diff(1, -1, Some(zero), None)
     });
     (sorted.relu() * weights).sum_dim_intlist([-1].as_slice(), false, None::<Kind>)
 }
 
-/// 1 - F1 with probabilities in place of decisions, per row of `[sets, entries]`.
+/// 1 - F1 with probabilities instead of decisions, per row of `[sets, entries]`.
 pub fn soft_f1(logits: &Tensor, targets: &Tensor) -> Tensor {
     let p = logits.sigmoid();
     let sum = |t: &Tensor| t.sum_dim_intlist([-1].as_slice(), false, None::<Kind>);

@@ -1,6 +1,6 @@
-//! From gradients to new weights: learning-rate curves, AdamW and SGD, clipping and the running
-//! average. All of it works on the flat arenas of [`Network`], and all state can be read and set
-//! for a bit-exact resume.
+//! From gradients to new weights: learning-rate schedules, AdamW and SGD, clipping and the running
+//! average. All of it works on the flat arenas of [`Network`], and all state can be saved and
+//! restored for a bit-exact resume.
 
 mod ema;
 mod schedule;
@@ -22,10 +22,11 @@ use crate::{
 
 const EPS: f64 = 1e-8;
 
-/// What [`Optimizer::step`] did.
+/// The result of [`Optimizer::step`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// Global L2 norm of the gradient before clipping; above some 1e19 the squares are not finite.
+pub struct OptimizerStep {
+    /// Global L2 norm of the gradient before clipping; infinite above about 1e19, the root of the
+    /// largest f32.
     pub norm: f64,
     /// The gradient was not finite, so that nothing was changed.
     pub skipped: bool,
@@ -35,20 +36,20 @@ pub struct Step {
 pub struct Optimizer {
     beta2: f64,
     weight_decay: f64,
-    /// The arena in runs, (offset, length, whether weight decay acts on it).
+    /// Parts of the arena: (offset, length, whether weight decay applies).
     runs: Vec<(i64, i64, bool)>,
-    /// Largest gradient norm; 0: no clipping.
+    /// Maximum norm of the gradient; 0: no clipping.
     clip: f64,
     /// Running mean of the gradient (AdamW) or its momentum (SGD).
     first: Tensor,
     /// Running mean of its square (AdamW).
     second: Option<Tensor>,
-    /// Steps done, skipped ones not counted.
+    /// Steps so far without skipped ones.
     steps: u64,
 }
 
 impl Optimizer {
-    /// As configured, with moments of zero.
+    /// As configured, with all moments zero.
     pub fn new(config: &config::Train, network: &Network) -> Self {
         let zeros = || network.flat_parameters().zeros_like();
         let second = (config.optimizer == config::Optimizer::Adamw).then(zeros);
@@ -65,21 +66,21 @@ impl Optimizer {
         }
     }
 
-    /// Clips the gradients of `network` and moves its parameters. A gradient that is not finite
-    /// changes nothing.
-    pub fn step(&mut self, network: &Network, rates: Rates) -> Step {
+    /// Clips the gradients of `network` and updates its parameters. If a gradient is not finite,
+    /// nothing changes.
+    pub fn step(&mut self, network: &Network, rates: Rates) -> OptimizerStep {
         tch::no_grad(|| {
             let (parameters, mut gradients) = (network.flat_parameters(), network.flat_gradients());
             let norm = clip(&mut gradients, self.clip);
             if !norm.is_finite() {
-                return Step { norm, skipped: true };
+                return OptimizerStep { norm, skipped: true };
             }
             self.steps += 1;
             match &self.second {
                 Some(second) => self.adamw([&parameters, &gradients, &self.first, second], rates),
                 None => self.sgd(&parameters, &gradients, rates),
             }
-            Step { norm, skipped: false }
+            OptimizerStep { norm, skipped: false }
         })
     }
 
@@ -102,8 +103,8 @@ impl Optimizer {
         }
     }
 
-    /// Weight decay is added to the gradient, and the momentum starts as the first gradient, as in
-    /// torch.optim.SGD.
+    /// As torch.optim.SGD: weight decay is added to the gradient, and the momentum starts as the
+    /// first gradient.
     fn sgd(&self, parameters: &Tensor, gradients: &Tensor, rates: Rates) {
         for &(offset, len, _) in self.runs.iter().filter(|run| run.2) {
             let part = |t: &Tensor| t.narrow(0, offset, len);
@@ -118,19 +119,18 @@ impl Optimizer {
         }
     }
 
-    /// The moments by name, each as long as the arena. The handles share the memory.
+    /// The moments by name, each as long as the arena. They share the memory with the optimiser.
     pub fn state(&self) -> Vec<(&'static str, Tensor)> {
         let second = self.second.iter().map(|t| ("second_moment", t.shallow_clone()));
         [("first_moment", self.first.shallow_clone())].into_iter().chain(second).collect()
     }
 
-    /// Steps done, skipped ones not counted; part of the state.
+    /// Steps so far without skipped ones; part of the state.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Takes the state of an interrupted run: what [`state`](Self::state) and
-    /// [`steps`](Self::steps) gave.
+    /// Restores the [`state`](Self::state) and [`steps`](Self::steps) of an interrupted run.
     ///
     /// # Errors
     /// Failed, if a moment is missing or of another length (another network or optimiser).
@@ -156,8 +156,8 @@ impl Optimizer {
     }
 }
 
-/// The arena of `network` in runs of slots that `decays` gives the same answer for, gaps (of zeros)
-/// included.
+/// The arena of `network` in runs of consecutive slots with the same answer of `decays`, with the
+/// gaps (of zeros) between them.
 fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, bool)> {
     let mut runs: Vec<(i64, i64, bool)> = Vec::new();
     let slots = network.parameter_slots();
@@ -175,24 +175,24 @@ fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, boo
     runs
 }
 
-/// Scales `gradients` so that their L2 norm is at most `most` (0: no limit) and returns the norm
-/// before. As `torch.nn.utils.clip_grad_norm_`; squares are summed in f32 within a piece of the
-/// arena, the pieces in f64.
-pub fn clip(gradients: &mut Tensor, most: f64) -> f64 {
+/// Scales `gradients` so that their L2 norm is at most `max_norm` (0: no limit) and returns the
+/// norm before, as `torch.nn.utils.clip_grad_norm_`. Squares are summed in f32 within a chunk of
+/// the arena, the chunks in f64.
+pub fn clip(gradients: &mut Tensor, max_norm: f64) -> f64 {
     let squares = |(offset, len)| {
         let part = gradients.narrow(0, offset, len);
         part.dot(&part).double_value(&[])
     };
     let norm = chunks(gradients).map(squares).sum::<f64>().sqrt();
-    let factor = most / (norm + 1e-6);
-    if most > 0.0 && factor < 1.0 && norm.is_finite() {
+    let factor = max_norm / (norm + 1e-6);
+    if max_norm > 0.0 && factor < 1.0 && norm.is_finite() {
         let _ = gradients.g_mul_scalar_(factor);
     }
     norm
 }
 
-/// (offset, length) of the pieces of a flat tensor that are worked on one after the other: on a CPU
-/// they and what is computed from them stay in the cache.
+/// (offset, length) of the chunks in which a flat tensor is processed: on a CPU a chunk and what is
+/// computed from it fit in the cache.
 fn chunks(flat: &Tensor) -> impl Iterator<Item = (i64, i64)> {
     let all = flat.numel() as i64;
     let size = if flat.device().is_cuda() { all.max(1) } else { 1 << 17 };

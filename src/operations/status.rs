@@ -137,7 +137,7 @@ fn answered(
     tasks: usize,
 ) -> Result<[Vec<(bool, bool)>; 2]> {
     let files = predict::files(config, run, work.store(Part::Test)?)?;
-    let fresh: Vec<bool> = files.iter().map(predict::File::is_fresh).collect();
+    let fresh: Vec<bool> = files.iter().map(predict::ShardPredictions::is_fresh).collect();
     let task = |task: usize| {
         let mine = || (task..files.len()).step_by(tasks);
         let done = mine().all(|i| fresh[i]);

@@ -1,8 +1,8 @@
-//! How good an answer is: F1 and average precision over the 28 classes, as scikit-learn computes
-//! them.
+//! F1 and average precision over the 28 classes, as scikit-learn computes them.
 //!
 //! A class is predicted where `p > threshold`, strictly. A class with no positive and no prediction
-//! counts 0, as in the competition: a perfect answer to a set that lacks one class scores 27/28.
+//! has an F1 of 0, as in the competition: perfect predictions for a set that lacks one class score
+//! 27/28.
 
 pub mod matrix;
 pub mod npy;
@@ -13,12 +13,11 @@ use ndarray::ArrayView2;
 
 use crate::data::labels::{CLASSES, Labels};
 
-/// A number type of probabilities: `f32` as the pipeline stores them, `f64` for files that hold
-/// them.
+/// A number type of probabilities: `f32` as in the pipeline, `f64` for files with such numbers.
 pub trait Probability: Copy + PartialOrd + Send + Sync + 'static {
     fn to_f64(self) -> f64;
-    /// The largest number of this type not above `x`: a threshold between two scores stays below
-    /// the upper one.
+    /// The largest number of this type not above `x`, so that a threshold between two scores stays
+    /// below the upper one.
     fn at_most(x: f64) -> Self;
 }
 
@@ -43,7 +42,7 @@ impl Probability for f64 {
     }
 }
 
-/// Hits and misses of one class.
+/// Confusion counts of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub tp: u64,
@@ -88,8 +87,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The classes above their thresholds; may be empty ([`crate::scoring::submission_csv::labels_of`]
-/// never is).
+/// The classes above their thresholds; may be empty, unlike
+/// [`labels_of`](crate::scoring::submission_csv::labels_of).
 pub fn above<P: Probability>(
     row: impl IntoIterator<Item = P>,
     thresholds: &[P; CLASSES],
@@ -103,7 +102,7 @@ pub fn above<P: Probability>(
     set
 }
 
-/// Hits and misses per class of `probabilities` `[n, 28]` at one threshold per class.
+/// Confusion counts per class of `probabilities` `[n, 28]` at one threshold per class.
 pub fn counts<P: Probability>(
     probabilities: ArrayView2<P>,
     truth: &[Labels],
@@ -115,7 +114,7 @@ pub fn counts<P: Probability>(
     counts_of(predicted, truth)
 }
 
-/// Hits and misses per class of label sets.
+/// Confusion counts per class of label sets.
 pub fn counts_of(
     predicted: impl IntoIterator<Item = Labels>,
     truth: &[Labels],
@@ -139,7 +138,7 @@ pub fn macro_f1(counts: &[Counts; CLASSES]) -> f64 {
     counts.iter().map(|c| c.f1()).sum::<f64>() / CLASSES as f64
 }
 
-/// F1 of all classes' hits and misses together, from 0 to 1.
+/// F1 of the summed counts of all classes, from 0 to 1.
 pub fn micro_f1(counts: &[Counts; CLASSES]) -> f64 {
     let mut all = Counts::default();
     counts.iter().for_each(|&count| all += count);
@@ -195,7 +194,7 @@ mod tests {
     use ndarray::Array2;
 
     #[test]
-    fn a_class_without_positives_and_predictions_counts_zero() {
+    fn a_class_without_positives_and_predictions_scores_zero() {
         let truth: Vec<Labels> = (0..27).map(|c| Labels::from_classes([c]).unwrap()).collect();
         assert!((macro_f1(&counts_of(truth.clone(), &truth)) - 27.0 / 28.0).abs() < 1e-12);
         assert_eq!(micro_f1(&counts_of(truth.clone(), &truth)), 1.0);
@@ -209,8 +208,8 @@ mod tests {
         assert_eq!(counts(p.view(), &truth, &[0.199; CLASSES])[3], Counts { tp: 1, fp: 0, fn_: 0 });
     }
 
-    /// `tests/golden/metrics.json` holds what scikit-learn says to the same numbers;
-    /// `tests/golden/metrics.py` made it.
+    /// `tests/golden/metrics.json` has the results of scikit-learn for the same numbers, written by
+    /// `tests/golden/metrics.py`.
     #[test]
     fn equals_scikit_learn() {
         #[derive(serde::Deserialize)]

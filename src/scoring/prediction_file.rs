@@ -20,8 +20,8 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// Writes the file, whole or not at all. `source` names what the predictions were made with (a
-    /// hash), so that a second run can tell whether they are stale.
+    /// Writes the file, whole or not at all. `source` is the hash of what the predictions were made
+    /// from, by which [`is_fresh`](Self::is_fresh) recognises stale ones.
     pub fn write(&self, path: &Path, source: u64) -> Result<()> {
         write_hdf5(
             path,
@@ -53,7 +53,7 @@ impl Predictions {
         match checksum {
             Some(sum) if sum != read.checksum() => Err(Error::data(
                 path,
-                "its content does not match its checksum; remove it and make it again",
+                "its content does not match its checksum; remove it and run the command again",
             )),
             _ => Ok((read, source)),
         }
@@ -64,7 +64,7 @@ impl Predictions {
         checksum::of_parts(self.ids.iter().map(String::as_bytes).chain([&numbers[..]]))
     }
 
-    /// Whether `path` holds whole predictions made with `source`.
+    /// Whether `path` has intact predictions made from `source`.
     pub fn is_fresh(path: &Path, source: u64) -> bool {
         Self::read_with_source(path).is_ok_and(|(_, made_with)| made_with == Some(source))
     }
@@ -109,14 +109,14 @@ pub fn write_hdf5(
     atomic_file::publish(&temporary, path)
 }
 
-/// An HDF5 file with `/probabilities` and, perhaps, `/ids`.
+/// The content of an HDF5 file with `/probabilities` and optionally `/ids`.
 pub struct Hdf5 {
     pub ids: Option<Vec<String>>,
     /// `[n, columns]`
     pub values: Array2<f64>,
     /// Whether the file holds numbers of at most 32-bit float precision.
     pub single: bool,
-    /// In files of this program.
+    /// Only in files of this program.
     checksum: Option<u64>,
     source: Option<u64>,
 }
@@ -124,7 +124,7 @@ pub struct Hdf5 {
 /// Reads predictions of this or another program, numbers of any type.
 ///
 /// # Errors
-/// [`Error::Data`] names what is missing or does not fit.
+/// [`Error::Data`] names what is missing or inconsistent.
 pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
     let wrong =
         |what: &'static str| move |e: hdf5::Error| Error::data(path, format!("{what}: {e}"));
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_predictions_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.h5");
         let probabilities =

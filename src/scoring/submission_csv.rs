@@ -1,5 +1,5 @@
-//! The answer as the competition takes it: a CSV `Id,Predicted` in the order of
-//! sample_submission.csv, at least one class per sample.
+//! Submission files of the competition: a CSV `Id,Predicted` in the order of sample_submission.csv,
+//! with at least one class per sample.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::{
     scoring::metrics::{self, Probability},
 };
 
-/// The classes of `probabilities` `[28]` above their thresholds; where there is none, the most
-/// probable one (the first of equals): a blank answer is wrong for certain.
+/// The classes of `probabilities` `[28]` above their thresholds; where there are none, the most
+/// probable class (the first of equals), since an empty prediction is always wrong.
 pub fn labels_of<P: Probability>(
     probabilities: ArrayView1<P>,
     thresholds: &[P; CLASSES],
@@ -107,22 +107,22 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "Id,Predicted\nb,1 3\na,0\n");
         check(&path, &ids).unwrap();
         assert_eq!(labels::read_ids(&path).unwrap().0, ids);
-        let says = |e: Result<()>, what: &str| {
+        let fails = |e: Result<()>, what: &str| {
             let e = e.unwrap_err();
             assert!(
                 e.to_string().contains(what) && e.to_string().contains("submission.csv"),
                 "{e}"
             );
         };
-        says(
+        fails(
             check(&path, &["a", "b"].map(String::from)),
             "line 2: id b, the sample submission has a there",
         );
-        says(check(&path, &ids[..1]), "2 rows");
-        says(write(&path, &ids, &[sets[0], Labels::default()]), "id a has no class");
-        says(write(&path, &ids, &sets[..1]), "2 ids but 1");
+        fails(check(&path, &ids[..1]), "2 rows");
+        fails(write(&path, &ids, &[sets[0], Labels::default()]), "id a has no class");
+        fails(write(&path, &ids, &sets[..1]), "2 ids but 1");
         fs::write(&path, "Id,Predicted\nb,\na,0\n").unwrap();
-        says(check(&path, &ids), "line 2: id b has no class");
+        fails(check(&path, &ids), "line 2: id b has no class");
         fs::write(&path, "Id,Predicted\nb,1\nb,0\n").unwrap();
         let fault = RowFault::RepeatedId { id: "b".into(), first: 2 };
         assert_eq!(labels::read_ids(&path).unwrap().1, [BadRow { line: 3, fault }]);

@@ -1,8 +1,8 @@
 //! From probabilities to classes: one threshold per class, fitted on out-of-fold predictions and
-//! scored cross-fitted.
+//! scored with cross-fitting.
 //!
-//! A threshold stands in the middle of the gap between the last score above it and the first below;
-//! of equally good gaps the widest is taken. Everything is O(n log n) per class. The probabilities
+//! A threshold is the middle of the gap between the last score above it and the first one below; of
+//! equally good gaps the widest is chosen. Everything is O(n log n) per class. The probabilities
 //! must be finite.
 
 use ndarray::{ArrayView2, Axis};
@@ -17,26 +17,17 @@ use crate::{
     scoring::metrics::{self, Counts, Probability},
 };
 
-/// Every method with the name it has in the configuration.
-pub const METHODS: [(Method, &str); 5] = [
-    (Method::Half, "half"),
-    (Method::Optimum, "optimum"),
-    (Method::Proportion, "proportion"),
-    (Method::Shrunken, "shrunken"),
-    (Method::Constant, "constant"),
-];
-
 /// Positives at which a class's own optimum weighs as much as the common constant in
-/// [`Method::Shrunken`]: the weight is n / (n + SHRINKAGE), a posterior mean whose prior is worth
-/// that many positives. With about ten positives the optimum rests on the order of a handful of
-/// scores; with a hundred it is known to a few hundredths. On the three public validation sets that
-/// the tests read, 5 and 10 score alike, 100 up to 0.02 lower, and no shrinkage 0.02 higher: there
-/// the rare classes' probabilities are small throughout. What is best is therefore decided by the
-/// cross-fitted score.
+/// [`Method::Shrunken`]: the weight is n / (n + SHRINKAGE), a posterior mean whose prior counts as
+/// so many positives. With about ten positives the optimum depends on the order of a few scores;
+/// with a hundred it is known to a few hundredths. On the three public validation sets of the
+/// tests, 5 and 10 score the same, 100 up to 0.02 lower, and no shrinkage 0.02 higher, because the
+/// probabilities of rare classes are all small there. The method with the best cross-fitted score
+/// is therefore the default.
 pub const SHRINKAGE: f64 = 10.0;
 
-/// One threshold per class from `probabilities` `[n, 28]` and their truth. For a class without
-/// positives the optimum is unknown: the constant stands in for it.
+/// One threshold per class from `probabilities` `[n, 28]` and `truth` `[n]`. A class without
+/// positives has no optimum and gets the constant.
 pub fn fit<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,
@@ -65,7 +56,7 @@ pub fn fit<P: Probability>(
     std::array::from_fn(|class| P::at_most(fitted[class]))
 }
 
-/// A place where a threshold can part ranked scores: `above` of them lie above it.
+/// An interval for a threshold between ranked scores; `above` of them are above it.
 #[derive(Clone, Copy)]
 struct Gap {
     above: usize,
@@ -83,8 +74,7 @@ impl Gap {
     }
 }
 
-/// All gaps of scores ranked from high to low, first the one above all scores; thresholds stay
-/// within 0 to 1.
+/// All gaps of scores ranked from high to low, the gap above all scores first, within 0 to 1.
 fn gaps(scores: impl Iterator<Item = f64>) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let (mut high, mut above) = (1.0, 0);
@@ -101,7 +91,7 @@ fn gaps(scores: impl Iterator<Item = f64>) -> Vec<Gap> {
     gaps
 }
 
-/// The gap with the highest value, of equally good ones the widest.
+/// The gap with the highest value, the widest one of equals.
 fn best(gaps: &[Gap], mut value: impl FnMut(Gap) -> f64) -> Option<Gap> {
     let mut best: Option<(f64, Gap)> = None;
     for &gap in gaps {
@@ -132,8 +122,8 @@ fn optimum(ranked: &[(f64, bool)]) -> Option<f64> {
     .map(Gap::middle)
 }
 
-/// The threshold that predicts as many as there are positives, or with tied scores the nearest
-/// number.
+/// The threshold that predicts as many samples as there are positives, or with tied scores the
+/// nearest possible number.
 fn proportion(ranked: &[(f64, bool)]) -> f64 {
     let positives = ranked.iter().filter(|r| r.1).count();
     let gaps = gaps(ranked.iter().map(|r| r.0));
@@ -174,7 +164,7 @@ fn constant<P: Probability>(probabilities: ArrayView2<P>, truth: &[Labels]) -> f
     .map_or(0.5, Gap::middle)
 }
 
-/// A method's score on samples that its thresholds have not seen.
+/// The score of a method on samples that its thresholds were not fitted on.
 pub struct CrossFitted {
     /// Macro F1 of the pooled predictions, from 0 to 1.
     pub macro_f1: f64,
@@ -183,9 +173,9 @@ pub struct CrossFitted {
 }
 
 /// Splits the samples into `folds` stratified inner folds, fits on all but one, predicts that one,
-/// and scores the pooled predictions. `folds` is at least 2. Rows with equal `groups` are of one
-/// sample and stay together; wells need not, since a threshold is one number per class and cannot
-/// learn a picture by heart.
+/// and scores the pooled predictions. `folds` is at least 2. Rows with equal `groups` belong to one
+/// sample and stay in one fold. Images of one well may be in several, since one threshold per class
+/// cannot memorise an image.
 pub fn cross_fitted<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,
@@ -214,8 +204,8 @@ pub fn cross_fitted<P: Probability>(
     CrossFitted { macro_f1, predicted }
 }
 
-/// Macro F1 of a method on the samples it was fitted on: too good to believe, shown beside the
-/// cross-fitted one.
+/// Macro F1 of a method on the samples that it was fitted on; optimistic, shown next to the
+/// cross-fitted score.
 pub fn in_sample<P: Probability>(
     method: Method,
     probabilities: ArrayView2<P>,

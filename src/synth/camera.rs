@@ -3,35 +3,35 @@
 use super::draw::{Canvas, Draw};
 use crate::base::rng::Rng;
 
-/// How one channel of one picture was taken.
+/// How one channel of one image is taken.
 pub struct Exposure {
-    /// Gray value that the brightest hundredth of the pixels shall have.
+    /// Gray value above which the brightest hundredth of the pixels should be.
     pub top: f32,
-    /// Gray value that the mean shall not pass.
+    /// Largest mean gray value.
     pub mean: f32,
-    /// Out-of-focus light within cells and between them, in gray values.
+    /// Out-of-focus light everywhere, in gray values.
     pub haze: f32,
     /// Variance of the photon noise per gray value.
     pub grain: f32,
-    /// Deviation of the read noise, in gray values; what lies below zero is cut off, so the
+    /// Standard deviation of the read noise, in gray values; negative values become zero, so the
     /// background is dark.
     pub read: f32,
-    /// Light lost in the corners.
+    /// Share of the light lost in the corners.
     pub vignette: f32,
     /// Weight of each neighbour in the optics' blur, per axis.
     pub blur: f32,
 }
 
 impl Exposure {
-    /// Draws the exposure of a channel (0 red to 3 yellow) of a picture of `size` px.
+    /// Draws the exposure of a channel (0 red to 3 yellow) of an image of `size` px.
     pub fn new(channel: usize, size: usize, rng: &mut Rng) -> Self {
-        // Ranges as seen in competition pictures, inside their extremes.
+        // Ranges as in the competition's images, without the extremes.
         let (low, high, mean) =
             [(80.0, 245.0, 42.0), (75.0, 200.0, 42.0), (95.0, 225.0, 24.0), (70.0, 235.0, 45.0)]
                 [channel];
-        // DNA stains brightly, so blue is taken with little gain and noise.
+        // DNA is bright, so blue is taken with little gain and noise.
         let gain = if channel == 2 { 0.22 } else { 1.0 };
-        // A small picture stands for a larger one scaled down, whose noise is averaged.
+        // A small image represents a larger one scaled down, whose noise is averaged.
         let quiet = gain * (size as f32 / 512.0).sqrt().min(1.0);
         Self {
             top: rng.log_range(low, high),
@@ -44,7 +44,7 @@ impl Exposure {
         }
     }
 
-    /// Takes the picture.
+    /// Takes the image.
     pub fn expose(&self, mut canvas: Canvas, rng: &mut Rng) -> Vec<u8> {
         blur(&mut canvas, self.blur);
         let (mean, top) = mean_and_top(&canvas.data);
@@ -65,6 +65,7 @@ impl Exposure {
     }
 }
 
+/// The mean, and the value above which a hundredth of the data lies.
 fn mean_and_top(data: &[f32]) -> (f32, f32) {
     const BINS: usize = 512;
     let (mut histogram, mut sum) = ([0usize; BINS], 0.0f64);

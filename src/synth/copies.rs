@@ -1,11 +1,11 @@
-//! Near-duplicates: the same picture under another id, after another microscope session's export.
+//! Near-duplicates: the same image under another id, as if exported again.
 
 use super::{draw::Draw, sample::Planes};
 use crate::base::{Error, Result, rng::Rng};
 
-/// The picture again: brightness within 20 %, shifted by up to 2 px at 512 px (in proportion at
-/// other sizes), noise of deviation 2, and for official copies through JPEG at a quality of 85 to
-/// 95 (external files are JPEG anyway).
+/// The image altered: brightness by up to 20 %, shift of up to 2 px at 512 px (in proportion at
+/// other sizes), noise of standard deviation 2 and, for official copies, JPEG compression at a
+/// quality of 85 to 95 (external files are JPEG anyway).
 pub fn alter(original: &Planes, through_jpeg: bool, rng: &mut Rng) -> Result<Planes> {
     let size = original.size;
     let reach = 2.0 * size as f32 / 512.0;
@@ -31,7 +31,7 @@ pub fn alter(original: &Planes, through_jpeg: bool, rng: &mut Rng) -> Result<Pla
     Ok(copy)
 }
 
-/// JPEG quality of a made file.
+/// Random quality of a JPEG.
 pub fn quality(rng: &mut Rng) -> u8 {
     rng.count(85, 95) as u8
 }
@@ -49,7 +49,7 @@ pub fn encode_jpeg(
     Ok(bytes)
 }
 
-/// Bilinear value at a place; beyond the border the edge repeats.
+/// Bilinear interpolation; beyond the border the edge repeats.
 fn between(plane: &[u8], size: usize, x: f32, y: f32) -> f32 {
     let limit = size as f32 - 1.0;
     let (x, y) = (x.clamp(0.0, limit), y.clamp(0.0, limit));

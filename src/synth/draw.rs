@@ -1,10 +1,10 @@
-//! Random draws, smooth noise and soft brushes: what the made scenes are painted with.
+//! Random draws, smooth noise and soft brushes, with which the scenes are painted.
 
 use rand::Rng as _;
 
 use crate::base::rng::Rng;
 
-/// Short names for the draws that the painters need all the time.
+/// Random draws with short names.
 pub trait Draw {
     /// Uniform in `[low, high)`.
     fn range(&mut self, low: f32, high: f32) -> f32;
@@ -22,13 +22,13 @@ pub trait Draw {
         self.range(0.0, std::f32::consts::TAU)
     }
 
-    /// Log-uniform in `[low, high)`: exposures and brightness vary by factors.
+    /// Log-uniform in `[low, high)`, for exposures and brightness, which vary by factors.
     fn log_range(&mut self, low: f32, high: f32) -> f32 {
         self.range(low.ln(), high.ln()).exp()
     }
 
-    /// About normal with mean 0 and deviation 1 (the sum of four uniform draws, exact to three
-    /// deviations).
+    /// Approximately normal with mean 0 and standard deviation 1 (the sum of four uniform draws,
+    /// good up to three standard deviations).
     fn normal(&mut self) -> f32;
 }
 
@@ -70,7 +70,7 @@ impl Noise {
         top + ty * (bottom - top)
     }
 
-    /// A net of thin bright lines in `[0, 1]`: where the noise passes its middle.
+    /// A net of thin bright lines in `[0, 1]`, where the noise is near 0.5.
     pub fn net(&self, x: f32, y: f32) -> f32 {
         (1.0 - 5.0 * (self.at(x, y) - 0.5).abs()).max(0.0)
     }
@@ -106,8 +106,8 @@ impl Canvas {
         }
     }
 
-    /// A soft dot; brightness falls to half at about `radius`. Where strokes meet the brighter one
-    /// counts, so that a line drawn as a row of dots is even.
+    /// A soft dot; brightness falls to half at about `radius`. Where strokes overlap, the brighter
+    /// one is kept, so that a line drawn as a row of dots is even.
     pub fn dot(&mut self, x: f32, y: f32, radius: f32, brightness: f32) {
         let reach = (radius * 1.8).max(1.0);
         let inverse = 1.0 / (reach * reach);
@@ -117,7 +117,7 @@ impl Canvas {
         });
     }
 
-    /// A disc with a firm edge.
+    /// A disc with a sharp edge.
     pub fn disc(&mut self, x: f32, y: f32, radius: f32, brightness: f32) {
         self.around(x, y, radius + 0.5, |p, d2| {
             *p = p.max(brightness * (radius + 0.5 - d2.sqrt()).clamp(0.0, 1.0))
@@ -132,7 +132,7 @@ impl Canvas {
         });
     }
 
-    /// Takes away up to `share` of the brightness inside a disc.
+    /// Removes up to `share` of the brightness inside a disc.
     pub fn shade(&mut self, x: f32, y: f32, radius: f32, share: f32) {
         self.around(x, y, radius + 1.0, |p, d2| {
             *p *= 1.0 - share * (radius + 1.0 - d2.sqrt()).clamp(0.0, 1.0)
@@ -156,7 +156,7 @@ mod tests {
     use crate::base::rng::{Use, stream};
 
     #[test]
-    fn draws_have_their_range_and_moments() {
+    fn draws_have_the_stated_range_and_moments() {
         let mut rng = stream(Use::Synth, 5, 0, 0);
         let n = 40_000i32;
         let counts = (0..n).fold([0; 3], |mut all, _| {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn brushes_keep_to_their_place() {
+    fn brushes_change_only_their_place() {
         let mut canvas = Canvas::new(32);
         canvas.ring(16.0, 16.0, 8.0, 1.0, 0.7);
         let at = |c: &Canvas, x: usize, y: usize| c.data[y * 32 + x];

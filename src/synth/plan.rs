@@ -1,10 +1,10 @@
-//! Who is who in a made set: ids, labels, wells, and which sample is a copy of which.
+//! The samples of a synthetic set: ids, labels, wells, and which sample is a copy of which.
 
 use std::collections::HashSet;
 
 use rand::Rng as _;
 
-use super::{Options, draw::Draw, population::population};
+use super::{draw::Draw, options::SynthOptions, population::population};
 use crate::{
     base::{
         Error, Result,
@@ -14,28 +14,29 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Subset {
     Train,
     Test,
     External,
 }
 
+/// A sample of the set, before it is painted.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct PlannedSample {
     pub id: String,
-    pub place: Place,
+    pub subset: Subset,
     pub labels: Labels,
     /// Index of the sample that this one is a copy of, if it is one.
     pub copy_of: Option<usize>,
-    /// Samples of one well share how their cells look; every official sample is its own well.
+    /// The cells in the samples of one well look alike; every official sample is its own well.
     pub well: u64,
 }
 
-/// Share of the copies whose labels differ from the original's, as happens in the real tables.
+/// Share of the copies whose labels differ from those of the original, as in the real tables.
 const CONFLICTS: f32 = 0.1;
 
 /// All samples: train, then test, then external ones, each in the order of their tables.
-pub fn plan(options: &Options) -> Result<Vec<Made>> {
+pub fn plan(options: &SynthOptions) -> Result<Vec<PlannedSample>> {
     let mut rng = rng::stream(Use::Synth, options.seed, 0, 0);
     let mut deck = Deck::new(&mut rng);
     let copies = |n: usize| (options.duplicates * n as f64).round() as usize;
@@ -45,7 +46,7 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     let total = train_copies + test_copies + external_copies;
     if total > originals {
         return Err(Error::usage(format!(
-            "--duplicates {} asks for {total} copies of {originals} train samples; give a smaller \
+            "--duplicates {} gives {total} copies of {originals} train samples; give a smaller \
                 share or more --samples",
             options.duplicates
         )));
@@ -56,7 +57,7 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
         if floor == 0 { 0 } else { (floor * options.test).div_ceil(options.samples.max(1)).max(3) };
     let floor_of_test = if options.test > 0 { test_floor } else { 0 };
     let mut test = deck.draw(options.test - test_copies, floor_of_test, "test", &mut rng)?;
-    let mut made = Vec::with_capacity(options.samples + options.test + options.external);
+    let mut samples = Vec::with_capacity(options.samples + options.test + options.external);
 
     // Distinct originals for all copies, so that every planted group is a pair.
     let mut order: Vec<usize> = (0..originals).collect();
@@ -76,44 +77,54 @@ pub fn plan(options: &Options) -> Result<Vec<Made>> {
     };
     let (train_pairs, test_pairs) = (copied(for_train, &train), copied(for_test, &train));
     let external_pairs = copied(for_external, &train);
-    for (place, own, pairs) in
-        [(Place::Train, &mut train, train_pairs), (Place::Test, &mut test, test_pairs)]
+    for (subset, own, pairs) in
+        [(Subset::Train, &mut train, train_pairs), (Subset::Test, &mut test, test_pairs)]
     {
         for (labels, copy_of) in own.drain(..).map(|l| (l, None)).chain(pairs) {
-            made.push(Made { id: uuid(&mut rng), place, labels, copy_of, well: made.len() as u64 });
+            samples.push(PlannedSample {
+                id: uuid(&mut rng),
+                subset,
+                labels,
+                copy_of,
+                well: samples.len() as u64,
+            });
         }
     }
-    external(options.external, external_pairs, &mut deck, &mut rng, &mut made);
-    sort(made)
+    external(options.external, external_pairs, &mut deck, &mut rng, &mut samples);
+    sort(samples)
 }
 
-/// Tables are sorted by id, so that a copy's place tells nothing; the originals' indices follow.
-fn sort(made: Vec<Made>) -> Result<Vec<Made>> {
-    let mut order: Vec<usize> = (0..made.len()).collect();
-    order.sort_by(|&a, &b| (made[a].place, &made[a].id).cmp(&(made[b].place, &made[b].id)));
-    let mut now = vec![0; made.len()];
+/// Sorts each table by id, so that a row's position does not reveal copies, and updates the indices
+/// of the originals.
+fn sort(samples: Vec<PlannedSample>) -> Result<Vec<PlannedSample>> {
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by(|&a, &b| {
+        (samples[a].subset, &samples[a].id).cmp(&(samples[b].subset, &samples[b].id))
+    });
+    let mut now = vec![0; samples.len()];
     order.iter().enumerate().for_each(|(new, &old)| now[old] = new);
-    let sorted = order
-        .iter()
-        .map(|&old| Made { copy_of: made[old].copy_of.map(|o| now[o]), ..made[old].clone() });
+    let sorted = order.iter().map(|&old| PlannedSample {
+        copy_of: samples[old].copy_of.map(|o| now[o]),
+        ..samples[old].clone()
+    });
     Ok(sorted.collect())
 }
 
-/// External samples in wells of two or three fields; a copy is one field of its well, and the
-/// others are pictures of their own with its labels.
+/// External samples in wells of two or three fields. A copy is the first field of its well; the
+/// other fields are images of their own with its labels.
 fn external(
     count: usize,
     copies: Vec<(Labels, Option<usize>)>,
     deck: &mut Deck,
     rng: &mut Rng,
-    made: &mut Vec<Made>,
+    samples: &mut Vec<PlannedSample>,
 ) {
     let (mut copies, mut taken) = (copies.into_iter(), HashSet::new());
-    let end = made.len() + count;
-    while made.len() < end {
+    let end = samples.len() + count;
+    while samples.len() < end {
         let (labels, copy_of) = copies.next().unwrap_or_else(|| (deck.next(rng), None));
-        let left = end - made.len() - copies.len();
-        let fields = if rng.chance(0.75) { 2 } else { 3 }.min(left);
+        let remaining = end - samples.len() - copies.len();
+        let fields = if rng.chance(0.75) { 2 } else { 3 }.min(remaining);
         let well = loop {
             let (antibody, plate) = (rng.count(10_000, 75_000), rng.count(1, 1999));
             let name = format!(
@@ -125,12 +136,12 @@ fn external(
                 break name;
             }
         };
-        let number = made.len() as u64;
+        let number = samples.len() as u64;
         for field in 1..=fields {
             let copy_of = copy_of.filter(|_| field == 1);
-            made.push(Made {
+            samples.push(PlannedSample {
                 id: format!("{well}_{field}"),
-                place: Place::External,
+                subset: Subset::External,
                 labels,
                 copy_of,
                 well: number,
@@ -139,7 +150,7 @@ fn external(
     }
 }
 
-/// The population as a shuffled deck: every set is dealt once before any is dealt again.
+/// The population as a shuffled deck: every set is drawn once before any is drawn again.
 struct Deck {
     sets: Vec<Labels>,
     next: usize,
@@ -161,8 +172,8 @@ impl Deck {
         self.sets[self.next - 1]
     }
 
-    /// `count` sets in which each class occurs at least `floor` times: where one is too rare, sets
-    /// that have it replace sets whose classes can all spare one.
+    /// `count` sets in which each class occurs at least `floor` times: if one is too rare, sets
+    /// with it replace sets whose classes all occur more often than that.
     fn draw(
         &mut self,
         count: usize,
@@ -179,8 +190,8 @@ impl Deck {
             let with: Vec<Labels> =
                 self.sets.iter().copied().filter(|s| s.contains(class)).collect();
             while have[class] < floor {
-                // Prefer to give up sets of common classes only, so that the middle of the
-                // distribution stays.
+                // Prefer to replace sets of common classes only, so that the middle of the
+                // distribution does not change.
                 let spare = |s: &Labels| !s.contains(class) && s.iter().all(|c| have[c] > floor);
                 let victims: Vec<usize> = (0..count).filter(|&i| spare(&sets[i])).collect();
                 if victims.is_empty() {
@@ -204,7 +215,7 @@ impl Deck {
     }
 }
 
-/// The labels with one class added, or of several one dropped.
+/// The labels with one class added or, if there are several, removed.
 fn conflicting(labels: Labels, rng: &mut Rng) -> Labels {
     let place = rng.count(0, CLASSES - 1);
     if labels.len() > 1 && rng.chance(0.5) {

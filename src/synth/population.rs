@@ -1,10 +1,10 @@
-//! Label sets with the real frequencies: a population of 31,072 sets built from counts alone.
+//! Label sets with the real frequencies: a population of 31,072 sets, as many as the competition's
+//! training samples, built only from counts.
 //!
-//! What is known of the competition's training labels here is how many samples carry each class and
-//! each pair of classes, and how many carry 1, 2, 3, 4 and 5. Sets of three and more are drawn
-//! first, as cliques of pairs that occur; the pairs that they leave over become sets of two, and
-//! the classes left over then become sets of one. So class and pair counts of the population follow
-//! the table almost exactly.
+//! The counts are of the samples with each class, with each pair of classes, and with 1, 2, 3, 4
+//! and 5 classes. Sets of three and more are drawn first, as cliques of pairs that occur; the
+//! remaining pairs become sets of two, and then the remaining classes sets of one. So the
+//! population has almost exactly the class and pair counts of the table.
 
 use super::draw::Draw;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// Samples with 1, 2, 3, 4 and 5 classes.
 const CARDINALITY: [usize; 5] = [15_126, 12_485, 3160, 299, 2];
 
-/// Samples with both classes (row, column); on the diagonal, with the class.
+/// Samples with both classes (row, column); on the diagonal, with the one class.
 #[rustfmt::skip]
 const PAIRS: [&[u16]; CLASSES] = [
     &[12885],
@@ -43,7 +43,8 @@ const PAIRS: [&[u16]; CLASSES] = [
     &[325, 7, 52, 16, 24, 20, 2, 29, 0, 0, 0, 9, 5, 11, 3, 0, 14, 1, 11, 14, 0, 125, 802],
     &[802, 45, 226, 51, 44, 45, 5, 7, 0, 0, 0, 5, 18, 3, 3, 0, 9, 3, 15, 35, 17, 69, 18, 2965],
     &[78, 1, 12, 3, 8, 30, 0, 5, 0, 0, 0, 18, 0, 0, 0, 0, 6, 0, 10, 1, 0, 9, 5, 4, 322],
-    &[3631, 261, 782, 272, 329, 555, 151, 411, 2, 0, 0, 139, 156, 126, 157, 0, 150, 76, 258, 276, 9, 921, 109, 197, 53, 8228],
+    &[3631, 261, 782, 272, 329, 555, 151, 411, 2, 0, 0, 139, 156, 126, 157, 0, 150, 76, 258,
+        276, 9, 921, 109, 197, 53, 8228],
     &[115, 0, 11, 12, 17, 11, 0, 1, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, 2, 0, 0, 16, 0, 3, 0, 54, 328],
     &[7, 0, 1, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 11],
 ];
@@ -55,47 +56,47 @@ fn count(a: usize, b: usize) -> u16 {
 /// All label sets, in no particular order but always the same.
 pub fn population() -> Vec<Labels> {
     let mut rng = rng::stream(Use::Synth, 0, u64::MAX, 0);
-    let mut left: Vec<f32> =
+    let mut remaining: Vec<f32> =
         (0..CLASSES * CLASSES).map(|i| f32::from(count(i / CLASSES, i % CLASSES))).collect();
     let mut sets = Vec::with_capacity(CARDINALITY.iter().sum());
     for size in (3..=CARDINALITY.len()).rev() {
-        let mut made = 0;
-        while made < CARDINALITY[size - 1] {
-            if let Some(set) = clique(size, &left, &mut rng) {
-                take(&set, &mut left);
+        let mut drawn = 0;
+        while drawn < CARDINALITY[size - 1] {
+            if let Some(set) = clique(size, &remaining, &mut rng) {
+                take(&set, &mut remaining);
                 sets.push(Labels::from_classes(set).expect("classes of the table"));
-                made += 1;
+                drawn += 1;
             }
         }
     }
     for a in 0..CLASSES {
         for b in 0..a {
-            for _ in 0..left[a * CLASSES + b] as usize {
-                take(&[a, b], &mut left);
+            for _ in 0..remaining[a * CLASSES + b] as usize {
+                take(&[a, b], &mut remaining);
                 sets.push(Labels::from_classes([a, b]).expect("classes of the table"));
             }
         }
     }
     for a in 0..CLASSES {
         let single = Labels::from_classes([a]).expect("classes of the table");
-        sets.extend(std::iter::repeat_n(single, left[a * CLASSES + a].max(0.0) as usize));
+        sets.extend(std::iter::repeat_n(single, remaining[a * CLASSES + a].max(0.0) as usize));
     }
     sets
 }
 
-/// Classes that all still occur with each other: one that needs large sets, then one after another
-/// by how well it goes with those before it.
-fn clique(size: usize, left: &[f32], rng: &mut Rng) -> Option<Vec<usize>> {
-    // Pairs of a class left over beyond its samples: those must share samples, that is, go into
-    // sets of three and more.
+/// A set of `size` classes of which all pairs remain: first one that needs large sets, then one by
+/// one, by how often it occurs with those before it.
+fn clique(size: usize, remaining: &[f32], rng: &mut Rng) -> Option<Vec<usize>> {
+    // The remaining pairs of a class that exceed its remaining samples: they must share samples,
+    // that is, be in sets of three and more.
     let surplus = |a: usize| {
-        (0..CLASSES).filter(|&b| b != a).map(|b| left[a * CLASSES + b]).sum::<f32>()
-            - left[a * CLASSES + a]
+        (0..CLASSES).filter(|&b| b != a).map(|b| remaining[a * CLASSES + b]).sum::<f32>()
+            - remaining[a * CLASSES + a]
     };
     let mut set = vec![pick((0..CLASSES).map(|a| surplus(a).max(0.01)), rng)?];
     while set.len() < size {
         let weight = |c: usize| {
-            let pairs = set.iter().map(|&s| left[c * CLASSES + s]);
+            let pairs = set.iter().map(|&s| remaining[c * CLASSES + s]);
             if set.contains(&c) || pairs.clone().any(|p| p < 1.0) {
                 return 0.0;
             }
@@ -107,10 +108,10 @@ fn clique(size: usize, left: &[f32], rng: &mut Rng) -> Option<Vec<usize>> {
     Some(set)
 }
 
-fn take(set: &[usize], left: &mut [f32]) {
+fn take(set: &[usize], remaining: &mut [f32]) {
     for &a in set {
         for &b in set {
-            left[a * CLASSES + b] -= 1.0;
+            remaining[a * CLASSES + b] -= 1.0;
         }
     }
 }

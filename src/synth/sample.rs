@@ -1,10 +1,11 @@
-//! One made sample: a scene painted in its four channels.
+//! One synthetic sample: a scene painted in its four channels.
 
 use super::{
     camera::Exposure,
+    cell::CellStyle,
     draw::{Canvas, Draw, Noise},
     patterns,
-    scene::{Scene, Style},
+    scene::Scene,
     stains,
 };
 use crate::{base::rng::Rng, data::labels::Labels};
@@ -18,7 +19,7 @@ pub struct Planes {
 
 /// Paints a sample with the given labels. A pure function of its arguments and the generator's
 /// state.
-pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Planes {
+pub fn paint(size: usize, labels: Labels, style: &CellStyle, rng: &mut Rng) -> Planes {
     let scene = Scene::new(size, labels, style, rng);
     let noise = Noise::new(rng);
     let red = stains::microtubules(&scene, &noise, rng);
@@ -41,8 +42,8 @@ pub fn paint(size: usize, labels: Labels, style: &Style, rng: &mut Rng) -> Plane
 
 /// The union of the labelled patterns, each with its own strength, over some unspecific staining.
 ///
-/// Strengths, the contrast curve and the unspecific part vary per picture, so that gray values
-/// alone tell little.
+/// Strengths, the contrast curve and the unspecific part vary per image, so that gray values alone
+/// say little about the labels.
 fn protein(scene: &Scene, labels: Labels, noise: &Noise, red: &Canvas, rng: &mut Rng) -> Canvas {
     let mut green = patterns::stray(scene, noise, rng);
     let stray = rng.log_range(0.02, 0.09);

@@ -2,12 +2,14 @@
 //! (yellow).
 
 use super::{
+    cell::Phase,
     draw::{Canvas, Draw, Noise},
-    scene::{Phase, Pixel, Point, Scene},
+    outline::Point,
+    scene::{Pixel, Scene},
 };
 use crate::base::rng::Rng;
 
-/// Fills a canvas pixel by pixel inside the cells.
+/// Sets each pixel in a cell to `f(pixel, x, y)` where that is brighter.
 pub fn fill(scene: &Scene, canvas: &mut Canvas, f: impl Fn(&Pixel, f32, f32) -> f32) {
     for (y, (row, pixels)) in canvas
         .data
@@ -23,7 +25,8 @@ pub fn fill(scene: &Scene, canvas: &mut Canvas, f: impl Fn(&Pixel, f32, f32) -> 
     }
 }
 
-/// Follows a wavering path in steps of one unit while `draw` agrees.
+/// Follows a random, smoothly bending path in steps of one unit until `draw`, called with the place
+/// and the share of the path, returns false.
 pub fn trace(
     start: Point,
     mut angle: f32,
@@ -45,8 +48,8 @@ pub fn trace(
     }
 }
 
-/// Filaments that grow from the organizing center to the rim, a spindle in mitotic cells, a bundle
-/// between sisters.
+/// Filaments from the organizing center to the rim, a spindle in mitotic cells, a bundle between
+/// sister cells.
 pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
     let (mut canvas, unit) = (Canvas::new(scene.size), scene.unit);
     fill(scene, &mut canvas, |p, x, y| {
@@ -57,7 +60,7 @@ pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
     for number in scene.resting() {
         let cell = &scene.cells[number];
         for k in 0..90 {
-            // Half of them start at the center, half anywhere around the nucleus and go outwards.
+            // Half of them start at the center, half around the nucleus and go outwards.
             let (start, angle) = if k % 2 == 0 {
                 (
                     (
@@ -81,7 +84,7 @@ pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
                 if usize::from(pixel.cell) != number {
                     return false;
                 }
-                // A filament passes over or under the nucleus, dimmer there as it is out of focus.
+                // Over or under the nucleus a filament is out of focus and dimmer.
                 let dim = if pixel.n < 1.0 { 0.25 } else { 1.0 };
                 canvas.dot(p.0, p.1, 0.4 * unit, dim * brightness * (1.0 - 0.4 * t));
                 true
@@ -160,7 +163,7 @@ pub fn reticulum(scene: &Scene, noise: &Noise) -> Canvas {
         let grain = noise.at(x / (0.9 * unit) + 7.0, y / (0.9 * unit))
             * noise.at(x / (2.0 * unit), y / (2.0 * unit) + 11.0);
         let fade = (1.1 - p.q).clamp(0.0, 1.0);
-        // Densest against the nucleus, with no line around it.
+        // Densest at the nucleus, but with no line around it.
         let near = 1.0 / (1.0 + 2.5 * (p.n - 1.0).max(0.0));
         fade * (0.25 + 0.45 * net + 0.7 * grain) * (0.45 + 0.9 * near)
     });

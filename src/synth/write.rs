@@ -1,14 +1,14 @@
-//! The files of a made set.
+//! Writes the files of a synthetic set.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fs, path::Path};
 
 use rayon::prelude::*;
 
 use super::{
-    Options,
     copies::{encode_jpeg, quality},
-    plan::{Made, Place},
-    render,
+    options::SynthOptions,
+    plan::{PlannedSample, Subset},
+    render::render,
     sample::Planes,
 };
 use crate::{
@@ -21,15 +21,15 @@ use crate::{
 
 const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
-/// The four files of a sample: gray PNGs, or JPEGs in which only the channel's own colour carries
-/// signal.
-pub fn images(folder: &Path, made: &Made, planes: &Planes, rng: &mut Rng) -> Result<()> {
+/// Writes the four files of a sample: gray PNGs, or JPEGs in which a channel has only its own
+/// colour.
+pub fn images(folder: &Path, sample: &PlannedSample, planes: &Planes, rng: &mut Rng) -> Result<()> {
     for (channel, plane) in planes.planes.iter().enumerate() {
-        let name = format!("{}_{}", made.id, COLOURS[channel]);
-        let (path, bytes) = match made.place {
-            Place::Train => (folder.join(format!("train/{name}.png")), gray(plane, planes.size)?),
-            Place::Test => (folder.join(format!("test/{name}.png")), gray(plane, planes.size)?),
-            Place::External => {
+        let name = format!("{}_{}", sample.id, COLOURS[channel]);
+        let (path, bytes) = match sample.subset {
+            Subset::Train => (folder.join(format!("train/{name}.png")), gray(plane, planes.size)?),
+            Subset::Test => (folder.join(format!("test/{name}.png")), gray(plane, planes.size)?),
+            Subset::External => {
                 let coloured = |&v: &u8| match channel {
                     0 => [v, 0, 0],
                     1 => [0, v, 0],
@@ -55,53 +55,64 @@ fn gray(plane: &[u8], size: usize) -> Result<Vec<u8>> {
     encode_png(plane, size, size, png::ColorType::Grayscale)
 }
 
-pub fn tables(folder: &Path, options: &Options, made: &[Made]) -> Result<()> {
-    let table = |place: Place, header: &str, row: &dyn Fn(&Made) -> String| {
-        made.iter().filter(|m| m.place == place).fold(format!("{header}\n"), |mut text, m| {
-            writeln!(text, "{},{}", m.id, row(m)).expect("writing to a string");
-            text
-        })
-    };
-    let labels = |m: &Made| m.labels.to_string();
-    atomic_file::write(folder.join("train.csv"), table(Place::Train, "Id,Target", &labels))?;
-    atomic_file::write(folder.join("truth.csv"), table(Place::Test, "Id,Target", &labels))?;
-    atomic_file::write(
-        folder.join("sample_submission.csv"),
-        table(Place::Test, "Id,Predicted", &|_| "0".into()),
+pub fn tables(folder: &Path, samples: &[PlannedSample]) -> Result<()> {
+    let labels = |sample: &PlannedSample| sample.labels.to_string();
+    let of = |subset| samples.iter().filter(move |s| s.subset == subset);
+    let labelled = |subset| of(subset).map(|s| [s.id.clone(), labels(s)]);
+    write_csv(&folder.join("train.csv"), ["Id", "Target"], labelled(Subset::Train))?;
+    write_csv(&folder.join("truth.csv"), ["Id", "Target"], labelled(Subset::Test))?;
+    write_csv(
+        &folder.join("sample_submission.csv"),
+        ["Id", "Predicted"],
+        of(Subset::Test).map(|s| [s.id.clone(), "0".into()]),
     )?;
-    if options.external > 0 {
-        atomic_file::write(
-            folder.join("external/HPAv18_made.csv"),
-            table(Place::External, "Id,Target", &labels),
-        )?;
+    if of(Subset::External).next().is_some() {
+        let path = folder.join("external/HPAv18_made.csv");
+        write_csv(&path, ["Id", "Target"], labelled(Subset::External))?;
     }
-    let mut pairs = String::from("a,b,conflict\n");
-    for copy in made {
-        if let Some(original) = copy.copy_of.map(|o| &made[o]) {
-            let conflict = u8::from(original.labels != copy.labels);
-            writeln!(pairs, "{},{},{conflict}", original.id, copy.id).expect("writing to a string");
-        }
+    let pairs = samples.iter().filter_map(|copy| {
+        let original = &samples[copy.copy_of?];
+        let conflict = u8::from(original.labels != copy.labels);
+        Some([original.id.clone(), copy.id.clone(), conflict.to_string()])
+    });
+    write_csv(&folder.join("duplicates_truth.csv"), ["a", "b", "conflict"], pairs)
+}
+
+fn write_csv<const N: usize>(
+    path: &Path,
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header).map_err(Error::failed)?;
+    for row in rows {
+        writer.write_record(row).map_err(Error::failed)?;
     }
-    atomic_file::write(folder.join("duplicates_truth.csv"), pairs)
+    atomic_file::write(path, writer.into_inner().map_err(Error::failed)?)
 }
 
 /// One tile per class: the training sample that has it with the fewest other classes.
-pub fn contact_sheet(folder: &Path, options: &Options, made: &[Made]) -> Result<()> {
-    let train =
-        || (0..made.len()).filter(|&i| made[i].place == Place::Train && made[i].copy_of.is_none());
+pub fn contact_sheet(
+    folder: &Path,
+    options: &SynthOptions,
+    samples: &[PlannedSample],
+) -> Result<()> {
+    let train = || {
+        (0..samples.len())
+            .filter(|&i| samples[i].subset == Subset::Train && samples[i].copy_of.is_none())
+    };
+    let labels = |i: usize| samples[i].labels;
     let shown: Vec<usize> = (0..CLASSES)
-        .filter_map(|c| {
-            train().filter(|&i| made[i].labels.contains(c)).min_by_key(|&i| made[i].labels.len())
-        })
+        .filter_map(|c| train().filter(|&i| labels(i).contains(c)).min_by_key(|&i| labels(i).len()))
         .collect();
     let planes: Vec<Planes> =
-        shown.par_iter().map(|&i| render(options, made, i)).collect::<Result<_>>()?;
+        shown.par_iter().map(|&i| render(options, samples, i)).collect::<Result<_>>()?;
     let tiles: Vec<Tile> = planes
         .iter()
         .zip(&shown)
         .map(|(p, &i)| Tile {
             planes: p.planes.each_ref().map(Vec::as_slice),
-            caption: made[i].labels.to_string(),
+            caption: labels(i).to_string(),
         })
         .collect();
     compose(&tiles, options.size, 256, 7).write(&folder.join("contact_sheet.png"))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     auto_compute_mode,
+    find_lr_chart::{self, TestStep},
     fold_data::FoldData,
     run_folder::Run,
     session::{Session, config_of_fold},
@@ -19,7 +20,6 @@ use crate::{
     distributed::{World, batch_share::Share, device},
     loading::loader::{Loader, Make},
     network::optim::Rates,
-    scoring::plot,
 };
 
 /// The first learning rate and the one after [`STEPS`] steps.
@@ -99,14 +99,14 @@ pub fn find_lr(
             data, train.loss and model.weights";
         Error::failed(format!("{why} ({})", table.display()))
     })?;
-    let tried: Vec<plot::Tried> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
+    let tried: Vec<TestStep> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
     let lines = [
         (suggestion.steepest, "steepest descent"),
         (suggestion.tenth_of_minimum, "a tenth of the minimum"),
     ];
     atomic_file::write(
         &chart,
-        plot::find_lr(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
+        find_lr_chart::draw(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
     )?;
     Ok(RangeTest { points, suggestion, table, chart })
 }

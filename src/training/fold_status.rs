@@ -11,8 +11,7 @@ use crate::{
     base::Result,
     config::{Config, Keep},
     data::work_folder::WorkFolder,
-    network::predictor,
-    scoring::prediction_file::Predictions,
+    scoring::{prediction_file::Predictions, prediction_freshness},
 };
 
 /// How far the training of a fold is.
@@ -53,7 +52,7 @@ pub fn fold_status(
 pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
     let path = run.validation(fold);
     path.exists()
-        && predictor::source(config, &[weights_path(config, run, fold)])
+        && prediction_freshness::source(config, &[weights_path(config, run, fold)])
             .is_ok_and(|source| Predictions::is_fresh(&path, source))
 }
 

@@ -9,6 +9,7 @@ use super::{
     history::{EpochRow, Samples},
     run_folder::Run,
     session::Session,
+    trained_network::TrainedNetwork,
 };
 use crate::{
     base::{
@@ -22,7 +23,7 @@ use crate::{
         loss,
         predictor::{self, Predictor, sigmoid},
     },
-    scoring::{metrics, prediction_file::Predictions, thresholds},
+    scoring::{metrics, prediction_file::Predictions, prediction_freshness, thresholds},
 };
 
 /// Samples of a rank between two agreements on whether to go on.
@@ -50,7 +51,9 @@ pub fn validate(session: &Session, row: &mut EpochRow) -> Result<()> {
         network: &session.network,
         precision: session.precision(),
         normalization: &session.state.network.normalization,
-        config,
+        augment: &config.augment,
+        predict: &config.predict,
+        threads: config.threads(),
         stop: session.stop,
     };
     let logits = logits(session, &predictor, Tta::None, "validation")?;
@@ -89,8 +92,9 @@ fn mean_loss(session: &Session, logits: &Array2<f32>, labels: &[Labels]) -> f64 
 pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
     let (config, data, state) = (session.config, &session.data, &session.state);
     let path = weights_path(config, run, data.fold);
-    let trained = predictor::load(&path, config, session.world.device)?;
-    let predictor = trained.predictor(config, session.stop);
+    let trained = TrainedNetwork::from_checkpoint(&path, &config.train, session.world.device)?;
+    let predictor =
+        trained.predictor(&config.augment, &config.predict, config.threads(), session.stop);
     let logits = logits(session, &predictor, config.predict.tta, "out-of-fold predictions")?;
     let probabilities = logits.mapv(sigmoid);
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
@@ -108,7 +112,7 @@ pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
     if session.is_first() {
         let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
         Predictions { ids, probabilities }
-            .write(&run.validation(data.fold), predictor::source(config, &[path])?)?;
+            .write(&run.validation(data.fold), prediction_freshness::source(config, &[path])?)?;
     }
     log::info!(
         "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",

@@ -1,8 +1,7 @@
-//! A page on this machine over a run: its samples, what it predicted for them, where its networks
-//! look, and what they make of other pictures. [`Server`] answers a browser; an [`Explorer`] knows
-//! the run. Memory: a row of 28 probabilities and some labels for each sample (200 bytes),
-//! embeddings of up to 512 MiB once they are asked for, and the networks; images are read when they
-//! are shown.
+//! A local web page for a run: its samples and predictions, activation maps, similar samples, and
+//! predictions for uploaded images. [`Server`] serves the page; an [`Explorer`] holds the run.
+//! Memory: 28 probabilities and some labels per sample (200 bytes), up to 512 MiB of embeddings
+//! once they are requested, and the networks; images are read when they are shown.
 
 use std::{
     path::PathBuf,
@@ -13,19 +12,14 @@ use ndarray::Array2;
 
 use crate::{
     base::{Result, stop::Stop},
-    config::Config,
-    data::{
-        labels::{CLASSES, Labels},
-        manifest::Part,
-        shard::Store,
-        work_folder::WorkFolder,
-    },
+    config::{Config, Method},
+    data::{labels::CLASSES, manifest::Part, shard::Store, work_folder::WorkFolder},
     inference::{
         finished_run::{self, OutOfFold},
         predict,
     },
     loading::augment::geometry,
-    scoring::{prediction_file::Predictions, submission_csv},
+    scoring::prediction_file::Predictions,
     training::{run_folder::Run, train},
 };
 
@@ -40,12 +34,12 @@ mod upload;
 pub use serve::{PORT, Server};
 
 use inference_worker::InferenceWorker;
-use table::{Row, Table};
+use table::SampleTable;
 use upload::Uploads;
 
 /// An image, u8 `[size, size, 4]`: red, green, blue, yellow.
 #[derive(Clone)]
-pub struct Picture {
+pub struct SampleImage {
     pub size: usize,
     pub pixels: Vec<u8>,
 }
@@ -53,18 +47,20 @@ pub struct Picture {
 /// Longest side of a thumbnail in pixels.
 const THUMBNAIL: usize = 96;
 
-/// A run and its samples, ready to be asked.
+/// A run and its samples.
 pub struct Explorer {
-    config: Config,
     run: Run,
-    table: Table,
+    table: SampleTable,
     stores: Stores,
-    /// Of each class.
+    /// By class.
     thresholds: [f32; CLASSES],
-    /// Which thresholds these are.
-    method: String,
-    /// The finished folds.
+    /// The method that fitted them.
+    method: Method,
+    /// Finished folds.
     folds: Vec<usize>,
+    /// `dedup.radius` and `preprocess.max_pixels_side`.
+    dedup_radius: u32,
+    max_pixels_side: u32,
     inference_worker: InferenceWorker,
     uploads: Mutex<Uploads>,
 }
@@ -75,7 +71,7 @@ struct Stores {
     test: Arc<Store>,
 }
 
-/// What a picture is asked of: a sample by its row, or what somebody dropped, by its number.
+/// A sample by its row, or an upload by its number.
 #[derive(Clone, Copy)]
 enum Subject {
     Sample(usize),
@@ -83,13 +79,13 @@ enum Subject {
 }
 
 impl Explorer {
-    /// Reads the tables of a run; no image and no network yet. Without thresholds (`submit` has not
-    /// run) a half, without fresh predictions (`predict` has not run, or a checkpoint is gone) test
-    /// samples without any, each with a warning.
+    /// Reads the tables of a run, but no image and no network yet. Warns and takes thresholds of
+    /// 0.5 where `submit` has not run; warns and leaves test samples without predictions where
+    /// `predict` has not run or a checkpoint is gone.
     ///
     /// # Errors
-    /// Usage where no fold is finished; data where shards or predictions are missing, broken, or do
-    /// not fit each other.
+    /// Usage where no fold is finished; data where shards or predictions are missing, damaged, or
+    /// do not match each other.
     pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
         let folds = run.finished_folds()?;
         let work = WorkFolder::open(&config.paths.work);
@@ -99,28 +95,25 @@ impl Explorer {
             || OutOfFold::read(config, &work, run),
         );
         let stores = Stores { train: opened.0?.clone(), test: opened.1?.clone() };
-        let (thresholds, method) = thresholds(config, run)?;
+        let (thresholds, method) = thresholds(run, config.submit.thresholds)?;
         let weights: Vec<_> =
             folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();
-        let table = Table::of(
-            &stores,
-            known?,
-            test_predictions(config, run, &stores.test, &weights)?,
-            &thresholds,
-        );
+        let test = test_predictions(config, run, &stores.test, &weights)?;
+        let table = SampleTable::of(&stores, &known?, test, &thresholds);
         let (places, sources): (Vec<_>, _) =
             (table.rows.iter().map(|r| (r.part, r.place)).collect(), stores.clone());
         let samples =
             Box::new(move |i: usize| places.get(i).map(|&(part, place)| sources.read(part, place)));
         let inference_worker = InferenceWorker::start(config.clone(), weights, samples, stop)?;
         Ok(Self {
-            config: config.clone(),
             run: run.clone(),
             table,
             stores,
             thresholds,
             method,
             folds,
+            dedup_radius: config.dedup.radius,
+            max_pixels_side: config.preprocess.max_pixels_side,
             inference_worker,
             uploads: Mutex::default(),
         })
@@ -135,8 +128,8 @@ impl Explorer {
         self.len() == 0
     }
 
-    /// What the words of an address name: `samples` or `uploads`, and a number. They are looked up,
-    /// never made into a path.
+    /// The subject of the address part `kind/number`, where `kind` is `samples` or `uploads`. Both
+    /// are looked up, never made into a path.
     fn subject(&self, kind: &str, number: &str) -> Option<Subject> {
         match kind {
             "samples" => number.parse().ok().filter(|&i| i < self.len()).map(Subject::Sample),
@@ -150,8 +143,8 @@ impl Explorer {
     }
 
     /// # Errors
-    /// Data where a shard's image is broken; usage where an upload was forgotten meanwhile.
-    fn picture(&self, subject: Subject) -> Result<Picture> {
+    /// Data where a shard's image is damaged; usage where an upload is no longer kept.
+    fn image(&self, subject: Subject) -> Result<SampleImage> {
         match subject {
             Subject::Sample(i) => {
                 self.stores.read(self.table.rows[i].part, self.table.rows[i].place)
@@ -159,26 +152,26 @@ impl Explorer {
             Subject::Upload(i) => self
                 .uploads()
                 .find(i)
-                .map(|upload| upload.picture.clone())
+                .map(|upload| upload.image.clone())
                 .ok_or_else(upload::forgotten),
         }
     }
 
-    /// A picture of at most [`THUMBNAIL`] pixels a side.
-    fn thumbnail(&self, subject: Subject) -> Result<Picture> {
-        let picture = self.picture(subject)?;
-        if picture.size <= THUMBNAIL {
-            return Ok(picture);
+    /// The image with a side of at most [`THUMBNAIL`] pixels.
+    fn thumbnail(&self, subject: Subject) -> Result<SampleImage> {
+        let image = self.image(subject)?;
+        if image.size <= THUMBNAIL {
+            return Ok(image);
         }
         let mut pixels = vec![0; THUMBNAIL * THUMBNAIL * 4];
         geometry::resize(
             &mut Default::default(),
-            &picture.pixels,
-            picture.size,
+            &image.pixels,
+            image.size,
             &mut pixels,
             THUMBNAIL,
         )?;
-        Ok(Picture { size: THUMBNAIL, pixels })
+        Ok(SampleImage { size: THUMBNAIL, pixels })
     }
 
     fn hashes(&self, subject: Subject) -> Result<[u64; 4]> {
@@ -195,9 +188,9 @@ impl Explorer {
         self.stores.of(row.part).phash(row.place)
     }
 
-    /// The folds whose networks are asked about a picture: those that predicted it without having
-    /// trained on it, else all. Of a training sample that none has predicted (dropped as a
-    /// duplicate, or of a fold that is not finished), the page says that they may have.
+    /// The folds whose networks predict the subject: those that predicted it out of fold, else
+    /// all. These may have trained on a sample without an out-of-fold prediction (a dropped
+    /// duplicate, or of an unfinished fold), and the page says so.
     fn folds_for(&self, subject: Subject) -> Vec<usize> {
         match subject {
             Subject::Sample(i) if !self.table.rows[i].folds.is_empty() => {
@@ -220,87 +213,30 @@ impl Stores {
         }
     }
 
-    fn read(&self, part: Part, place: usize) -> Result<Picture> {
+    fn read(&self, part: Part, place: usize) -> Result<SampleImage> {
         let store = self.of(part);
         let mut pixels = vec![0; store.size() * store.size() * 4];
         store.read(place, &mut pixels)?;
-        Ok(Picture { size: store.size(), pixels })
+        Ok(SampleImage { size: store.size(), pixels })
     }
 }
 
-impl Table {
-    /// Rows of all samples: those of `known` with the mean of their predictions, test ones with
-    /// `test` `[n, 28]`, if there are any.
-    fn of(
-        stores: &Stores,
-        known: OutOfFold,
-        test: Option<Array2<f32>>,
-        thresholds: &[f32; CLASSES],
-    ) -> Self {
-        let n = stores.train.len();
-        let mut probabilities = Array2::zeros((n + stores.test.len(), CLASSES));
-        let mut folds = vec![Vec::new(); n];
-        for ((id, fold), row) in known.ids.iter().zip(&known.folds).zip(known.probabilities.rows())
-        {
-            // What was put into quarantine since has no image.
-            let Some(place) = stores.train.find(id) else { continue };
-            let mut sum = probabilities.row_mut(place);
-            sum += &row;
-            folds[place].push(*fold);
-        }
-        if let Some(test) = &test {
-            probabilities.slice_mut(ndarray::s![n.., ..]).assign(test);
-        }
-        let mut rows = Vec::with_capacity(probabilities.nrows());
-        for (i, mut p) in probabilities.rows_mut().into_iter().enumerate() {
-            let (part, place) = if i < n { (Part::Train, i) } else { (Part::Test, i - n) };
-            let store = stores.of(part);
-            let folds = if i < n { std::mem::take(&mut folds[i]) } else { Vec::new() };
-            let answered = if i < n { !folds.is_empty() } else { test.is_some() };
-            p /= folds.len().max(1) as f32;
-            let truth = store.labels(place);
-            let predicted = if answered {
-                submission_csv::labels_of(p.view(), thresholds)
-            } else {
-                Labels::default()
-            };
-            let loss = if answered && part == Part::Train {
-                table::loss(truth, p.iter().copied())
-            } else {
-                f32::NAN
-            };
-            rows.push(Row {
-                id: store.id(place).into(),
-                place,
-                part,
-                folds,
-                truth,
-                predicted,
-                answered,
-                loss,
-            });
-        }
-        Self { rows, probabilities }
-    }
-}
-
-/// The thresholds that the run's answer uses, and what they are called; a half where `submit` has
-/// not run.
-fn thresholds(config: &Config, run: &Run) -> Result<([f32; CLASSES], String)> {
-    Ok(finished_run::used(config, run)?.map_or_else(
+/// The thresholds of the run's submission, and their method; 0.5 where `submit` has not run.
+fn thresholds(run: &Run, wanted: Option<Method>) -> Result<([f32; CLASSES], Method)> {
+    Ok(finished_run::used_thresholds(run, wanted)?.map_or_else(
         || {
             log::warn!(
                 "{} has no thresholds: every one is 0.5; `atlas submit` fits them",
                 run.folder.display()
             );
-            ([0.5; CLASSES], "half".into())
+            ([0.5; CLASSES], Method::Half)
         },
         |used| (used.values, used.method),
     ))
 }
 
-/// `[n, 28]`, in the order of the store; `None` where some are missing or made with other weights,
-/// or these are gone.
+/// `[n, 28]`, in the order of the store; `None` where a file is missing or stale, or a checkpoint
+/// is gone.
 fn test_predictions(
     config: &Config,
     run: &Run,
@@ -309,7 +245,7 @@ fn test_predictions(
 ) -> Result<Option<Array2<f32>>> {
     if let Some((k, path)) = weights.iter().find(|(_, path)| !path.exists()) {
         log::warn!(
-            "{} is gone: fold {k} cannot be asked, and test samples have no predictions",
+            "{} is gone: fold {k} cannot predict, and test samples have no predictions",
             path.display()
         );
         return Ok(None);

@@ -1,13 +1,11 @@
-//! A run as one page: `report.html`, one file that needs nothing else, neither network nor the
-//! files that it was made from.
+//! `report.html`: a run on one self-contained page, which needs neither a network connection nor
+//! the files that it was made from.
 
 use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
 };
-
-use minijinja::{Value, context};
 
 use crate::{
     base::{Error, Result, atomic_file, checksum},
@@ -18,42 +16,39 @@ use crate::{
     },
     inference::finished_run::{SCORES, THRESHOLDS},
     training::{run_folder::Run, train},
-    views::report::{epochs::Fold, scored::Scored},
+    views::report::{fold_epochs::FoldEpochs, scored_run::ScoredRun, sections::Page},
 };
 
+mod activation_maps;
 mod bootstrap;
-mod calibration;
 mod charts;
-mod compare;
-mod confusion;
+mod confusion_counts;
 mod cost;
-mod curve;
-mod epochs;
-mod glance;
+mod fold_epochs;
 #[cfg(test)]
 mod golden;
-mod leaks;
-mod look;
+mod near_duplicates;
 mod page;
-mod pictures;
-mod samples;
-mod scored;
+mod precision_recall;
+mod reliability;
+mod scored_run;
 mod sections;
-mod thumb;
+mod selected_samples;
+mod thumbnail;
 
 pub use bootstrap::Interval;
 
 /// The file in the run's folder.
 pub const NAME: &str = "report.html";
 
-/// What [`report`] did.
-pub struct Outcome {
+/// The result of [`report`].
+pub struct ReportOutcome {
     pub path: PathBuf,
-    /// What it says, where it was made now; `None` where it was there already, of the same files.
+    /// `None` where the report existed already, made from the same files.
     pub made: Option<Headline>,
 }
 
-/// The score that the report begins with.
+/// The score at the top of the report.
 pub struct Headline {
     /// Macro F1, cross-fitted, 0 to 1.
     pub macro_f1: f64,
@@ -61,13 +56,12 @@ pub struct Headline {
     pub interval: Interval,
 }
 
-/// Writes `results/<run>/report.html`, unless it is there and nothing that it is made from has
-/// changed. `others` are set beside the run.
+/// Writes `results/<run>/report.html`, unless it exists and nothing that it is made from has
+/// changed. The run is compared with `others`.
 ///
 /// # Errors
-/// Usage where no fold is finished or `submit` has not run; data where a file is not as its job
-/// wrote it.
-pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<Outcome> {
+/// Usage where no fold is finished or `submit` has not run; data where a file is damaged.
+pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<ReportOutcome> {
     let path = run.folder.join(NAME);
     let mut all = vec![(config.clone(), run.clone())];
     for other in others {
@@ -75,53 +69,22 @@ pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<Outcome> {
     }
     let source = source(&all)?;
     if made_from(&path).as_ref() == Some(&source) {
-        return Ok(Outcome { path, made: None });
+        return Ok(ReportOutcome { path, made: None });
     }
-    let read = |(config, run): &(Config, Run)| Ok((Scored::read(config, run)?, epochs(run)?));
+    let read = |(config, run): &(Config, Run)| Ok((ScoredRun::read(config, run)?, epochs(run)?));
     let runs = all.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let (scored, folds) = &runs[0];
-    atomic_file::write(&path, page::render(values(scored, folds, &runs, &source)?)?)?;
-    Ok(Outcome {
-        path,
-        made: Some(Headline { macro_f1: scored.macro_f1(), interval: scored.interval() }),
-    })
+    atomic_file::write(&path, page::render(&Page::of(&runs, &source)?)?)?;
+    let scored = &runs[0].0;
+    let made = Some(Headline { macro_f1: scored.macro_f1(), interval: scored.interval() });
+    Ok(ReportOutcome { path, made })
 }
 
-fn epochs(run: &Run) -> Result<Vec<Fold>> {
-    run.finished_folds()?.into_iter().map(|k| Fold::read(k, &run.fold(k))).collect()
+fn epochs(run: &Run) -> Result<Vec<FoldEpochs>> {
+    run.finished_folds()?.into_iter().map(|k| FoldEpochs::read(k, &run.fold(k))).collect()
 }
 
-fn values(
-    scored: &Scored,
-    folds: &[Fold],
-    runs: &[(Scored, Vec<Fold>)],
-    source: &str,
-) -> Result<Value> {
-    let album = pictures::Album::open(scored);
-    let found = leaks::read(&scored.config.paths.work, &scored.folds)?;
-    let found = found.as_ref();
-    let runs: Vec<(&Scored, &[Fold])> =
-        runs.iter().map(|(scored, folds)| (scored, folds.as_slice())).collect();
-    Ok(context! {
-        name => scored.run.name(), source, version => env!("CARGO_PKG_VERSION"),
-        made => jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
-        glance => glance::glance(scored, folds, found)?,
-        compare => (runs.len() > 1).then(|| compare::compare(&runs)).transpose()?,
-        learning => sections::learning(folds)?,
-        classes => sections::classes(scored, folds)?,
-        confusion => sections::confusion(scored),
-        curves => sections::curves(scored)?,
-        calibration => sections::calibration(scored)?,
-        thresholds => sections::thresholds(scored),
-        folds => sections::folds(scored, folds),
-        duplicates => pictures::duplicates(scored, &album, found)?,
-        samples => pictures::samples(scored, &album)?,
-        look => pictures::look(scored, &album)?,
-    })
-}
-
-/// One number for what a report says, but for the cost, whose logs grow with each command: this
-/// program, and the files of each run.
+/// A hash of what a report is made from: this program and the files of each run, without the task
+/// logs (the cost), which grow with each command.
 fn source(runs: &[(Config, Run)]) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").into(), env!("ATLAS_GIT_COMMIT").into()];
     for (config, run) in runs {
@@ -138,7 +101,7 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
                 folder.join("history.csv"),
                 folder.join("metrics.jsonl"),
             ]);
-            // Large ones are looked at from outside.
+            // Of large files, only names and sizes are compared.
             parts.push(format!(
                 "{:?}{:?}",
                 sizes(&folder.join("training_logs")),
@@ -164,7 +127,7 @@ fn sizes(folder: &Path) -> Vec<(std::ffi::OsString, u64)> {
     sizes
 }
 
-/// The number that a report was made from; it stands in its first lines.
+/// The hash of what a report was made from, from its first lines.
 fn made_from(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(2000).read_to_end(&mut head).ok()?;
@@ -173,10 +136,10 @@ fn made_from(path: &Path) -> Option<String> {
     Some(rest.split_once('"')?.0.into())
 }
 
-/// A run that is set beside another, by its name.
+/// The run `name`, to be compared with another.
 ///
 /// # Errors
-/// Usage where there is none of that name.
+/// Usage where it does not exist.
 pub fn other(config: &Config, name: &str) -> Result<Run> {
     match Run::named(config, Some(name))? {
         Some(run) if run.folder.join("config.toml").exists() => Ok(run),

@@ -43,7 +43,8 @@ impl Browser {
             "--window-size=1280,900",
         ];
         let options = json!({ "args": arguments, "binary": "/usr/bin/chromium" });
-        let wanted = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" } });
+        let logs = json!({ "browser": "ALL", "performance": "ALL" });
+        let wanted = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": logs });
         let session = browser.post("", json!({ "capabilities": { "alwaysMatch": wanted } }));
         browser.session = format!("{}/{}", browser.session, session["sessionId"].as_str().unwrap());
         Some(browser)
@@ -105,7 +106,12 @@ impl Browser {
     }
 
     pub fn size(&self, width: u32, height: u32) {
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        let size = json!({
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 600,
+        });
         self.cdp("Emulation.setDeviceMetricsOverride", size);
     }
 

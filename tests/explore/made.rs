@@ -24,10 +24,9 @@ use atlas::{
     loading::normalization::Normalization,
     network::{
         model::{ComputeMode, Network, Spec},
-        predictor,
         weights::NetworkState,
     },
-    scoring::prediction_file::Predictions,
+    scoring::{prediction_file::Predictions, prediction_freshness},
     training::{
         checkpoint::{Checkpoint, Conditions, TrainingState},
         run_folder::Run,
@@ -119,7 +118,10 @@ impl Made {
             let predictions =
                 Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
             predictions
-                .write(&run.validation(fold), predictor::source(&config, &[weights]).unwrap())
+                .write(
+                    &run.validation(fold),
+                    prediction_freshness::source(&config, &[weights]).unwrap(),
+                )
                 .unwrap();
         }
         static STOP: Stop = Stop::new();

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server with whatever faults a test wants. It logs requests and counts
+//! A small HTTP/1.1 server with the faults that a test needs. It logs requests and counts
 //! connections.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub path: String,
@@ -31,7 +31,7 @@ impl Request {
     }
 }
 
-/// What to answer.
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -41,7 +41,7 @@ pub struct Answer {
     pub cut: Option<usize>,
     /// Instead of closing it, wait until the other side does.
     pub stall: bool,
-    /// Say nothing of the length; the end of the connection is the end of the body.
+    /// Do not state the length; the end of the connection is the end of the body.
     pub unsized_: bool,
     /// Wait so long before the answer.
     pub delay: Duration,
@@ -62,7 +62,7 @@ impl Answer {
         }
     }
 
-    /// A file as a server of files gives it, ranges and all.
+    /// A file as a file server sends it, with support for ranges.
     pub fn file(request: &Request, content_type: &str, etag: &str, body: &[u8]) -> Self {
         let mut answer = Self::status(200);
         answer.headers = vec![

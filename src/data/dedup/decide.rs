@@ -74,8 +74,8 @@ pub fn confirm(
     Ok(confirmed)
 }
 
-/// Joins confirmed pairs transitively and decides which sample of each group is kept: official before external, then more
-/// labels, then the first.
+/// Joins confirmed pairs transitively and decides which sample of each group is kept: official
+/// before external, then more labels, then the first.
 ///
 /// A group is joined over training samples alone: two of them that only match the same test sample
 /// stay apart.

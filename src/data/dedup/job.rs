@@ -31,7 +31,7 @@ const STATE: &str = "dedup.json";
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct DedupSummary {
     /// Training samples that were compared.
     pub train: usize,
     /// Test samples that were compared.
@@ -53,7 +53,7 @@ struct DedupState {
     manifest: String,
     inputs: String,
     tables: String,
-    summary: Summary,
+    summary: DedupSummary,
 }
 
 /// How far `dedup` is.
@@ -70,8 +70,8 @@ pub struct DedupStatus {
 ///
 /// # Errors
 /// Those of the manifest and the shards; a radius that finds nearly every pair.
-pub fn run(work: &WorkFolder, settings: &config::Dedup) -> Result<(Summary, bool)> {
-    let input = Input::new(work, settings)?;
+pub fn run(work: &WorkFolder, settings: &config::Dedup) -> Result<(DedupSummary, bool)> {
+    let input = DedupInput::new(work, settings)?;
     if let Some(summary) = input.finished() {
         return Ok((summary, true));
     }
@@ -99,7 +99,7 @@ pub fn run_task(
     tasks: usize,
     stop: &Stop,
 ) -> Result<(usize, usize)> {
-    let input = Input::new(work, settings)?;
+    let input = DedupInput::new(work, settings)?;
     let mut counts = (0, 0);
     for (number, ranges) in
         parts::ranges(input.samples.len(), tasks).into_iter().enumerate().skip(task).step_by(tasks)
@@ -123,8 +123,12 @@ pub fn run_task(
 ///
 /// # Errors
 /// [`Error::Data`] names the part that is missing or outdated.
-pub fn merge(work: &WorkFolder, settings: &config::Dedup, tasks: usize) -> Result<(Summary, bool)> {
-    let input = Input::new(work, settings)?;
+pub fn merge(
+    work: &WorkFolder,
+    settings: &config::Dedup,
+    tasks: usize,
+) -> Result<(DedupSummary, bool)> {
+    let input = DedupInput::new(work, settings)?;
     if let Some(summary) = input.finished() {
         return Ok((summary, true));
     }
@@ -154,7 +158,7 @@ pub fn exists(work: &WorkFolder) -> bool {
 /// # Errors
 /// Those of the manifest and the shards.
 pub fn status(work: &WorkFolder, settings: &config::Dedup, tasks: usize) -> Result<DedupStatus> {
-    let input = Input::new(work, settings)?;
+    let input = DedupInput::new(work, settings)?;
     let is_merged = input.finished().is_some();
     let ranges = parts::ranges(input.samples.len(), tasks);
     let is_fresh = |i: usize| {
@@ -184,7 +188,7 @@ pub fn duplicates(work: &WorkFolder) -> Result<Option<Duplicates>> {
 }
 
 /// What is searched, and how.
-struct Input<'a> {
+struct DedupInput<'a> {
     work: &'a WorkFolder,
     /// The training part and the test part.
     stores: [&'a Arc<Store>; 2],
@@ -194,7 +198,7 @@ struct Input<'a> {
     fingerprint: String,
 }
 
-impl<'a> Input<'a> {
+impl<'a> DedupInput<'a> {
     fn new(work: &'a WorkFolder, settings: &'a config::Dedup) -> Result<Self> {
         let samples = stored_samples(work)?;
         let candidate = |s: &StoredSample| Candidate {
@@ -213,7 +217,7 @@ impl<'a> Input<'a> {
     }
 
     /// What was found before, if the tables are still there and nothing else has changed.
-    fn finished(&self) -> Option<Summary> {
+    fn finished(&self) -> Option<DedupSummary> {
         let state = state(self.work.path())?;
         let same = state.inputs == self.fingerprint
             && tables_sum(self.work.path()).is_some_and(|sum| sum == state.tables);
@@ -239,10 +243,10 @@ impl<'a> Input<'a> {
     }
 
     /// Decides and writes the tables.
-    fn finish(&self, found: NearPairs) -> Result<Summary> {
+    fn finish(&self, found: NearPairs) -> Result<DedupSummary> {
         let work = self.work.path();
         let (groups, leaks) = decide::decide(&self.candidates, found.confirmed, |i| self.thumb(i))?;
-        let summary = Summary {
+        let summary = DedupSummary {
             train: self.stores[0].len(),
             test: self.stores[1].len(),
             candidates: found.candidates,

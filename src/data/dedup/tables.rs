@@ -128,7 +128,6 @@ impl Duplicates {
 mod zero_or_one {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde calls
     pub fn serialize<S: Serializer>(value: &bool, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u8(u8::from(*value))
     }

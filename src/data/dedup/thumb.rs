@@ -133,7 +133,7 @@ mod tests {
 
     /// Blobs of light on a dark ground; `shift` moves them, `gain` makes them brighter, noise has a
     /// sigma of about 2.
-    fn picture(size: usize, seed: u64, shift: f32, gain: f32, channels: usize) -> Vec<u8> {
+    fn blobs(size: usize, seed: u64, shift: f32, gain: f32, channels: usize) -> Vec<u8> {
         let mut rng = crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0);
         let blobs: Vec<[f32; 4]> =
             (0..24).map(|_| std::array::from_fn(|_| rng.random::<f32>())).collect();
@@ -162,7 +162,7 @@ mod tests {
     fn copies_are_alike_and_others_are_not() {
         for size in [512, 200, 128] {
             let shift = 2.0 * size as f32 / 512.0;
-            let thumb = |seed, shift, gain| Thumb::new(&picture(size, seed, shift, gain, 3), size);
+            let thumb = |seed, shift, gain| Thumb::new(&blobs(size, seed, shift, gain, 3), size);
             let copy = thumb(1, 0.0, 1.0).correlation(&thumb(1, shift, 0.8)).unwrap();
             assert!(copy > 0.95, "{size}: {copy}");
             let moved =
@@ -175,15 +175,15 @@ mod tests {
 
     #[test]
     fn the_lowest_channel_decides_and_empty_ones_do_not() {
-        let full = picture(128, 1, 0.0, 1.0, 3);
+        let full = blobs(128, 1, 0.0, 1.0, 3);
         let mut one_differs = full.clone();
-        let other = picture(128, 2, 0.0, 1.0, 3);
+        let other = blobs(128, 2, 0.0, 1.0, 3);
         one_differs.chunks_exact_mut(4).zip(other.chunks_exact(4)).for_each(|(p, q)| p[1] = q[1]);
         let thumb = |image: &[u8]| Thumb::new(image, 128);
         assert!(thumb(&full).correlation(&thumb(&one_differs)).unwrap() < 0.6);
 
-        let dark = picture(128, 1, 0.0, 1.0, 2); // no blue
-        let noisy = picture(128, 1, 0.0, 0.9, 2);
+        let dark = blobs(128, 1, 0.0, 1.0, 2); // no blue
+        let noisy = blobs(128, 1, 0.0, 0.9, 2);
         assert!(thumb(&dark).correlation(&thumb(&noisy)).unwrap() > 0.95);
         assert!(
             thumb(&full).correlation(&thumb(&dark)).unwrap() < 0.2,
@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn equals_the_definition_without_a_shift() {
         let (a, b) = (
-            Thumb::new(&picture(64, 3, 0.0, 1.0, 3), 64),
-            Thumb::new(&picture(64, 4, 0.0, 1.0, 3), 64),
+            Thumb::new(&blobs(64, 3, 0.0, 1.0, 3), 64),
+            Thumb::new(&blobs(64, 4, 0.0, 1.0, 3), 64),
         );
         for (dy, dx) in [(0, 0), (2, -1)] {
             let slow = (0..3).map(|c| {

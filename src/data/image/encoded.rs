@@ -13,7 +13,7 @@ use super::{
 };
 use crate::base::{Error, Result};
 
-/// A image's file in memory, recognised and measured but not yet decoded.
+/// The content of an image file, recognised and measured but not yet decoded.
 pub struct Encoded<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ pub fn read_channel(path: &Path, channel: usize, max_side: u32) -> Result<Plane>
 }
 
 impl<'a> Encoded<'a> {
-    /// Reads a file (inflates it where it is gzipped) and looks at its header.
+    /// Reads a file (inflates it where it is gzipped) and its header.
     pub fn read(path: &'a Path, max_side: u32) -> Result<Self> {
         let largest = largest(max_side);
         let file = fs::File::open(path).map_err(Error::io("open", path))?;
@@ -41,14 +41,14 @@ impl<'a> Encoded<'a> {
         Self::new(path, bytes, max_side)
     }
 
-    /// As [`read`](Self::read), of a file's content; `path` is what messages call it.
+    /// As [`read`](Self::read), of a file's content; `path` is its name in messages.
     pub fn new(path: &'a Path, mut bytes: Vec<u8>, max_side: u32) -> Result<Self> {
         let largest = largest(max_side);
         if bytes.len() as u64 > largest {
             return Err(Error::data(
                 path,
                 format!(
-                    "is larger than any picture of {max_side} pixels a side \
+                    "is larger than any image of {max_side} pixels a side \
                         (preprocess.max_pixels_side)"
                 ),
             ));
@@ -59,7 +59,7 @@ impl<'a> Encoded<'a> {
         let header = decode::header(&bytes).map_err(|what| Error::data(path, what))?;
         let (w, h) = (header.width, header.height);
         if w == 0 || h == 0 {
-            return Err(Error::data(path, format!("the picture is empty ({w}x{h} pixels)")));
+            return Err(Error::data(path, format!("the image is empty ({w}x{h} pixels)")));
         }
         if w.max(h) > max_side {
             return Err(Error::data(
@@ -235,7 +235,7 @@ fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
         .map_err(|e| format!("broken gzip data: {e}"))?;
     if bytes.len() as u64 > limit {
         return Err(format!(
-            "inflates to more than {limit} bytes, more than a picture within \
+            "inflates to more than {limit} bytes, more than an image within \
                 preprocess.max_pixels_side needs"
         ));
     }

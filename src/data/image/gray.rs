@@ -9,10 +9,10 @@ use png::{BitDepth, ColorType, Decoded, StreamingDecoder, UnfilterRegion, chunk}
 
 use super::buffers::{buffer, reuse};
 
-/// Larger chunks of anything but the image are left to the crate's own limit.
+/// Larger chunks of anything but the image are subject to the crate's own limit.
 const LARGEST: u32 = 1 << 20;
 
-/// The pixels of a gray 8-bit image `[height, width]`; `None` for what is left to the crate: with
+/// The pixels of a gray 8-bit image `[height, width]`; `None` for what the crate decodes: with
 /// colours, 16 bit, few bits, interlaced, animated.
 pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut decoder = StreamingDecoder::new();
@@ -44,7 +44,7 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
                 return Ok(None);
             }
             Decoded::ImageDataFlushed => break,
-            Decoded::ChunkComplete(chunk::IEND) => return Err("there is no picture in it".into()),
+            Decoded::ChunkComplete(chunk::IEND) => return Err("there is no image in it".into()),
             _ => {}
         }
     }
@@ -215,7 +215,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_filtered_comes_back(width in 1..300u32, height in 1..20u32, seed: u64, smooth: bool) {
+        fn what_was_filtered_comes_back(
+            width in 1..300u32, height in 1..20u32, seed: u64, smooth: bool,
+        ) {
             let want = noise((width * height) as usize, seed, smooth);
             for filter in FILTERS {
                 let bytes = encoded(&want, (width, height), filter, |_| {});
@@ -225,7 +227,9 @@ mod tests {
 
         /// Damaged files are taken or refused as the crate does.
         #[test]
-        fn damage_is_what_it_is_to_the_crate(seed: u64, at: prop::sample::Index, change in 0..=255u8, filter in 0..6usize) {
+        fn damage_is_an_error_where_it_is_one_for_the_crate(
+            seed: u64, at: prop::sample::Index, change in 0..=255u8, filter in 0..6usize,
+        ) {
             let mut bytes = encoded(&noise(40 * 30, seed, true), (40, 30), FILTERS[filter], |_| {});
             let at = at.index(bytes.len());
             match change {
@@ -259,8 +263,8 @@ mod tests {
             (ColorType::Grayscale, BitDepth::Sixteen, 16),
             (ColorType::Grayscale, BitDepth::Four, 4),
         ] {
-            let picture = encoded(&vec![7; bytes], (2, 4), png::Filter::Sub, kind(color, depth));
-            assert_eq!(pixels(&picture).unwrap(), None, "{color:?} {depth:?}");
+            let image = encoded(&vec![7; bytes], (2, 4), png::Filter::Sub, kind(color, depth));
+            assert_eq!(pixels(&image).unwrap(), None, "{color:?} {depth:?}");
         }
         let animated = encoded(&[7; 8], (2, 4), png::Filter::Sub, |encoder| {
             encoder.set_animated(1, 0).unwrap()

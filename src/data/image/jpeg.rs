@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, String> {
     Ok(Raster { step, pixels })
 }
 
-/// A image in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
+/// An image in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
 /// `[height / 2, width / 2]`, one behind the other.
 pub(super) struct Planes {
     width: usize,
@@ -228,6 +228,7 @@ mod tests {
     use turbojpeg::Compressor;
 
     use super::*;
+    use crate::base::rng;
 
     fn encoded(
         pixels: &[u8],
@@ -254,14 +255,17 @@ mod tests {
         /// Against the colour image that libjpeg-turbo makes; noise, so that all colours and
         /// their limits occur.
         #[test]
-        fn a_channel_is_that_of_the_colour_picture(half in 3..40usize, half_height in 1..20usize, quality in 5..=100, seed: u64) {
+        fn a_channel_is_that_of_the_colour_image(
+            half in 3..40usize, half_height in 1..20usize, quality in 5..=100, seed: u64,
+        ) {
             let (width, height) = (2 * half, 2 * half_height);
             let mut pixels = vec![0; 3 * width * height];
-            rand::Rng::fill_bytes(&mut crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0), &mut pixels);
+            rng::stream(rng::Use::Synth, seed, 0, 0).fill_bytes(&mut pixels);
             let bytes = encoded(&pixels, width, height, Subsamp::Sub2x2, quality);
             let rgb = decode(&bytes).unwrap();
             for c in 0..4 {
-                let want: Vec<u8> = rgb.pixels.as_chunks::<3>().0.iter().map(|p| if c < 3 { p[c] } else { halved(p[0], p[1]) }).collect();
+                let value = |p: &[u8; 3]| if c < 3 { p[c] } else { halved(p[0], p[1]) };
+                let want: Vec<u8> = rgb.pixels.as_chunks::<3>().0.iter().map(value).collect();
                 let planes = Planes::decode(&bytes).unwrap().unwrap();
                 let mut got = vec![0; width * height];
                 for (i, out) in got.chunks_mut(6 * width).enumerate() {
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn other_layouts_are_left_to_the_colour_picture() {
+    fn other_layouts_are_decoded_to_the_colour_image() {
         let pixels = vec![77; 3 * 31 * 30];
         for width in [4, 31] {
             assert!(

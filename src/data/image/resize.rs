@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn shrinking_averages_areas() {
-        // Against the plain mean where sides divide, and over a fine grid of points where they do not.
+        // Against the plain mean where sides divide, and over a fine grid of points where they do
+        // not.
         let usual = [(64, 32, 32), (64, 32, 16), (64, 32, 8), (64, 32, 24), (288, 96, 96)];
         for (width, height, side) in
             [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual)

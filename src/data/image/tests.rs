@@ -65,7 +65,7 @@ impl Files {
     }
 
     fn file(&self, bytes: &[u8]) -> PathBuf {
-        let path = self.0.path().join("picture.png"); // the name says nothing
+        let path = self.0.path().join("image.png"); // of whatever format
         fs::write(&path, bytes).unwrap();
         path
     }
@@ -76,7 +76,7 @@ impl Files {
 
     fn reason(&self, bytes: &[u8]) -> String {
         let e = self.read(bytes, 0).unwrap_err();
-        assert!(e.to_string().contains("picture.png") && e.exit_code() == 65, "{e}");
+        assert!(e.to_string().contains("image.png") && e.exit_code() == 65, "{e}");
         e.to_string()
     }
 }
@@ -111,7 +111,7 @@ fn all_gray_formats_give_the_same_plane() {
 }
 
 #[test]
-fn a_channel_is_its_plane_of_a_coloured_picture() {
+fn a_channel_is_its_plane_of_a_colour_image() {
     let pixels: Vec<u8> =
         (0..SIDE * SIDE).flat_map(|i| [i as u8, (i / 3) as u8, (i / 7) as u8]).collect();
     let files = Files::new();
@@ -190,14 +190,16 @@ fn bombs_are_refused_by_their_header() {
     // A gigabyte of nothing in a megabyte of gzip.
     let zeros = gz(&vec![0; 4 << 20]);
     assert!(files.reason(&zeros).contains("inflates to more than"), "{}", files.reason(&zeros));
-    assert!(files.reason(&vec![b'x'; 3 << 20]).contains("larger than any picture"));
+    assert!(files.reason(&vec![b'x'; 3 << 20]).contains("larger than any image"));
 }
 
 proptest! {
     /// Whatever the bytes, reading answers; it never panics and never takes memory for what a
     /// header claims.
     #[test]
-    fn damaged_files_never_panic(kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize) {
+    fn damaged_files_never_panic(
+        kind in 0..5usize, at in 0..4000usize, value: u8, cut in 0..4000usize,
+    ) {
         let gray = pattern(SIDE);
         let mut bytes = match kind {
             0 => png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &gray),

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_pictures() {
+    fn names_of_image_files() {
         assert_eq!(parse("10580_1610_C1_1_blue.jpg"), Some(("10580_1610_C1_1", 2, "jpg")));
         assert_eq!(parse("030822be-bb9b_red.png"), Some(("030822be-bb9b", 0, "png")));
         assert_eq!(parse("a_yellow.TIF.gz"), Some(("a", 3, "TIF.gz")));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_channel_is_settled_by_name() {
+    fn of_two_files_of_a_channel_the_first_by_name_is_used() {
         let dir = tempfile::tempdir().unwrap();
         for name in [
             "a_red.tif.gz",

@@ -17,8 +17,8 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// A image on its way to `side` x `side`. A pass that would not change the size is skipped, as in
-/// Pillow.
+/// An image that is being resized to `side` x `side`. A pass that would not change the size is
+/// skipped, as in Pillow.
 pub(super) struct Resize {
     width: usize,
     height: usize,

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     Reader, Writer, path,
-    pictures::{Bad, Memory, Settings, load},
+    sample_image::{Bad, Memory, Settings, load},
 };
 use crate::{
     base::{Error, Result, csv_file, progress::Progress, stop::Stop},
@@ -90,8 +90,8 @@ impl<'a> Builder<'a> {
         }
         let writer = Writer::create(&path, plan.part, samples.len(), size)?;
         let (memory, bad_samples) = (Memory::of_pool(), AtomicUsize::new(0));
-        // The thread that decodes a sample also writes it, so that a thread holds one image whatever
-        // the size of the shard.
+        // The thread that decodes a sample also writes it, so that a thread holds one image
+        // whatever the size of the shard.
         let one = |(slot, sample): (usize, &Sample)| -> Result<_> {
             if self.stop.asked() {
                 return Err(Error::Stopped(

@@ -1,5 +1,5 @@
-//! A folder of someone's own pictures through trained networks: a table of probabilities and
-//! labels, embeddings.
+//! Predicts a folder of the user's own images: a table of probabilities and labels, and on request
+//! embeddings.
 
 use std::{
     fs,
@@ -15,100 +15,78 @@ use crate::{
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
-        manifest::{self, ProblemKind},
+        manifest::{self, ProblemKind, Sample},
         shard::{self, Bad},
     },
     distributed::device,
-    inference::grad_cam::Viewer,
+    inference::{ensemble::Ensemble, grad_cam::FeatureExtractor},
     loading::{
         loader::{Loader, Make, Source},
         sampler::Draw,
     },
-    network::predictor::{Trained, sigmoid},
+    network::predictor::{Predictor, sigmoid},
     scoring::{prediction_file, submission_csv},
+    training::trained_network::TrainedNetwork,
 };
 
-/// Networks, and what to make of their probabilities.
-pub struct Ensemble {
-    pub networks: Vec<Trained>,
-    /// A class is predicted where its probability is above its threshold; where none is, the most
-    /// probable one.
-    pub thresholds: [f32; CLASSES],
-}
-
-/// What to write.
-pub struct Outputs<'a> {
-    /// `id,labels` and a column of probabilities per class, named; the names of the labels are
-    /// joined by `;`.
+/// The files to write.
+pub struct OutputFiles<'a> {
+    /// CSV with the columns `id`, `labels` (names joined by `;`) and the probability of each class
+    /// under its name.
     pub table: &'a Path,
-    /// Where asked for, `[n, features]` f32 in the order of the table, as `.npy` or, with `/ids`,
-    /// as `.h5`.
+    /// `[n, features]` f32 in the order of the table, as `.npy` or, with `/ids`, as `.h5`.
     pub embeddings: Option<&'a Path>,
 }
 
-/// What [`predict`] did.
+/// The result of [`predict`].
 #[derive(Debug)]
-pub struct Outcome {
+pub struct FolderOutcome {
+    /// Number of samples.
     pub predicted: usize,
-    /// Samples that could not be read, with each fault.
+    /// Each fault of the samples that cannot be read.
     pub skipped: Vec<Bad>,
-    /// Where those are listed, if there are any: `<table>-skipped.csv`.
-    pub list: Option<PathBuf>,
+    /// The file that lists these, `<table>-skipped.csv`, if there are any.
+    pub skipped_list: Option<PathBuf>,
 }
 
-/// Bytes of images that are held at a time.
-const HELD: usize = 256 << 20;
+/// Bytes of images in memory at a time.
+const IMAGE_BYTES: usize = 256 << 20;
 
-/// Predicts all samples of `folder`, files `<id>_<channel>.<png|jpg|tif>[.gz]` of any size, as the
-/// networks were trained to see them: resized to `preprocess.size`, then `augment.resize`; crops as
-/// `predict.tta` and `predict.reduce` say; probabilities averaged over the networks. Embeddings are
-/// those of the first network, of whole images at `augment.resize`.
+/// Predicts all samples of `folder`, files `<id>_<channel>.<png|jpg|tif>[.gz]` of any size. Images
+/// are prepared as in training: resized to `preprocess.size`, then `augment.resize`. Crops and
+/// their reduction follow `predict.tta` and `predict.reduce`; probabilities are averaged over the
+/// networks. Embeddings are those of the first network, of whole images at `augment.resize`.
 ///
 /// # Errors
-/// Data, where no sample can be read; Stopped after `stop`, and nothing is written then.
+/// Data where no sample can be read; Stopped after `stop`, with nothing written.
 pub fn predict(
     config: &Config,
     folder: &Path,
     ensemble: &Ensemble,
-    outputs: &Outputs,
+    output: &OutputFiles,
     stop: &Stop,
-) -> Result<Outcome> {
+) -> Result<FolderOutcome> {
     device::set_up_cpu(config.threads());
+    let (samples, mut skipped) = scan(folder)?;
+    let size = config.preprocess.size as usize;
+    let settings = shard::Settings { size, max_side: config.preprocess.max_pixels_side };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.threads())
         .build()
         .map_err(Error::failed)?;
-    let mut scan = manifest::pictures(folder)?;
-    let (lacking, other): (Vec<_>, Vec<_>) = std::mem::take(&mut scan.problems)
-        .into_iter()
-        .partition(|p| p.kind == ProblemKind::MissingChannels);
-    scan.problems = other;
-    manifest::summary(&scan.problems).iter().for_each(|line| log::warn!("{line}"));
-    let missing = |p: manifest::Problem| Bad {
-        id: p.id,
-        file: String::new(),
-        reason: format!("no picture of {}", p.detail),
-    };
-    let mut skipped: Vec<Bad> = lacking.into_iter().map(missing).collect();
-    let samples = &scan.manifest.samples;
-    let size = config.preprocess.size as usize;
-    let progress =
-        Progress::new("predict", "samples", (samples.len() * ensemble.networks.len()) as u64);
-    let mut work = Work {
+    let total = samples.len() * ensemble.networks.len();
+    let mut predictions = FolderPredictions {
         config,
         ensemble,
         stop,
-        progress,
-        viewer: None,
+        progress: Progress::new("predict", "samples", total as u64),
+        extractor: (output.embeddings.and(ensemble.networks.first()))
+            .map(|first| FeatureExtractor::new(&first.network)),
         ids: Vec::new(),
         probabilities: Vec::new(),
         embeddings: Vec::new(),
     };
-    if outputs.embeddings.is_some() {
-        work.viewer = ensemble.networks.first().map(|first| Viewer::new(&first.network));
-    }
-    let settings = shard::Settings { size, max_side: config.preprocess.max_pixels_side };
-    for part in samples.chunks((HELD / (size * size * 4)).clamp(1, 256)) {
+    for part in samples.chunks((IMAGE_BYTES / (size * size * 4)).clamp(1, 256)) {
         let mut images = Images { size, ids: Vec::new(), pixels: Vec::new() };
         for (sample, read) in part.iter().zip(pool.install(|| shard::read_images(part, settings))) {
             match read {
@@ -119,36 +97,51 @@ pub fn predict(
                 Err(faults) => skipped.extend(faults),
             }
         }
-        work.progress.add(((part.len() - images.ids.len()) * ensemble.networks.len()) as u64);
-        work.part(images)?;
+        let unread = (part.len() - images.ids.len()) * ensemble.networks.len();
+        predictions.progress.add(unread as u64);
+        predictions.add(images)?;
     }
-    let list = skipped_list(outputs.table);
-    if work.ids.is_empty() {
-        let first = skipped.first().map_or_else(
-            || {
-                "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, \
-                    <id>_yellow.png (or .jpg, .tif, each also with .gz)"
-                    .into()
-            },
-            |bad| {
-                format!(
-                    "such as {}: {}",
-                    if bad.file.is_empty() { &bad.id } else { &bad.file },
-                    bad.reason
-                )
-            },
-        );
-        return Err(Error::data(folder, format!("no sample can be read ({first})")));
+    if predictions.ids.is_empty() {
+        return Err(nothing_readable(folder, &skipped));
     }
-    write_table(outputs.table, &work, &ensemble.thresholds)?;
-    if let Some(path) = outputs.embeddings {
-        write_embeddings(path, &work)?;
-    }
+    predictions.write(output)?;
+    let list = skipped_list(output.table);
     match skipped.is_empty() {
         true => _ = fs::remove_file(&list), // of an earlier call
         false => shard::write_bad(&list, &skipped)?,
     }
-    Ok(Outcome { predicted: work.ids.len(), list: (!skipped.is_empty()).then_some(list), skipped })
+    Ok(FolderOutcome {
+        predicted: predictions.ids.len(),
+        skipped_list: (!skipped.is_empty()).then_some(list),
+        skipped,
+    })
+}
+
+/// The complete samples of a folder, and the faults of those that lack a channel.
+fn scan(folder: &Path) -> Result<(Vec<Sample>, Vec<Bad>)> {
+    let scan = manifest::pictures(folder)?;
+    let (lacking, other): (Vec<_>, Vec<_>) =
+        scan.problems.into_iter().partition(|p| p.kind == ProblemKind::MissingChannels);
+    manifest::summary(&other).iter().for_each(|line| log::warn!("{line}"));
+    let bad = |p: manifest::Problem| Bad {
+        id: p.id,
+        file: String::new(),
+        reason: format!("no picture of {}", p.detail),
+    };
+    Ok((scan.manifest.samples, lacking.into_iter().map(bad).collect()))
+}
+
+fn nothing_readable(folder: &Path, skipped: &[Bad]) -> Error {
+    let why = match skipped.first() {
+        None => "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, \
+            <id>_yellow.png (or .jpg, .tif, each also with .gz)"
+            .into(),
+        Some(bad) => {
+            let name = if bad.file.is_empty() { &bad.id } else { &bad.file };
+            format!("such as {name}: {}", bad.reason)
+        }
+    };
+    Error::data(folder, format!("no sample can be read ({why})"))
 }
 
 /// `a/b.csv` → `a/b-skipped.csv`
@@ -157,7 +150,7 @@ fn skipped_list(table: &Path) -> PathBuf {
     table.with_file_name(format!("{stem}-skipped.csv"))
 }
 
-/// The images of a part of the samples.
+/// The images of some samples.
 struct Images {
     size: usize,
     ids: Vec<String>,
@@ -183,22 +176,24 @@ impl Source for Images {
     }
 }
 
-/// What is predicted so far.
-struct Work<'a> {
+/// The predictions so far.
+struct FolderPredictions<'a> {
     config: &'a Config,
     ensemble: &'a Ensemble,
     stop: &'a Stop,
     progress: Progress,
-    viewer: Option<Viewer<'a>>,
+    /// `None` where no embeddings are wanted.
+    extractor: Option<FeatureExtractor<'a>>,
     ids: Vec<String>,
-    /// By part, `[n, 28]`.
+    /// Parts `[n, 28]`.
     probabilities: Vec<Array2<f32>>,
-    /// By batch, `[n, features]`.
+    /// Batches `[n, features]`.
     embeddings: Vec<Array2<f32>>,
 }
 
-impl Work<'_> {
-    fn part(&mut self, images: Images) -> Result<()> {
+impl FolderPredictions<'_> {
+    /// Predicts the next part of the samples.
+    fn add(&mut self, images: Images) -> Result<()> {
         if images.ids.is_empty() {
             return Ok(());
         }
@@ -206,8 +201,8 @@ impl Work<'_> {
         let all: Vec<usize> = (0..source.ids.len()).collect();
         let mut probabilities = Array2::zeros((all.len(), CLASSES));
         for network in networks {
-            let predictor = network.predictor(self.config, self.stop);
-            let logits = predictor
+            let logits = self
+                .predictor(network)
                 .logits(&source, &all, self.config.predict.tta, Some(&self.progress))
                 .map_err(|e| match e {
                     Error::Stopped(_) => Error::Stopped(
@@ -218,58 +213,67 @@ impl Work<'_> {
             probabilities += &(logits.mapv(sigmoid) / networks.len() as f32);
         }
         self.probabilities.push(probabilities);
-        self.look(&source, &all)?;
+        self.add_embeddings(&source, &all)?;
         self.ids.extend(source.ids.iter().cloned());
         Ok(())
     }
 
-    /// Adds the embeddings, where they are asked for.
-    fn look(&mut self, source: &Arc<Images>, all: &[usize]) -> Result<()> {
-        let (Some(viewer), Some(first)) = (&self.viewer, self.ensemble.networks.first()) else {
+    fn add_embeddings(&mut self, source: &Arc<Images>, all: &[usize]) -> Result<()> {
+        let (Some(extractor), Some(first)) = (&self.extractor, self.ensemble.networks.first())
+        else {
             return Ok(());
         };
         let make = Make::Eval { augment: self.config.augment.clone(), tta: Tta::None };
         let side = make.side();
-        let most = first.predictor(self.config, self.stop).images_per_pass();
         let batches = all
-            .chunks(most)
+            .chunks(self.predictor(first).images_per_pass())
             .map(|batch| batch.iter().map(|&sample| Draw { sample, key: 0 }).collect())
             .collect();
         for batch in Loader::new(source.clone(), batches, make, self.config.threads(), 2) {
             let x = first.normalization.apply(&batch?.images, side, first.network.device());
-            self.embeddings.push(viewer.view(&x).embeddings());
+            self.embeddings.push(extractor.features(&x).embeddings());
         }
         Ok(())
     }
+
+    fn predictor<'a>(&'a self, network: &'a TrainedNetwork) -> Predictor<'a> {
+        let config = self.config;
+        network.predictor(&config.augment, &config.predict, config.threads(), self.stop)
+    }
+
+    fn write(&self, output: &OutputFiles) -> Result<()> {
+        self.write_table(output.table)?;
+        output.embeddings.map_or(Ok(()), |path| self.write_embeddings(path))
+    }
+
+    fn write_table(&self, path: &Path) -> Result<()> {
+        let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
+        let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(path)?);
+        writer.write_record(["id", "labels"].iter().chain(&NAMES)).map_err(failed)?;
+        for (id, row) in self.ids.iter().zip(concatenated(&self.probabilities)?.rows()) {
+            let labels = submission_csv::labels_of(row, &self.ensemble.thresholds);
+            let labels: Vec<&str> = labels.iter().map(|c| NAMES[c]).collect();
+            let probabilities = row.iter().map(ToString::to_string);
+            let fields = [id.clone(), labels.join(";")].into_iter().chain(probabilities);
+            writer.write_record(fields).map_err(failed)?;
+        }
+        csv_file::finish(writer, path)
+    }
+
+    fn write_embeddings(&self, path: &Path) -> Result<()> {
+        let values = concatenated(&self.embeddings)?;
+        if path.extension().is_some_and(|e| e == "h5") {
+            return prediction_file::write_hdf5(path, &self.ids, "embeddings", &values, &[]);
+        }
+        let mut writer = atomic_file::Writer::create(path)?;
+        values
+            .write_npy(&mut writer)
+            .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
+        writer.finish()
+    }
 }
 
-fn together(parts: &[Array2<f32>]) -> Result<Array2<f32>> {
+fn concatenated(parts: &[Array2<f32>]) -> Result<Array2<f32>> {
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
     ndarray::concatenate(Axis(0), &views).map_err(Error::failed)
-}
-
-fn write_table(path: &Path, work: &Work, thresholds: &[f32; CLASSES]) -> Result<()> {
-    let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
-    let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(path)?);
-    writer.write_record(["id", "labels"].iter().chain(&NAMES)).map_err(failed)?;
-    for (id, row) in work.ids.iter().zip(together(&work.probabilities)?.rows()) {
-        let labels: Vec<&str> =
-            submission_csv::labels_of(row, thresholds).iter().map(|c| NAMES[c]).collect();
-        let fields =
-            [id.clone(), labels.join(";")].into_iter().chain(row.iter().map(ToString::to_string));
-        writer.write_record(fields).map_err(failed)?;
-    }
-    csv_file::finish(writer, path)
-}
-
-fn write_embeddings(path: &Path, work: &Work) -> Result<()> {
-    let values = together(&work.embeddings)?;
-    if path.extension().is_some_and(|e| e == "h5") {
-        return prediction_file::write_hdf5(path, &work.ids, "embeddings", &values, &[]);
-    }
-    let mut writer = atomic_file::Writer::create(path)?;
-    values
-        .write_npy(&mut writer)
-        .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
-    writer.finish()
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::rng::{Use, stream};
 
-/// Only the crop; the tests switch on what they look at.
+/// Only the crop; each test switches on what it checks.
 fn plain() -> Augment {
     Augment {
         resize: 24,

@@ -28,8 +28,8 @@ impl Affine {
         let ([a, b, c], mut m) = (moved, [0.0; 6]);
         let (ab, ac) = ([b[0] - a[0], b[1] - a[1]], [c[0] - a[0], c[1] - a[1]]);
         let determinant = ab[0] * ac[1] - ab[1] * ac[0];
-        // Jitter that puts the points on a line leaves no map to invert; every pixel then shows one
-        // point.
+        // If jitter moves the points onto a line, the map has no inverse; every pixel then shows
+        // the same point.
         let scale = if determinant == 0.0 { 0.0 } else { determinant.recip() };
         for axis in 0..2 {
             let (to, from) = (&mut m[3 * axis..], points.map(|p| p[axis]));
@@ -42,7 +42,8 @@ impl Affine {
     }
 }
 
-/// How far each output pixel looks aside, in pixels: x then y, each `[side, side]`.
+/// Displacement of the place that each output pixel shows, in pixels: x then y, each `[side,
+/// side]`.
 pub type Shift = [Vec<f32>; 2];
 
 /// Noise U(-1, 1), smoothed by a Gaussian of `sigma` pixels and multiplied by `alpha`.
@@ -95,7 +96,7 @@ fn mirror(i: isize, n: usize) -> usize {
 fn mirror_101(i: isize, n: usize) -> usize {
     let last = n as isize - 1;
     match i {
-        // Nearly all are near; divisions take long.
+        // Nearly all are near, and a division is slow.
         _ if (-last..=last).contains(&i) => i.unsigned_abs(),
         _ if (last..=2 * last).contains(&i) => (2 * last - i) as usize,
         _ if last == 0 => 0,
@@ -109,7 +110,7 @@ fn mirror_101(i: isize, n: usize) -> usize {
 /// Bits of a coordinate after the point: its lower half.
 const FRACTION: u32 = 32;
 
-/// Fills `out` with `image` (both `[side, side]`) looked up through `shift` and then `map`,
+/// Fills `out` with `image` (both `[side, side]`) at the places that `shift` and then `map` give,
 /// bilinear (to 1/256 of a pixel), mirrored at the edges without repeating them.
 pub fn warp(
     image: &[[u8; 4]],
@@ -119,8 +120,8 @@ pub fn warp(
     out: &mut [[u8; 4]],
 ) {
     assert!(image.len() == side * side && out.len() == side * side);
-    // Casts saturate and sums wrap: absurd maps give absurd places, which are mirrored into the
-    // image all the same.
+    // Casts saturate and sums wrap: extreme maps give places far outside, which are mirrored into
+    // the image as well.
     let fixed = |v: f64| (v * (1u64 << FRACTION) as f64) as i64;
     let m = map.0;
     let step = [fixed(m[0]), fixed(m[3])];
@@ -144,7 +145,7 @@ pub fn warp(
     }
 }
 
-/// Pixels that are looked up first and then mixed, many at a time.
+/// Pixels that are read first and then mixed, many at a time.
 const RUN: usize = 32;
 
 /// The place `n` pixels further.

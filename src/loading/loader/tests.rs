@@ -30,7 +30,7 @@ impl Source for Memory {
         if self.room.is_some_and(|room| i >= self.asked.load(SeqCst) + room) {
             self.too_far.store(true, SeqCst);
         }
-        assert_ne!(Some(i), self.panic_at, "asked to panic");
+        assert_ne!(Some(i), self.panic_at, "a panic on purpose");
         if Some(i) == self.fail_at {
             return Err(Error::data("memory.h5", format!("sample {i} is damaged")));
         }

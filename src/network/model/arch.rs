@@ -11,11 +11,11 @@ pub struct Arch {
     pub blocks: [usize; 4],
     /// Channels of the grouped 3x3 convolution per stage.
     pub widths: [i64; 4],
-    /// Channels that leave each stage.
+    /// Output channels of each stage.
     pub outs: [i64; 4],
     /// Groups of the 3x3 convolution.
     pub groups: i64,
-    /// The squeeze has outs / reduction units.
+    /// The squeeze-and-excitation has outs / reduction hidden units.
     pub reduction: i64,
 }
 
@@ -59,12 +59,12 @@ pub const ARCHS: [Arch; 6] = [
 ];
 
 impl Arch {
-    /// The member of that name.
+    /// The member called `name`.
     pub fn find(name: &str) -> Option<&'static Self> {
         ARCHS.iter().find(|a| a.name == name)
     }
 
-    /// Channels that enter the head.
+    /// Input channels of the head.
     pub fn features(&self) -> i64 {
         self.outs[3]
     }

@@ -1,4 +1,4 @@
-//! In which numbers a network computes, and how its images and kernels lie in memory.
+//! The numbers in which a network computes, and the memory layout of its images and kernels.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Layout};
 
-/// In which numbers a network computes; its parameters are f32 in both.
+/// The numbers in which a network computes; its parameters are f32 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -14,25 +14,25 @@ pub enum Precision {
     Bf16,
 }
 
-/// What `train.precision` and `train.layout` come to: no `auto` is left.
+/// `train.precision` and `train.layout` with `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComputeMode {
     #[serde(default = "f32")]
     pub precision: Precision,
-    /// Whether images and kernels lie channels-last in memory.
+    /// Whether images and kernels are channels-last in memory.
     pub channels_last: bool,
 }
 
-/// Of checkpoints that do not say: their runs name it in their config.toml.
+/// For old checkpoints, which do not state it; the config.toml of their run does.
 fn f32() -> Precision {
     Precision::F32
 }
 
 impl ComputeMode {
-    /// Where nothing speaks for another.
+    /// The default, unless a measurement favours another.
     pub const PREFERRED: Self = Self { precision: Precision::F32, channels_last: true };
 
-    /// All of them, those that are preferred first.
+    /// All of them, in order of preference.
     pub const ALL: [Self; 4] = [
         Self::PREFERRED,
         Self { channels_last: false, ..Self::PREFERRED },
@@ -40,7 +40,7 @@ impl ComputeMode {
         Self { precision: Precision::Bf16, channels_last: false },
     ];
 
-    /// As the keys say, and where they say `auto`, as `otherwise`.
+    /// As configured, with `otherwise` for each key that is `auto`.
     pub fn of(train: &config::Train, otherwise: Self) -> Self {
         Self {
             precision: match train.precision {
@@ -57,7 +57,7 @@ impl ComputeMode {
     }
 }
 
-/// `bf16/nhwc`, in the words of the keys.
+/// Such as `bf16/nhwc`, with the values of the keys.
 impl fmt::Display for ComputeMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let precision = match self.precision {

@@ -1,92 +1,25 @@
-//! The layers: what they are made of (indices into the arenas) and their forward pass.
+//! The layers of SE-ResNeXt and their forward pass.
 
 use tch::{Kind, Tensor};
 
 use super::{
     arch::Arch,
-    parameter_arena::{Init, Slots},
+    parameter_arena::Init,
     pass::Pass,
+    plan::{Conv, Linear, Norm, Plan},
 };
-use crate::config::{Head as HeadKind, Stem};
+use crate::config::{Head, Stem};
 
-/// Collects the parameters and buffers while the layers are laid out.
-#[derive(Default)]
-pub(super) struct Plan {
-    pub parameters: Slots,
-    pub buffers: Slots,
-}
-
-pub(super) struct Conv {
-    pub weight: usize,
-    pub stride: i64,
-    pub padding: i64,
-    pub groups: i64,
-}
-
-pub(super) struct Norm {
-    pub weight: usize,
-    pub bias: usize,
-    pub mean: usize,
-    pub var: usize,
-}
-
-pub(super) struct Linear {
-    pub weight: usize,
-    pub bias: usize,
-}
-
-impl Plan {
-    /// Without bias; Kaiming normal over the outputs (He et al. 2015), as timm.
-    fn conv(
-        &mut self,
-        name: &str,
-        from: i64,
-        to: i64,
-        side: i64,
-        stride: i64,
-        groups: i64,
-    ) -> Conv {
-        // torch counts all outputs for the fan, whatever the groups.
-        let std = (2.0 / (to * side * side) as f64).sqrt();
-        let weight = self.parameters.add(
-            format!("{name}.weight"),
-            &[to, from / groups, side, side],
-            Init::Normal(std),
-        );
-        Conv { weight, stride, padding: side / 2, groups }
-    }
-
-    fn norm(&mut self, name: &str, channels: i64) -> Norm {
-        Norm {
-            weight: self.parameters.add(format!("{name}.weight"), &[channels], Init::Constant(1.0)),
-            bias: self.parameters.add(format!("{name}.bias"), &[channels], Init::Constant(0.0)),
-            mean: self.buffers.add(
-                format!("{name}.running_mean"),
-                &[channels],
-                Init::Constant(0.0),
-            ),
-            var: self.buffers.add(format!("{name}.running_var"), &[channels], Init::Constant(1.0)),
-        }
-    }
-
-    fn linear(&mut self, name: &str, shape: &[i64], weight: Init, bias: Init) -> Linear {
-        Linear {
-            weight: self.parameters.add(format!("{name}.weight"), shape, weight),
-            bias: self.parameters.add(format!("{name}.bias"), &shape[..1], bias),
-        }
-    }
-}
-
-/// Channel attention: average over the image, two layers, a gate per channel (Hu et al. 2018).
-struct Squeeze {
+/// Squeeze-and-excitation (Hu et al. 2018): average over the image, two layers, a gate per channel.
+struct SqueezeExcitation {
     down: Linear,
     up: Linear,
 }
 
-impl Squeeze {
+impl SqueezeExcitation {
     fn new(plan: &mut Plan, name: &str, channels: i64, reduction: i64) -> Self {
         let squeezed = channels / reduction;
-        // 1x1 convolutions, as in timm: a matrix product would round otherwise.
+        // 1x1 convolutions, as in timm: a matrix product would round differently.
         let layer = |plan: &mut Plan, n: &str, from: i64, to: i64| {
             let bias = Init::Uniform(1.0 / (from as f64).sqrt());
             plan.linear(
@@ -109,10 +42,11 @@ impl Squeeze {
     }
 }
 
-/// 1x1, grouped 3x3 (with the stride), 1x1, gate, plus the shortcut.
+/// A residual block (Xie et al. 2017): 1x1, grouped 3x3 with the stride, 1x1, gate, plus the
+/// shortcut.
 struct Bottleneck {
     convs: [(Conv, Norm); 3],
-    squeeze: Squeeze,
+    squeeze: SqueezeExcitation,
     downsample: Option<(Conv, Norm)>,
 }
 
@@ -128,7 +62,8 @@ impl Bottleneck {
             conv(2, width, width, 3, stride, arch.groups),
             conv(3, width, to, 1, 1, 1),
         ];
-        let squeeze = Squeeze::new(plan, &format!("{name}.se_module"), to, arch.reduction);
+        let squeeze =
+            SqueezeExcitation::new(plan, &format!("{name}.se_module"), to, arch.reduction);
         let downsample = (stride != 1 || from != to).then(|| {
             let conv = plan.conv(&format!("{name}.downsample.0"), from, to, 1, stride, 1);
             (conv, plan.norm(&format!("{name}.downsample.1"), to))
@@ -142,7 +77,7 @@ impl Bottleneck {
         let out = pass.conv_norm(second, &out).relu_();
         let out = pass.conv_norm(third, &out);
         let gate = self.squeeze.gate(pass, &out);
-        // Product and sum apart, not as one addcmul: the rounding is then timm's to the bit.
+        // Product and sum separately, not as one addcmul, so that it rounds exactly as timm.
         let mut gated = out * gate;
         let _ = match &self.downsample {
             Some(down) => gated.g_add_(&pass.conv_norm(down, x)),
@@ -152,27 +87,17 @@ impl Bottleneck {
     }
 }
 
-impl Stem {
-    /// Of the first convolution.
-    pub fn stride(self) -> i64 {
-        match self {
-            Self::Seed => 3,
-            Self::Standard => 2,
-        }
-    }
-}
-
 /// Pooling and classifier.
-enum Head {
+enum HeadLayers {
     Linear(Linear),
     Seed { norms: [Norm; 2], linears: [Linear; 2] },
 }
 
 /// All layers of one network.
-pub(super) struct Layers {
+pub struct Layers {
     stem: (Conv, Norm),
     blocks: Vec<Bottleneck>,
-    head: Head,
+    head: HeadLayers,
 }
 
 /// Units of the hidden layer of the head `seed`.
@@ -183,7 +108,7 @@ impl Layers {
         plan: &mut Plan,
         arch: &Arch,
         stem: Stem,
-        head: HeadKind,
+        head: Head,
         channels: i64,
         classes: i64,
     ) -> Self {
@@ -207,11 +132,11 @@ impl Layers {
             }
         }
         let head = match head {
-            HeadKind::Linear => {
+            Head::Linear => {
                 let init = Init::Uniform(1.0 / (from as f64).sqrt());
-                Head::Linear(plan.linear("last_linear", &[classes, from], init, init))
+                HeadLayers::Linear(plan.linear("last_linear", &[classes, from], init, init))
             }
-            HeadKind::Seed => {
+            Head::Seed => {
                 let mut part = |n: usize, from: i64, to: i64| {
                     let norm = plan.norm(&format!("head.bn{n}"), from);
                     let init = Init::Normal((2.0 / from as f64).sqrt());
@@ -227,23 +152,23 @@ impl Layers {
                 };
                 let ((norm1, linear1), (norm2, linear2)) =
                     (part(1, 2 * from, HIDDEN), part(2, HIDDEN, classes));
-                Head::Seed { norms: [norm1, norm2], linears: [linear1, linear2] }
+                HeadLayers::Seed { norms: [norm1, norm2], linears: [linear1, linear2] }
             }
         };
         Self { stem, blocks, head }
     }
 
-    /// The convolutions with the batch norms behind them.
+    /// The convolutions, each with the batch norm that follows it.
     pub fn convs(&self) -> impl Iterator<Item = &(Conv, Norm)> {
         std::iter::once(&self.stem)
             .chain(self.blocks.iter().flat_map(|block| block.convs.iter().chain(&block.downsample)))
     }
 
-    /// The batch norms that stand alone.
+    /// The batch norms that do not follow a convolution.
     pub fn other_norms(&self) -> impl Iterator<Item = &Norm> {
         match &self.head {
-            Head::Linear(_) => [].iter(),
-            Head::Seed { norms, .. } => norms.iter(),
+            HeadLayers::Linear(_) => [].iter(),
+            HeadLayers::Seed { norms, .. } => norms.iter(),
         }
     }
 
@@ -256,7 +181,7 @@ impl Layers {
     /// with the stem `seed`).
     pub fn features(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();
-        // Ceil mode without padding, as the Caffe weights want it.
+        // Ceil mode without padding, as the original Caffe weights require.
         let mut x = x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], true);
         for block in &self.blocks {
             x = block.forward(pass, &x);
@@ -268,8 +193,8 @@ impl Layers {
     pub fn head(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let average = x.mean_dim([2, 3].as_slice(), false, None::<Kind>);
         match &self.head {
-            Head::Linear(linear) => pass.linear(linear, &pass.dropout(0, average)),
-            Head::Seed { norms, linears } => {
+            HeadLayers::Linear(linear) => pass.linear(linear, &pass.dropout(0, average)),
+            HeadLayers::Seed { norms, linears } => {
                 let most = x.adaptive_max_pool2d([1, 1]).0.flatten(1, -1);
                 let x = pass.norm(&norms[0], &Tensor::cat(&[average, most], 1));
                 let x = pass.linear(&linears[0], &pass.dropout(0, x)).relu_();

@@ -1,14 +1,18 @@
-//! One flat tensor that holds many: the optimiser, the gradient exchange, the average and the
-//! checkpoint handle one tensor instead of two hundred.
+//! A parameter arena: one flat tensor that holds all parameters (another one all gradients, a third
+//! all buffers), so that the optimiser, the gradient sync, the average and the checkpoint handle
+//! one tensor instead of two hundred.
 
+use rand_distr::{Distribution, StandardNormal, Uniform};
 use tch::{Device, Kind, Tensor};
 
-/// How a tensor starts.
+use crate::base::rng::{self, Use};
+
+/// The initial values of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Init {
     /// Normal with this standard deviation.
     Normal(f64),
-    /// Uniform between minus and plus this.
+    /// Uniform from minus to plus this.
     Uniform(f64),
     Constant(f64),
 }
@@ -35,18 +39,36 @@ impl Slot {
         self.len() == 0
     }
 
-    /// Whether weight decay acts on it by default: matrices and kernels yes; biases and batch norm
-    /// no.
+    /// Whether weight decay applies to it by default: to matrices and kernels, not to biases and
+    /// batch norm.
     pub fn decays(&self) -> bool {
         self.shape.len() > 1
     }
+
+    /// Initial values. Each slot, by its index, has its own random stream, so that slots can be
+    /// drawn in parallel.
+    pub(super) fn draw(&self, seed: u64, index: u64) -> Vec<f32> {
+        let mut rng = rng::stream(Use::Init, seed, 0, index);
+        let n = self.len() as usize;
+        match self.init {
+            Init::Constant(c) => vec![c as f32; n],
+            Init::Normal(std) => (0..n)
+                .map(|_| (std * Distribution::<f64>::sample(&StandardNormal, &mut rng)) as f32)
+                .collect(),
+            Init::Uniform(limit) => {
+                let uniform =
+                    Uniform::new_inclusive(-limit, limit).expect("a finite, ordered range");
+                (0..n).map(|_| uniform.sample(&mut rng) as f32).collect()
+            }
+        }
+    }
 }
 
-/// Every slot starts on a cache line, as a tensor of its own would: kernels may choose by
-/// alignment. The gaps stay zero.
+/// Every slot starts on a cache line (in f32 elements), as a separate tensor would, since kernels
+/// may depend on the alignment. The gaps stay zero.
 const ALIGN: i64 = 16;
 
-/// Lists the slots one after the other.
+/// The slots of an arena, one after the other.
 #[derive(Default)]
 pub(super) struct Slots {
     pub list: Vec<Slot>,
@@ -68,9 +90,8 @@ impl Slots {
     }
 }
 
-/// The part of `flat` that belongs to `slot`, shaped as torch would. With `nhwc` a kernel lies in
-/// memory as `[o, kh, kw, i]` and is shown as `[o, i, kh, kw]`: that is what torch calls
-/// channels-last.
+/// The part of `flat` that belongs to `slot`, in torch's shape. With `nhwc` a kernel is stored as
+/// `[o, kh, kw, i]` and viewed as `[o, i, kh, kw]`, which torch calls channels-last.
 pub(super) fn view(flat: &Tensor, slot: &Slot, nhwc: bool) -> Tensor {
     let part = flat.narrow(0, slot.offset, slot.len());
     match slot.shape[..] {

@@ -1,11 +1,11 @@
-//! One forward pass: which tensors the layers use, in which precision, with which dropout.
+//! What the layers share in one forward pass: the tensors, the precision, batch norm and dropout.
 
 use rand::RngExt;
 use tch::{Kind, Tensor};
 
 use super::{
-    folded::Packed,
-    layers::{Conv, Linear, Norm},
+    packed::PackedConvolutions,
+    plan::{Conv, Linear, Norm},
 };
 use crate::{
     base::rng::{self, Use},
@@ -13,9 +13,8 @@ use crate::{
     network::autograd::sum_over_ranks,
 };
 
-/// For which samples the dropout masks of a training pass are drawn: a mask is a pure function of
-/// (seed, epoch, key of the sample, layer, unit), whatever the batch, the rank or the number of
-/// restarts.
+/// The samples whose dropout masks a training pass draws. A mask is a pure function of (seed,
+/// epoch, key of the sample, layer, unit): it does not depend on the batch, the rank or restarts.
 #[derive(Clone, Copy, Debug)]
 pub struct DropKeys<'a> {
     pub seed: u64,
@@ -33,35 +32,37 @@ pub enum Mode<'a> {
     Train(DropKeys<'a>, Norms),
 }
 
-/// Over what batch norm takes its statistics in training.
+/// The samples over which batch norm takes its statistics in training.
 #[derive(Clone, Copy)]
 pub enum Norms {
-    /// The samples of this forward pass; they also move the running statistics.
+    /// Those of this forward pass; they also update the running statistics.
     Local,
-    /// The samples of this forward pass on all ranks, `samples` together; this rank's do not count
-    /// where `counts` is false.
+    /// Those of this forward pass on all ranks, `samples` in total; if `counts` is false, this
+    /// rank's are left out.
     Together { world: &'static World, samples: usize, counts: bool },
-    /// None: the running statistics are used and stay.
+    /// None: the running statistics are used and do not change.
     Frozen,
 }
 
+/// Weight of a new value in a running statistic.
 const MOMENTUM: f64 = 0.1;
-/// What batch norm adds to a variance.
+/// Added to a variance by batch norm.
 pub const EPS: f64 = 1e-5;
 
-pub(super) struct Pass<'a> {
+/// One forward pass over parameters and buffers, which the layers address by index.
+pub struct Pass<'a> {
     pub parameters: &'a [Tensor],
     pub buffers: &'a [Tensor],
     pub kind: Kind,
     pub mode: Mode<'a>,
     pub dropout: f64,
-    /// Where the kernels do the work of the batch norms behind them, whose biases are then the
-    /// convolutions'.
-    pub folded: Option<&'a Packed>,
+    /// Set if batch norms are folded into the kernels before them; their biases are then those of
+    /// the convolutions.
+    pub folded: Option<&'a PackedConvolutions>,
 }
 
 impl Pass<'_> {
-    /// A weight in the precision of the pass; the gradient comes back in f32.
+    /// A weight in the precision of the pass; its gradient is f32.
     fn weight(&self, index: usize) -> Tensor {
         self.parameters[index].to_kind(self.kind)
     }
@@ -98,9 +99,9 @@ impl Pass<'_> {
     }
 
     /// Batch norm over all ranks, from its definition: mean, then variance, each summed over the
-    /// ranks with its gradient. Within a sample sums are taken in f32, over samples in f64, in both
-    /// directions: what a sample gets then does not depend on how the samples are spread over
-    /// ranks, up to the last bit of an f64.
+    /// ranks, as is its gradient. Sums within a sample are in f32, those over samples in f64, so
+    /// that the result does not depend on how the samples are distributed over the ranks, up to the
+    /// last bit of an f64.
     fn norm_together(
         &self,
         norm: &Norm,

@@ -7,8 +7,9 @@ use crate::{
     network::model::Network,
 };
 
-/// Exponential moving average of parameters and running statistics (Polyak & Juditsky 1992). Early
-/// on the decay is min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
+/// Exponential moving average of parameters and running statistics (Polyak & Juditsky 1992). At
+/// first the decay is min(decay, (1 + t) / (10 + t)), so that the initial weights soon have no
+/// effect.
 pub struct Ema {
     decay: f64,
     parameters: Tensor,
@@ -27,7 +28,7 @@ impl Ema {
         }
     }
 
-    /// Takes in the weights after a step.
+    /// Adds the weights after a step to the average.
     pub fn update(&mut self, network: &Network) {
         let t = self.updates as f64;
         let weight = 1.0 - self.decay.min((1.0 + t) / (10.0 + t));
@@ -52,7 +53,7 @@ impl Ema {
         });
     }
 
-    /// The averages by name. The handles share the memory.
+    /// The averages by name. They share the memory with this average.
     pub fn state(&self) -> [(&'static str, Tensor); 2] {
         [
             ("ema_parameters", self.parameters.shallow_clone()),
@@ -65,7 +66,7 @@ impl Ema {
         self.updates
     }
 
-    /// Takes the state of an interrupted run.
+    /// Restores the state of an interrupted run.
     ///
     /// # Errors
     /// Failed, if an average is missing or of another length.

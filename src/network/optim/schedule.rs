@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use crate::config;
 
-/// What one step uses.
+/// The rates of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     pub lr: f64,
@@ -12,13 +12,13 @@ pub struct Rates {
     pub momentum: f64,
 }
 
-/// The curve of a whole run.
+/// The rates of all steps of a run.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     kind: config::Schedule,
     lr: f64,
     momentum: f64,
-    /// All steps of the run.
+    /// Steps of the run.
     steps: usize,
     /// One-cycle: steps with rising lr, div, final_div, (largest, smallest) momentum.
     rising: usize,
@@ -31,7 +31,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The configured curve over `train.epochs` epochs of `steps_per_epoch` optimiser steps.
+    /// The configured schedule over `train.epochs` epochs of `steps_per_epoch` optimiser steps.
     pub fn new(train: &config::Train, steps_per_epoch: usize) -> Self {
         let steps = train.epochs * steps_per_epoch;
         Self {
@@ -71,8 +71,7 @@ impl Schedule {
     }
 
     /// As fastai 1.0 (Smith 2018): lr rises linearly from lr / div, then falls by a cosine to lr /
-    /// div / final_div; the momentum mirrors it. The last step lies one before the end of the
-    /// curve.
+    /// div / final_div; the momentum mirrors it. The last step is one before the end of the curve.
     fn one_cycle(&self, step: usize) -> Rates {
         let (low, (most, least)) = (self.lr / self.div, self.momenta);
         if step <= self.rising && self.rising > 0 {
@@ -97,7 +96,8 @@ mod tests {
         config::Train { epochs: 2, lr: 4e-3, ..Default::default() }
     }
 
-    /// fastai 1.0's scheduler as it runs: a counter per phase, advanced after each batch.
+    /// fastai 1.0's scheduler as it was implemented: a counter per phase, advanced after each
+    /// batch.
     fn fastai(lr: f64, n: usize) -> Vec<Rates> {
         let a1 = (n as f64 * 0.3) as usize;
         let low = lr / 25.0;

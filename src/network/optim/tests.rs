@@ -24,7 +24,7 @@ fn floats(v: &Value) -> Tensor {
     Tensor::from_slice(&values).to_kind(Kind::Float)
 }
 
-/// The first eight values of a kernel (which decays) or of a bias (which does not).
+/// The first eight values of a kernel (with weight decay) or of a bias (without).
 fn head_of(tensors: Vec<(String, Tensor)>, name: &str) -> Tensor {
     tensors.into_iter().find(|(n, _)| n == name).unwrap().1.view([-1]).narrow(0, 0, 8)
 }
@@ -123,13 +123,13 @@ fn named(state: impl IntoIterator<Item = (&'static str, Tensor)>) -> Vec<(String
 }
 
 #[test]
-fn a_run_goes_on_to_the_bit_from_its_state() {
+fn a_run_resumes_bit_exactly_from_its_state() {
     for kind in [config::Optimizer::Adamw, config::Optimizer::Sgd] {
         let config = config::Train { optimizer: kind, ..Default::default() };
         let net = network(0);
         let (mut optimizer, mut ema) = (Optimizer::new(&config, &net), Ema::new(&net, 0.9));
         train(&net, &mut optimizer, &mut ema, 0..3);
-        // Into a network that started elsewhere.
+        // Into a network with other initial weights.
         let other = network(1);
         let (mut optimizer2, mut ema2) = (Optimizer::new(&config, &other), Ema::new(&other, 0.9));
         tch::no_grad(|| {

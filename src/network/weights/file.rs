@@ -1,5 +1,6 @@
-//! Named tensors in a safetensors file. Written here instead of by the crate because equal content
-//! must give equal bytes (the crate keeps metadata in a hash map) and appear whole or not at all.
+//! Named tensors in a safetensors file. The crate is not used for writing, because equal content
+//! must give equal bytes (it keeps metadata in a hash map), and the file must appear complete or
+//! not at all.
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
@@ -24,12 +25,12 @@ const KINDS: [(Dtype, Kind, &str); 8] = [
     (Dtype::BOOL, Kind::Bool, "BOOL"),
 ];
 
-/// All tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU, in
-/// the kinds in which they are stored.
+/// All tensors of a safetensors file, or of a state dict of `torch.save`, on the CPU, in the kinds
+/// in which they are stored.
 ///
 /// # Errors
-/// Data, if it is neither, is cut off, or holds a kind of number that is not known here or anything
-/// but tensors.
+/// Data, if it is neither, is truncated, or holds an unknown kind of number or anything but
+/// tensors.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     if bytes.starts_with(b"PK") {
@@ -41,7 +42,7 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
         return Err(Error::data(
             path,
             format!(
-                "is in PyTorch's format from before version 1.6; bring it into today's with `{how} \
+                "is in PyTorch's format from before version 1.6; convert it with `{how} \
                     OLD.pth NEW.pth`"
             ),
         ));
@@ -71,7 +72,7 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     Ok((tensors, metadata))
 }
 
-/// Writes tensors in their order, whole or not at all. Equal content gives equal bytes.
+/// Writes tensors in the given order, completely or not at all. Equal content gives equal bytes.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
     let mut header = Map::new();
     if !metadata.is_empty() {

@@ -1,5 +1,5 @@
-//! A network as an ONNX file, of plain operators under timm's names, for ONNX Runtime and what else
-//! reads it.
+//! A network as an ONNX file of standard operators, with timm's names, for ONNX Runtime and other
+//! programs.
 
 mod proto;
 
@@ -9,10 +9,13 @@ use prost::Message;
 use tch::{Kind, Tensor};
 
 use self::proto::{
-    Attribute, Constant, DOUBLE, Dimension, Entry, FLOAT, Graph, INT64, Model, Node, OperatorSet,
-    Shape, TensorType, Type, Value,
+    Attribute, Constant, DOUBLE, Dimension, Entry, FLOAT, Graph, GraphValue, INT64, Model, Node,
+    OperatorSet, Shape, TensorType, Type,
 };
-use super::{Metadata, describe, with_bytes};
+use super::{
+    description::describe,
+    file::{Metadata, with_bytes},
+};
 use crate::{
     base::{Result, atomic_file},
     config::{Head, Normalize, Stem},
@@ -24,14 +27,13 @@ use crate::{
 const OPSET: i64 = 22;
 const IR_VERSION: i64 = 10;
 
-/// Writes a network, whole or not at all: input `image` f32 `[n, channels, h, w]`, output `logits`
-/// f32 `[n, classes]`, with any `n`, `h` and `w` (from 32 pixels on). With a normalisation, which
-/// becomes part of the graph, the image's values are those of the pixels, 0 to 255; without one
-/// they are what the network was trained on. `more` goes into the metadata beside what the network
-/// is.
+/// Writes a network, completely or not at all: input `image` f32 `[n, channels, h, w]`, output
+/// `logits` f32 `[n, classes]`, with any `n`, `h` and `w` (from 32 pixels on). A `normalization`
+/// becomes part of the graph, which then takes pixel values, 0 to 255; without one it takes
+/// normalised images, as in training. `more` is added to the metadata, which describe the network.
 ///
 /// # Errors
-/// Those of writing the file.
+/// Io, if the file cannot be written.
 pub fn write(
     path: &Path,
     network: &Network,
@@ -39,7 +41,7 @@ pub fn write(
     more: &Metadata,
 ) -> Result<()> {
     let mut builder =
-        Builder { nodes: Vec::new(), tensors: network.named_tensors().into_iter().collect() };
+        GraphBuilder { nodes: Vec::new(), tensors: network.named_tensors().into_iter().collect() };
     let x = match normalization {
         Some(normalization) => builder.normalized("image", normalization),
         None => "image".into(),
@@ -48,7 +50,7 @@ pub fn write(
     let arch = Arch::find(&spec.arch).expect("a network has a known architecture");
     let features = builder.features(x, arch, spec.stem);
     builder.head(&features, spec.head);
-    let Builder { nodes, tensors } = builder;
+    let GraphBuilder { nodes, tensors } = builder;
     let initializer = tensors.into_iter().map(|(name, tensor)| constant(name, &tensor)).collect();
     let takes = match normalization {
         Some(_) => "pixel values, 0 to 255; normalised inside",
@@ -93,24 +95,24 @@ fn constant(name: String, tensor: &Tensor) -> Constant {
     Constant { dims: tensor.size(), data_type, name, raw_data: with_bytes(tensor, <[u8]>::to_vec) }
 }
 
-fn value(name: &str, dim: Vec<Dimension>, doc: &str) -> Value {
+fn value(name: &str, dim: Vec<Dimension>, doc: &str) -> GraphValue {
     let tensor = TensorType { elem_type: FLOAT, shape: Some(Shape { dim }) };
-    Value {
+    GraphValue {
         name: name.into(),
         r#type: Some(Type { tensor_type: Some(tensor) }),
         doc_string: doc.into(),
     }
 }
 
-/// The graph so far. What is passed around are the names of values.
-struct Builder {
+/// The graph so far. The methods take and return names of values.
+struct GraphBuilder {
     nodes: Vec<Node>,
-    /// The constants; at first those of the network.
+    /// The constants by name, initially those of the network.
     tensors: BTreeMap<String, Tensor>,
 }
 
-impl Builder {
-    /// Adds an operator with one output and gives the name of that.
+impl GraphBuilder {
+    /// Adds an operator with one output, and returns the name of that.
     fn op(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute]) -> String {
         let name = format!("{op}_{}", self.nodes.len());
         self.nodes.push(Node {
@@ -140,8 +142,8 @@ impl Builder {
                 self.op("Div", &[&centred, "normalization.std"], &[])
             }
             Normalize::Image => {
-                // In f64: ONNX Runtime sums the pixels of an f32 image one after the other, and is
-                // off by 1e-4 then.
+                // In f64: ONNX Runtime sums the pixels of an f32 image one by one, with an error of
+                // 1e-4.
                 let (axes, least) = (Tensor::from_slice(&[2i64, 3]), Tensor::from_slice(&[1f64]));
                 self.tensors.extend([
                     ("normalization.axes".into(), axes),
@@ -243,7 +245,7 @@ impl Builder {
         self.relu(&sum)
     }
 
-    /// Ends in the value `logits`.
+    /// Its last value is `logits`.
     fn head(&mut self, x: &str, head: Head) {
         let average = self.op("GlobalAveragePool", &[x], &[]);
         match head {

@@ -1,211 +1,70 @@
-//! As much of Python's pickle language (protocol 2) as a state dict of PyTorch is written in. A
+//! Reads the part of Python's pickle language (protocol 2) in which PyTorch writes a state dict. A
 //! pickle is a program that may call anything; this reader calls nothing: it knows the few
-//! constructors of tensors by name and refuses all else, naming it. What it reads lies in one list
-//! and refers to it by position, so that nothing here recurses, however deep a file nests.
+//! constructors of tensors by name and refuses all others. Objects are kept in one list and refer
+//! to each other by position, so that nothing here recurses, however deep a file nests.
+
+mod objects;
 
 use std::collections::HashMap;
 
-/// A value on the stack.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    /// None, a truth value or a number with a fraction: nothing that describes a tensor.
-    Other,
-    Int(i64),
-    /// A position in the list of objects.
-    Object(usize),
-}
-
-/// What is not a plain number.
-#[derive(Debug)]
-enum Object {
-    Text(String),
-    /// A tuple or a list.
-    Sequence(Vec<Value>),
-    Dict(Vec<(Value, Value)>),
-    /// `module.name`; one of [`GLOBALS`] or [`STORAGES`].
-    Global(String),
-    Storage(Storage),
-    Tensor(View),
-}
-
-/// Numbers in a file of their own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Storage {
-    /// An index into [`STORAGES`].
-    pub kind: usize,
-    /// The name of the file.
-    pub key: String,
-    /// How many there are, as the pickle says.
-    pub len: i64,
-}
-
-/// A tensor as a part of a storage.
-#[derive(Clone, Debug, PartialEq)]
-pub struct View {
-    pub storage: Storage,
-    /// In numbers, not bytes; not checked against the storage.
-    pub offset: i64,
-    pub size: Vec<i64>,
-    pub stride: Vec<i64>,
-}
-
-/// Storages by their name in PyTorch.
-pub const STORAGES: [&str; 8] = [
-    "torch.FloatStorage",
-    "torch.HalfStorage",
-    "torch.BFloat16Storage",
-    "torch.DoubleStorage",
-    "torch.LongStorage",
-    "torch.IntStorage",
-    "torch.ByteStorage",
-    "torch.BoolStorage",
-];
+use self::objects::Object;
+pub use self::objects::{Pickle, STORAGES, Storage, TensorView, Value};
 
 const ORDERED_DICT: &str = "collections.OrderedDict";
 const REBUILD_TENSOR: &str = "torch._utils._rebuild_tensor_v2";
 const REBUILD_PARAMETER: &str = "torch._utils._rebuild_parameter";
 const GLOBALS: [&str; 3] = [ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER];
 
-/// What a pickle says.
-#[derive(Debug)]
-pub struct Pickle {
-    objects: Vec<Object>,
-    pub root: Value,
-}
-
-impl Pickle {
-    /// # Errors
-    /// In words: the pickle is cut off or broken, or needs something that a state dict does not.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let read = Self { objects: Vec::new(), root: Value::Other };
-        let mut machine = Machine {
-            rest: bytes,
-            read,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-        };
-        loop {
-            let at = bytes.len() - machine.rest.len();
-            let opcode = machine.take(1)?[0];
-            if opcode == b'.' {
-                let root = machine.pop()?;
-                return Ok(Self { root, ..machine.read });
-            }
-            machine.step(opcode).map_err(|what| format!("{what} (byte {at} of data.pkl)"))?;
+/// # Errors
+/// In words: the pickle is truncated or broken, or needs something that a state dict does not.
+pub fn parse(bytes: &[u8]) -> Result<Pickle, String> {
+    let mut machine = Machine {
+        rest: bytes,
+        read: Pickle::default(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+    };
+    loop {
+        let at = bytes.len() - machine.rest.len();
+        let opcode = machine.take(1)?[0];
+        if opcode == b'.' {
+            let root = machine.pop()?;
+            return Ok(Pickle { root, ..machine.read });
         }
-    }
-
-    pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
-        match self.object(value)? {
-            Object::Dict(pairs) => Some(pairs),
-            _ => None,
-        }
-    }
-
-    pub fn text(&self, value: Value) -> Option<&str> {
-        match self.object(value)? {
-            Object::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub fn view(&self, value: Value) -> Option<&View> {
-        match self.object(value)? {
-            Object::Tensor(view) => Some(view),
-            _ => None,
-        }
-    }
-
-    fn sequence(&self, value: Value) -> Option<&[Value]> {
-        match self.object(value)? {
-            Object::Sequence(items) => Some(items),
-            _ => None,
-        }
-    }
-
-    fn global(&self, value: Value) -> Option<&str> {
-        match self.object(value)? {
-            Object::Global(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    fn object(&self, value: Value) -> Option<&Object> {
-        match value {
-            Value::Object(at) => self.objects.get(at),
-            _ => None,
-        }
+        machine.step(opcode).map_err(|what| format!("{what} (byte {at} of data.pkl)"))?;
     }
 }
 
-/// A pickle under way.
+/// A pickle while it is read.
 struct Machine<'a> {
     rest: &'a [u8],
     read: Pickle,
     stack: Vec<Value>,
-    /// Where on the stack the open marks stand.
+    /// The positions of the open marks on the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
 }
 
-/// Letters of a storage's key, which is a number, and axes of a tensor.
-const LONGEST_KEY: usize = 20;
-const MOST_AXES: usize = 8;
+/// Letters of a storage's key, which is a number, and axes of a tensor; no real file has more.
+const MAX_KEY: usize = 20;
+const MAX_AXES: usize = 8;
 
 const CUT: &str = "the pickle is cut off or broken";
 
 impl<'a> Machine<'a> {
     fn step(&mut self, opcode: u8) -> Result<(), String> {
         match opcode {
-            0x80 => match self.take(1)?[0] {
-                2 => {}
-                n => {
-                    return Err(format!(
-                        "pickle protocol {n}; expected 2, which torch.save writes unless told \
-                            otherwise"
-                    ));
-                }
-            },
+            0x80 => self.check_protocol()?,
             b'(' => self.marks.push(self.stack.len()),
-            b'}' => self.push(Object::Dict(Vec::new())),
-            b']' | b')' => self.push(Object::Sequence(Vec::new())),
-            b't' => {
-                let items = self.since_mark()?;
-                self.push(Object::Sequence(items));
-            }
-            0x85..=0x87 => {
-                let from = self.below(usize::from(opcode - 0x84))?;
-                let items = self.stack.split_off(from);
-                self.push(Object::Sequence(items));
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.append(vec![item])?;
-            }
-            b'e' => {
-                let items = self.since_mark()?;
-                self.append(items)?;
-            }
-            b's' => {
-                let from = self.below(2)?;
-                let items = self.stack.split_off(from);
-                self.set(&items)?;
-            }
-            b'u' => {
-                let items = self.since_mark()?;
-                self.set(&items)?;
+            b'}' | b']' | b')' | b't' | 0x85..=0x87 | b'a' | b'e' | b's' | b'u' => {
+                self.collection(opcode)?;
             }
             b'q' => self.remember(1)?,
             b'r' => self.remember(4)?,
             b'h' => self.recall(1)?,
             b'j' => self.recall(4)?,
-            b'X' => {
-                let length = self.number(4)?;
-                let text = std::str::from_utf8(self.take(length as usize)?)
-                    .map_err(|_| "a text that is not UTF-8")?;
-                self.push(Object::Text(text.into()));
-            }
+            b'X' => self.text()?,
             b'N' | 0x88 | 0x89 => self.stack.push(Value::Other),
             b'G' => {
                 self.take(8)?;
@@ -226,6 +85,57 @@ impl<'a> Machine<'a> {
                 return Err(format!("the pickle opcode 0x{opcode:02x}, which no state dict needs"));
             }
         }
+        Ok(())
+    }
+
+    fn check_protocol(&mut self) -> Result<(), String> {
+        match self.take(1)?[0] {
+            2 => Ok(()),
+            n => {
+                Err(format!("pickle protocol {n}; expected 2, which torch.save writes by default"))
+            }
+        }
+    }
+
+    /// Makes or extends a tuple, list or dictionary.
+    fn collection(&mut self, opcode: u8) -> Result<(), String> {
+        match opcode {
+            b'}' => self.push(Object::Dict(Vec::new())),
+            b']' | b')' => self.push(Object::Sequence(Vec::new())),
+            b't' => {
+                let items = self.since_mark()?;
+                self.push(Object::Sequence(items));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.since_mark()?;
+                self.append(items)?;
+            }
+            b's' => {
+                let items = self.last(2)?;
+                self.set(&items)?;
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                self.set(&items)?;
+            }
+            // 0x85 to 0x87: a tuple of one to three.
+            _ => {
+                let items = self.last(usize::from(opcode - 0x84))?;
+                self.push(Object::Sequence(items));
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self) -> Result<(), String> {
+        let length = self.number(4)?;
+        let text = std::str::from_utf8(self.take(length as usize)?)
+            .map_err(|_| "a text that is not UTF-8")?;
+        self.push(Object::Text(text.into()));
         Ok(())
     }
 
@@ -251,10 +161,15 @@ impl<'a> Machine<'a> {
         self.read.objects.push(object);
     }
 
-    /// Where on the stack the last `n` values begin; never below the last mark.
+    /// The position of the last `n` values on the stack; never below the last mark.
     fn below(&self, n: usize) -> Result<usize, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.stack.len().checked_sub(n).filter(|&from| from >= floor).ok_or_else(|| CUT.into())
+    }
+
+    fn last(&mut self, n: usize) -> Result<Vec<Value>, String> {
+        let from = self.below(n)?;
+        Ok(self.stack.split_off(from))
     }
 
     fn pop(&mut self) -> Result<Value, String> {
@@ -311,7 +226,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A whole number of up to eight bytes, in two's complement. Larger ones (seeds, say) describe
+    /// An integer of up to eight bytes, in two's complement. Larger ones (such as seeds) describe
     /// no tensor.
     fn long(&mut self) -> Result<(), String> {
         let length = self.number(1)? as usize;
@@ -350,8 +265,8 @@ impl<'a> Machine<'a> {
         else {
             return Err(CUT.into());
         };
-        // What is short here cannot be made large by being referred to again and again.
-        if key.len() > LONGEST_KEY {
+        // A short key cannot be made large by many references to it.
+        if key.len() > MAX_KEY {
             return Err(CUT.into());
         }
         let key = key.to_string();
@@ -372,7 +287,7 @@ impl<'a> Machine<'a> {
                 let Some(Object::Storage(storage)) = self.read.object(storage) else {
                     return Err(CUT.into());
                 };
-                let view = View {
+                let view = TensorView {
                     storage: storage.clone(),
                     offset,
                     size: self.ints(size)?,
@@ -397,11 +312,11 @@ impl<'a> Machine<'a> {
             Value::Int(n) => Some(*n),
             _ => None,
         };
-        let items = self.read.sequence(value).filter(|items| items.len() <= MOST_AXES);
+        let items = self.read.sequence(value).filter(|items| items.len() <= MAX_AXES);
         items.and_then(|items| items.iter().map(int).collect()).ok_or_else(|| CUT.into())
     }
 
-    /// Attributes of a dictionary (`_metadata`, the versions of modules) are dropped; nothing else
+    /// Drops the attributes of a dictionary (`_metadata`, the versions of modules); nothing else
     /// has any.
     fn build(&mut self) -> Result<(), String> {
         self.pop()?;

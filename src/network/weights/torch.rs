@@ -1,6 +1,6 @@
-//! What `torch.save` writes since PyTorch 1.6: a zip archive of one pickle, which describes the
+//! Files of `torch.save` since PyTorch 1.6: a zip archive of one pickle, which describes the
 //! tensors, and one file of plain numbers per storage. Only tensors are read; nothing in the file
-//! is run.
+//! is executed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,11 +11,11 @@ use std::{
 use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Pickle, Storage, Value, View};
+use super::pickle::{self, Pickle, Storage, TensorView, Value};
 use crate::base::{Error, Result};
 
-/// By the place of a storage's name in [`STORAGES`](super::pickle::STORAGES).
-/// Truth values come as bytes, since not every byte is one.
+/// By the index of a storage's name in [`STORAGES`](super::pickle::STORAGES). Booleans are read as
+/// bytes, since not every byte is a valid boolean.
 const KINDS: [Kind; 8] = [
     Kind::Float,
     Kind::Half,
@@ -27,23 +27,23 @@ const KINDS: [Kind; 8] = [
     Kind::Uint8,
 ];
 
-/// Where a training puts the network's weights among other things.
+/// The keys under which training scripts save the network's weights among other things.
 const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
-/// The largest description that is read; that of a ResNeXt-101 is a tenth of a megabyte.
-const LARGEST_PICKLE: u64 = 8 << 20;
+/// Largest pickle in bytes; that of a ResNeXt-101 has a tenth of a megabyte.
+const MAX_PICKLE: u64 = 8 << 20;
 
-/// Whether a file that begins so is PyTorch's from before version 1.6: bare pickles, the first of
-/// them a number that says so.
+/// Whether a file is PyTorch's from before version 1.6: bare pickles, the first of which is a magic
+/// number.
 pub fn is_old(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
 }
 
 /// All tensors of a state dict by name, on the CPU, in the kinds in which they are stored. It may
-/// lie under `state_dict`, `model_state_dict` or `model` of another dictionary.
+/// be the value of `state_dict`, `model_state_dict` or `model` in another dictionary.
 ///
 /// # Errors
-/// Data, where the file is broken, lies about its sizes, or needs more than tensors.
+/// Data, if the file is broken, states wrong sizes, or needs more than tensors.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     tensors(bytes).map_err(|what| {
         Error::data(path, format!("not a state dict of PyTorch that can be read: {what}"))
@@ -52,15 +52,16 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
 
 fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let mut archive = Archive::open(bytes)?;
-    let pickle = Pickle::parse(&archive.read("data.pkl", LARGEST_PICKLE)?)?;
+    let pickle = pickle::parse(&archive.read("data.pkl", MAX_PICKLE)?)?;
     let mut tensors = BTreeMap::new();
-    // Two tensors may share a storage, but not so many that they are more than the file by far.
-    let mut left = 2 * bytes.len() as u64;
+    // Tensors may share a storage, but all together must not be much larger than the file.
+    let mut remaining = 2 * bytes.len() as u64;
     for (name, view) in state_dict(&pickle)? {
         let wrong = |what: String| format!("tensor `{name}` {what}");
         let tensor = archive.tensor(view).map_err(wrong)?;
         let size = (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        left = left.checked_sub(size).ok_or("its tensors together are larger than the file")?;
+        remaining =
+            remaining.checked_sub(size).ok_or("its tensors together are larger than the file")?;
         if tensors.insert(name.to_string(), tensor).is_some() {
             return Err(wrong("is there twice".into()));
         }
@@ -69,7 +70,7 @@ fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
 }
 
 /// Names and tensors of the dictionary that holds the weights.
-fn state_dict(pickle: &Pickle) -> Result<Vec<(&str, &View)>, String> {
+fn state_dict(pickle: &Pickle) -> Result<Vec<(&str, &TensorView)>, String> {
     let pairs = pickle.dict(pickle.root).ok_or("expected a dictionary of tensors")?;
     let named = |name: &str| {
         pairs
@@ -91,13 +92,13 @@ fn state_dict(pickle: &Pickle) -> Result<Vec<(&str, &View)>, String> {
 
 struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// The folder that everything lies in.
+    /// The folder of all files in the archive.
     root: String,
-    /// By key.
+    /// The storages read so far, by key.
     storages: HashMap<String, Tensor>,
-    /// How many more bytes may be read: files within a zip may overlap, so that their sum says more
-    /// than the archive holds.
-    left: u64,
+    /// How many more bytes may be read. Files in a zip may overlap, so that their sizes may add up
+    /// to more than that of the archive.
+    remaining: u64,
 }
 
 impl<'a> Archive<'a> {
@@ -109,7 +110,8 @@ impl<'a> Archive<'a> {
             .flatten()
             .find_map(|name| Some(name.strip_suffix("data.pkl")?.to_string()));
         let root = root.ok_or("a zip archive without data.pkl")?;
-        let mut archive = Self { zip, root, storages: HashMap::new(), left: bytes.len() as u64 };
+        let mut archive =
+            Self { zip, root, storages: HashMap::new(), remaining: bytes.len() as u64 };
         match archive.read("byteorder", 16) {
             Ok(order) if order != b"little" => {
                 Err("its numbers are big-endian; save it on an ordinary machine".into())
@@ -122,8 +124,10 @@ impl<'a> Archive<'a> {
     fn read(&mut self, name: &str, largest: u64) -> Result<Vec<u8>, String> {
         let name = format!("{}{name}", self.root);
         let file = self.zip.by_name(&name).map_err(|e| format!("{name}: {e}"))?;
-        // PyTorch stores without compression, so that the size of a file bounds what it holds.
-        if file.compression() != CompressionMethod::Stored || file.size() > largest.min(self.left) {
+        // PyTorch stores without compression, so that the size of a file limits its content.
+        if file.compression() != CompressionMethod::Stored
+            || file.size() > largest.min(self.remaining)
+        {
             return Err(format!("{name} is compressed or too large, which PyTorch never makes"));
         }
         let size = file.size();
@@ -132,15 +136,18 @@ impl<'a> Archive<'a> {
         if bytes.len() as u64 != size {
             return Err(format!("{name} is cut off"));
         }
-        self.left -= size;
+        self.remaining -= size;
         Ok(bytes)
     }
 
     /// A view into its storage.
-    fn tensor(&mut self, View { storage, offset, size, stride }: &View) -> Result<Tensor, String> {
+    fn tensor(
+        &mut self,
+        TensorView { storage, offset, size, stride }: &TensorView,
+    ) -> Result<Tensor, String> {
         let storage = self.storage(storage)?;
         let fits = size.len() == stride.len()
-            && last(*offset, size, stride).is_some_and(|end| end <= storage.numel());
+            && min_len(*offset, size, stride).is_some_and(|end| end <= storage.numel());
         if !fits {
             return Err(format!(
                 "has the size {size:?}, stride {stride:?} and offset {offset}, but {} numbers are \
@@ -182,9 +189,9 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// How many numbers a storage must have; `None` where the numbers make no sense or one is used more
-/// than once per axis.
-fn last(offset: i64, size: &[i64], stride: &[i64]) -> Option<usize> {
+/// The least number of values in a storage; `None` if the arguments are invalid or a value is used
+/// more than once per axis.
+fn min_len(offset: i64, size: &[i64], stride: &[i64]) -> Option<usize> {
     let mut end = usize::try_from(offset).ok()?;
     if size.contains(&0) {
         return size.iter().all(|&n| n >= 0).then_some(end);

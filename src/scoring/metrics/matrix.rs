@@ -11,18 +11,20 @@ use crate::{
     scoring::{metrics::npy, prediction_file},
 };
 
-/// Probabilities `[n, 28]`, from 0 to 1 each.
-pub struct Predictions {
-    /// One per row; none in files without ids, whose rows are in the order of the truth.
+/// Probabilities of all classes for some samples.
+pub struct PredictionMatrix {
+    /// One per row; `None` for files without ids, whose rows are in the order of the truth.
     pub ids: Option<Vec<String>>,
+    /// `[n, 28]`, 0 to 1.
     pub values: Array2<f64>,
     /// Whether the file holds numbers of at most 32-bit float precision, so that thresholds must be
     /// such numbers too.
     pub single: bool,
 }
 
-/// What is true, per sample.
+/// The true labels of some samples.
 pub struct Truth {
+    /// One per label set; `None` for files without ids.
     pub ids: Option<Vec<String>>,
     pub labels: Vec<Labels>,
 }
@@ -33,15 +35,15 @@ pub struct Truth {
 /// # Errors
 /// [`Error::Data`] names what is wrong: shape, a value that is not a number from 0 to 1, a repeated
 /// id.
-pub fn read_predictions(path: &Path) -> Result<Predictions> {
+pub fn read_predictions(path: &Path) -> Result<PredictionMatrix> {
     let predictions = match extension(path).as_str() {
         "npy" => {
             let npy::Npy { values, single } = npy::read(path)?;
-            Predictions { ids: None, values, single }
+            PredictionMatrix { ids: None, values, single }
         }
         "h5" | "hdf5" => {
             let hdf5 = prediction_file::read_hdf5(path)?;
-            Predictions { ids: hdf5.ids, values: hdf5.values, single: hdf5.single }
+            PredictionMatrix { ids: hdf5.ids, values: hdf5.values, single: hdf5.single }
         }
         "csv" => read_csv(path)?,
         other => {
@@ -80,7 +82,7 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
     match extension(path).as_str() {
         "csv" => {
             let (rows, problems) = labels::read_table(path)?;
-            refuse(path, &problems)?;
+            check(path, &problems)?;
             let (ids, labels) = rows.into_iter().unzip();
             Ok(Truth { ids: Some(ids), labels })
         }
@@ -116,15 +118,23 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
     }
 }
 
-/// The predictions in the order of the truth: by id where both have ids, else row by row.
+/// The predictions in the order of the truth, matched by id where both have ids, else by row.
 ///
 /// # Errors
 /// [`Error::Data`] names ids that one side lacks, or the numbers of rows that differ.
-pub fn align(predictions: Predictions, truth: &Truth, path: &Path) -> Result<Predictions> {
+pub fn align(
+    predictions: PredictionMatrix,
+    truth: &Truth,
+    path: &Path,
+) -> Result<PredictionMatrix> {
     if let (Some(have), Some(want)) = (&predictions.ids, &truth.ids) {
         let order = places(want, have, path)?;
         let values = predictions.values.select(Axis(0), &order);
-        return Ok(Predictions { ids: Some(want.clone()), values, single: predictions.single });
+        return Ok(PredictionMatrix {
+            ids: Some(want.clone()),
+            values,
+            single: predictions.single,
+        });
     }
     let (rows, want) = (predictions.values.nrows(), truth.labels.len());
     if rows != want {
@@ -136,11 +146,11 @@ pub fn align(predictions: Predictions, truth: &Truth, path: &Path) -> Result<Pre
     Ok(predictions)
 }
 
-/// For each of `wanted` its place among `have`; both must hold the same ids, in any order.
+/// For each of `wanted` its index in `have`; both must have the same ids, in any order.
 ///
 /// # Errors
-/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or too
-/// many.
+/// [`Error::Data`] for `path`, the file of `have`, names the first ids that are missing or not
+/// expected.
 pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usize>> {
     let mut places: HashMap<&str, usize> =
         have.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
@@ -153,7 +163,7 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
     }
     let mut extra: Vec<&str> = places.into_keys().collect();
     extra.sort_unstable();
-    let say = |ids: &[&str]| {
+    let list = |ids: &[&str]| {
         let shown = ids.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         format!("{} ({shown}{})", ids.len(), if ids.len() > 3 { ", ..." } else { "" })
     };
@@ -163,13 +173,13 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
             path,
             format!("{} rows for {} ids: an id is repeated", have.len(), wanted.len()),
         )),
-        (false, true) => Err(Error::data(path, format!("{} ids are missing", say(&missing)))),
+        (false, true) => Err(Error::data(path, format!("{} ids are missing", list(&missing)))),
         (true, false) => {
-            Err(Error::data(path, format!("{} ids are not expected here", say(&extra))))
+            Err(Error::data(path, format!("{} ids are not expected here", list(&extra))))
         }
         (false, false) => Err(Error::data(
             path,
-            format!("{} ids are missing and {} not expected here", say(&missing), say(&extra)),
+            format!("{} ids are missing and {} not expected here", list(&missing), list(&extra)),
         )),
     }
 }
@@ -178,7 +188,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-fn refuse(path: &Path, problems: &[BadRow]) -> Result<()> {
+fn check(path: &Path, problems: &[BadRow]) -> Result<()> {
     match problems {
         [] => Ok(()),
         [one] => Err(Error::data(path, one)),
@@ -188,7 +198,7 @@ fn refuse(path: &Path, problems: &[BadRow]) -> Result<()> {
     }
 }
 
-fn read_csv(path: &Path) -> Result<Predictions> {
+fn read_csv(path: &Path) -> Result<PredictionMatrix> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let header: Vec<String> = reader
@@ -199,11 +209,11 @@ fn read_csv(path: &Path) -> Result<Predictions> {
         .collect();
     if header.len() == 2 {
         let (rows, problems) = labels::read_table(path)?;
-        refuse(path, &problems)?;
+        check(path, &problems)?;
         let values = Array2::from_shape_fn((rows.len(), CLASSES), |(i, c)| {
             f64::from(u8::from(rows[i].1.contains(c)))
         });
-        return Ok(Predictions {
+        return Ok(PredictionMatrix {
             ids: Some(rows.into_iter().map(|r| r.0).collect()),
             values,
             single: true,
@@ -241,7 +251,7 @@ fn read_csv(path: &Path) -> Result<Predictions> {
     }
     let values =
         Array2::from_shape_vec((ids.len(), CLASSES), values).map_err(|e| Error::data(path, e))?;
-    Ok(Predictions { ids: Some(ids), values, single: false })
+    Ok(PredictionMatrix { ids: Some(ids), values, single: false })
 }
 
 /// The class of each column: by number (`3`, `class_3`) or name where the header has those, else in
@@ -285,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn alignment_names_what_does_not_fit() {
+    fn alignment_errors_name_missing_and_unexpected_ids() {
         let (path, list) =
             (Path::new("p.csv"), |s: &str| s.split(' ').map(String::from).collect::<Vec<_>>());
         assert_eq!(places(&list("a b c"), &list("c a b"), path).unwrap(), [1, 2, 0]);

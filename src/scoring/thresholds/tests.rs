@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Scores with many ties, and truth that follows them a little.
-fn made(n: usize, seed: u64, digits: f64) -> (Array2<f32>, Vec<Labels>) {
+/// Scores with many ties, weakly correlated with the truth.
+fn synthetic(n: usize, seed: u64, digits: f64) -> (Array2<f32>, Vec<Labels>) {
     use rand::RngExt;
     let mut rng = crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0);
     let truth: Vec<Labels> = (0..n)
@@ -20,7 +20,7 @@ fn made(n: usize, seed: u64, digits: f64) -> (Array2<f32>, Vec<Labels>) {
     (p, truth)
 }
 
-/// Every score, 0 and 1 as thresholds: the best that any threshold from 0 to 1 reaches.
+/// The best F1 of a class over all thresholds from 0 to 1, by trying every score and 0.
 fn brute(p: &Array2<f32>, truth: &[Labels], class: usize) -> f64 {
     let tries = p.column(class).iter().copied().chain([0.0]).collect::<Vec<_>>();
     tries
@@ -33,21 +33,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn optimum_and_constant_equal_brute_force(seed: u64, n in 1usize..40, digits in prop::sample::select(vec![5.0, 20.0, 1e6])) {
-        let (p, truth) = made(n, seed, digits);
+    fn optimum_and_constant_equal_brute_force(
+        seed: u64,
+        n in 1usize..40,
+        digits in prop::sample::select(vec![5.0, 20.0, 1e6]),
+    ) {
+        let (p, truth) = synthetic(n, seed, digits);
         let counts = metrics::counts(p.view(), &truth, &fit(Method::Optimum, p.view(), &truth));
         for (class, count) in counts.iter().enumerate() {
-            prop_assert!((count.f1() - brute(&p, &truth, class)).abs() < 1e-9, "class {class}: {} \
-                and {}", count.f1(), brute(&p, &truth, class));
+            let (f1, best) = (count.f1(), brute(&p, &truth, class));
+            prop_assert!((f1 - best).abs() < 1e-9, "class {class}: {f1} and {best}");
         }
         let tries = p.iter().copied().chain([0.0]);
-        let best = tries.map(|t| metrics::macro_f1(&metrics::counts(p.view(), &truth, &[t; CLASSES]))).fold(0.0, f64::max);
+        let score = |t| metrics::macro_f1(&metrics::counts(p.view(), &truth, &[t; CLASSES]));
+        let best = tries.map(score).fold(0.0, f64::max);
         prop_assert!((in_sample(Method::Constant, p.view(), &truth) - best).abs() < 1e-9);
     }
 
     #[test]
-    fn proportion_predicts_as_many_as_there_are(seed: u64, n in 1usize..60) {
-        let (p, truth) = made(n, seed, 1e6);
+    fn proportion_predicts_as_many_positives_as_there_are(seed: u64, n in 1usize..60) {
+        let (p, truth) = synthetic(n, seed, 1e6);
         for count in metrics::counts(p.view(), &truth, &fit(Method::Proportion, p.view(), &truth)) {
             prop_assert_eq!(count.predicted(), count.positives());
         }
@@ -55,7 +60,7 @@ proptest! {
 }
 
 #[test]
-fn thresholds_stand_in_the_middle_of_the_gap() {
+fn thresholds_are_in_the_middle_of_the_gap() {
     let mut p = Array2::<f64>::zeros((4, CLASSES));
     p.column_mut(2).assign(&ndarray::arr1(&[0.9, 0.7, 0.3, 0.1]));
     let set = Labels::from_classes([2]).unwrap();
@@ -74,7 +79,7 @@ fn thresholds_stand_in_the_middle_of_the_gap() {
 }
 
 #[test]
-fn neighbouring_scores_are_still_parted() {
+fn adjacent_floating_point_scores_are_separated() {
     let (low, high) = (0.3f32, 0.3f32.next_up());
     for (a, b) in [(low, high), (high, high.next_up())] {
         let mut p = Array2::<f32>::zeros((2, CLASSES));
@@ -86,8 +91,8 @@ fn neighbouring_scores_are_still_parted() {
 }
 
 #[test]
-fn shrunken_lies_between_optimum_and_constant_nearer_to_the_constant_for_rare_classes() {
-    let (p, truth) = made(300, 3, 1e6);
+fn shrunken_is_between_optimum_and_constant_and_nearer_to_the_constant_for_rare_classes() {
+    let (p, truth) = synthetic(300, 3, 1e6);
     let [optimum, constant, shrunken] =
         [Method::Optimum, Method::Constant, Method::Shrunken].map(|m| fit(m, p.view(), &truth));
     let positives = metrics::counts(p.view(), &truth, &optimum).map(|c| c.positives() as f64);
@@ -103,8 +108,8 @@ fn shrunken_lies_between_optimum_and_constant_nearer_to_the_constant_for_rare_cl
 }
 
 #[test]
-fn cross_fitting_uses_thresholds_that_did_not_see_the_sample() {
-    let (p, truth) = made(200, 5, 1e6);
+fn cross_fitting_uses_thresholds_that_were_not_fitted_on_the_sample() {
+    let (p, truth) = synthetic(200, 5, 1e6);
     let own: Vec<usize> = (0..truth.len()).collect();
     let crossed = cross_fitted(Method::Optimum, p.view(), &truth, &own, 4, 1);
     let fold_of = folds::split(&truth, &own, 4, 1, 1);

@@ -1,4 +1,5 @@
-//! Who may ask: this machine's browser on our own page, or, from elsewhere, who has the token.
+//! Access control: requests are accepted from this page in a browser on this machine, or from
+//! anywhere with the token.
 
 use std::{fmt::Write, net::IpAddr};
 
@@ -7,20 +8,19 @@ use subtle::ConstantTimeEq;
 
 use crate::base::host;
 
-/// The rules of a server.
+/// The access rules of a server.
 pub struct Guard {
-    /// Where it listens.
+    /// The address on which the server listens.
     address: IpAddr,
     port: u16,
     token: Option<String>,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
-    /// The token came in the address of the page: keep it in this cookie and show the page without
-    /// it.
+    /// The URL of the page has the token: set this cookie and redirect to the URL without it.
     Enter {
         cookie: String,
     },
@@ -44,7 +44,7 @@ impl Guard {
                 "the Host header names another machine; take the address that was printed",
             );
         }
-        // A browser names the page that sends; only programs send none.
+        // A browser sends the origin of the page; only other programs omit it.
         let ours = |origin: &str| origin.strip_prefix("http://") == Some(host);
         let origins = headers.get_all(header::ORIGIN);
         if method == Method::POST && !origins.iter().all(|origin| origin.to_str().is_ok_and(ours)) {
@@ -53,8 +53,8 @@ impl Guard {
                 "the Origin header names another page; nothing is taken from there",
             );
         }
-        // Neither may another page have the networks work, by an address in a picture of its; one
-        // on another port of this machine is of the same site.
+        // Another page must not start inference either, for example by an <img> with our URL. A
+        // page on another port of this machine counts as the same site.
         if headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site" || site == "same-site")
@@ -93,8 +93,8 @@ impl Guard {
         }
     }
 
-    /// Whether a host's name can mean this server. A page elsewhere whose own name is made to lead
-    /// here (DNS rebinding) sends that name; a number leads nowhere else.
+    /// Whether a Host header can mean this server. Against DNS rebinding: a page whose own name was
+    /// made to resolve to this machine sends that name. An IP address cannot be redirected so.
     fn is_ours(&self, host: &str) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         match host.parse::<IpAddr>() {
@@ -107,7 +107,7 @@ impl Guard {
     }
 }
 
-/// 32 hexadecimal digits that nobody can guess.
+/// 32 random hexadecimal digits.
 pub fn random_token() -> String {
     rand::random::<[u8; 16]>().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // a String takes anything
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_can_be_made_to_lead_here_are_refused() {
+    fn host_names_of_other_machines_are_refused() {
         let local = Guard::new("127.0.0.1".parse().unwrap(), 8642, None);
         let of = |host: &str| verdict(&local, Method::GET, "/", &[("host", host)]);
         for host in [
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_comes_in_the_address_first_and_in_a_cookie_then() {
+    fn the_token_is_accepted_in_the_url_and_then_in_a_cookie() {
         let token = random_token();
         assert!(token.len() == 32 && token != random_token());
         let guard = Guard::new("10.0.0.7".parse().unwrap(), 80, Some(token.clone()));

@@ -1,5 +1,4 @@
-//! The thread that looks at images through the networks. They are loaded when the first of them is
-//! needed.
+//! The thread that runs the networks. Each network is loaded when it is first needed.
 
 use std::{
     collections::HashMap,
@@ -16,85 +15,87 @@ use ndarray::Array2;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::{Picture, nearest::Embeddings};
+use super::{SampleImage, nearest::Embeddings};
 use crate::{
     base::{Error, Result, stop::Stop},
-    config::{Config, CropReduce, Tta},
+    config::{Augment, Config, CropReduce, Tta},
     data::labels::CLASSES,
     distributed::device,
-    inference::grad_cam::Viewer,
+    inference::grad_cam::FeatureExtractor,
     loading::augment::{self, Scratch},
-    network::predictor::{self, Trained, sigmoid},
+    network::predictor::sigmoid,
+    training::trained_network::TrainedNetwork,
 };
 
-/// What the networks make of an image.
+/// The predictions of the networks for an image.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
     /// Mean over the folds, 0 to 1.
     pub probabilities: Vec<f32>,
-    pub folds: Vec<OfFold>,
-    /// By class, what speaks for it on the whole image, row by row: 0 nothing, 255 most; mean over
-    /// the folds.
+    pub folds: Vec<FoldPrediction>,
+    /// By class, the activation map of the whole image in row-major order, 0 to 255; mean over the
+    /// folds.
     pub maps: Vec<Vec<u8>>,
     /// Width of a map.
     pub width: usize,
 }
 
 #[derive(Debug, Serialize)]
-pub struct OfFold {
+pub struct FoldPrediction {
     pub fold: usize,
     /// `[views, 28]`, the views of `predict.tta` in the order of [`augment::views`].
     pub logits: Vec<Vec<f32>>,
 }
 
-/// What is asked of the thread.
-enum Job {
+/// A job for the thread.
+enum InferenceJob {
     Predict {
-        picture: Picture,
+        image: SampleImage,
         folds: Vec<usize>,
         answer: oneshot::Sender<Result<Prediction>>,
     },
     Embed {
-        picture: Picture,
+        image: SampleImage,
         answer: oneshot::Sender<Result<Vec<f32>>>,
     },
-    /// From now on embed all samples while nothing else is to do.
+    /// Embed all samples while there is no other job.
     EmbedAll,
 }
 
-/// Where the samples come from that are embedded one after the other.
-pub type Samples = Box<dyn Fn(usize) -> Option<Result<Picture>> + Send>;
+/// The images of the samples by their number; `None` after the last one.
+pub type SampleImages = Box<dyn Fn(usize) -> Option<Result<SampleImage>> + Send>;
 
-/// A handle to the thread; dropped, it ends it.
+/// A handle to the thread; dropping it ends the thread.
 pub struct InferenceWorker {
-    jobs: Option<mpsc::SyncSender<Job>>,
+    jobs: Option<mpsc::SyncSender<InferenceJob>>,
     thread: Option<JoinHandle<()>>,
     pub embeddings: Arc<Embeddings>,
     embedding: AtomicBool,
 }
 
-/// Questions that may wait for the thread.
+/// Jobs that may wait for the thread.
 const WAITING: usize = 16;
-/// Views that go through a network at a time.
-const TOGETHER: i64 = 5;
-/// What all embeddings may take.
+/// Views per forward pass.
+const VIEWS_PER_PASS: i64 = 5;
+/// Most bytes of all embeddings.
 const EMBEDDINGS: usize = 512 << 20;
 
 impl InferenceWorker {
-    /// `weights` are those of each finished fold. Embeddings are those of the first of them, since
-    /// each network has its own features.
+    /// `weights` are the checkpoints of the finished folds, by fold. Embeddings are those of the
+    /// first network, since each network has its own features.
     pub fn start(
         config: Config,
         weights: Vec<(usize, PathBuf)>,
-        samples: Samples,
+        samples: SampleImages,
         stop: &'static Stop,
     ) -> Result<Self> {
         let (jobs, todo) = mpsc::sync_channel(WAITING);
         let embeddings = Arc::new(Embeddings::new(EMBEDDINGS));
         let all = embeddings.clone();
-        // Made on its thread: tensors stay where they are.
+        // Created on its own thread: tensors are not sent between threads.
         let work = move || {
-            Networks { config, weights, loaded: HashMap::new(), stop }.work(&todo, &samples, &all)
+            LoadedNetworks { config, weights, loaded: HashMap::new(), stop }
+                .work(&todo, &samples, &all)
         };
         let thread =
             thread::Builder::new().name("inference".into()).spawn(work).map_err(Error::failed)?;
@@ -106,34 +107,37 @@ impl InferenceWorker {
         })
     }
 
-    /// What the networks of `folds` make of a picture.
-    pub async fn predict(&self, picture: Picture, folds: Vec<usize>) -> Result<Prediction> {
-        self.ask(|answer| Job::Predict { picture, folds, answer }).await
+    /// The prediction of the networks of `folds`.
+    pub async fn predict(&self, image: SampleImage, folds: Vec<usize>) -> Result<Prediction> {
+        self.ask(|answer| InferenceJob::Predict { image, folds, answer }).await
     }
 
-    /// The embedding of a picture, `[features]`.
-    pub async fn embed(&self, picture: Picture) -> Result<Vec<f32>> {
-        self.ask(|answer| Job::Embed { picture, answer }).await
+    /// The embedding of an image, `[features]`.
+    pub async fn embed(&self, image: SampleImage) -> Result<Vec<f32>> {
+        self.ask(|answer| InferenceJob::Embed { image, answer }).await
     }
 
-    /// Begins to embed all samples, unless it has begun.
+    /// Starts to embed all samples, unless started already.
     pub fn embed_all(&self) {
-        if !self.embedding.swap(true, Relaxed) && self.send(Job::EmbedAll).is_err() {
-            self.embedding.store(false, Relaxed); // too busy; the next question tries again
+        if !self.embedding.swap(true, Relaxed) && self.send(InferenceJob::EmbedAll).is_err() {
+            self.embedding.store(false, Relaxed); // the queue is full; the next request tries again
         }
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T>>) -> InferenceJob,
+    ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         self.send(job(answer))?;
         answered.await.unwrap_or_else(|_| Err(Error::Stopped("the explorer is ending".into())))
     }
 
-    fn send(&self, job: Job) -> Result<()> {
+    fn send(&self, job: InferenceJob) -> Result<()> {
         let jobs = self.jobs.as_ref().expect("only drop takes it");
         jobs.try_send(job).map_err(|_| {
             Error::Stopped(
-                "the networks are busy with other questions; ask again in a moment".into(),
+                "the networks are busy with other requests; try again in a moment".into(),
             )
         })
     }
@@ -148,16 +152,21 @@ impl Drop for InferenceWorker {
     }
 }
 
-struct Networks {
+struct LoadedNetworks {
     config: Config,
     weights: Vec<(usize, PathBuf)>,
-    /// Networks and viewers live until the program ends: a viewer borrows its network.
-    loaded: HashMap<usize, (&'static Trained, Viewer<'static>)>,
+    /// Leaked, so that an extractor can borrow its network until the program ends.
+    loaded: HashMap<usize, (&'static TrainedNetwork, FeatureExtractor<'static>)>,
     stop: &'static Stop,
 }
 
-impl Networks {
-    fn work(&mut self, jobs: &mpsc::Receiver<Job>, samples: &Samples, embeddings: &Embeddings) {
+impl LoadedNetworks {
+    fn work(
+        &mut self,
+        jobs: &mpsc::Receiver<InferenceJob>,
+        samples: &SampleImages,
+        embeddings: &Embeddings,
+    ) {
         let mut embedding = false;
         loop {
             let job = match embedding {
@@ -165,14 +174,14 @@ impl Networks {
                 true => jobs.try_recv(),
             };
             match job {
-                // Whoever asked may have gone, as when somebody leafs through the samples.
-                Ok(Job::Predict { answer, .. }) if answer.is_closed() => {}
-                Ok(Job::Predict { picture, folds, answer }) => {
-                    drop(answer.send(self.predict(&picture, &folds)))
+                // The client may have disconnected, as when the user skips through the samples.
+                Ok(InferenceJob::Predict { answer, .. }) if answer.is_closed() => {}
+                Ok(InferenceJob::Predict { image, folds, answer }) => {
+                    drop(answer.send(self.predict(&image, &folds)))
                 }
-                Ok(Job::Embed { answer, .. }) if answer.is_closed() => {}
-                Ok(Job::Embed { picture, answer }) => drop(answer.send(self.embed(&picture))),
-                Ok(Job::EmbedAll) => embedding = true,
+                Ok(InferenceJob::Embed { answer, .. }) if answer.is_closed() => {}
+                Ok(InferenceJob::Embed { image, answer }) => drop(answer.send(self.embed(&image))),
+                Ok(InferenceJob::EmbedAll) => embedding = true,
                 Err(mpsc::TryRecvError::Empty) => embedding = self.embed_next(samples, embeddings),
                 Err(mpsc::TryRecvError::Disconnected) => return,
             }
@@ -183,65 +192,51 @@ impl Networks {
     }
 
     /// Whether there is more to embed.
-    fn embed_next(&mut self, samples: &Samples, embeddings: &Embeddings) -> bool {
+    fn embed_next(&mut self, samples: &SampleImages, embeddings: &Embeddings) -> bool {
         let i = embeddings.len();
         if embeddings.room().is_some_and(|room| i >= room) {
             log::warn!(
-                "embeddings of the first {i} samples fill their memory; neighbours by embedding \
+                "the embeddings of the first {i} samples use all their memory; similar samples \
                     are among those"
             );
             return false;
         }
-        let Some(picture) = samples(i) else { return false };
-        let embedding = match picture {
-            Ok(picture) => self.embed(&picture),
+        let Some(image) = samples(i) else { return false };
+        let embedding = match image {
+            Ok(image) => self.embed(&image),
             Err(e) => {
-                log::warn!("{e}; it is nobody's neighbour by embedding");
-                embeddings.nothing().ok_or(e)
+                log::warn!("{e}; it is not listed among similar samples");
+                embeddings.zeros().ok_or(e)
             }
         };
         match embedding {
             Ok(embedding) => embeddings.push(&embedding),
             Err(e) => {
-                log::warn!("{e}; neighbours by embedding are among the first {i} samples");
+                log::warn!("{e}; similar samples are among the first {i}");
                 return false;
             }
         }
         true
     }
 
-    fn predict(&mut self, picture: &Picture, folds: &[usize]) -> Result<Prediction> {
+    fn predict(&mut self, image: &SampleImage, folds: &[usize]) -> Result<Prediction> {
         let (config, stop) = (self.config.clone(), self.stop);
-        let mut scratch = Scratch::default();
-        let mut view = |tta: Tta| -> Result<(Vec<u8>, usize)> {
-            let side = augment::view_side(&config.augment, tta);
-            let mut out = vec![0; augment::view_count(tta) * side * side * 4];
-            augment::views(
-                &config.augment,
-                tta,
-                &picture.pixels,
-                picture.size,
-                &mut scratch,
-                &mut out,
-            )?;
-            Ok((out, side))
-        };
-        let ((views, view_side), (whole, whole_side)) =
-            (view(config.predict.tta)?, view(Tta::None)?);
+        let (crops, crop_side) = views(&config.augment, config.predict.tta, image)?;
+        let (whole, whole_side) = views(&config.augment, Tta::None, image)?;
         let mut probabilities = vec![0.0; CLASSES];
         let mut maps = vec![Array2::<f32>::zeros((0, 0)); CLASSES];
         let mut of_folds = Vec::new();
         for &fold in folds {
-            let (trained, viewer) = self.of(fold)?;
+            let (trained, extractor) = self.of(fold)?;
             let device = trained.network.device();
-            let x = trained.normalization.apply(&views, view_side, device);
+            let x = trained.normalization.apply(&crops, crop_side, device);
             let mut logits: Vec<Vec<f32>> = Vec::new();
-            for part in x.split(TOGETHER, 0) {
+            for part in x.split(VIEWS_PER_PASS, 0) {
                 if stop.asked() {
                     return Err(Error::Stopped("the explorer is ending".into()));
                 }
-                logits
-                    .extend(viewer.view(&part).logits().rows().into_iter().map(|row| row.to_vec()));
+                let part = extractor.features(&part).logits();
+                logits.extend(part.rows().into_iter().map(|row| row.to_vec()));
             }
             for (class, probability) in probabilities.iter_mut().enumerate() {
                 let of_views = logits.iter().map(|row| row[class]);
@@ -251,12 +246,13 @@ impl Networks {
                 };
                 *probability += sigmoid(logit) / folds.len() as f32;
             }
-            let view = viewer.view(&trained.normalization.apply(&whole, whole_side, device));
+            let features =
+                extractor.features(&trained.normalization.apply(&whole, whole_side, device));
             for (class, sum) in maps.iter_mut().enumerate() {
-                let map = view.map(0, class);
+                let map = features.activation_map(0, class);
                 *sum = if sum.is_empty() { map } else { &*sum + map };
             }
-            of_folds.push(OfFold { fold, logits });
+            of_folds.push(FoldPrediction { fold, logits });
         }
         let width = maps[0].ncols();
         let byte = |sum: &f32| (sum / folds.len() as f32 * 255.0).round() as u8;
@@ -264,26 +260,15 @@ impl Networks {
         Ok(Prediction { probabilities, folds: of_folds, maps, width })
     }
 
-    fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let augment = self.config.augment.clone();
-        let side = augment::view_side(&augment, Tta::None);
-        let mut out = vec![0; side * side * 4];
-        augment::views(
-            &augment,
-            Tta::None,
-            &picture.pixels,
-            picture.size,
-            &mut Scratch::default(),
-            &mut out,
-        )?;
-        let first = self.weights[0].0;
-        let (trained, viewer) = self.of(first)?;
-        let x = trained.normalization.apply(&out, side, trained.network.device());
-        Ok(viewer.view(&x).embeddings().row(0).to_vec())
+    fn embed(&mut self, image: &SampleImage) -> Result<Vec<f32>> {
+        let (whole, side) = views(&self.config.augment, Tta::None, image)?;
+        let (trained, extractor) = self.of(self.weights[0].0)?;
+        let x = trained.normalization.apply(&whole, side, trained.network.device());
+        Ok(extractor.features(&x).embeddings().row(0).to_vec())
     }
 
     /// The network of a finished fold.
-    fn of(&mut self, fold: usize) -> Result<&(&'static Trained, Viewer<'static>)> {
+    fn of(&mut self, fold: usize) -> Result<&(&'static TrainedNetwork, FeatureExtractor<'static>)> {
         if !self.loaded.contains_key(&fold) {
             let device = device::choose(self.config.comm.backend, 0)?;
             if self.loaded.is_empty() {
@@ -291,10 +276,20 @@ impl Networks {
             }
             let path = self.weights.iter().find(|(of, _)| *of == fold).map(|(_, path)| path);
             let path = path.ok_or_else(|| Error::failed(format!("fold {fold} is not finished")))?;
-            let trained: &'static Trained =
-                Box::leak(Box::new(predictor::load(path, &self.config, device)?));
-            self.loaded.insert(fold, (trained, Viewer::new(&trained.network)));
+            let trained: &'static TrainedNetwork = Box::leak(Box::new(
+                TrainedNetwork::from_checkpoint(path, &self.config.train, device)?,
+            ));
+            self.loaded.insert(fold, (trained, FeatureExtractor::new(&trained.network)));
         }
         Ok(&self.loaded[&fold])
     }
+}
+
+/// The views of an image, u8 `[views, side, side, 4]`, and their side.
+fn views(augment: &Augment, tta: Tta, image: &SampleImage) -> Result<(Vec<u8>, usize)> {
+    let side = augment::view_side(augment, tta);
+    let mut out = vec![0; augment::view_count(tta) * side * side * 4];
+    let scratch = &mut Scratch::default();
+    augment::views(augment, tta, &image.pixels, image.size, scratch, &mut out)?;
+    Ok((out, side))
 }

@@ -1,18 +1,17 @@
-//! Which samples are like another: by their perceptual hashes, and by what the network makes of
-//! them.
+//! Similar samples: by perceptual hash, and by embedding.
 
 use std::sync::{OnceLock, RwLock};
 
 use rayon::prelude::*;
 
-/// Distance of two samples' hashes in bits: the largest of red, green and blue, as `dedup.radius`
-/// counts. Yellow is not looked at.
+/// Distance of two samples' hashes in bits: the maximum over red, green and blue, as for
+/// `dedup.radius`. Yellow is ignored.
 pub fn bits(a: [u64; 4], b: [u64; 4]) -> u32 {
     (0..3).map(|c| (a[c] ^ b[c]).count_ones()).max().unwrap_or(0)
 }
 
-/// The `most` numbers below `n` other than `without` with the smallest distances, nearest first; of
-/// equals the lower number.
+/// The `most` numbers below `n`, except `without`, with the smallest distances, nearest first; of
+/// equal distances the lower number first.
 pub fn nearest<D: PartialOrd + Copy + Send>(
     n: usize,
     without: Option<usize>,
@@ -21,7 +20,7 @@ pub fn nearest<D: PartialOrd + Copy + Send>(
 ) -> Vec<(usize, D)> {
     let others = (0..n).into_par_iter().filter(|&i| Some(i) != without);
     let mut all: Vec<(usize, D)> = others.map(|i| (i, distance(i))).collect();
-    // Distances are numbers, so that any two compare.
+    // No distance is NaN: any two can be compared.
     let order = |a: &(usize, D), b: &(usize, D)| {
         a.1.partial_cmp(&b.1).unwrap_or(std::cmp::Ordering::Equal).then(a.0.cmp(&b.0))
     };
@@ -33,10 +32,10 @@ pub fn nearest<D: PartialOrd + Copy + Send>(
     all
 }
 
-/// Embeddings of the first samples, one byte per feature: four times as many in the same memory as
-/// in f32, and the cosine is off by less than a hundredth.
+/// Embeddings of the first samples with one byte per feature, a quarter of the memory of f32. The
+/// error of a cosine is below 0.01.
 pub struct Embeddings {
-    /// Bytes that they may take.
+    /// Most bytes of all embeddings.
     limit: usize,
     features: OnceLock<usize>,
     values: RwLock<Vec<i8>>,
@@ -47,30 +46,30 @@ impl Embeddings {
         Self { limit, features: OnceLock::new(), values: RwLock::new(Vec::new()) }
     }
 
-    /// How many there are.
+    /// Number of embeddings.
     pub fn len(&self) -> usize {
         self.features.get().map_or(0, |features| self.lock().len() / features)
     }
 
-    /// How many there is room for; none are known to fit before the first one came.
+    /// How many fit into memory; unknown before the first one.
     pub fn room(&self) -> Option<usize> {
         self.features.get().map(|features| self.limit / features)
     }
 
-    /// Adds that of the next sample.
+    /// Adds the embedding of the next sample.
     pub fn push(&self, embedding: &[f32]) {
         let features = *self.features.get_or_init(|| embedding.len());
         assert_eq!(features, embedding.len(), "of one network");
         self.values.write().unwrap_or_else(|e| e.into_inner()).extend(small(embedding));
     }
 
-    /// That of a sample without an image: its cosine to any other is 0. `None` before the first one
-    /// came.
-    pub fn nothing(&self) -> Option<Vec<f32>> {
+    /// The embedding of a sample whose image is damaged: its cosine to any other is 0. `None`
+    /// before the first embedding.
+    pub fn zeros(&self) -> Option<Vec<f32>> {
         self.features.get().map(|&features| vec![0.0; features])
     }
 
-    /// That of a sample, if there is one.
+    /// The embedding of a sample, if there is one.
     pub fn get(&self, i: usize) -> Option<Vec<f32>> {
         let features = *self.features.get()?;
         self.lock()
@@ -78,7 +77,7 @@ impl Embeddings {
             .map(|values| values.iter().map(|&v| f32::from(v)).collect())
     }
 
-    /// The samples whose embeddings point most nearly the same way, with the cosine to each.
+    /// The samples with the largest cosines to `embedding`, with these cosines.
     pub fn nearest(
         &self,
         embedding: &[f32],
@@ -101,7 +100,7 @@ impl Embeddings {
     }
 }
 
-/// The same direction in whole numbers, the largest of them 127.
+/// The embedding scaled to integers of at most 127.
 fn small(embedding: &[f32]) -> Vec<i8> {
     let most = embedding.iter().fold(0f32, |most, v| most.max(v.abs())).max(f32::MIN_POSITIVE);
     embedding.iter().map(|v| (v / most * 127.0).round() as i8).collect()
@@ -128,7 +127,7 @@ mod tests {
         let got = nearest(500, Some(7), 20, |i| bits(hashes[7], hashes[i]));
         assert_eq!(got.iter().map(|&(i, d)| (d, i)).collect::<Vec<_>>(), want[..20]);
         assert_eq!(nearest(3, None, 20, |i| 3 - i), [(2, 1), (1, 2), (0, 3)]);
-        assert_eq!(bits([0, 0, 0, 0], [1, 3, 0, !0]), 2, "the largest of three, yellow aside");
+        assert_eq!(bits([0, 0, 0, 0], [1, 3, 0, !0]), 2, "the largest of three, without yellow");
     }
 
     #[test]
@@ -158,7 +157,7 @@ mod tests {
         assert!(embeddings.get(300).is_none());
         assert!(
             embeddings.nearest(&[0.0; 64], None, 2).iter().all(|n| n.1 == 0.0),
-            "of nothing, no direction"
+            "a zero embedding has no direction"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The answer to each address.
+//! The response to each request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task, time};
 
 use super::{
-    Explorer, Picture, Subject,
+    Explorer, SampleImage, Subject,
     nearest::{bits, nearest},
     table::Query,
-    upload::{self, File},
+    upload::{self, UploadedFile},
 };
 use crate::{
     base::Error,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 type Shared = State<Arc<Explorer>>;
-/// An answer, or a refusal in words.
+/// A response, or a refusal with a message.
 type Answer<T> = Result<T, Refusal>;
 
 pub struct Refusal(StatusCode, String);
@@ -99,7 +99,7 @@ pub async fn asset(Path(name): Path<String>) -> Response {
     }
 }
 
-/// What the page needs to know before it shows anything.
+/// What the page needs to start.
 pub async fn run(State(explorer): Shared) -> Json<Value> {
     let rows = &explorer.table.rows;
     let classes: Vec<Value> = (0..CLASSES)
@@ -115,12 +115,12 @@ pub async fn run(State(explorer): Shared) -> Json<Value> {
         "folds": explorer.folds,
         "train": explorer.stores.train.len(),
         "test": explorer.stores.test.len(),
-        "radius": explorer.config.dedup.radius,
+        "radius": explorer.dedup_radius,
         "upload_bytes": upload::MOST_BYTES,
     }))
 }
 
-/// Samples of a page at most.
+/// Most samples in one response.
 const MOST_ROWS: usize = 500;
 
 pub async fn samples(
@@ -130,7 +130,7 @@ pub async fn samples(
     let query = checked(query)?;
     let count = query.count.min(MOST_ROWS);
     off(move || {
-        let selected = explorer.table.select(&query);
+        let selected = query.select(&explorer.table);
         let page = selected.iter().skip(query.from).take(count);
         let rows: Vec<_> = page.map(|&i| explorer.table.summary(i, query.class)).collect();
         Ok(Json(json!({ "total": selected.len(), "rows": rows })))
@@ -144,7 +144,7 @@ pub async fn csv(
 ) -> Answer<Response> {
     let query = checked(query)?;
     let bytes = off(move || {
-        Ok(explorer.table.csv(&explorer.table.select(&query)).map_err(Error::failed)?)
+        Ok(explorer.table.csv(&query.select(&explorer.table)).map_err(Error::failed)?)
     })
     .await?;
     let headers = [
@@ -165,13 +165,13 @@ fn checked(query: Result<UrlQuery<Query>, QueryRejection>) -> Answer<Query> {
     }
 }
 
-/// What is known of a sample without looking at it.
+/// The row and the stored probabilities of a sample.
 pub async fn sample(State(explorer): Shared, Path(number): Path<String>) -> Answer<Json<Value>> {
     let Subject::Sample(i) = subject(&explorer, "samples", &number)? else {
         unreachable!("samples are samples")
     };
-    let answered = explorer.table.rows[i].answered;
-    let probabilities = answered.then(|| explorer.table.probabilities.row(i).to_vec());
+    let has_prediction = explorer.table.rows[i].has_prediction;
+    let probabilities = has_prediction.then(|| explorer.table.probabilities.row(i).to_vec());
     Ok(Json(json!({ "sample": explorer.table.summary(i, None), "probabilities": probabilities })))
 }
 
@@ -181,10 +181,10 @@ pub async fn image(
     Path((kind, number)): Path<(String, String)>,
 ) -> Answer<Response> {
     let subject = subject(&explorer, &kind, &number)?;
-    off(move || Ok(bytes(explorer.picture(subject)?))).await
+    off(move || Ok(bytes(explorer.image(subject)?))).await
 }
 
-/// The same, no larger than a thumbnail.
+/// The same, scaled down to at most the size of a thumbnail.
 pub async fn thumbnail(
     State(explorer): Shared,
     Path((kind, number)): Path<(String, String)>,
@@ -193,19 +193,19 @@ pub async fn thumbnail(
     off(move || Ok(bytes(explorer.thumbnail(subject)?))).await
 }
 
-fn bytes(picture: Picture) -> Response {
-    ([(header::CONTENT_TYPE, "application/octet-stream")], picture.pixels).into_response()
+fn bytes(image: SampleImage) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], image.pixels).into_response()
 }
 
-/// What the networks make of it now.
+/// Predictions and activation maps, computed now.
 pub async fn prediction(
     State(explorer): Shared,
     Path((kind, number)): Path<(String, String)>,
 ) -> Answer<Response> {
     let subject = subject(&explorer, &kind, &number)?;
     let (shared, folds) = (explorer.clone(), explorer.folds_for(subject));
-    let picture = off(move || Ok(shared.picture(subject)?)).await?;
-    Ok(Json(explorer.inference_worker.predict(picture, folds).await?).into_response())
+    let image = off(move || Ok(shared.image(subject)?)).await?;
+    Ok(Json(explorer.inference_worker.predict(image, folds).await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -224,7 +224,7 @@ enum Likeness {
 /// Neighbours that are shown.
 const NEIGHBOURS: usize = 12;
 
-/// The samples most like it; by embedding, among those embedded so far.
+/// The most similar samples, by hash or by embedding; by embedding, among those embedded so far.
 pub async fn neighbours(
     State(explorer): Shared,
     Path((kind, number)): Path<(String, String)>,
@@ -236,48 +236,55 @@ pub async fn neighbours(
         Subject::Sample(i) => Some(i),
         Subject::Upload(_) => None,
     };
-    if let Likeness::Hash = by {
-        return off(move || {
-            let hashes = explorer.hashes(subject)?;
-            let found =
-                nearest(explorer.len(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
-            let rows: Vec<_> = found
-                .iter()
-                .map(
-                    |&(i, bits)| json!({ "sample": explorer.table.summary(i, None), "bits": bits }),
-                )
-                .collect();
-            Ok(Json(json!({ "rows": rows, "done": explorer.len(), "of": explorer.len() })))
-        })
-        .await;
+    match by {
+        Likeness::Hash => off(move || by_hash(&explorer, subject, own)).await,
+        Likeness::Embedding => by_embedding(explorer, subject, own).await,
     }
+}
+
+fn by_hash(explorer: &Explorer, subject: Subject, own: Option<usize>) -> Answer<Json<Value>> {
+    let hashes = explorer.hashes(subject)?;
+    let found = nearest(explorer.len(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
+    let row = |&(i, bits): &(usize, u32)| {
+        let sample = explorer.table.summary(i, None);
+        json!({ "sample": sample, "bits": bits })
+    };
+    let rows: Vec<_> = found.iter().map(row).collect();
+    Ok(Json(json!({ "rows": rows, "done": explorer.len(), "of": explorer.len() })))
+}
+
+async fn by_embedding(
+    explorer: Arc<Explorer>,
+    subject: Subject,
+    own: Option<usize>,
+) -> Answer<Json<Value>> {
     explorer.inference_worker.embed_all();
     let embedding = match own.and_then(|i| explorer.inference_worker.embeddings.get(i)) {
         Some(embedding) => embedding,
         None => {
             let shared = explorer.clone();
-            explorer
-                .inference_worker
-                .embed(off(move || Ok(shared.picture(subject)?)).await?)
-                .await?
+            let image = off(move || Ok(shared.image(subject)?)).await?;
+            explorer.inference_worker.embed(image).await?
         }
     };
     off(move || {
         let embeddings = &explorer.inference_worker.embeddings;
         let found = embeddings.nearest(&embedding, own, NEIGHBOURS);
-        let rows: Vec<_> =
-            found.iter().map(|&(i, cosine)| json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })).collect();
+        let row = |&(i, cosine): &(usize, f32)| {
+            json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })
+        };
+        let rows: Vec<_> = found.iter().map(row).collect();
         let of = explorer.len().min(embeddings.room().unwrap_or(usize::MAX));
         Ok(Json(json!({ "rows": rows, "done": embeddings.len(), "of": of })))
     })
     .await
 }
 
-/// One upload is read at a time, so that their memory is bounded; a slow one gives way.
+/// One upload is read at a time, which bounds memory; a slow one is refused after [`PATIENCE`].
 static READING: Semaphore = Semaphore::const_new(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Takes one or four pictures; says under which number they are kept.
+/// Accepts one or four image files; responds with the number of the upload.
 pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Response> {
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
@@ -289,9 +296,10 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
     let turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
     let files = time::timeout(PATIENCE, files_of(request)).await.map_err(slow)??;
     off(move || {
-        let _turn = turn; // held until the pictures are read, also where whoever sent them has gone
+        // Held until the images are read, even if the client has disconnected.
+        let _turn = turn;
         let size = explorer.stores.train.size();
-        let upload = upload::read(files, &explorer.config, size)
+        let upload = upload::read(files, explorer.max_pixels_side, size)
             .map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))?;
         let number = explorer.uploads().add(upload);
         Ok((StatusCode::CREATED, Json(json!({ "number": number }))).into_response())
@@ -299,7 +307,7 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
     .await
 }
 
-async fn files_of(request: Request) -> Answer<Vec<File>> {
+async fn files_of(request: Request) -> Answer<Vec<UploadedFile>> {
     let refuse = |what: &str| Refusal(StatusCode::BAD_REQUEST, what.into());
     let mut parts = Multipart::from_request(request, &())
         .await
@@ -316,7 +324,7 @@ async fn files_of(request: Request) -> Answer<Vec<File>> {
             .file_name()
             .ok_or_else(|| refuse("a part of the upload is not a file"))?
             .to_string();
-        files.push(File { name, bytes: part.bytes().await?.into() });
+        files.push(UploadedFile { name, bytes: part.bytes().await?.into() });
     }
     Ok(files)
 }
@@ -333,7 +341,7 @@ fn subject(explorer: &Explorer, kind: &str, number: &str) -> Answer<Subject> {
     explorer.subject(kind, number).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, what()))
 }
 
-/// Work that reads files or searches tables, on a thread of its own.
+/// Runs work that reads files or searches tables on a thread of its own.
 async fn off<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
     let ending = |_| Refusal(StatusCode::SERVICE_UNAVAILABLE, "the explorer is ending".into());
     task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ending(e)))

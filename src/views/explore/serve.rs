@@ -1,4 +1,4 @@
-//! The server: addresses, and the rules that hold for all of them.
+//! The HTTP server: its routes, and the rules for all of them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -22,10 +22,10 @@ use super::{
 };
 use crate::base::{Error, Result, host, stop::Stop};
 
-/// Where the explorer listens unless told otherwise.
+/// The default port of the explorer.
 pub const PORT: u16 = 8642;
 
-/// A listening socket, and what to tell the user to open.
+/// A listening socket, and the URL to open.
 pub struct Server {
     listener: TcpListener,
     pub url: String,
@@ -34,12 +34,13 @@ pub struct Server {
 
 /// Threads that read images and search tables; each holds one image.
 const READERS: usize = 4;
-/// How long requests that go on may hold up the end.
+/// How long requests in progress may delay the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Listens on `port` (0: any free one) of this machine alone, or, with a random token that each
-    /// request has to carry, of `host`. `guarded` asks for the token on this machine, too.
+    /// Listens on `port` (0: any free one), on the loopback address or, with a random token that
+    /// every request has to carry, on `host`. `guarded` requires the token on the loopback address,
+    /// too.
     ///
     /// # Errors
     /// Usage where the port is taken or may not be used.
@@ -56,7 +57,7 @@ impl Server {
         let token = (guarded || host.is_some()).then(guard::random_token);
         let query = token.as_ref().map_or(String::new(), |token| format!("?token={token}"));
         let guard = Arc::new(Guard::new(address, at.port(), token));
-        // An address that means all of them cannot be opened.
+        // 0.0.0.0 cannot be opened in a browser.
         let place = if address.is_unspecified() {
             format!("{}:{}", host::name(), at.port())
         } else {
@@ -65,7 +66,7 @@ impl Server {
         Ok(Self { listener, url: format!("http://{place}/{query}"), guard })
     }
 
-    /// Answers until `stop`.
+    /// Serves requests until `stop`.
     pub fn run(self, explorer: Explorer, stop: &'static Stop) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -120,9 +121,9 @@ fn router(explorer: Arc<Explorer>, guard: Arc<Guard>) -> Router {
         .with_state(explorer)
 }
 
-/// Nothing but our own files may run, be shown or be asked, and nobody may frame the page.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page may only load and contact its own server, and no other page may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = match guard.check(request.method(), request.uri(), request.headers()) {

@@ -1,12 +1,10 @@
-//! Pictures that somebody dropped onto the page: checked, brought to the size of the shards, a few
-//! kept in memory.
+//! Images that a user uploads: checked, resized as in the shards, the last few kept in memory.
 
 use std::{collections::VecDeque, path::Path};
 
-use super::Picture;
+use super::SampleImage;
 use crate::{
     base::{Error, Result},
-    config::Config,
     data::{
         image::{self, Encoded, Plane},
         manifest::CHANNELS,
@@ -15,23 +13,23 @@ use crate::{
     },
 };
 
-/// Bytes of all files of an upload.
+/// Most bytes of all files of an upload.
 pub const MOST_BYTES: usize = 64 << 20;
-/// Width and height of a picture in pixels.
+/// Largest width or height in pixels.
 pub const MOST_PIXELS: u32 = 4096;
-/// Uploads that are remembered.
+/// Uploads that are kept.
 const KEPT: usize = 8;
 
-/// A file as it came: its name and its content.
-pub struct File {
+/// A file as received.
+pub struct UploadedFile {
     pub name: String,
     pub bytes: Vec<u8>,
 }
 
-/// A dropped sample.
+/// An uploaded sample.
 pub struct Upload {
-    pub picture: Picture,
-    /// Hashes of the channels as they came, as the shards have them.
+    pub image: SampleImage,
+    /// Hashes of the channels at their own size, as in the shards.
     pub hashes: [u64; 4],
 }
 
@@ -43,7 +41,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Keeps an upload, forgets the oldest one where there are too many, and returns its number.
+    /// Keeps an upload instead of the oldest one if there are too many; returns its number.
     pub fn add(&mut self, upload: Upload) -> u64 {
         if self.kept.len() == KEPT {
             self.kept.pop_front();
@@ -64,18 +62,20 @@ pub fn forgotten() -> Error {
     ))
 }
 
-/// Four pictures whose names say their channels, or one in colours, at `size` pixels.
+/// Reads four gray images with their channels in their names, or one colour image; resizes to
+/// `size` pixels. Refuses images with a side above `max_side` (`preprocess.max_pixels_side`) or
+/// [`MOST_PIXELS`].
 ///
 /// # Errors
-/// Usage or data, in words for whoever dropped them: what is wrong with which file.
-pub fn read(files: Vec<File>, config: &Config, size: usize) -> Result<Upload> {
+/// Usage or data, naming the file and what is wrong with it: the user sees the message.
+pub fn read(files: Vec<UploadedFile>, max_side: u32, size: usize) -> Result<Upload> {
     let planes = match &files[..] {
-        [file] => open(file, config)?.rgby()?,
+        [file] => open(file, max_side)?.rgby()?,
         [_, _, _, _] => {
             let of = |channel: usize| -> Result<Plane> {
                 let mut named = files.iter().filter(|f| channel_of(&f.name) == Some(channel));
                 match (named.next(), named.next()) {
-                    (Some(file), None) => Ok(open(file, config)?.channel(channel)?.whole()),
+                    (Some(file), None) => Ok(open(file, max_side)?.channel(channel)?.whole()),
                     _ => Err(Error::usage(format!(
                         "one of the four names has to end in _{}, such as cells_{0}.png; the \
                             others in the other colours",
@@ -106,12 +106,11 @@ pub fn read(files: Vec<File>, config: &Config, size: usize) -> Result<Upload> {
     }
     let hashes = planes.each_ref().map(phash);
     let planes = planes.map(|plane| image::resize(&plane, size).pixels);
-    Ok(Upload { picture: Picture { size, pixels: interleaved(&planes) }, hashes })
+    Ok(Upload { image: SampleImage { size, pixels: interleaved(&planes) }, hashes })
 }
 
-fn open<'a>(file: &'a File, config: &Config) -> Result<Encoded<'a>> {
-    let encoded =
-        Encoded::new(Path::new(&file.name), file.bytes.clone(), config.preprocess.max_pixels_side)?;
+fn open<'a>(file: &'a UploadedFile, max_side: u32) -> Result<Encoded<'a>> {
+    let encoded = Encoded::new(Path::new(&file.name), file.bytes.clone(), max_side)?;
     let (width, height) = encoded.dimensions();
     if width.max(height) > MOST_PIXELS {
         return Err(Error::data(
@@ -122,7 +121,7 @@ fn open<'a>(file: &'a File, config: &Config) -> Result<Encoded<'a>> {
     Ok(encoded)
 }
 
-/// The channel that a file's name ends in, its extensions aside.
+/// The channel that a file's name ends in, ignoring its extensions.
 fn channel_of(name: &str) -> Option<usize> {
     let name = name.to_lowercase();
     CHANNELS.iter().position(|channel| name.split('.').any(|part| part.ends_with(channel)))
@@ -133,65 +132,68 @@ mod tests {
     use super::*;
     use crate::data::contact_sheet::encode_png;
 
-    fn gray(name: &str, side: usize, value: u8) -> File {
-        File {
+    const MAX_SIDE: u32 = 16384;
+
+    fn gray(name: &str, side: usize, value: u8) -> UploadedFile {
+        UploadedFile {
             name: name.into(),
             bytes: encode_png(&vec![value; side * side], side, side, png::ColorType::Grayscale)
                 .unwrap(),
         }
     }
 
-    fn says(files: Vec<File>, part: &str) {
-        let e = read(files, &Config::default(), 8).err().unwrap().to_string();
+    fn fails(files: Vec<UploadedFile>, part: &str) {
+        let e = read(files, MAX_SIDE, 8).err().unwrap().to_string();
         assert!(e.contains(part), "{e}");
     }
 
     #[test]
-    fn four_pictures_in_any_order_are_one_sample() {
+    fn four_images_in_any_order_are_one_sample() {
         let names = ["a.v2_yellow.png", "B_Blue.tif.gz", "a_red.x", "green.png"];
         let files = names.iter().zip(1..).map(|(name, v)| gray(name, 16, v)).collect();
-        let upload = read(files, &Config::default(), 8).unwrap();
-        assert_eq!(upload.picture.pixels.len(), 8 * 8 * 4);
-        assert!(upload.picture.pixels.chunks(4).all(|p| p == [3, 4, 2, 1]));
+        let upload = read(files, MAX_SIDE, 8).unwrap();
+        assert_eq!(upload.image.pixels.len(), 8 * 8 * 4);
+        assert!(upload.image.pixels.chunks(4).all(|p| p == [3, 4, 2, 1]));
     }
 
     #[test]
-    fn one_picture_in_colours_is_hashed_as_its_planes() {
+    fn one_colour_image_is_hashed_by_its_planes() {
         let rgb: Vec<u8> = (0..16 * 16 * 3).map(|i| (i * i % 251) as u8).collect();
         let bytes = encode_png(&rgb, 16, 16, png::ColorType::Rgb).unwrap();
         let upload =
-            read(vec![File { name: "a.png".into(), bytes }], &Config::default(), 16).unwrap();
+            read(vec![UploadedFile { name: "a.png".into(), bytes }], MAX_SIDE, 16).unwrap();
         for c in 0..3 {
             let pixels: Vec<u8> = rgb.iter().skip(c).step_by(3).copied().collect();
-            assert!(upload.picture.pixels.iter().skip(c).step_by(4).eq(&pixels));
+            assert!(upload.image.pixels.iter().skip(c).step_by(4).eq(&pixels));
             assert_eq!(upload.hashes[c], phash(&Plane { width: 16, height: 16, pixels }));
         }
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        let four = |third: File| {
+    fn errors_name_what_is_wrong() {
+        let four = |third: UploadedFile| {
             vec![gray("red.png", 8, 1), gray("green.png", 8, 1), third, gray("yellow.png", 8, 1)]
         };
-        says(vec![], "0 files; expected four");
-        says(vec![gray("a.png", 8, 1)], "a.png: a gray picture is one channel");
-        says(four(gray("red2.png", 8, 1)), "has to end in _blue");
-        says(four(gray("x_red.png", 8, 1)), "has to end in _red");
-        says(four(gray("blue.png", 9, 1)), "blue has 9x9 pixels, but red has 8x8");
-        says(
-            four(File { name: "blue.png".into(), bytes: b"<script>".to_vec() }),
+        fails(vec![], "0 files; expected four");
+        fails(vec![gray("a.png", 8, 1)], "a.png: a gray picture is one channel");
+        fails(four(gray("red2.png", 8, 1)), "has to end in _blue");
+        fails(four(gray("x_red.png", 8, 1)), "has to end in _red");
+        fails(four(gray("blue.png", 9, 1)), "blue has 9x9 pixels, but red has 8x8");
+        fails(
+            four(UploadedFile { name: "blue.png".into(), bytes: b"<script>".to_vec() }),
             "neither PNG nor JPEG",
         );
         let mut cut = gray("blue.png", 64, 1);
         cut.bytes.truncate(60);
-        says(four(cut), "broken PNG");
-        says(vec![gray("a.png", 4097, 1)], "4097x4097 pixels; at most 4096");
+        fails(four(cut), "broken PNG");
+        fails(vec![gray("a.png", 4097, 1)], "4097x4097 pixels; at most 4096");
     }
 
     #[test]
     fn old_uploads_are_forgotten() {
         let mut uploads = Uploads::default();
-        let upload = || Upload { picture: Picture { size: 1, pixels: vec![0; 4] }, hashes: [0; 4] };
+        let upload =
+            || Upload { image: SampleImage { size: 1, pixels: vec![0; 4] }, hashes: [0; 4] };
         let numbers: Vec<u64> = (0..KEPT + 2).map(|_| uploads.add(upload())).collect();
         assert!(
             numbers[..2].iter().all(|&n| uploads.find(n).is_none())

@@ -1,5 +1,5 @@
-//! How sure a score is: the bootstrap over groups of samples (Efron 1979; resampling whole
-//! clusters, Davison & Hinkley 1997).
+//! Confidence intervals of scores: the bootstrap over groups of samples (Efron 1979; resampling
+//! whole clusters, Davison & Hinkley 1997).
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 
 /// F1 of every resample.
 pub struct Bootstrap {
-    /// Groups that were drawn from.
+    /// Number of groups.
     pub groups: usize,
     /// `[resamples]`, macro F1.
     pub macro_f1: Vec<f64>,
@@ -49,9 +49,9 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Draws as many groups as there are, with replacement, `resamples` times, and scores each
-    /// draw. Groups are numbered in the order of their first row, so that two sets of predictions
-    /// for the same rows are scored on the same draws: their differences, draw by draw, are paired.
+    /// Draws all groups with replacement, `resamples` times, and scores each draw. Groups are
+    /// numbered in the order of their first row, so that two sets of predictions for the same rows
+    /// are scored on the same draws and their differences, draw by draw, are paired.
     pub fn new(
         predicted: &[Labels],
         truth: &[Labels],
@@ -79,7 +79,7 @@ impl Bootstrap {
     }
 }
 
-/// A hit or a miss; most classes of most samples are neither.
+/// A class that is true or predicted for a sample; most classes of most samples are neither.
 #[derive(Clone, Copy)]
 struct Event {
     class: u8,
@@ -98,7 +98,7 @@ impl Event {
     }
 }
 
-/// The hits and misses of each group.
+/// The events of each group.
 fn events(predicted: &[Labels], truth: &[Labels], groups: &[usize]) -> Vec<Vec<Event>> {
     let (mut numbers, mut all) = (HashMap::new(), Vec::new());
     for ((predicted, truth), group) in predicted.iter().zip(truth).zip(groups) {
@@ -122,7 +122,7 @@ mod tests {
     use crate::views::report::golden;
 
     #[test]
-    fn every_resample_is_the_score_of_the_drawn_rows() {
+    fn a_resample_is_the_score_of_the_drawn_rows() {
         let g = golden::read();
         let (predicted, truth) = (g.predicted(), g.truth());
         let boot = Bootstrap::new(&predicted, &truth, &g.groups, 20, 5);
@@ -166,7 +166,7 @@ mod tests {
             "{one:?} {:?}",
             g.interval_20
         );
-        // Rows resampled one by one would look surer than they are.
+        // Resampling single rows would give too narrow an interval.
         let alone: Vec<usize> = (0..g.groups.len()).collect();
         let narrow =
             Interval::of(Bootstrap::new(&g.predicted(), &g.truth(), &alone, 1000, 0).macro_f1);

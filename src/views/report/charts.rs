@@ -1,5 +1,5 @@
-//! Charts of the report as SVG to be set into a page: no background, and ink in the colour of the
-//! page's text, so that they read on light and on dark.
+//! Charts of the report as SVG to embed in a page: without a background and in the colour of the
+//! page's text, so that they are legible in light and dark mode.
 
 use std::ops::Range;
 
@@ -11,31 +11,35 @@ use crate::{
     views::report::bootstrap::Interval,
 };
 
-/// Told apart by colour-blind eyes, on white and on black (Okabe & Ito, without their yellow and
+/// Distinct for colour-blind eyes, on white and on black (Okabe & Ito, without their yellow and
 /// black).
 pub const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
-/// Stand for the page's text colour, plain and faint.
+/// Placeholders for the page's text colour, at full and at low opacity.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const FAINT: RGBColor = RGBColor(4, 5, 6);
+
+/// Sizes in pixels: a line of the page holds two charts, or four small ones.
+pub const CHART: (u32, u32) = (440, 250);
+pub const SMALL: (u32, u32) = (210, 140);
 
 /// A line through points.
 pub struct Line {
     pub points: Vec<(f64, f64)>,
-    /// Index into [`COLOURS`], beyond its end from the start again.
+    /// Index into [`COLOURS`], modulo their number.
     pub colour: usize,
     pub dashed: bool,
 }
 
-/// What a chart of lines says beside its lines.
+/// Labels, size and ranges of a chart of lines.
 pub struct Axes<'a> {
-    /// Read out instead of the picture.
+    /// What a screen reader reads out.
     pub label: &'a str,
     pub x: &'a str,
     pub y: &'a str,
     /// Pixels.
     pub size: (u32, u32),
-    /// `None`: as far as the points go.
+    /// `None`: the range of the points.
     pub x_range: Option<Range<f64>>,
     pub y_range: Option<Range<f64>>,
 }
@@ -45,7 +49,7 @@ fn colour(i: usize) -> RGBColor {
     RGBColor((hex >> 16) as u8, (hex >> 8) as u8, hex as u8)
 }
 
-/// Lines over two numeric axes; points that are few enough to be told apart are marked.
+/// Lines over two numeric axes; up to 30 points are marked.
 pub fn lines(axes: &Axes, lines: &[Line]) -> Result<String> {
     let within = |given: &Option<Range<f64>>, at: fn(&(f64, f64)) -> f64| {
         given.clone().unwrap_or_else(|| around(lines.iter().flat_map(|l| l.points.iter().map(at))))
@@ -105,7 +109,7 @@ pub fn lines(axes: &Axes, lines: &[Line]) -> Result<String> {
 }
 
 /// F1 of every class as a dot on the line of its interval, the best on top, with the macro mean as
-/// an upright line.
+/// a vertical line.
 pub fn f1_of_classes(
     label: &str,
     f1: &[f64; CLASSES],
@@ -156,7 +160,7 @@ pub fn f1_of_classes(
     })
 }
 
-/// A range with some room around the values; 0 to 1 where there is none.
+/// A range a little wider than the values; 0 to 1 where there are none.
 fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values
         .filter(|v| v.is_finite())
@@ -170,7 +174,7 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
 
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// An SVG of `size` that a screen reader calls `label`.
+/// An SVG of `size` pixels with an accessible `label`.
 fn svg(
     label: &str,
     size: (u32, u32),
@@ -197,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charts_take_the_colour_of_the_page_and_have_a_name() {
+    fn charts_have_the_text_colour_of_the_page_and_a_label() {
         let axes = Axes {
             label: "a \"b\" & c",
             x: "epoch",
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_all_values() {
+    fn ranges_contain_all_values() {
         assert_eq!(around([].into_iter()), 0.0..1.0);
         assert_eq!(around([2.0].into_iter()), 1.5..2.5);
         let range = around([1.0, f64::NAN, 2.0].into_iter());

@@ -1,4 +1,4 @@
-//! What a run cost, from the logs of its tasks.
+//! The cost of a run, from the logs of its tasks.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use crate::base::task_log::{Attempt, Log};
 
 /// All attempts of one job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Step {
+pub struct JobCost {
     pub job: String,
-    /// Attempts that ended.
+    /// Attempts that have ended.
     pub attempts: usize,
-    /// Of them, those that ended with another exit code than 0, such as a stop at a checkpoint.
+    /// Of these, those with an exit code other than 0, such as a stop at a checkpoint.
     pub broken: usize,
-    /// Attempts of which no end is known: under way or killed; what they cost is not in the sums.
+    /// Attempts without a known end, still running or killed; their cost is not counted.
     pub unended: usize,
     /// Sum over the attempts.
     pub seconds: f64,
@@ -22,28 +22,28 @@ pub struct Step {
     pub gpu_hours: f64,
 }
 
-/// What a run cost.
+/// The cost of a run and of its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Training, prediction and thresholds.
-    pub run: Vec<Step>,
-    /// What prepared the data, for all runs over the same work folder.
-    pub data: Vec<Step>,
+    /// Jobs of the run: training, prediction and thresholds.
+    pub run: Vec<JobCost>,
+    /// Jobs that prepared the data, for all runs with the same work folder.
+    pub data: Vec<JobCost>,
     /// From the first start of a task of the run to the last end; 0 where none is known.
     pub wall_seconds: f64,
 }
 
 impl Cost {
-    pub fn core_hours(steps: &[Step]) -> f64 {
-        steps.iter().fold(0.0, |sum, s| sum + s.core_hours)
+    pub fn core_hours(jobs: &[JobCost]) -> f64 {
+        jobs.iter().fold(0.0, |sum, s| sum + s.core_hours)
     }
 
-    pub fn gpu_hours(steps: &[Step]) -> f64 {
-        steps.iter().fold(0.0, |sum, s| sum + s.gpu_hours)
+    pub fn gpu_hours(jobs: &[JobCost]) -> f64 {
+        jobs.iter().fold(0.0, |sum, s| sum + s.gpu_hours)
     }
 }
 
-/// Order of the steps.
+/// The order in which jobs are listed.
 const JOBS: [&str; 10] = [
     "fetch_kaggle",
     "fetch_external",
@@ -57,8 +57,7 @@ const JOBS: [&str; 10] = [
     "submit",
 ];
 
-/// Adds up the logs in `work`. An attempt whose log does not say how many cores it had counts
-/// `threads`.
+/// Adds up the logs in `work`. An attempt without a logged number of cores counts `threads`.
 pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     let mut cost = Cost::default();
     let mut times: Vec<(i64, i64)> = Vec::new();
@@ -66,8 +65,8 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
         add(&mut cost.data, &job, log.read(), threads);
         times.extend(add(&mut cost.run, &job, log.in_run(run).read(), threads));
     }
-    for steps in [&mut cost.run, &mut cost.data] {
-        steps.sort_by_key(|s| JOBS.iter().position(|j| *j == s.job));
+    for jobs in [&mut cost.run, &mut cost.data] {
+        jobs.sort_by_key(|s| JOBS.iter().position(|j| *j == s.job));
     }
     if let (Some(first), Some(last)) =
         (times.iter().map(|t| t.0).min(), times.iter().map(|t| t.1).max())
@@ -77,10 +76,10 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     cost
 }
 
-/// Adds attempts to the step of their job; returns when those that ended began and ended, in
-/// seconds.
+/// Adds attempts to the cost of their job. Returns the start and end of those that ended, in
+/// seconds since 1970.
 fn add(
-    steps: &mut Vec<Step>,
+    jobs: &mut Vec<JobCost>,
     job: &str,
     attempts: Vec<Attempt>,
     threads: usize,
@@ -88,27 +87,27 @@ fn add(
     if attempts.is_empty() {
         return Vec::new();
     }
-    let at = steps.iter().position(|s| s.job == job).unwrap_or_else(|| {
-        steps.push(Step { job: job.into(), ..Step::default() });
-        steps.len() - 1
+    let at = jobs.iter().position(|s| s.job == job).unwrap_or_else(|| {
+        jobs.push(JobCost { job: job.into(), ..JobCost::default() });
+        jobs.len() - 1
     });
-    let step = &mut steps[at];
+    let cost = &mut jobs[at];
     let mut times = Vec::new();
     for Attempt { began, ended } in attempts {
         let second = |time: &str| time.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
         let Some((from, to, code)) =
             ended.and_then(|e| Some((second(&began.time)?, second(&e.time)?, e.code)))
         else {
-            step.unended += 1;
+            cost.unended += 1;
             continue;
         };
         let seconds = (to - from).max(0) as f64;
         let cores = if began.cores == 0 { threads } else { began.cores };
-        step.attempts += 1;
-        step.broken += usize::from(code != 0);
-        step.seconds += seconds;
-        step.core_hours += seconds * cores as f64 / 3600.0;
-        step.gpu_hours += seconds * began.gpus as f64 / 3600.0;
+        cost.attempts += 1;
+        cost.broken += usize::from(code != 0);
+        cost.seconds += seconds;
+        cost.core_hours += seconds * cores as f64 / 3600.0;
+        cost.gpu_hours += seconds * began.gpus as f64 / 3600.0;
         times.push((from, to));
     }
     times
@@ -126,14 +125,14 @@ mod tests {
         let tasks = dir.path().join("tasks");
         fs::create_dir(&tasks).unwrap();
         let began = |hour: u32, pid: u32, more: &str| {
-            format!(
-                r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}{more}}}}}"#
-            ) + "\n"
+            format!(r#"{{"began":{{"time":"2026-01-01T{hour:02}:00:00Z","host":"n","pid":{pid}"#)
+                + more
+                + "}}\n"
         };
         let ended = |hour: u32, minute: u32, pid: u32, code: u8| {
-            format!(
-                r#"{{"ended":{{"time":"2026-01-01T{hour:02}:{minute:02}:00Z","host":"n","pid":{pid},"code":{code}}}}}"#
-            ) + "\n"
+            let time = format!("2026-01-01T{hour:02}:{minute:02}:00Z");
+            format!(r#"{{"ended":{{"time":"{time}","host":"n","pid":{pid},"code":{code}}}}}"#)
+                + "\n"
         };
         let eight = r#","cores":8,"gpus":2,"run":"a""#;
         let train = [
@@ -157,7 +156,7 @@ mod tests {
         )
         .unwrap();
         let cost = cost(dir.path(), "a", 2);
-        let want = Step {
+        let want = JobCost {
             job: "train".into(),
             attempts: 3,
             broken: 1,

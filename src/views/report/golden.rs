@@ -1,5 +1,5 @@
-//! `tests/golden/report.json` for the tests: what numpy and scikit-learn say to made predictions;
-//! `report.py` beside it made it.
+//! `tests/golden/report.json` for the tests: results of numpy and scikit-learn for synthetic
+//! predictions, written by `report.py` beside it.
 
 use serde::Deserialize;
 

@@ -1,6 +1,7 @@
-//! From values to one HTML file.
+//! Renders the templates into one HTML file.
 
-use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use serde::Serialize;
 
 use crate::base::{Error, Result, progress};
 
@@ -8,7 +9,7 @@ macro_rules! templates {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("templates/", $name)))),*] };
 }
 
-/// The page and its parts; the parts stand in the page in this order.
+/// The page and its parts, which follow each other in this order.
 const TEMPLATES: [(&str, &str); 16] = templates![
     "page.html",
     "style.css",
@@ -25,11 +26,14 @@ const TEMPLATES: [(&str, &str); 16] = templates![
     "folds.html",
     "duplicates.html",
     "samples.html",
-    "look.html",
+    "activation_maps.html",
 ];
 
-/// Fills the page with `values`. A value that a template names and that is not there is an error.
-pub fn render(values: Value) -> Result<String> {
+/// The page with the fields of `page`.
+///
+/// # Errors
+/// Failed where a template uses a field that does not exist.
+pub fn render(page: &impl Serialize) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(
@@ -42,7 +46,10 @@ pub fn render(values: Value) -> Result<String> {
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).map_err(broken)?;
     }
-    environment.get_template("page.html").and_then(|page| page.render(values)).map_err(broken)
+    environment
+        .get_template("page.html")
+        .and_then(|template| template.render(Serde(page)))
+        .map_err(broken)
 }
 
 fn broken(e: minijinja::Error) -> Error {
@@ -66,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_parted() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 12_345_678].map(thousands), ["0", "999", "1,000", "12,345,678"]);
     }
 
     #[test]
-    fn a_value_that_is_missing_is_named() {
-        let error = render(minijinja::context! {}).unwrap_err().to_string();
-        // {{ source }}, which would be left empty
+    fn the_error_for_a_missing_field_names_the_template_and_its_line() {
+        let error = render(&()).unwrap_err().to_string();
+        // {{ source }} would be empty.
         assert!(error.contains("page.html:6"), "{error}");
     }
 }

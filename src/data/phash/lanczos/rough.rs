@@ -187,18 +187,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::windows, *};
+    use crate::base::rng;
 
     proptest! {
         /// Rough sums and then exact ones where it matters give what exact ones give, on each kind
         /// of processor.
         #[test]
-        fn rows_are_the_plain_sums(width in 1..700usize, rows in 1..40usize, side in 1..40usize, seed: u64, brightest in 1..=255u32) {
+        fn rows_are_the_plain_sums(
+            width in 1..700usize, rows in 1..40usize, side in 1..40usize, seed: u64,
+            brightest in 1..=255u32,
+        ) {
             let mut pixels = vec![0; rows * width];
-            rand::Rng::fill_bytes(&mut crate::base::rng::stream(crate::base::rng::Use::Synth, seed, 0, 0), &mut pixels);
+            rng::stream(rng::Use::Synth, seed, 0, 0).fill_bytes(&mut pixels);
             pixels.iter_mut().for_each(|p| *p = (u32::from(*p) * brightest / 255) as u8);
             let windows = windows(width, side);
             let rough = Rough::new(&windows);
-            let (mut want, mut got, mut scratch) = (vec![0; side * rows], vec![1; side * rows], Scratch::default());
+            let (mut want, mut got) = (vec![0; side * rows], vec![1; side * rows]);
+            let mut scratch = Scratch::default();
             let work = Turn { pixels: &pixels, width, windows: &windows, rough: &rough, rows };
             work.plainly(&mut want);
             turn(&pixels, width, &windows, &rough, &mut scratch, &mut got, rows);

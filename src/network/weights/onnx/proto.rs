@@ -1,4 +1,4 @@
-//! The messages of onnx.proto3 that a network needs, with the numbers that they have there.
+//! The messages of onnx.proto3 that a network needs, with the field numbers of that file.
 
 use prost::Message;
 
@@ -41,9 +41,9 @@ pub struct Graph {
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<Constant>,
     #[prost(message, repeated, tag = "11")]
-    pub input: Vec<Value>,
+    pub input: Vec<GraphValue>,
     #[prost(message, repeated, tag = "12")]
-    pub output: Vec<Value>,
+    pub output: Vec<GraphValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -109,7 +109,7 @@ pub struct Constant {
 
 /// An input or output of the graph.
 #[derive(Clone, PartialEq, Message)]
-pub struct Value {
+pub struct GraphValue {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
@@ -138,7 +138,7 @@ pub struct Shape {
     pub dim: Vec<Dimension>,
 }
 
-/// A number or, of an axis that may have any length, a name.
+/// A length or, for an axis of any length, a name.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
     #[prost(int64, optional, tag = "1")]

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn what_is_no_state_dict_is_refused_by_name() {
+fn anything_but_a_state_dict_is_refused_by_name() {
     for (bytes, what) in [
         (&b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR."[..], "`os.system`"),
         (b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.", "`builtins.eval`"),
@@ -19,18 +19,19 @@ fn what_is_no_state_dict_is_refused_by_name() {
         (b"\x80\x02X\xff\xff\xff\xffa", "cut off"),
         (b"", "cut off"),
     ] {
-        let e = Pickle::parse(bytes).unwrap_err();
+        let e = parse(bytes).unwrap_err();
         assert!(e.contains(what), "{what}: {e}");
     }
 }
 
 #[test]
-fn numbers_are_those_that_python_writes() {
-    // pickle.dumps([255, -1, 65535, 2**40, -2**40, 2**80, True, 0.5], 2), taken apart with
-    // pickletools
-    let bytes = b"\x80\x02]q\x00(K\xffJ\xff\xff\xff\xffM\xff\xff\x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff\
-                  \x8a\x0b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x88G?\xe0\x00\x00\x00\x00\x00\x00e.";
-    let read = Pickle::parse(bytes).unwrap();
+fn numbers_are_read_as_python_wrote_them() {
+    // pickle.dumps([255, -1, 65535, 2**40, -2**40, 2**80, True, 0.5], 2)
+    let bytes = b"\x80\x02]q\x00(K\xffJ\xff\xff\xff\xffM\xff\xff\x8a\x06\x00\x00\x00\x00\x00\x01\
+                  \x8a\x06\x00\x00\x00\x00\x00\xff\
+                  \x8a\x0b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\
+                  \x88G?\xe0\x00\x00\x00\x00\x00\x00e.";
+    let read = parse(bytes).unwrap();
     let Some(Object::Sequence(items)) = read.object(read.root) else { panic!("{read:?}") };
     let int = Value::Int;
     assert_eq!(
@@ -48,7 +49,7 @@ fn numbers_are_those_that_python_writes() {
     );
 }
 
-/// Opcodes with short arguments, so that made programs get far.
+/// Valid opcodes with short arguments, so that random programs run for many steps.
 fn program() -> impl Strategy<Value = Vec<u8>> {
     const NAMES: [&str; 3] = [
         "ccollections\nOrderedDict\n",
@@ -66,12 +67,12 @@ fn program() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn no_program_makes_it_panic(bytes in program()) {
-        let _ = Pickle::parse(&bytes);
+    fn no_program_causes_a_panic(bytes in program()) {
+        let _ = parse(&bytes);
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Pickle::parse(&bytes);
+    fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
     }
 }

@@ -55,7 +55,7 @@ fn stored(pickle: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_view_is_read_as_python_means_it() {
+fn a_view_is_read_as_in_python() {
     let data: Vec<u8> = (0..12u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
     let read = tensors(&stored(&pickle(12, 1, &[3, 2], &[1, 5]), &data)).unwrap();
     let values: Vec<f32> = Vec::try_from(read["w"].contiguous().view([-1])).unwrap();
@@ -63,7 +63,7 @@ fn a_view_is_read_as_python_means_it() {
 }
 
 #[test]
-fn sizes_that_lie_are_refused() {
+fn wrong_sizes_are_refused() {
     let data = [0; 48];
     const MANY: i64 = i64::MAX;
     for (len, offset, size, stride) in [
@@ -95,7 +95,7 @@ fn archives_that_torch_does_not_write_are_refused() {
             "{what}: {e}"
         );
     };
-    // A bomb has to be packed: what is stored cannot be more than the file.
+    // A zip bomb needs compression: stored content cannot be larger than the file.
     refused(
         &archive(
             &[("data.pkl", &good), ("data/0", &vec![0; 1 << 20])],
@@ -115,7 +115,7 @@ fn archives_that_torch_does_not_write_are_refused() {
     refused(&stored(b"\x80\x02]q\x00.", &data), "expected a dictionary");
     refused(&stored(&pickle(12, 0, &[1; 9], &[1; 9]), &data), "broken");
     refused(b"PK\x03\x04", "zip");
-    // Many names for one storage cost nothing until they are more than the file.
+    // Many names for one storage are fine until together they are larger than the file.
     let large = pickle(3000, 0, &[3000], &[1]);
     let entry = &large[9..large.len() - 1];
     let many: Vec<u8> =
@@ -126,7 +126,7 @@ fn archives_that_torch_does_not_write_are_refused() {
     );
 }
 
-/// The golden file's pickle and storages, for changes that its checksums would give away.
+/// The golden file's pickle and storages, so that a change is not detected by the zip's checksums.
 fn parts() -> Vec<(String, Vec<u8>)> {
     let mut zip = ZipArchive::new(Cursor::new(GOLDEN)).unwrap();
     let mut parts = Vec::new();
@@ -141,7 +141,9 @@ fn parts() -> Vec<(String, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn a_damaged_pickle_never_panics(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+    fn a_damaged_pickle_never_panics(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+    ) {
         let mut parts = parts();
         let pickle = &mut parts.iter_mut().find(|p| p.0 == "data.pkl").unwrap().1;
         for (at, byte) in changes {

@@ -1,22 +1,26 @@
-use super::*;
+use super::{
+    query::{Relation, Sort},
+    *,
+};
 
 fn labels(classes: &[usize]) -> Labels {
     Labels::from_classes(classes.iter().copied()).unwrap()
 }
 
-/// Six samples: a hit, a missed class, a false one, both, a duplicate without prediction, a test
-/// sample.
-fn table() -> Table {
-    let row = |id: &str, folds: &[usize], truth: &[usize], predicted: &[usize], loss: f32| Row {
-        id: id.into(),
-        place: 0,
-        part: if id.starts_with("test") { Part::Test } else { Part::Train },
-        folds: folds.to_vec(),
-        truth: labels(truth),
-        predicted: labels(predicted),
-        answered: !predicted.is_empty(),
-        loss,
-    };
+/// Six samples: a correct prediction, a missed class, a false one, both, a duplicate without
+/// prediction, a test sample.
+fn table() -> SampleTable {
+    let row =
+        |id: &str, folds: &[usize], truth: &[usize], predicted: &[usize], loss: f32| SampleRow {
+            id: id.into(),
+            place: 0,
+            part: if id.starts_with("test") { Part::Test } else { Part::Train },
+            folds: folds.to_vec(),
+            truth: labels(truth),
+            predicted: labels(predicted),
+            has_prediction: !predicted.is_empty(),
+            loss,
+        };
     let rows = vec![
         row("Hit-1", &[0], &[0], &[0], 0.5),
         row("missed-2", &[1], &[0, 2], &[2], 3.0),
@@ -31,11 +35,11 @@ fn table() -> Table {
         probabilities[[i, 2]] = 0.65;
     }
     probabilities[[4, 2]] = 0.0;
-    Table { rows, probabilities }
+    SampleTable { rows, probabilities }
 }
 
 fn select(query: Query) -> Vec<usize> {
-    table().select(&query)
+    query.select(&table())
 }
 
 #[test]
@@ -48,7 +52,7 @@ fn truth_and_prediction_of_a_class_and_of_any() {
     assert_eq!(of(zero, Relation::Labelled), [0, 1, 4]);
     assert_eq!(of(zero, Relation::Predicted), [0, 2, 3, 5]);
     assert_eq!(of(zero, Relation::Hit), [0]);
-    // What was not predicted at all, and what has no truth, is neither missed nor false.
+    // Samples without a prediction or without truth are neither missed nor false.
     assert_eq!(of(zero, Relation::Missed), [1]);
     assert_eq!(of(zero, Relation::False), [2, 3]);
     assert_eq!(of(zero, Relation::Wrong), [1, 2, 3]);

@@ -1,0 +1,109 @@
+//! What a pickle describes: a list of objects that refer to each other by their position in it.
+
+/// A value on the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Value {
+    /// None, a boolean or a floating-point number: nothing that describes a tensor.
+    #[default]
+    Other,
+    Int(i64),
+    /// A position in the list of objects.
+    Object(usize),
+}
+
+/// Anything but a plain number.
+#[derive(Debug)]
+pub enum Object {
+    Text(String),
+    /// A tuple or a list.
+    Sequence(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+    /// `module.name` of a constructor or storage.
+    Global(String),
+    Storage(Storage),
+    Tensor(TensorView),
+}
+
+/// The values of tensors, in a separate file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// An index into [`STORAGES`].
+    pub kind: usize,
+    /// The name of the file.
+    pub key: String,
+    /// The number of values that the pickle claims.
+    pub len: i64,
+}
+
+/// A tensor as a part of a storage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorView {
+    pub storage: Storage,
+    /// In values, not bytes; not checked against the storage.
+    pub offset: i64,
+    pub size: Vec<i64>,
+    pub stride: Vec<i64>,
+}
+
+/// PyTorch's names of the storages.
+pub const STORAGES: [&str; 8] = [
+    "torch.FloatStorage",
+    "torch.HalfStorage",
+    "torch.BFloat16Storage",
+    "torch.DoubleStorage",
+    "torch.LongStorage",
+    "torch.IntStorage",
+    "torch.ByteStorage",
+    "torch.BoolStorage",
+];
+
+/// The content of a pickle.
+#[derive(Debug, Default)]
+pub struct Pickle {
+    pub objects: Vec<Object>,
+    pub root: Value,
+}
+
+impl Pickle {
+    pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
+        match self.object(value)? {
+            Object::Dict(pairs) => Some(pairs),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self, value: Value) -> Option<&str> {
+        match self.object(value)? {
+            Object::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn view(&self, value: Value) -> Option<&TensorView> {
+        match self.object(value)? {
+            Object::Tensor(view) => Some(view),
+            _ => None,
+        }
+    }
+
+    pub fn sequence(&self, value: Value) -> Option<&[Value]> {
+        match self.object(value)? {
+            Object::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn global(&self, value: Value) -> Option<&str> {
+        match self.object(value)? {
+            Object::Global(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    pub fn object(&self, value: Value) -> Option<&Object> {
+        match value {
+            Value::Object(at) => self.objects.get(at),
+            _ => None,
+        }
+    }
+}

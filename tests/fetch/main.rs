@@ -1,0 +1,10 @@
+//! `atlas fetch` from outside, against servers with every fault that a server can have.
+
+mod faults;
+mod kaggle;
+mod limits;
+mod resume;
+mod server;
+mod setup;
+mod unpack;
+mod xml;
