@@ -1,4 +1,4 @@
-# Thin: each target is a line or two; the work is in the program and in containers/setup.sh.
+# Each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
 .PHONY: setup build demo explore test test-all bench bench-all check clean
@@ -10,31 +10,39 @@ build: setup
 	cargo build --release --locked
 
 demo: build
-	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 --seed 1 --min-per-class 30
+	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 \
+		--seed 1 --min-per-class 30
 	@$(ATLAS) run --config configs/demo.toml
-	@$(ATLAS) evaluate --predictions work/demo/results/latest/submission_optimal_threshold.csv --truth work/demo/data/truth.csv
+	@$(ATLAS) evaluate --truth work/demo/data/truth.csv \
+		--predictions work/demo/results/latest/submission_optimal_threshold.csv
 
-# Nothing of the demo that is done is done again.
+# Steps of the demo that are done are not repeated.
 explore: demo
 	@$(ATLAS) explore --config configs/demo.toml
 
 test: setup
-	tests/with_slurm.sh 4 cargo test --release --locked
+	cargo test --release --locked
+	tests/with_slurm.sh 4 tests/ignored.sh scripts_run_from
+	cargo run --quiet --release --locked --example read_shard
+	cargo run --quiet --release --locked --example fit_thresholds
 
-# Everything that takes long or needs Python: other frameworks, repeated kills, whole runs.
+# Tests that take long or need Python: other frameworks, repeated kills, whole runs.
 test-all: test
 	tests/all.sh
 
-RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
+PROCESSOR = $(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
+RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(PROCESSOR)
 
-# Ours against the Python stack, and how cost grows with the data; 25 minutes, once the
-# Python stack is installed, on a machine that does nothing else.
+# atlas against the Python stack, and how cost grows with the data; 25 minutes once the
+# Python stack is installed. Run it on an idle machine.
 bench: build
-	cargo build --release --locked --example speed
-	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && "$$python" benches/growth.py $(RESULTS)
+	benches/build_speed.sh
+	python=$$(benches/python.sh) && "$$python" benches/speed.py $(RESULTS) && \
+		"$$python" benches/growth.py $(RESULTS)
 	cat $(RESULTS)/speed.md
 
-# What else the README quotes, but for benches/preprocess.sh, which needs real pictures; about 35 minutes.
+# What else docs/performance.md quotes, except benches/preprocess.sh, which needs real images;
+# about 35 minutes.
 bench-all: bench
 	benches/recipes.sh work/recipes.csv
 	benches/scaling.sh work/scaling.csv
@@ -46,7 +54,9 @@ check: setup
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
-	@! command -v shellcheck >/dev/null || shellcheck -x containers/*.sh slurm/*.sh tests/*.sh benches/*.sh .ci/run
+	@! command -v shellcheck >/dev/null || \
+		shellcheck -x containers/*.sh slurm/*.sh tests/*.sh benches/*.sh .ci/run
+	@containers/deny.sh
 
 clean:
 	cargo clean

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# What `atlas plan` takes for a large data set: a tree of N samples (four empty files each, hard links), listed with and
-# without the names in the system's cache; then what it takes to read the manifest, as every later job does. One row per run to OUT.
+# What `atlas plan` takes for a large data set: a tree of N samples (four empty files each, hard
+# links), listed with and without the names in the system's cache; then what it takes to read the
+# manifest, as every later job does. One row per run to OUT.
 #
-#   benches/plan.sh OUT.csv [FOLDER for the tree, default /tmp/atlas-plan] [N..., default 100000 1000000]
+#   benches/plan.sh OUT.csv [FOLDER for the tree (/tmp/atlas-plan)] [N... (100000 1000000)]
 #
-# Needs 350 bytes of disk per sample while it runs and leaves nothing behind. The runs without the cache need root.
+# Needs 350 bytes of disk per sample while it runs and leaves nothing behind. The runs without the
+# cache need root.
 set -euo pipefail
 out=${1:?usage: benches/plan.sh OUT.csv [FOLDER] [N...]}
 folder=${2:-/tmp/atlas-plan}
@@ -23,7 +25,8 @@ atlas, folder, samples = sys.argv[1], sys.argv[2], int(sys.argv[3])
 train = f"{folder}/data/train"
 os.makedirs(train)
 # Ids as long as the real ones, in no order.
-ids = [f"{i:08x}-bb9b-11e8-b2b9-ac1f6b6435d0" for i in random.Random(1).sample(range(1 << 32), samples)]
+numbers = random.Random(1).sample(range(1 << 32), samples)
+ids = [f"{i:08x}-bb9b-11e8-b2b9-ac1f6b6435d0" for i in numbers]
 with open(f"{folder}/data/train.csv", "w") as table:
     table.write("Id,Target\n")
     for i, name in enumerate(ids):
@@ -39,12 +42,15 @@ keys = ["--set", f"data.kaggle={folder}/data", "--set", f"paths.work={folder}/wo
 
 def run(name, words, code=0):
     since = time.monotonic()
-    child = subprocess.Popen([atlas, *words, *keys], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "RUST_LOG": "error"})
+    quiet = {**os.environ, "RUST_LOG": "error"}
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    child = subprocess.Popen([atlas, *words, *keys], stdout=null, stderr=pipe, env=quiet)
     said = child.stderr.read()
     _, status, used = os.wait4(child.pid, 0)
     seconds = time.monotonic() - since
     assert os.waitstatus_to_exitcode(status) == code, said.decode()
-    print(f"{samples},{name},{seconds:.2f},{used.ru_utime + used.ru_stime:.2f},{used.ru_maxrss / 1024:.0f}", flush=True)
+    cpu, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    print(f"{samples},{name},{seconds:.2f},{cpu:.2f},{memory:.0f}", flush=True)
 
 
 for _ in range(3):

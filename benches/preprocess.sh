@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Core time of `atlas preprocess` per sample and per pixel read, on real pictures, at 512, 768 and 1024 pixels a side, with one
-# thread. The samples of each source are taken many times over (links with other ids). One row per run to OUT, medians at the end.
+# Core time of `atlas preprocess` per sample and per pixel read, on real pictures, at 512, 768 and
+# 1024 pixels a side, with one thread. The samples of each source are taken many times over (links
+# with other ids). One row per run to OUT, medians at the end.
 #
 #   benches/preprocess.sh OUT.csv KAGGLE EXTERNAL [FOLDER for links and shards] [RUNS, default 7]
 #
-# KAGGLE holds train/ and train.csv, EXTERNAL images/ and a CSV, as data.kaggle and data.external do. CPU time (user and system)
-# is counted, less that of the start, so that other work on the machine matters little.
+# KAGGLE holds train/ and train.csv, EXTERNAL images/ and a CSV, as data.kaggle and data.external
+# do. CPU time (user and system) is counted, less that of the start, so that other work on the
+# machine matters little.
 set -euo pipefail
 out=${1:?usage: benches/preprocess.sh OUT.csv KAGGLE EXTERNAL [FOLDER] [RUNS]}
 kaggle=${2:?the competition folder}
@@ -19,7 +21,10 @@ python3 - "$root/target/release/atlas" "$kaggle" "$external" "$folder" "$runs" "
 import collections, csv, glob, os, shutil, statistics, subprocess, sys
 
 atlas, kaggle, external, folder, runs, out = sys.argv[1:]
-sources = {"kaggle": (f"{kaggle}/train", f"{kaggle}/train.csv", "train", 256), "external": (f"{external}/images", glob.glob(f"{external}/*.csv")[0], "images", 48)}
+sources = {
+    "kaggle": (f"{kaggle}/train", f"{kaggle}/train.csv", "train", 256),
+    "external": (f"{external}/images", glob.glob(f"{external}/*.csv")[0], "images", 48),
+}
 
 
 def links(name):
@@ -36,14 +41,17 @@ def links(name):
     for i in range(most):
         sample = whole[i % len(whole)]
         for channel, file in files[sample].items():
-            os.symlink(os.path.abspath(f"{pictures}/{file}"), f"{folder}/{name}/{part}/{i:04}-{sample.replace('_', '-')}_{channel}.{file.split('.', 1)[1]}")
+            link = f"{i:04}-{sample.replace('_', '-')}_{channel}.{file.split('.', 1)[1]}"
+            target = os.path.abspath(f"{pictures}/{file}")
+            os.symlink(target, f"{folder}/{name}/{part}/{link}")
         rows.append(f"{i:04}-{sample.replace('_', '-')},{labels[sample]}\n")
     open(f"{folder}/{name}/train.csv", "w").writelines(["Id,Target\n", *rows])
     return most, len(whole)
 
 
 def cpu(words, keys, code=0):
-    child = subprocess.Popen([atlas, *words, *keys], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    child = subprocess.Popen([atlas, *words, *keys], stdout=null, stderr=pipe)
     said = child.stderr.read()
     _, status, used = os.wait4(child.pid, 0)
     assert os.waitstatus_to_exitcode(status) == code, said.decode()
@@ -58,18 +66,24 @@ with open(out, "w") as f:
     for run in range(1, int(runs) + 1):
         for name in sources:
             for size in (512, 768, 1024):
-                keys = ["--set", f"data.{name}={folder}/{name}", "--set", f"paths.work={folder}/work", "--set", f"preprocess.size={size}", "--set", "threads=1"]
+                keys = [f"--set=data.{name}={folder}/{name}", f"--set=paths.work={folder}/work"]
+                keys += [f"--set=preprocess.size={size}", "--set=threads=1"]
                 shutil.rmtree(f"{folder}/work", ignore_errors=True)
                 cpu(["plan"], keys)
-                start = cpu(["preprocess", "--task", "1", "--tasks", "1"], keys, 2)  # there is no such task
+                # there is no such task
+                start = cpu(["preprocess", "--task", "1", "--tasks", "1"], keys, 2)
                 samples = made[name][0]
                 each = (cpu(["preprocess"], keys) - start) / samples
-                row = [name, side[name], size, run, samples, f"{1e3 * each:.2f}", f"{1e9 * each / 4 / side[name] ** 2:.3f}"]
+                per_pixel = each / 4 / side[name] ** 2
+                times = f"{1e3 * each:.2f}", f"{1e9 * per_pixel:.3f}"
+                row = [name, side[name], size, run, samples, *times]
                 print(*row, sep=",", file=f, flush=True)
                 rows.append(row)
 for name in sources:
     for size in (512, 768, 1024):
         mine = [row for row in rows if (row[0], row[2]) == (name, size)]
-        print(f"{name} ({made[name][1]} samples, {side[name]} px) at {size}: median {statistics.median(float(r[5]) for r in mine):.1f} ms per sample,"
-              f" {statistics.median(float(r[6]) for r in mine):.2f} ns per pixel read, {len(mine)} runs")
+        median = lambda column: statistics.median(float(r[column]) for r in mine)
+        print(f"{name} ({made[name][1]} samples, {side[name]} px) at {size}: "
+              f"median {median(5):.1f} ms per sample, "
+              f"{median(6):.2f} ns per pixel read, {len(mine)} runs")
 PYTHON

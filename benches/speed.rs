@@ -2,6 +2,7 @@
 //! clock starts. Prints `ready`; then each line on standard input asks for a round, which is
 //! answered by its seconds.
 use std::{
+    cell::RefCell,
     env,
     fs::{self, File},
     io::{BufRead, Cursor, stdin},
@@ -251,7 +252,7 @@ fn pread(path: &Path, samples: usize, size: usize) -> Result<()> {
         evict(path)?;
         let order = order(samples, epoch);
         on_threads(samples, |i| {
-            thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
+            thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
             BUFFER.with_borrow_mut(|buffer| {
                 buffer.resize(bytes, 0);
                 file.read_exact_at(buffer, (order[i] * bytes) as u64)

@@ -2,14 +2,15 @@
 """Whether a made set is no toy: python3 benches/synth_check.py MADE [--real FOLDER]
 
 Prints one JSON line.
-* histogram_f1: macro F1 of a logistic regression on per-channel histograms, cross-validated in 5 folds, at thresholds
-  fitted on the folds that it was trained on (should stay below 0.30);
+* histogram_f1: macro F1 of a logistic regression on per-channel histograms, cross-validated in 5
+  folds, at thresholds fitted on the folds that it was trained on (should stay below 0.30);
 * shuffled_f1: the same with shuffled labels (below 0.10);
-* with --real, a folder of real <id>_<colour>.png of the same size: per channel the mean, the 99th percentile and the
-  PNG's size in kB as [least, median, largest] of both sets, and how many made samples lie outside the real range.
+* with --real, a folder of real <id>_<colour>.png of the same size: per channel the mean, the 99th
+  percentile and the PNG's size in kB as [least, median, largest] of both sets, and how many made
+  samples lie outside the real range.
 
-Needs numpy, Pillow and scikit-learn.
-"""
+Needs numpy, Pillow and scikit-learn."""
+
 import argparse
 import csv
 import json
@@ -71,7 +72,9 @@ def figures(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("made")
     parser.add_argument("--real")
     parser.add_argument("--no-fit", action="store_true", help="leave out the regressions")
@@ -85,7 +88,9 @@ def main():
             y[k, [int(c) for c in row["Target"].split()]] = True
         x = histograms(f"{args.made}/train", [r["Id"] for r in rows])
         report["histogram_f1"] = round(cross_validated(x, y), 4)
-        report["shuffled_f1"] = round(cross_validated(x, np.random.default_rng(0).permutation(y)), 4)
+        report["shuffled_f1"] = round(
+            cross_validated(x, np.random.default_rng(0).permutation(y)), 4
+        )
     if args.real:
         made, real = figures(f"{args.made}/train"), figures(args.real)
         spread = lambda v: [round(float(np.quantile(v, q)), 1) for q in (0, 0.5, 1)]

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Installs what a bare machine lacks: a compiler and MPI (apt, when root), libtorch and CMake (from Python wheels, pinned and
-# checked by hash, unpacked without installing any Python package). Run it as often as you like: it does only what is missing.
+# Installs what a bare machine lacks: a compiler and MPI (apt, when root), libtorch and CMake (from
+# Python wheels, pinned and checked by hash, unpacked without installing any Python package). It
+# does only what is missing and can be run again at any time.
 #
 #   containers/setup.sh                 libtorch for the CPU, Open MPI
 #   containers/setup.sh --cuda          and CUDA's libraries, about 3 GB more
-#   containers/setup.sh --without-mpi   no MPI: build with `cargo build --release --no-default-features`, train as one rank
+#   containers/setup.sh --without-mpi   no MPI: build with `cargo build --release
+#                                       --no-default-features`; a training has one rank
 #
-# Another MPI library (a cluster's module, MPICH): have its mpicc on PATH, or name it in MPICC, when you build.
+# Another MPI library (a cluster's module, MPICH): have its mpicc on PATH, or name it in MPICC, when
+# you build.
 #
-# The files go to $ATLAS_DEPS (default: ~/.cache/atlas), shared by all clones; `.deps` in the clone is a link to them.
+# The files go to $ATLAS_DEPS (default: ~/.cache/atlas), shared by all clones; `.deps` in the clone
+# is a link to them.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname -- "$here")
@@ -21,7 +25,7 @@ for option in "$@"; do
     --cuda) cuda=--cuda lists+=("$here/deps-cuda.txt") ;;
     --without-mpi) mpi='' ;;
     *)
-        echo "setup: unknown option '$option'; usage: containers/setup.sh [--cuda] [--without-mpi]" >&2
+        echo "setup: unknown option '$option'; usage: setup.sh [--cuda] [--without-mpi]" >&2
         exit 2
         ;;
     esac
@@ -32,9 +36,10 @@ fail() {
     exit 1
 }
 
-[ "$(uname -sm)" = "Linux x86_64" ] || fail "libtorch's wheel is for Linux on x86-64; this is $(uname -sm)"
+[ "$(uname -sm)" = "Linux x86_64" ] ||
+    fail "libtorch's wheel is for Linux on x86-64; this is $(uname -sm)"
 
-# 1. System packages. The programs tell whether they are there, so that other distributions work too.
+# 1. System packages. Programs are looked up, not packages, so that other distributions work too.
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v make >/dev/null || missing+=(make)
@@ -43,18 +48,20 @@ python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 if [ -n "$mpi" ]; then
     command -v "${MPICC:-mpicc}" >/dev/null || missing+=(openmpi-bin libopenmpi-dev)
     # The binding to MPI is generated with libclang and its headers.
-    compgen -G '/usr/lib*/llvm*/lib*/clang/*/include/stddef.h' >/dev/null || compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null ||
+    compgen -G '/usr/lib*/llvm*/lib*/clang/*/include/stddef.h' >/dev/null ||
+        compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null ||
         [ -n "${LIBCLANG_PATH:-}" ] || missing+=(libclang-dev)
 fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    command -v valgrind >/dev/null || missing+=(valgrind) # a test counts instructions with it; where it is missing, the test skips
-    command -v nasm >/dev/null || missing+=(nasm)         # vector code of the JPEG decoder, which is built without where it is missing
+    command -v valgrind >/dev/null || missing+=(valgrind) # counts instructions in tests/cost.rs
+    command -v nasm >/dev/null || missing+=(nasm)         # for the JPEG decoder's vector code
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "setup: installing ${missing[*]}" >&2
         apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+        DEBIAN_FRONTEND=noninteractive \
+            apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
     else
         fail "please install: ${missing[*]} (as root, this script would do it through apt-get)"
     fi
@@ -68,15 +75,16 @@ deps=$store/deps-$key
 if [ ! -d "$deps" ]; then
     mkdir -p "$store"
     exec 9>"$store/lock"
-    flock 9 # another clone's set-up may be at it
+    flock 9 # another clone's set-up may be running
 fi
 if [ ! -d "$deps" ]; then
-    rm -rf "$store"/unpacking.* # left by an interrupted run: we hold the lock
+    rm -rf "$store"/unpacking.* # of an interrupted run, since we hold the lock
     work=$(mktemp -d "$store/unpacking.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     echo "setup: fetching libtorch and CMake to $store (once)" >&2
     platforms=()
-    for tag in manylinux2014 manylinux_2_17 manylinux_2_18 manylinux_2_24 manylinux_2_25 manylinux_2_27 manylinux_2_28; do
+    for tag in manylinux2014 manylinux_2_17 manylinux_2_18 manylinux_2_24 manylinux_2_25 \
+        manylinux_2_27 manylinux_2_28; do
         platforms+=(--platform "${tag}_x86_64")
     done
     requirements=()
@@ -85,7 +93,8 @@ if [ ! -d "$deps" ]; then
     done
     python3 -m pip download --quiet --no-deps --require-hashes --no-cache-dir --only-binary :all: \
         --python-version 3.11 --implementation cp --abi cp311 --abi none "${platforms[@]}" \
-        --dest "$work/wheels" "${requirements[@]}" || fail "pip could not fetch the wheels (see above); run this again"
+        --dest "$work/wheels" "${requirements[@]}" ||
+        fail "pip could not fetch the wheels (see above); run this again"
     python3 - "$work" "$cuda" <<'PYTHON'
 import glob, os, sys, zipfile
 
@@ -95,14 +104,16 @@ for wheel in sorted(glob.glob(f"{work}/wheels/*.whl")):
     with zipfile.ZipFile(wheel) as z:
         for m in z.infolist():
             top, _, rest = m.filename.partition("/")
-            wanted = {"torch": rest.startswith(("lib/", "include/", "share/")), "nvidia": True, "cmake": True}.get(top, False)
-            if wanted and not os.path.basename(rest).startswith(skip) and "libtorch_python" not in rest:
+            of_torch = top == "torch" and rest.startswith(("lib/", "include/", "share/"))
+            left_out = os.path.basename(rest).startswith(skip) or "libtorch_python" in rest
+            if (of_torch or top in ("nvidia", "cmake")) and not left_out:
                 path = z.extract(m, f"{work}/tree")
                 if m.external_attr >> 16 & 0o111:  # zipfile drops the executable bit
                     os.chmod(path, 0o755)
-for found in glob.glob(f"{work}/tree/nvidia/nccl/lib/libnccl.so.2"):  # the NCCL binding looks for libnccl.so
+# The NCCL binding opens libnccl.so; torch/lib is on the program's run path.
+for found in glob.glob(f"{work}/tree/nvidia/nccl/lib/libnccl.so.2"):
     os.symlink("libnccl.so.2", found[: -len(".2")])
-    os.symlink("../../nvidia/nccl/lib/libnccl.so.2", f"{work}/tree/torch/lib/libnccl.so")  # on the program's run path
+    os.symlink("../../nvidia/nccl/lib/libnccl.so.2", f"{work}/tree/torch/lib/libnccl.so")
 PYTHON
     echo "2.11.0" >"$work/tree/torch/build-version"
     sync -f "$work/tree"

@@ -1,4 +1,5 @@
-//! What all jobs share: the common options, logging, the exit code of a bug.
+//! What all jobs share: the common options, the summary that a job prints, logging, signals and
+//! exit codes.
 
 use std::{
     io::Write,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, Result, progress, slurm, stop::Stop, task_log},
+    base::{Error, Result, progress, slurm, stop::Stop, task_log::TaskLog},
     config::Config,
     data::work_folder::WorkFolder,
     distributed::{self, watchdog},
@@ -18,8 +19,16 @@ use signal_hook::{
     low_level,
 };
 
-/// Set while `run` runs the other jobs: what they print is then progress, not the result.
-pub static NESTED: AtomicBool = AtomicBool::new(false);
+/// What a job prints when it is done.
+pub struct Summary {
+    /// For a person.
+    pub text: String,
+    /// For a program (`--json`).
+    pub json: serde_json::Value,
+}
+
+/// The share of a job that is not split into tasks: task 0 of 1.
+pub const WHOLE: (usize, usize) = (0, 1);
 
 /// Options that every job with a configuration takes.
 #[derive(clap::Args, Clone)]
@@ -40,11 +49,15 @@ impl Common {
         Config::load(self.config.as_deref(), &self.sets)
     }
 
-    /// The job's result: `text` for a person, or `json` where asked for.
+    /// The options that give another process the same configuration.
+    pub fn to_options(&self) -> Vec<String> {
+        let config = self.config.iter().flat_map(|p| ["--config".into(), p.display().to_string()]);
+        config.chain(self.sets.iter().map(|set| format!("--set={set}"))).collect()
+    }
+
+    /// Prints the job's summary on standard output: `json` with `--json`, else `text`.
     pub fn print(&self, text: impl std::fmt::Display, json: serde_json::Value) {
-        if NESTED.load(Relaxed) {
-            text.to_string().lines().for_each(|line| log::info!("  {line}"));
-        } else if self.json {
+        if self.json {
             println!("{json}");
         } else {
             println!("{text}");
@@ -52,13 +65,14 @@ impl Common {
     }
 }
 
-/// A file that the command line names must be there, and be a file.
+/// # Errors
+/// Usage, unless `path`, the value of `option` on the command line, is an existing file.
 pub fn must_exist(option: &str, path: &std::path::Path) -> Result<()> {
     let what = match std::fs::metadata(path) {
         Ok(m) if m.is_dir() => "this is a folder; name a file".into(),
         Ok(_) => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => "there is no such file".into(),
-        Err(e) => format!("cannot look at it: {e}"),
+        Err(e) => format!("cannot access it: {e}"),
     };
     Err(Error::usage(format!("{option} {}: {what}", path.display())))
 }
@@ -75,20 +89,17 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// (task, tasks), with `planned` tasks where the command line has no number; task does the
-    /// shards task, task + tasks, ... `None` outside an array and without --task: all is to be
-    /// done. An array may be larger than the plan: its last tasks then have nothing to do.
+    /// (task, tasks): the task processes the shards task, task + tasks, ... Without --tasks, their
+    /// number is `planned`. `None` outside an array and without --task: this process does the whole
+    /// job. An array may be larger than the plan: its last tasks then have nothing to do.
     pub fn resolve(
         &self,
         planned: impl FnOnce() -> Result<usize>,
     ) -> Result<Option<(usize, usize)>> {
-        if NESTED.load(Relaxed) {
-            return Ok(None);
-        }
         let task = match self.task.map_or_else(slurm::array_task, |task| Ok(Some(task)))? {
             Some(task) => task,
             None if self.tasks.is_some() => {
-                return Err(Error::usage("--tasks without --task: say which of them to do"));
+                return Err(Error::usage("--tasks without --task: pass this task's number, too"));
             }
             None => return Ok(None),
         };
@@ -108,30 +119,27 @@ pub fn planned(work: &WorkFolder) -> Result<usize> {
     Ok(work.plan()?.tasks)
 }
 
-/// Does the work of a task, and keeps that it began and how it ended, for `status`.
-pub fn recorded<T>(
-    log: &task_log::Log,
-    work: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+/// Runs `work` and records in `log` that it began and how it ended, for `atlas status`.
+pub fn recorded<T>(log: &TaskLog, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     log.begin();
     let result = work();
-    let (code, text) = result.as_ref().err().map_or((0, None), told);
+    let (code, text) = result.as_ref().err().map_or((0, None), exit_code_and_message);
     log.end(code, text);
     result
 }
 
-/// The exit code of an error, and its message unless another rank gives it.
-pub fn told(e: &anyhow::Error) -> (u8, Option<String>) {
+/// The exit code of an error, and its message unless another rank prints it.
+pub fn exit_code_and_message(e: &anyhow::Error) -> (u8, Option<String>) {
     match e.downcast_ref::<Error>() {
         Some(Error::Elsewhere(code)) => (*code, None),
-        // Our own messages already say what the system said.
+        // Our own messages already contain the system's.
         Some(error) => (error.exit_code(), Some(error.to_string())),
         None => (1, Some(format!("{e:#}"))),
     }
 }
 
-/// `RUST_LOG` decides; by default everything from `info` up goes to standard error, with a time of
-/// day.
+/// Log lines go to standard error with the time of day: from level `info` up, or as `RUST_LOG`
+/// says.
 pub fn set_up_logging() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format(|f, record| {
@@ -147,14 +155,14 @@ pub fn set_up_logging() {
                 record.args()
             )
         })
-        .target(env_logger::Target::Pipe(Box::new(Above)))
+        .target(env_logger::Target::Pipe(Box::new(AboveProgressBars)))
         .init();
 }
 
-/// Standard error above the bars that are drawn there.
-struct Above;
+/// Standard error, with the progress bars redrawn below each line.
+struct AboveProgressBars;
 
-impl Write for Above {
+impl Write for AboveProgressBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         progress::above(|| std::io::stderr().write_all(bytes)).map(|()| bytes.len())
     }
@@ -164,8 +172,7 @@ impl Write for Above {
     }
 }
 
-/// A panic is a bug: say so and exit 70, with all other ranks, also when it happens in a worker
-/// thread.
+/// A panic, in any thread, is a bug: it is reported as one, and all ranks exit with 70.
 pub fn set_up_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -176,13 +183,13 @@ pub fn set_up_panics() {
     }));
 }
 
-/// What the first signal sets, for all jobs of this process.
-static STOP: Stop = Stop::new();
+/// The request to stop that signals set, see [`stop_on_signals`].
+pub static STOP: Stop = Stop::new();
 
-/// A second SIGINT within this time is the first one once more: launchers deliver signals twice.
-const TWICE: Duration = Duration::from_secs(2);
+/// A second SIGINT within this time is ignored: launchers deliver the first one twice.
+const SAME_SIGNAL: Duration = Duration::from_secs(2);
 
-/// From now on SIGINT, SIGTERM and SIGUSR2 ask to stop, and a second SIGINT ends the program at
+/// From now on SIGINT, SIGTERM and SIGUSR2 request a stop, and a second SIGINT ends the program at
 /// once.
 pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
     static SET_UP: AtomicBool = AtomicBool::new(false);
@@ -190,13 +197,15 @@ pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
         return Ok(&STOP);
     }
     let since = Instant::now();
-    // Milliseconds after `since`, plus one; 0: not yet.
+    // When the first SIGINT came, in milliseconds after `since` plus one; 0: none yet.
     static FIRST: AtomicU64 = AtomicU64::new(0);
     let interrupted = move || {
         let now = since.elapsed().as_millis() as u64 + 1;
         match FIRST.compare_exchange(0, now, Relaxed, Relaxed) {
-            // SAFETY: ends the process without running anything more.
-            Err(first) if now - first > TWICE.as_millis() as u64 => unsafe { libc::_exit(130) },
+            // SAFETY: ends the process without running any more code.
+            Err(first) if now - first > SAME_SIGNAL.as_millis() as u64 => unsafe {
+                libc::_exit(130)
+            },
             _ => STOP.ask(),
         }
     };
@@ -210,14 +219,9 @@ pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
     Ok(&STOP)
 }
 
-/// Whether a signal has asked to stop.
-pub fn stopped() -> bool {
-    STOP.asked()
-}
-
-/// For jobs that only print: a reader that has seen enough, as in `atlas hash ... | head`, ends
-/// them quietly.
+/// For jobs that only print: ends them silently when their reader is gone, as in
+/// `atlas hash ... | head`.
 pub fn end_with_the_reader() {
-    // SAFETY: the default action needs no handler of ours.
+    // SAFETY: restores the default action, which runs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -9,7 +9,7 @@ use crate::common::{Common, end_with_the_reader};
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Print the value of one key alone, as a script needs it
+    /// Print only the value of one key, for scripts
     #[arg(long, value_name = "KEY", conflicts_with = "json")]
     get: Option<String>,
 }

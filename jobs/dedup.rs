@@ -1,32 +1,39 @@
 //! `atlas dedup`
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, task_log::Log},
+    base::{Error, step::Step, task_log::TaskLog},
+    config::Config,
     data::{
-        dedup::{hash_csv, job, search, tables},
+        dedup::{
+            hash_csv,
+            job::{self, DedupSummary},
+            search, tables,
+        },
         work_folder::WorkFolder,
     },
 };
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde_json::json;
 
-use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
+use crate::common::{Common, Summary, Tasks, must_exist, planned, recorded, stop_on_signals};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
 /// Reads the manifest and the shards in paths.work. Candidates are pairs whose red, green and blue
 /// hashes each lie within dedup.radius bits; they are confirmed on 64 x 64 thumbnails
-/// (dedup.min_correlation) and grouped transitively. Of each group one stays: official before
-/// external, then the one with more labels, then the first.
+/// (dedup.min_correlation) and grouped transitively. Of each group one sample is kept: official
+/// before external, then the one with more labels, then the first.
 ///
 /// Writes duplicates.csv (groups of two and more), conflicts.csv (groups whose labels differ) and
-/// leaks.csv (training samples that are also in the test set; they are reported, not removed). Done
-/// before from the same shards with the same settings, it does nothing.
+/// leaks.csv (training samples that are also in the test set; they are reported, not removed).
+/// Where these were written before from the same shards with the same settings, it does nothing.
 ///
-/// As an array job: task i of N finds its share of the pairs and leaves it in dedup/pairs-*.json;
+/// As an array job: task i of N finds its share of the pairs and writes it to dedup/pairs-*.json;
 /// `--merge` then decides on all of them and writes the tables, the same as without an array.
 ///
-/// With --hashes and --out it needs no pictures: a table id,red,green,blue,yellow in hex becomes a
-/// table id,group, by hashes alone.
+/// With --hashes and --out it needs no images: it turns a table id,red,green,blue,yellow in hex
+/// into a table id,group, by hashes alone.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  atlas dedup --config configs/atlas.toml\n  \
     atlas dedup --hashes hashes.csv --out groups.csv --set dedup.radius=4")]
@@ -35,7 +42,7 @@ pub struct Args {
     common: Common,
     #[command(flatten)]
     tasks: Tasks,
-    /// After all tasks of an array: decide on what they found
+    /// After all tasks of an array: decide on the pairs that they found
     #[arg(long, conflicts_with_all = ["task", "hashes"])]
     merge: bool,
     /// A bare table id,red,green,blue,yellow in hex, instead of shards
@@ -48,54 +55,44 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.threads())
-        .build()
-        .map_err(Error::failed)?;
-    if let (Some(hashes), Some(out)) = (&args.hashes, &args.out) {
-        must_exist("--hashes", hashes)?;
-        let (ids, hashes) = hash_csv::read(hashes)?;
-        let first = threads.install(|| search::groups(&hashes, config.dedup.radius));
-        hash_csv::write(out, &ids, &first)?;
-        let removed = first.iter().enumerate().filter(|(i, first)| i != *first).count();
-        let text = format!(
-            "{} samples, {} groups (radius {}), {removed} could go\nwrote {}",
-            ids.len(),
-            ids.len() - removed,
-            config.dedup.radius,
-            out.display()
-        );
-        let json = serde_json::json!({ "samples": ids.len(), "groups": ids.len() - removed, "duplicates": removed, "out": out });
-        args.common.print(text, json);
-        return Ok(());
-    }
     let work = &WorkFolder::open(&config.paths.work);
-    if !args.merge
-        && let Some((task, tasks)) = args.tasks.resolve(|| planned(work))?
-    {
-        let stop = stop_on_signals()?;
-        let search =
-            || Ok(threads.install(|| job::run_task(work, &config.dedup, task, tasks, stop))?);
-        let (parts, made) = recorded(&Log::of(work.path(), "dedup", task), search)?;
-        let text = format!(
-            "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, \
-                then atlas dedup --merge",
-            work.path().join("dedup").display()
-        );
-        args.common.print(text, serde_json::json!({ "parts": parts, "made": made }));
-        return Ok(());
-    }
-    let decide = || {
-        Ok(threads.install(|| match args.merge {
-            true => {
-                job::merge(work, &config.dedup, args.tasks.tasks.map_or_else(|| planned(work), Ok)?)
-            }
-            false => job::run(work, &config.dedup),
-        })?)
+    let share = || args.tasks.resolve(|| planned(work));
+    let Summary { text, json } = match (&args.hashes, &args.out) {
+        (Some(hashes), Some(out)) => group_table(&config, hashes, out)?,
+        _ if args.merge => merge(&config, work, args.tasks.tasks)?,
+        _ => match share()? {
+            Some(share) => search_share(&config, work, share)?,
+            None => dedup(&config, work)?,
+        },
     };
-    let (found, before) = recorded(&Log::of(work.path(), "merge", 0), decide)?;
+    args.common.print(text, json);
+    Ok(())
+}
+
+/// Searches all pairs and decides on them.
+pub fn dedup(config: &Config, work: &WorkFolder) -> anyhow::Result<Summary> {
+    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
+        Ok(pool(config.threads())?.install(|| job::run(work, &config.dedup))?)
+    })?;
+    decided_summary(work, decided)
+}
+
+/// Decides on the pairs that the tasks of an array found.
+fn merge(config: &Config, work: &WorkFolder, tasks: Option<usize>) -> anyhow::Result<Summary> {
+    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
+        let tasks = tasks.map_or_else(|| planned(work), Ok)?;
+        Ok(pool(config.threads())?.install(|| job::merge(work, &config.dedup, tasks))?)
+    })?;
+    decided_summary(work, decided)
+}
+
+fn decided_summary(
+    work: &WorkFolder,
+    (found, was_done): (DedupSummary, bool),
+) -> anyhow::Result<Summary> {
     let text = format!(
-        "{} of {} training samples go, {} groups of near-duplicates have one left each ({} candidate pairs)\n\
+        "{} of {} training samples are removed; one sample of each of {} groups of \
+         near-duplicates is kept ({} candidate pairs)\n\
          {} groups have different labels; {} matches with the {} test samples\n\
          {} {}: {}, {}, {}; next: atlas split",
         found.removed,
@@ -105,14 +102,56 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         found.conflicts,
         found.leaks,
         found.test,
-        if before { "already in" } else { "wrote to" },
+        if was_done { "already in" } else { "wrote to" },
         work.path().display(),
         tables::DUPLICATES,
         tables::CONFLICTS,
         tables::LEAKS,
     );
     let mut json = serde_json::to_value(&found)?;
-    json["done_before"] = before.into();
-    args.common.print(text, json);
-    Ok(())
+    json["done_before"] = was_done.into();
+    Ok(Summary { text, json })
+}
+
+/// One task's share of the search.
+fn search_share(
+    config: &Config,
+    work: &WorkFolder,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<Summary> {
+    let stop = stop_on_signals()?;
+    let (parts, made) = recorded(&TaskLog::of(work.path(), Step::Dedup, task), || {
+        Ok(pool(config.threads())?
+            .install(|| job::run_task(work, &config.dedup, task, tasks, stop))?)
+    })?;
+    let text = format!(
+        "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then \
+         atlas dedup --merge",
+        work.path().join("dedup").display()
+    );
+    Ok(Summary { text, json: json!({ "parts": parts, "made": made }) })
+}
+
+/// `--hashes`: groups by hashes alone.
+fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Summary> {
+    must_exist("--hashes", hashes)?;
+    let (ids, hashes) = hash_csv::read(hashes)?;
+    let first = pool(config.threads())?.install(|| search::groups(&hashes, config.dedup.radius));
+    hash_csv::write(out, &ids, &first)?;
+    let duplicates = first.iter().enumerate().filter(|(i, first)| i != *first).count();
+    let groups = ids.len() - duplicates;
+    let text = format!(
+        "{} samples, {groups} groups (radius {}), {duplicates} could be removed\nwrote {}",
+        ids.len(),
+        config.dedup.radius,
+        out.display()
+    );
+    let json = json!({
+        "samples": ids.len(), "groups": groups, "duplicates": duplicates, "out": out,
+    });
+    Ok(Summary { text, json })
+}
+
+fn pool(threads: usize) -> Result<ThreadPool, Error> {
+    ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::failed)
 }

@@ -3,11 +3,11 @@ use atlas::{base::Error, operations::doctor};
 
 use crate::common::Common;
 
-/// Check this machine, allocation and container: what was found, and the fix for what is not well
+/// Check this machine, allocation and container: what was found, and a fix for each problem
 ///
-/// Looks at MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm,
-/// and the folders that the configuration names; writes nothing that stays. Under srun or mpirun it
-/// looks at all ranks, and rank 0 prints.
+/// Checks MPI, the ranks and their cores, GPUs and their libraries, limits, the container, Slurm,
+/// and the folders that the configuration names; keeps no file. Under srun or mpirun it checks all
+/// ranks, and rank 0 prints.
 ///
 /// Exit code 0 also where there are warnings; 2 where a check failed.
 #[derive(clap::Args)]
@@ -25,13 +25,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.common.print(report, serde_json::to_value(report)?);
             match report.failed()[..] {
                 [] => Ok(()),
-                ref failed => Err(Error::usage(format!(
-                    "not well: {}; the fix is said there",
-                    failed.join(", ")
-                ))),
+                ref failed => {
+                    Err(Error::usage(format!("failed: {}; see the fix there", failed.join(", "))))
+                }
             }
         }
-        // Rank 0 of tasks that did not find each other says what is wrong.
+        // Where the tasks did not find each other, task 0 reports it.
         None if world.is_none() => Err(Error::Elsewhere(2)),
         None => Ok(()),
     };

@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::common::{Common, stop_on_signals};
 
-/// Look at a run in a browser: its samples and errors, where its networks look, neighbours, and
-/// pictures of your own
+/// Explore a run in a browser: its samples and errors, class activation maps, nearest neighbours,
+/// and images of your own
 ///
 /// Reads the shards and a run with a finished fold; writes nothing. Serves a page to this machine
-/// until Ctrl-C. The networks are loaded when they are first asked. On a cluster, forward the port:
-/// ssh -L 8642:localhost:8642 HOST
+/// until Ctrl-C. The networks are loaded when they are first needed. On a cluster, forward the
+/// port: ssh -L 8642:localhost:8642 HOST
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas explore --config configs/demo.toml")]
 pub struct Args {
@@ -25,11 +25,11 @@ pub struct Args {
     /// Port to listen on; 0 takes any free one
     #[arg(long, value_name = "N", default_value_t = PORT)]
     port: u16,
-    /// Listen on this address instead of 127.0.0.1 (0.0.0.0: on all); whoever asks needs the random
-    /// token in the printed URL. What is sent is not encrypted
+    /// Listen on this address instead of 127.0.0.1 (0.0.0.0: on all); every request then needs the
+    /// random token in the printed URL. The connection is not encrypted
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
-    /// Ask for the token on 127.0.0.1, too: for machines that others use
+    /// Require the token on 127.0.0.1, too: for machines that others use
     #[arg(long)]
     token: bool,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let explorer = Explorer::open(&config, &run, stop)?;
     let samples = explorer.len();
     let text = format!(
-        "{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends it",
+        "{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends the server",
         run.name(),
         server.url
     );

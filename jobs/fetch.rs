@@ -5,9 +5,9 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, slurm, task_log::Log},
+    base::{Error, slurm, step::Step, task_log::TaskLog},
     config::Config,
-    fetch::{FetchJob, Summary, TaskShare, external, kaggle},
+    fetch::{FetchJob, FetchSummary, TaskShare, external, kaggle},
 };
 use serde_json::json;
 
@@ -97,7 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::Kaggle(options) => {
             let config = options.common.config()?;
             let Some(share) = options.share(&config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_kaggle", share.task)?, || {
+            recorded(&log(&config, Step::FetchKaggle, share.task)?, || {
                 let folder = folder("data.kaggle", config.data.kaggle.as_deref())?;
                 options.finish(kaggle::fetch(&options.job(&config, folder, share)?)?)
             })
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
             let Some(share) = options.share(&config)? else { return Ok(()) };
-            recorded(&log(&config, "fetch_external", share.task)?, || {
+            recorded(&log(&config, Step::FetchExternal, share.task)?, || {
                 let folder = folder("data.external", config.data.external.as_deref())?;
                 let table = match &list {
                     Some(list) => must_exist("--list", list).map(|()| list.clone())?,
@@ -150,10 +150,10 @@ fn make_table(options: &Options, xml: &str) -> anyhow::Result<()> {
 
 /// The record of this task for `status`. The work folder may not exist yet, since `fetch` may be
 /// the first job of all.
-fn log(config: &Config, job: &str, task: usize) -> Result<Log, Error> {
+fn log(config: &Config, step: Step, task: usize) -> Result<TaskLog, Error> {
     let work = &config.paths.work;
     fs::create_dir_all(work).map_err(Error::io("create the folder", work))?;
-    Ok(Log::of(work, job, task))
+    Ok(TaskLog::of(work, step, task))
 }
 
 fn folder<'a>(key: &str, folder: Option<&'a Path>) -> Result<&'a Path, Error> {
@@ -196,7 +196,7 @@ impl Options {
     }
 
     /// Prints the summary; fails unless all files are there that have to be.
-    fn finish(&self, summary: Summary) -> anyhow::Result<()> {
+    fn finish(&self, summary: FetchSummary) -> anyhow::Result<()> {
         let next = match summary.is_complete() {
             true => "\nnext: the other tasks, if there are any, then atlas plan",
             false => "",

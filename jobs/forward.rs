@@ -1,5 +1,5 @@
 //! `atlas forward`
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atlas::{
     base::Error,
@@ -10,20 +10,20 @@ use atlas::{
     },
 };
 use serde_json::json;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::common::{Common, must_exist};
 
 /// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits`
 /// [n, classes]
 ///
-/// For parity with other frameworks. Precision and layout are those of train.precision and
-/// train.layout; `auto` is f32 and nhwc here.
+/// For comparisons with other frameworks. Precision and layout are those of train.precision and
+/// train.layout; `auto` means f32 and nhwc here.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas forward --weights work/imagenet.safetensors --input \
         images.safetensors --output logits.safetensors")]
 pub struct Args {
-    /// A weight file of ours or a state dict of timm's
+    /// A weight file of this program or a state dict of timm's
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// A safetensors file with the tensor `input`
@@ -44,22 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     must_exist("--input", &args.input)?;
     let weights = Weights::open(&args.weights)?;
     let spec = weights.spec();
-    let (mut tensors, _) = weights::read(&args.input)?;
-    let input = tensors.remove("input").ok_or_else(|| {
-        let there = tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        Error::data(&args.input, format!("no tensor is called `input`; there are: {there}"))
-    })?;
-    match input.size()[..] {
-        [n, c, h, w] if c == spec.channels && n > 0 && h >= 32 && w >= 32 => {}
-        ref shape => {
-            let want = format!("[n, {}, h, w] with sides of at least 32", spec.channels);
-            return Err(Error::data(
-                &args.input,
-                format!("`input` has the shape {shape:?}, expected {want}"),
-            )
-            .into());
-        }
-    }
+    let input = read_input(&args.input, spec.channels)?;
     let compute_mode = ComputeMode::of(&config.train, ComputeMode::PREFERRED);
     let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
     let logits = network.forward(
@@ -71,7 +56,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
     args.common.print(
         format!("{}: logits {shape:?}", args.output.display()),
-        json!({"output": args.output, "shape": shape}),
+        json!({ "output": args.output, "shape": shape }),
     );
     Ok(())
+}
+
+/// The tensor `input`, `[n, channels, h, w]`.
+fn read_input(path: &Path, channels: i64) -> Result<Tensor, Error> {
+    let (mut tensors, _) = weights::read(path)?;
+    let input = tensors.remove("input").ok_or_else(|| {
+        let present = tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Error::data(path, format!("no tensor is called `input`; there are: {present}"))
+    })?;
+    match input.size()[..] {
+        [n, c, h, w] if c == channels && n > 0 && h >= 32 && w >= 32 => Ok(input),
+        ref shape => {
+            let what = format!(
+                "`input` has the shape {shape:?}, expected [n, {channels}, h, w] with sides of at \
+                 least 32"
+            );
+            Err(Error::data(path, what))
+        }
+    }
 }

@@ -13,21 +13,22 @@ use serde_json::json;
 
 use crate::common::{Common, end_with_the_reader, must_exist};
 
-/// Print the perceptual hashes of pictures
+/// Print the perceptual hashes of images
 ///
 /// Reads PNG, JPEG or TIFF files. Writes one line per file to standard output: phash, ahash (each
-/// 64 bits in hex) and the path. The values are those of Python's imagehash; colours become gray as
-/// in Pillow.
+/// 64 bits in hex) and the path. The values are those of Python's imagehash; colours are converted
+/// to gray as in Pillow.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas hash train/*_green.png")]
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Pictures to hash
+    /// Images to hash
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Take the files by four (red, green, blue, yellow of one sample) and hash each four as the
-    /// original did, as one colour picture with yellow as its alpha; prints the path of the red one
+    /// Take the files in groups of four (red, green, blue, yellow of one sample) and hash each
+    /// group as one colour image with yellow as its alpha channel, as the original Python code did;
+    /// prints the path of the red file
     #[arg(long)]
     stack: bool,
 }
@@ -38,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let limit = config.preprocess.max_pixels_side;
     if args.stack && !args.files.len().is_multiple_of(4) {
         return Err(Error::usage(format!(
-            "--stack takes files by four (red, green, blue, yellow); there are {}",
+            "--stack takes files in groups of four (red, green, blue, yellow); there are {}",
             args.files.len()
         ))
         .into());
@@ -49,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let one = |files: &[PathBuf]| -> atlas::base::Result<Plane> {
         let [red, green, blue, yellow] = files else { return load(&files[0]) };
-        load(yellow)?; // it has no say in the hash, but a stack without it is none
+        load(yellow)?; // it does not change the hash, but an incomplete stack is an error
         let planes = [load(red)?, load(green)?, load(blue)?];
         composite(planes.each_ref())
             .ok_or_else(|| Error::data(red, "differs in size from its green or blue"))
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
     let hashes: Vec<_> = pool.install(|| {
         let files: Vec<_> = args.files.chunks(if args.stack { 4 } else { 1 }).collect();
-        let progress = Progress::new("hash", "pictures", files.len() as u64);
+        let progress = Progress::new("hash", "images", files.len() as u64);
         let hashes = |f: &[PathBuf]| {
             let hashes = one(f).map(|p| (phash(&p), ahash(&p)));
             progress.add(1);
@@ -70,12 +71,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (path, result) in hashes {
         match result {
             Ok((p, a)) if args.common.json => {
-                rows.push(json!({ "phash": format!("{p:016x}"), "ahash": format!("{a:016x}"), "path": path }));
+                let [p, a] = [p, a].map(|hash| format!("{hash:016x}"));
+                rows.push(json!({ "phash": p, "ahash": a, "path": path }));
             }
             Ok((p, a)) => println!("{p:016x} {a:016x} {}", path.display()),
             Err(e) => {
                 log::warn!("{e}");
-                // A file that is there and broken weighs more than a path mistyped.
+                // The exit code of a damaged file takes precedence over that of a wrong path.
                 failed =
                     failed.filter(|first| first.exit_code() != 2 || e.exit_code() == 2).or(Some(e));
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, task_log::Log},
+    base::{Error, step::Step, task_log::TaskLog},
     config::Config,
     data::work_folder::WorkFolder,
     distributed::device,
@@ -18,21 +18,23 @@ use atlas::{
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, must_exist, planned, recorded, stop_on_signals};
+use crate::common::{
+    Common, Summary, Tasks, WHOLE, must_exist, planned, recorded, stop_on_signals,
+};
 
-/// Predict the test shards, or a folder of your own pictures, with all finished folds
+/// Predict the test shards, or a folder of your own images, with all finished folds
 ///
 /// Reads the checkpoints of a run and shards/test-*.h5. Writes
 /// results/<run>/predictions/test-NNNNN.h5: the mean probabilities over the folds, crops
-/// (predict.tta) reduced as predict.reduce says. What is there already and was made with the same
-/// weights and settings is left as it is. A signal makes it stop with exit 75; run it again to go
-/// on.
+/// (predict.tta) reduced as predict.reduce says. Existing files that were made with the same
+/// weights and settings are kept. After a signal it stops with exit code 75; run it again to
+/// continue.
 ///
-/// With --images it needs nothing but the pictures and the run (or one weight file), and writes one
-/// table: id, labels by name, the probability of each class. A class counts where it is above its
-/// fitted threshold (0.5 where `submit` has not run), and where none is, the most probable one.
-/// Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit 65 if none can be
-/// read.
+/// With --images it needs only the images and the run (or one weight file), and writes one table:
+/// id, labels by name, the probability of each class. A class is predicted where its probability is
+/// above its fitted threshold (0.5 where `submit` has not run); where none is, the most probable
+/// class is. Samples that cannot be read are skipped and listed in FILE-skipped.csv; exit code 65
+/// if none can be read.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
@@ -44,16 +46,16 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
-    own: Own,
+    own: OwnImages,
     #[command(flatten)]
     tasks: Tasks,
     #[command(flatten)]
     common: Common,
 }
 
-/// A folder of the user's own images.
+/// A folder of images that are in no shard.
 #[derive(clap::Args)]
-struct Own {
+struct OwnImages {
     /// Predict all samples of this folder: files <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz] of
     /// any size
     #[arg(long, value_name = "FOLDER", requires = "output", conflicts_with_all = ["task", "tasks"])]
@@ -73,47 +75,56 @@ struct Own {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    if let (Some(images), Some(output)) = (&args.own.images, &args.own.output) {
-        return own(&args, &config, images, output);
-    }
-    let run = Run::existing(&config, args.run.as_deref())?;
-    let work = &WorkFolder::open(&config.paths.work);
-    let (task, tasks) = args.tasks.resolve(|| planned(work))?.unwrap_or((0, 1));
-    run.begin(&config)?;
+    let Summary { text, json } = match (&args.own.images, &args.own.output) {
+        (Some(images), Some(output)) => predict_folder(&args, &config, images, output)?,
+        _ => {
+            let run = Run::existing(&config, args.run.as_deref())?;
+            let work = &WorkFolder::open(&config.paths.work);
+            let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
+            predict(&config, work, &run, share)?
+        }
+    };
+    args.common.print(text, json);
+    Ok(())
+}
+
+/// Predicts one task's share of the test shards.
+pub fn predict(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    (task, tasks): (usize, usize),
+) -> anyhow::Result<Summary> {
+    run.begin(config)?;
     let stop = stop_on_signals()?;
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
-    let log =
-        Log::of(&config.paths.work, "predict", task).in_run(&run.name()).on(config.threads(), gpus);
+    let log = TaskLog::of(work.path(), Step::Predict, task)
+        .in_run(&run.name())
+        .on(config.threads(), gpus);
     let PredictOutcome { made, fresh } =
-        recorded(&log, || Ok(predict::predict(&config, work, &run, task, tasks, stop)?))?;
+        recorded(&log, || Ok(predict::predict(config, work, run, task, tasks, stop)?))?;
     let folder = run.folder.join("predictions");
     let text = match made + fresh {
         0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
             thresholds)"
             .into(),
         _ => format!(
-            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas \
-                submit",
+            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas submit",
             folder.display()
         ),
     };
-    args.common.print(text, json!({ "made": made, "left": fresh, "folder": folder }));
-    Ok(())
+    Ok(Summary { text, json: json!({ "made": made, "left": fresh, "folder": folder }) })
 }
 
-fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Result<()> {
-    if !images.is_dir() {
-        let what = format!("--images {}: there is no such folder", images.display());
-        return Err(Error::usage(what).into());
-    }
+/// `--images`
+fn predict_folder(
+    args: &Args,
+    config: &Config,
+    images: &Path,
+    output: &Path,
+) -> anyhow::Result<Summary> {
     let embeddings = args.own.embeddings.as_deref();
-    if let Some(path) =
-        embeddings.filter(|p| !p.extension().is_some_and(|e| e == "npy" || e == "h5"))
-    {
-        let what =
-            format!("--embeddings {}: expected a name that ends in .npy or .h5", path.display());
-        return Err(Error::usage(what).into());
-    }
+    check_paths(images, embeddings)?;
     let device = device::choose(config.comm.backend, 0)?;
     let ensemble = match &args.own.weights {
         Some(file) => {
@@ -122,29 +133,39 @@ fn own(args: &Args, config: &Config, images: &Path, output: &Path) -> anyhow::Re
         }
         None => Ensemble::of_run(config, &Run::existing(config, args.run.as_deref())?, device)?,
     };
-    let stop = stop_on_signals()?;
-    let files = OutputFiles { table: output, embeddings };
-    let outcome = folder::predict(config, images, &ensemble, &files, stop)?;
+    let (files, stop) = (OutputFiles { table: output, embeddings }, stop_on_signals()?);
+    let done = folder::predict(config, images, &ensemble, &files, stop)?;
     let mut text = format!(
         "{} samples predicted, networks: {}\nwrote {}",
-        outcome.predicted,
+        done.predicted,
         ensemble.networks.len(),
         output.display()
     );
-    for more in embeddings.iter().copied().chain(outcome.skipped_list.as_deref()) {
+    for more in embeddings.iter().copied().chain(done.skipped_list.as_deref()) {
         text += &format!("\nwrote {}", more.display());
     }
-    let skipped: Vec<_> = outcome
-        .skipped
-        .iter()
-        .map(|b| json!({"id": b.id, "file": b.file, "reason": b.reason}))
+    let skipped: Vec<_> = (done.skipped.iter())
+        .map(|b| json!({ "id": b.id, "file": b.file, "reason": b.reason }))
         .collect();
     let json = json!({
-        "predicted": outcome.predicted,
-        "skipped": skipped,
-        "output": output,
+        "predicted": done.predicted, "skipped": skipped, "output": output,
         "embeddings": embeddings,
     });
-    args.common.print(text, json);
-    Ok(())
+    Ok(Summary { text, json })
+}
+
+fn check_paths(images: &Path, embeddings: Option<&Path>) -> Result<(), Error> {
+    if !images.is_dir() {
+        let what = format!("--images {}: there is no such folder", images.display());
+        return Err(Error::usage(what));
+    }
+    match embeddings {
+        Some(path) if !path.extension().is_some_and(|e| e == "npy" || e == "h5") => {
+            Err(Error::usage(format!(
+                "--embeddings {}: expected a name that ends in .npy or .h5",
+                path.display()
+            )))
+        }
+        _ => Ok(()),
+    }
 }

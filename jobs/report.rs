@@ -1,19 +1,18 @@
 //! `atlas report`
 
-use atlas::{training::run_folder::Run, views::report};
+use atlas::{config::Config, training::run_folder::Run, views::report};
 use serde_json::json;
 
-use crate::common::Common;
+use crate::common::{Common, Summary};
 
-/// Make one page of a run: results/<run>/report.html
+/// Write a report on a run, one HTML page: results/<run>/report.html
 ///
-/// Reads what training and submit left in the run's folder, the tables of dedup and split, and the
-/// shards. Writes one file that opens from disk and needs nothing else: scores with intervals,
-/// learning curves, every class, what is taken for what, calibration, thresholds, folds,
-/// near-duplicates, the most confident mistakes, where the networks look, and what it cost. A
-/// report that is there already and of the same files (but for the task logs, which give the cost)
-/// is left as it is. Pictures are left out where the shards are gone, activation maps where the
-/// checkpoints are.
+/// Reads the files that train and submit wrote to the run's folder, the tables of dedup and split,
+/// and the shards. Writes one file that opens from disk and needs no other: scores with intervals,
+/// learning curves, every class, confusions, calibration, thresholds, folds, near-duplicates, the
+/// most confident mistakes, class activation maps, and the cost. An existing report of the same
+/// files (the task logs, which give the cost, aside) is kept. Images are omitted where the shards
+/// are gone, activation maps where the checkpoints are.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas report --config configs/atlas.toml --run 20260131-235959 \
         --compare 20260130-120000")]
@@ -21,7 +20,7 @@ pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
-    /// Runs in the same folder to set beside it
+    /// Runs in the same results folder to compare it with
     #[arg(long, value_name = "NAME", num_args = 1..)]
     compare: Vec<String>,
     #[command(flatten)]
@@ -31,26 +30,33 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    let others = args
-        .compare
+    let Summary { text, json } = report(&config, &run, &args.compare)?;
+    args.common.print(text, json);
+    Ok(())
+}
+
+/// Writes the report of a run, compared with the runs of the names `compare`.
+pub fn report(config: &Config, run: &Run, compare: &[String]) -> anyhow::Result<Summary> {
+    let others = compare
         .iter()
-        .map(|name| report::other(&config, name))
+        .map(|name| report::other(config, name))
         .collect::<atlas::base::Result<Vec<_>>>()?;
-    let report::ReportOutcome { path, made } = report::report(&config, &run, &others)?;
-    let text = match &made {
-        None => format!("{} is there already, and nothing has changed", path.display()),
-        Some(h) => {
-            let report::Headline { macro_f1, interval } = h;
-            format!(
+    let report::ReportOutcome { path, made } = report::report(config, run, &others)?;
+    let (text, score) = match &made {
+        None => (format!("{} exists already, and nothing has changed", path.display()), None),
+        Some(report::Headline { macro_f1, interval }) => {
+            let text = format!(
                 "macro F1 {macro_f1:.3} (95 % interval {:.3} to {:.3}), cross-fitted\nwrote {}",
                 interval.low,
                 interval.high,
                 path.display()
-            )
+            );
+            let score = json!({
+                "macro_f1": macro_f1, "low": interval.low, "high": interval.high,
+            });
+            (text, Some(score))
         }
     };
-    let score = made
-        .map(|h| json!({ "macro_f1": h.macro_f1, "low": h.interval.low, "high": h.interval.high }));
-    args.common.print(text, json!({ "report": path, "made": score.is_some(), "score": score }));
-    Ok(())
+    let json = json!({ "report": path, "made": score.is_some(), "score": score });
+    Ok(Summary { text, json })
 }

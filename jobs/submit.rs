@@ -1,13 +1,14 @@
 //! `atlas submit`
 
 use atlas::{
-    base::task_log::Log,
-    inference::{finished_run::FittedThresholds, submit},
+    base::{step::Step, task_log::TaskLog},
+    config::Config,
+    inference::submit,
     training::run_folder::Run,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::common::{Common, recorded};
+use crate::common::{Common, Summary, recorded};
 
 /// Fit thresholds out of fold and write the submissions
 ///
@@ -15,9 +16,9 @@ use crate::common::{Common, recorded};
 /// sample_submission.csv. Writes results/<run>/thresholds.csv (each method per class), scores.csv
 /// (each method's macro F1, cross-fitted and in sample), scores.svg, submission.csv (0.5) and
 /// submission_optimal_threshold.csv (the method of submit.thresholds, else the one with the best
-/// cross-fitted score). A sample without a class above its threshold gets the most probable one;
-/// one whose images could not be read gets the commonest. Predictions that were made with other
-/// weights or settings are refused.
+/// cross-fitted score). A sample with no class above its threshold gets the most probable class;
+/// one whose images could not be read gets the most frequent class. Predictions that were made with
+/// other weights or settings are refused.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas submit --config configs/atlas.toml --set \
         submit.thresholds=proportion")]
@@ -32,40 +33,36 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
-    run.begin(&config)?;
-    let log = Log::of(&config.paths.work, "submit", 0).in_run(&run.name());
+    let Summary { text, json } = submit(&config, &run)?;
+    args.common.print(text, json);
+    Ok(())
+}
+
+/// Fits the thresholds of a run and writes its submissions.
+pub fn submit(config: &Config, run: &Run) -> anyhow::Result<Summary> {
+    run.begin(config)?;
+    let log = TaskLog::of(&config.paths.work, Step::Submit, 0).in_run(&run.name());
     let submit::SubmitOutcome { fits, used, map, written } =
-        recorded(&log, || Ok(submit::submit(&config, &run)?))?;
+        recorded(&log, || Ok(submit::submit(config, run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
+    let mut scores = Map::new();
     let fits: Vec<_> = fits.iter().map(|fit| &fit.thresholds).collect();
     for (i, f) in fits.iter().enumerate() {
-        text += &format!(
-            "  {:<22}{:>10.4} {:>10.4}{}\n",
-            f.method,
-            f.cross_fitted,
-            f.in_sample,
-            if i == used { "  <- used" } else { "" }
-        );
+        let mark = if i == used { "  <- used" } else { "" };
+        text +=
+            &format!("  {:<22}{:>10.4} {:>10.4}{mark}\n", f.method, f.cross_fitted, f.in_sample);
+        let score: Value =
+            json!({ "cross_fitted_macro_f1": f.cross_fitted, "in_sample_macro_f1": f.in_sample });
+        scores.insert(f.method.to_string(), score);
     }
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
-    text += match written {
-        true => {
-            ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; \
-                where the truth is known, atlas evaluate scores them"
-        }
-        false => " (no test predictions, so no submission)",
+    text += if written {
+        ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where \
+         the truth is known, atlas evaluate scores them"
+    } else {
+        " (no test predictions, so no submission)"
     };
-    let score = |f: &&FittedThresholds| {
-        let scores = json!({
-            "cross_fitted_macro_f1": f.cross_fitted,
-            "in_sample_macro_f1": f.in_sample,
-        });
-        (f.method.to_string(), scores)
-    };
-    let scores: serde_json::Map<_, _> = fits.iter().map(score).collect();
-    args.common.print(
-        text,
-        json!({ "run": run.folder, "used": fits[used].method, "scores": scores, "map": map }),
-    );
-    Ok(())
+    let used = fits[used].method;
+    let json = json!({ "run": run.folder, "used": used, "scores": scores, "map": map });
+    Ok(Summary { text, json })
 }

@@ -3,19 +3,19 @@ use std::path::PathBuf;
 
 use atlas::synth::{SynthOptions, SynthOutcome, generate};
 
-/// Make a data set of drawn microscopy in the competition's layout, with the truth of its test set
+/// Generate synthetic microscopy in the competition's layout, with the true labels of its test set
 ///
 /// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test
-/// set), duplicates_truth.csv (pairs of planted near-duplicates), external/ (coloured JPEGs and
+/// set), duplicates_truth.csv (pairs of deliberate near-duplicates), external/ (coloured JPEGs and
 /// HPAv18_made.csv), contact_sheet.png, and last synth.json. A folder that already holds the same
-/// set is left alone.
+/// data set is kept.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example: atlas synth --out work/made --samples 1200 --test 200 --size 192 \
         --min-per-class 20"
 )]
 pub struct Args {
-    /// Folder to write; new, empty, or from the same options
+    /// Folder to write to: new, empty, or written with the same options
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Training samples
@@ -27,17 +27,17 @@ pub struct Args {
     /// External samples, in wells of two or three fields
     #[arg(long, value_name = "N", default_value_t = 0)]
     external: usize,
-    /// Side of all pictures in pixels; smaller pictures show fewer cells
+    /// Side of all images in pixels; smaller images show fewer cells
     #[arg(long, value_name = "S", default_value_t = 512)]
     size: usize,
-    /// Another seed, another set
+    /// Seed of the random generator; another seed gives another data set
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// Share of train, test and external samples that are altered copies of a training sample
     #[arg(long, value_name = "F", default_value_t = 0.03)]
     duplicates: f64,
-    /// Lift rare classes to at least N originals in train, and in proportion (at least 3) in test;
-    /// 0: real frequencies
+    /// Raise rare classes to at least N original samples in train, and in proportion (at least 3)
+    /// in test; 0: the frequencies of the real data
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_per_class: usize,
     /// Print one JSON object on standard output and nothing else there
@@ -51,18 +51,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let outcome = generate(&out, &options)?;
     let (made, text) = match outcome {
         SynthOutcome::Present => {
-            (false, format!("{} already holds this set; nothing to do", out.display()))
+            (false, format!("{} already holds this data set; nothing to do", out.display()))
         }
         SynthOutcome::Generated { duplicates } => {
             let what = format!(
                 "{samples} train, {test} test and {external} external samples, {duplicates} of \
-                    them planted copies"
+                    them altered copies"
             );
             let next = format!("atlas plan --set data.kaggle={0}", out.display());
             (
                 true,
                 format!(
-                    "{what}, in {}\na look at them: {0}/contact_sheet.png\nnext: {next}",
+                    "{what}, in {}\noverview: {0}/contact_sheet.png\nnext: {next}",
                     out.display()
                 ),
             )

@@ -12,42 +12,43 @@ use tch::Device;
 
 use crate::common::{Common, must_exist};
 
-/// Bring weights in and out: state dicts of Cadene's and timm's SE-ResNeXt networks, ONNX
+/// Import and export weights: state dicts of Cadene's and timm's SE-ResNeXt networks, ONNX
 ///
-/// `import` reads a state dict and writes a file of ours, which says in its metadata what it is;
-/// `export` gives a network to others.
+/// `import` reads a state dict and writes a weight file of this program, which describes its
+/// network in its metadata; `export` writes a network for other programs.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas weights import se_resnext50_32x4d.safetensors --output \
         work/imagenet.safetensors --channels 4")]
 pub struct Args {
     #[command(subcommand)]
-    way: Way,
+    direction: Direction,
 }
 
 #[derive(clap::Subcommand)]
-enum Way {
+enum Direction {
     /// Read a state dict (names with or without `module.` or `model.`), check it, write a weight
-    /// file of ours
+    /// file of this program
     ///
-    /// The state dict is a safetensors file, or what torch.save writes (.pth, .pt) since PyTorch
-    /// 1.6: only tensors are read, nothing in it is run, and a file that needs more is refused.
-    /// Channels, classes and head stay as they are in the file unless told otherwise. New channels
-    /// get the mean of the others, rescaled so that activations keep their size; with another head
-    /// or number of classes the head starts afresh.
+    /// The state dict is a safetensors file, or a file of torch.save (.pth, .pt) since PyTorch 1.6:
+    /// only tensors are read, no code in it is run, and a file that needs more is refused.
+    /// Channels, classes and head stay as they are in the file unless an option changes them. New
+    /// channels get the mean of the others, rescaled so that activations keep their size; with
+    /// another head or number of classes the head is initialised anew.
     #[command(
         after_help = "Example: atlas weights import timm.pth --output work/imagenet.safetensors \
             --channels 4 --classes 28"
     )]
     Import(Import),
-    /// Read a weight file of ours or a checkpoint, write X.onnx or X.safetensors for others, and
+    /// Read a weight file or a checkpoint, write X.onnx or X.safetensors for other programs, and
     /// its model card X.md
     ///
     /// X.safetensors is a state dict under timm's names. X.onnx takes `image` f32 [n, channels, h,
-    /// w] and gives `logits` f32 [n, classes], with any n, h and w: where FILE says how images were
-    /// normalised (a checkpoint, or an X.safetensors made of one), the graph does it and takes
-    /// pixel values (0 to 255, channels red, green, blue, yellow); else it takes normalised images.
-    /// Both carry the card in their metadata: classes, channels, normalisation, and where the file
-    /// lies in a run, its thresholds, scores, data and provenance.
+    /// w] and returns `logits` f32 [n, classes], for any n, h and w. Where FILE records how images
+    /// were normalised (a checkpoint, or an X.safetensors exported from one), the graph normalises
+    /// and takes pixel values (0 to 255, channels red, green, blue, yellow); else it takes
+    /// normalised images. Both contain the card in their metadata: classes, channels,
+    /// normalisation, and, if the file is in a run's folder, its thresholds, scores, data and
+    /// provenance.
     #[command(after_help = "Example: atlas weights export \
             results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
     Export(Files),
@@ -74,10 +75,12 @@ struct Import {
     /// Classes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=100_000))]
     classes: Option<i64>,
-    /// seed (average and max pooling, two layers) or linear (average pooling, one layer)
+    /// Classifier: seed (average and max pooling, two layers) or linear (average pooling, one
+    /// layer)
     #[arg(long, value_parser = setting::<Head>)]
     head: Option<Head>,
-    /// seed (stride 3) or standard (stride 2); a file without metadata counts as standard
+    /// First layers: seed (stride 3) or standard (stride 2); a file without metadata counts as
+    /// standard
     #[arg(long, value_parser = setting::<Stem>)]
     stem: Option<Stem>,
 }
@@ -87,9 +90,9 @@ fn setting<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    match args.way {
-        Way::Import(import) => import.run(),
-        Way::Export(files) => files.export(),
+    match args.direction {
+        Direction::Import(import) => import.run(),
+        Direction::Export(files) => files.export(),
     }
 }
 
@@ -117,7 +120,10 @@ impl Import {
             network.parameter_count(),
             output.display()
         );
-        let json = json!({"output": output, "network": described, "parameters": network.parameter_count(), "notes": notes});
+        let json = json!({
+            "output": output, "network": described, "parameters": network.parameter_count(),
+            "notes": notes,
+        });
         common.print(text, json);
         Ok(())
     }
@@ -164,7 +170,7 @@ impl Files {
         let network = weights::describe(network.spec());
         common.print(
             text,
-            json!({"output": output, "card": page, "network": network, "notes": notes}),
+            json!({ "output": output, "card": page, "network": network, "notes": notes }),
         );
         Ok(())
     }

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Finds near-duplicates, as an array job over pairs of blocks of samples: sbatch slurm/dedup.sh, and when all of it is done
+# Finds near-duplicates, as an array job over pairs of blocks of samples:
+#   sbatch slurm/dedup.sh
+# and when all tasks are done:
 #   sbatch --array=0 slurm/dedup.sh --merge
 #SBATCH --job-name=atlas-dedup
 #SBATCH --array=0-15
@@ -13,8 +15,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/dedup\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/dedup\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the data, as an array job: sbatch slurm/fetch.sh kaggle (or external) [OPTIONS OF atlas fetch]
+# Downloads the data, as an array job:
+#   sbatch slurm/fetch.sh kaggle [OPTIONS OF atlas fetch]   (or external)
 # Needs nodes that reach the internet. The number of tasks that share the work is fetch.tasks.
 #SBATCH --job-name=atlas-fetch
 #SBATCH --array=0-3
@@ -13,8 +14,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/fetch\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/fetch\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the job scripts beside this file share. Sourced by them, with `root` the project's folder if Slurm knows it.
+# What the job scripts in this folder share. They source it with `root` set to the project's folder
+# if Slurm knows it.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -10,19 +11,20 @@ refuse() {
     exit 2
 }
 
-[ -n "${SLURM_JOB_ID:-}" ] || refuse "this is a job for Slurm: sbatch slurm/$(basename -- "$0"); on one machine, atlas run does everything"
-job=$SLURM_JOB_ID # how scontrol knows this task alone
+[ -n "${SLURM_JOB_ID:-}" ] || refuse "this is a job for Slurm: sbatch slurm/$(basename -- "$0");" \
+    "on one machine, atlas run does everything"
+job=$SLURM_JOB_ID # the id of this task alone for scontrol
 [ -z "${SLURM_ARRAY_JOB_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 
-set +eu # what a site loads need not be that strict
+set +eu # what a site loads may not be written for these options
 # shellcheck source=slurm/site.env
 . "${ATLAS_SITE:-$root/slurm/site.env}"
 set -eu
-unset SLURM_EXPORT_ENV # srun hands on all of what the site set
+unset SLURM_EXPORT_ENV # srun passes on everything that the site set
 # shellcheck source=slurm/program.sh
 . "$root/slurm/program.sh"
 
-# For `atlas status`: the file that this script's messages go to.
+# For `atlas status`: the file to which this script's messages go.
 log=$(readlink "/proc/$$/fd/2") || log=''
 [ ! -f "$log" ] || export ATLAS_LOG=$log
 
@@ -35,7 +37,7 @@ for ((i = 1; i <= $#; i++)); do
     esac
 done
 
-# needs STEP...: nothing can be done before all of these
+# needs STEP...: refuses to go on before all of these are done
 needs() {
     local missing step tasks need script
     missing=$("${atlas[@]}" status --missing --config "$config" ${keys[@]+"${keys[@]}"}) || exit
@@ -53,13 +55,17 @@ needs() {
 }
 
 # step JOB [OPTION...]: the job as one process
-step() { run --ntasks=1 --nodes=1 --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" -- "$@"; }
+step() {
+    run --ntasks=1 --nodes=1 --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" -- "$@"
+}
 
 # ranks JOB [OPTION...]: the job as ranks on all nodes, one per GPU
 ranks() {
-    local per_node=${ATLAS_RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}} nodes=${SLURM_JOB_NUM_NODES:-1} cores=${SLURM_CPUS_PER_TASK:-1}
+    local per_node=${ATLAS_RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+    local nodes=${SLURM_JOB_NUM_NODES:-1} cores=${SLURM_CPUS_PER_TASK:-1}
     [ "$per_node" -ge 1 ] || per_node=1
-    [ "$per_node" -le "$cores" ] || refuse "$per_node ranks per node and $cores cores: ask for more with sbatch --cpus-per-task=N"
+    [ "$per_node" -le "$cores" ] || refuse "$per_node ranks per node and $cores cores:" \
+        "request more with sbatch --cpus-per-task=N"
     run --mpi=pmix --nodes="$nodes" --ntasks="$((nodes * per_node))" --ntasks-per-node="$per_node" \
         --cpus-per-task="$((cores / per_node))" -- "$@"
 }
@@ -72,17 +78,18 @@ run() {
         shift
     done
     shift
-    trap : TERM USR2 # this script outlives them, to see how the program ends
+    trap : TERM USR2 # this script survives them, to see how the program ends
     srun --kill-on-bad-exit=1 "${options[@]}" "${atlas[@]}" "$@" --config "$config" || code=$?
-    # 75 alone says that running again goes on; a program that was killed (137, 143) has not said so.
+    # Only 75 means that running again resumes; a program that was killed (137, 143) may not.
     [ "$code" -ne 75 ] || again
     [ "$code" -eq 0 ] || exit "$code"
 }
 
-# again: this task goes back into the queue, unless somebody cancelled it or it has been there too often
+# again: requeues this task, unless somebody cancelled it or it was requeued too often
 again() {
     local most=${ATLAS_MAX_REQUEUES:-20} state attempt
-    state=$(scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z_]*\).*/\1/p' | head -n 1) || state=''
+    state=$(scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z_]*\).*/\1/p' | head -n 1) ||
+        state=''
     case $state in
         RUNNING | '') ;;
         CANCELLED | TIMEOUT | FAILED)
@@ -95,12 +102,14 @@ again() {
             ;;
     esac
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "$most" ]; then
-        say "stopped at a checkpoint after $most restarts (ATLAS_MAX_REQUEUES); submit it again to go on"
+        say "stopped at a checkpoint after $most restarts (ATLAS_MAX_REQUEUES);" \
+            "submit it again to go on"
         exit 75
     fi
-    for attempt in 1 2 3 4 5; do # many tasks may ask at the same moment
+    for attempt in 1 2 3 4 5; do # many tasks may requeue at the same moment
         if scontrol requeue "$job"; then
-            say "stopped at a checkpoint; task $job goes back into the queue (restart $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $most)"
+            say "stopped at a checkpoint; task $job goes back into the queue" \
+                "(restart $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $most)"
             sleep 120 # Slurm ends this script
             exit 75
         fi

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A real Slurm (munged, slurmctld and N slurmd) on this one machine, to try things out and for tests. Debian 12, as root, no systemd.
-#   eval "$(slurm/local_cluster.sh up [N] [FOLDER])"   starts N nodes (2), state and logs in FOLDER (/tmp/atlas-slurm); tells SLURM_CONF
+# A real Slurm (munged, slurmctld, N slurmd) on one machine, for tests. Debian 12, root, no systemd.
+#   eval "$(slurm/local_cluster.sh up [N] [FOLDER])"   starts N nodes (2) and sets SLURM_CONF
 #   slurm/local_cluster.sh down [FOLDER]               cancels all jobs, ends all processes
 #   slurm/local_cluster.sh status [FOLDER]
-# Every node claims at least 4 CPUs and 32 GB, so that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
+# FOLDER (/tmp/atlas-slurm) holds state and logs. Every node claims at least 4 CPUs and 32 GB, so
+# that 4 tasks run on two cores. Only one cluster at a time: the ports are fixed.
 set -euo pipefail
 export LC_ALL=C PATH="/usr/sbin:/sbin:$PATH"
 
@@ -26,7 +27,7 @@ usage() {
     exit 2
 }
 
-# wait_until SECONDS COMMAND...: asks twice a second
+# wait_until SECONDS COMMAND...: tries it twice a second
 wait_until() {
     local ends=$((SECONDS + $1))
     shift
@@ -105,7 +106,7 @@ SlurmctldPort=$controller_port
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# a requeued job waits as long as a credential lives: 120 s unless told
+# a requeued job waits as long as a credential lives: 120 s by default
 AuthInfo="socket=$folder/munge/socket,cred_expire=20"
 CredType=cred/munge
 StateSaveLocation="$folder/state"
@@ -119,7 +120,7 @@ SlurmctldLogFile="$folder/slurmctld.log"
 SlurmdLogFile="$folder/%n.log"
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-# nothing else here ends a task that takes more memory than it asked for
+# nothing else here ends a task that takes more memory than it requested
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill
@@ -135,8 +136,8 @@ ReturnToService=2
 KillWait=30
 END
     for ((i = 1; i <= nodes; i++)); do
-        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d RealMemory=32000 State=UNKNOWN\n' \
-            "$i" "$host" "$((controller_port + i))" "$cpus"
+        printf 'NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=%d %s\n' \
+            "$i" "$host" "$((controller_port + i))" "$cpus" "RealMemory=32000 State=UNKNOWN"
     done
     printf 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n'
 }
@@ -152,8 +153,9 @@ up() {
         trap down EXIT # unless all of it starts
         write_conf >"$conf"
         printf 'CgroupAutomount=no\n' >"$folder/cgroup.conf" # nothing here uses cgroups
-        # OpenMPI names its shared memory after the hostname and the rank within the node, which two of our nodes have in
-        # common; between nodes it leaves out the loopback interface unless told
+        # Open MPI names its shared memory after the hostname and the rank within the node, which
+        # two of these nodes have in common; between nodes it omits the loopback interface by
+        # default.
         cat >"$folder/task_prolog.sh" <<'END'
 #!/bin/sh
 printf 'export OMPI_MCA_btl_vader_backing_directory=%s\n' "${0%/*}/tmp-$SLURMD_NODENAME"
@@ -171,15 +173,20 @@ END
         if [ ! -s "$folder/munge/key" ]; then
             (umask 077 && head -c 1024 /dev/urandom >"$folder/munge/key")
         fi
-        munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" --pid-file="$folder/munge/pid" \
-            --seed-file="$folder/munge/seed" --log-file="$folder/munge/munged.log" >"$folder/munge/start.log" 2>&1 ||
+        munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
+            --pid-file="$folder/munge/pid" --seed-file="$folder/munge/seed" \
+            --log-file="$folder/munge/munged.log" >"$folder/munge/start.log" 2>&1 ||
             die "$folder/munge/start.log" "munged did not start"
-        wait_until 15 munge --socket="$folder/munge/socket" --no-input || die "$folder/munge/munged.log" "munged does not answer"
+        wait_until 15 munge --socket="$folder/munge/socket" --no-input ||
+            die "$folder/munge/munged.log" "munged does not answer"
 
-        timeout 30 slurmctld -f "$conf" >"$folder/start.log" 2>&1 || die "$folder/start.log" "slurmctld did not start"
-        wait_until 30 timeout 5 scontrol ping || die "$folder/slurmctld.log" "slurmctld does not answer"
+        timeout 30 slurmctld -f "$conf" >"$folder/start.log" 2>&1 ||
+            die "$folder/start.log" "slurmctld did not start"
+        wait_until 30 timeout 5 scontrol ping ||
+            die "$folder/slurmctld.log" "slurmctld does not answer"
         for ((i = 1; i <= nodes; i++)); do
-            timeout 30 slurmd -f "$conf" -N "node$i" >"$folder/start.log" 2>&1 || die "$folder/start.log" "slurmd of node$i did not start"
+            timeout 30 slurmd -f "$conf" -N "node$i" >"$folder/start.log" 2>&1 ||
+                die "$folder/start.log" "slurmd of node$i did not start"
         done
         wait_until 15 all_running || die "$folder/node1.log" "a daemon ended right after its start"
     fi
@@ -194,14 +201,16 @@ END
 down() {
     local name pids
     if [ -f "$conf" ] && ! none_of slurmctld; then
-        timeout 10 squeue --noheader --format=%A | xargs -r timeout 10 scancel >/dev/null 2>&1 || true
-        mapfile -t pids < <(job_processes) # what ignores SIGTERM would live for another KillWait
+        timeout 10 squeue --noheader --format=%A |
+            xargs -r timeout 10 scancel >/dev/null 2>&1 || true
+        mapfile -t pids < <(job_processes) # some ignore SIGTERM and would live for KillWait
         end KILL "${pids[@]}" || true
         wait_until 20 no_jobs || say "some jobs did not end in 20 s"
     fi
     for name in slurmd slurmctld slurmstepd munged; do
         mapfile -t pids < <(daemons "$name")
-        end TERM "${pids[@]}" || end KILL "${pids[@]}" || die "$folder/slurmctld.log" "$name does not end"
+        end TERM "${pids[@]}" || end KILL "${pids[@]}" ||
+            die "$folder/slurmctld.log" "$name does not end"
     done
     mapfile -t pids < <(job_processes)
     end KILL "${pids[@]}" || die "$folder/slurmctld.log" "some processes of jobs do not end"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The whole pipeline as jobs that wait for each other, from images to submissions.
-#   slurm/pipeline.sh [--run NAME] [--fetch] [--set KEY=VALUE]...   submits all of it; what is done already ends at once
-#   slurm/pipeline.sh --resume RUN                                  submits only what is missing, with the same keys
-#   slurm/pipeline.sh --cancel RUN                                  ends its jobs; finished work stays
-# The experiment is ATLAS_CONFIG (configs/atlas.toml), the site slurm/site.env (ATLAS_SITE). --fetch begins with the download.
-# Job ids, keys and logs lie in paths.work/pipeline/RUN/; `atlas status --run RUN` tells how it goes.
+#   slurm/pipeline.sh [--run NAME] [--fetch] [--set KEY=VALUE]...   submits every step
+#   slurm/pipeline.sh --resume RUN   submits only what is missing, with the same keys
+#   slurm/pipeline.sh --cancel RUN   ends its jobs; finished work stays
+# Steps that are done already end at once. --fetch begins with the download.
+# The experiment is ATLAS_CONFIG (configs/atlas.toml), the site slurm/site.env (ATLAS_SITE).
+# Job ids, keys and logs are in paths.work/pipeline/RUN/; `atlas status --run RUN` shows progress.
 set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -16,7 +17,7 @@ refuse() {
 
 usage() { refuse "$(sed -n '3,5s/^# *//p' "$0")"; }
 
-set +eu # what a site loads need not be that strict
+set +eu # what a site loads may not be written for these options
 # shellcheck source=slurm/site.env
 . "${ATLAS_SITE:-$root/slurm/site.env}"
 set -eu
@@ -43,24 +44,34 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine, atlas run does everything, and slurm/local_cluster.sh starts a Slurm to try"
+command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine, atlas run does" \
+    "everything, and slurm/local_cluster.sh starts a Slurm to try"
 
-# 1. Which run, and where its jobs are written down.
+# 1. Which run, and where its jobs are recorded.
 for set in ${sets[@]+"${sets[@]}"}; do
-    case $set in --set=paths.*) refuse "${set#--set=}: the folders stand in the experiment's file, so that --resume and status find them" ;; esac
+    case $set in
+        --set=paths.*)
+            refuse "${set#--set=}: set the folders in the experiment's file, so that --resume and" \
+                "status find them"
+            ;;
+    esac
 done
 key() { "${atlas[@]}" config --config "$config" ${sets[@]+"${sets[@]}"} --get "$1"; }
+missing() {
+    "${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"}
+}
 work=$(key paths.work)
 [ -n "$run" ] || run=$(date -u +%Y%m%d-%H%M%S)
-[[ $run != */* && $run != .* && $run != latest ]] || refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
+[[ $run != */* && $run != .* && $run != latest ]] ||
+    refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
 folder=$work/pipeline/$run
 jobs=$folder/jobs.csv
 largest=$(scontrol show config 2>/dev/null | sed -n 's/^MaxArraySize *= *//p') || largest=''
 case $mode in
     new)
-        [ ! -e "$folder" ] || refuse "there is a pipeline $run already; slurm/pipeline.sh --resume $run goes on with it"
-        # A run of that name may be there already, of another experiment.
-        "${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"} >/dev/null
+        [ ! -e "$folder" ] ||
+            refuse "there is a pipeline $run already; slurm/pipeline.sh --resume $run continues it"
+        missing >/dev/null # fails where there is a run of that name of another experiment
         [ -z "$fetch" ] || key data.external >/dev/null
         mkdir -p -- "$folder/logs"
         [ -z "$fetch" ] || : >"$folder/fetch"
@@ -69,8 +80,11 @@ case $mode in
         echo step,job,tasks,after >"$jobs"
         ;;
     *)
-        [ -f "$jobs" ] || refuse "there is no pipeline $run in $work/pipeline (ATLAS_CONFIG names another experiment)"
-        [ ${#sets[@]} -eq 0 ] || refuse "--$mode takes the keys that the pipeline began with; no --set"
+        [ -f "$jobs" ] ||
+            refuse "there is no pipeline $run in $work/pipeline (ATLAS_CONFIG names another" \
+                "experiment)"
+        [ ${#sets[@]} -eq 0 ] ||
+            refuse "--$mode takes the keys that the pipeline began with; no --set"
         mapfile -d '' -t sets <"$folder/sets"
         ;;
 esac
@@ -81,12 +95,14 @@ if [ "$mode" = cancel ]; then
     [ -n "$active" ] || refuse "the pipeline $run has no jobs in the queue"
     # shellcheck disable=SC2086 # words
     scancel $active
-    echo "cancelled: $active; slurm/pipeline.sh --resume $run goes on"
+    echo "cancelled: $active; slurm/pipeline.sh --resume $run continues"
     exit
 fi
-[ -z "$active" ] || refuse "the pipeline $run still has jobs in the queue ($active); wait for them, or end them with --cancel $run"
+[ -z "$active" ] || refuse "the pipeline $run still has jobs in the queue ($active); wait for" \
+    "them, or end them with --cancel $run"
 
-# 2. What there is to do: a line `step tasks` each. A new pipeline does not trust what lies there: the data may have changed.
+# 2. The steps to submit, as lines `step tasks`. A new pipeline submits all of them, also those that
+#    are done: the data may have changed.
 all() {
     local tasks folds fetching
     tasks=$(key preprocess.tasks) folds=$(key split.folds)
@@ -95,24 +111,28 @@ all() {
         fetching=$(key fetch.tasks)
         printf '%s\n' "fetch_kaggle 0-$((fetching - 1))" "fetch_external 0-$((fetching - 1))"
     fi
-    printf '%s\n' "plan 0" "preprocess $tasks" "dedup $tasks" "merge 0" "split 0" "train $folds" "predict $tasks" "submit 0"
+    printf '%s\n' "plan 0" "preprocess $tasks" "dedup $tasks" "merge 0" "split 0" "train $folds" \
+        "predict $tasks" "submit 0"
 }
 if [ "$mode" = new ]; then
     steps=$(all)
 else
-    steps=$("${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"})
+    steps=$(missing)
     [ -n "$steps" ] || { echo "the pipeline $run is done: nothing is missing" && exit; }
 fi
 
 while read -r step tasks; do
     last=${tasks##*[-,]}
-    [ -z "$largest" ] || [ "$last" -lt "$largest" ] || refuse "$step has the task $last, and this Slurm's arrays end at $((largest - 1)) (MaxArraySize): lower preprocess.tasks"
+    [ -z "$largest" ] || [ "$last" -lt "$largest" ] ||
+        refuse "$step has the task $last, and this Slurm's arrays end at $((largest - 1))" \
+            "(MaxArraySize): lower preprocess.tasks"
 done <<<"$steps"
 
-# 3. Submit. Each step waits until all of the one before has ended well; where that cannot happen any more, it is dropped.
+# 3. Submit. Each step waits until the one before has succeeded; if that one fails, it is dropped.
 export ATLAS_CONFIG=$config ATLAS_RUN=$run
 [[ $config = /* ]] || ATLAS_CONFIG=$PWD/$config
-trap 'echo "pipeline: not all of it was submitted; slurm/pipeline.sh --cancel $run ends what was" >&2' ERR
+trap 'echo "pipeline: not every step was submitted; slurm/pipeline.sh --cancel $run ends those" \
+    "that were" >&2' ERR
 after=''
 printf '%-16s %10s  %-12s %s\n' step job tasks after
 while read -r step tasks; do
@@ -131,9 +151,11 @@ while read -r step tasks; do
     esac
     gpus=()
     [[ $step = train || $step = predict ]] ||
-        gpus=(-u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_GRES -u SBATCH_CPUS_PER_GPU -u SBATCH_MEM_PER_GPU)
+        gpus=(-u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_GRES
+            -u SBATCH_CPUS_PER_GPU -u SBATCH_MEM_PER_GPU)
     logs=$folder/logs
-    id=$(env ${gpus[@]+"${gpus[@]}"} sbatch --parsable --export=ALL --kill-on-invalid-dep=yes ${after:+--dependency=afterok:$after} \
+    id=$(env ${gpus[@]+"${gpus[@]}"} sbatch --parsable --export=ALL --kill-on-invalid-dep=yes \
+        ${after:+--dependency=afterok:$after} \
         --job-name="atlas-$step" --output="${logs//%/%%}/$name" ${options[@]+"${options[@]}"} \
         "$root/slurm/$script.sh" ${words[@]+"${words[@]}"} ${sets[@]+"${sets[@]}"})
     id=${id%%;*}
@@ -142,6 +164,6 @@ while read -r step tasks; do
     after=$id
 done <<<"$steps"
 trap - ERR
-echo "run $run; logs: $folder/logs; how it goes:"
+echo "run $run; logs: $folder/logs; progress:"
 printf ' %q' "${atlas[@]}" status --run "$run" --config "$ATLAS_CONFIG" ${sets[@]+"${sets[@]}"}
 echo

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Predicts the test shards with all finished folds, as an array job: sbatch slurm/predict.sh [OPTIONS OF atlas predict]
+# Predicts the test shards with all finished folds, as an array job:
+#   sbatch slurm/predict.sh [OPTIONS OF atlas predict]
 #SBATCH --job-name=atlas-predict
 #SBATCH --array=0-15
 #SBATCH --nodes=1
@@ -12,8 +13,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/predict\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/predict\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Packs the images into shards, as an array job: sbatch slurm/preprocess.sh [OPTIONS OF atlas preprocess]
+# Packs the images into shards, as an array job:
+#   sbatch slurm/preprocess.sh [OPTIONS OF atlas preprocess]
 # Which shards a task makes is fixed by `plan` (preprocess.tasks), whatever part of the array runs.
 #SBATCH --job-name=atlas-preprocess
 #SBATCH --array=0-15
@@ -13,8 +14,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/preprocess\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/preprocess\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

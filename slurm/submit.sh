@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fits the thresholds, writes the submissions and the report: sbatch slurm/submit.sh [OPTIONS OF atlas submit]
+# Fits the thresholds, writes the submissions and the report:
+#   sbatch slurm/submit.sh [OPTIONS OF atlas submit]
 #SBATCH --job-name=atlas-submit
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -10,8 +11,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/submit\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/submit\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

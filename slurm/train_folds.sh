@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Trains the folds, one per array task, each on all nodes of its task: sbatch slurm/train_folds.sh [OPTIONS OF atlas train]
-#   ATLAS_CONFIG=configs/seed.toml sbatch --array=0-4%2 --nodes=2 slurm/train_folds.sh --set train.epochs=2
-# Ranks: one per GPU of a node, else ATLAS_RANKS_PER_NODE (1); they share the cores of --cpus-per-task.
+# Trains the folds, one per array task, each on all nodes of its task:
+#   sbatch slurm/train_folds.sh [OPTIONS OF atlas train]
+#   ATLAS_CONFIG=configs/seed.toml sbatch --array=0-4%2 --nodes=2 slurm/train_folds.sh
+# Ranks: one per GPU of a node, else ATLAS_RANKS_PER_NODE (1). They share the cores of
+# --cpus-per-task.
 #SBATCH --job-name=atlas-train
 #SBATCH --array=0-4
 #SBATCH --nodes=1
@@ -14,8 +16,9 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-# Slurm runs a copy of this file: the project is where the job's own record says.
-root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/slurm/train_folds\.sh.*|\1|p' | head -n 1) || true
+# Slurm runs a copy of this file; the job's record says where the project is.
+root=$(scontrol show job "${SLURM_JOB_ID:-none}" 2>/dev/null |
+    sed -n 's|^ *Command=\(.*\)/slurm/train_folds\.sh.*|\1|p' | head -n 1) || true
 # shellcheck source=slurm/job.sh
 . "${root:-$(dirname -- "${BASH_SOURCE[0]}")/..}/slurm/job.sh"
 

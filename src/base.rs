@@ -17,6 +17,7 @@ pub mod host;
 pub mod progress;
 pub mod rng;
 pub mod slurm;
+pub mod step;
 pub mod stop;
 pub mod task_log;
 

@@ -33,7 +33,7 @@ mod unpack;
 mod xml;
 
 pub use ledger::Ledger;
-pub use summary::Summary;
+pub use summary::FetchSummary;
 pub use unpack::{UnpackTarget, unpack};
 pub use xml::{AtlasImages, read_atlas};
 

@@ -37,6 +37,8 @@ use atlas::{
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+#[path = "common/needs.rs"]
+mod needs;
 #[path = "pipeline/small.rs"]
 mod small;
 use small::{Small, succeeds};
@@ -44,7 +46,7 @@ use small::{Small, succeeds};
 /// How far a count may lie from the committed one, in percent: compilers and C libraries differ a
 /// little.
 const MARGIN: u64 = 10;
-/// In the environment of the run under valgrind: the work folder of its pictures.
+/// In the environment of the run under valgrind: the work folder of its images.
 const FOLDER: &str = "ATLAS_COST_FOLDER";
 
 /// What one loop costs.
@@ -63,18 +65,13 @@ struct Costs {
 }
 
 #[test]
+#[cfg_attr(not(can_count_instructions), ignore = "needs valgrind and AVX2")]
 fn the_hot_loops_cost_what_they_did() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return run_loops(Path::new(&folder));
     }
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        return eprintln!("skipped: valgrind is not here");
-    }
-    if !is_x86_feature_detected!("avx2") {
-        return eprintln!(
-            "skipped: the instructions were counted with AVX2, which this processor lacks"
-        );
-    }
+    needs::program("valgrind");
+    assert!(is_x86_feature_detected!("avx2"), "the committed counts are those with AVX2");
     let got = measure();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/costs.json");
     if std::env::var_os("ATLAS_GOLDEN").is_some_and(|v| v == "write") {
@@ -170,7 +167,13 @@ fn measure() -> Costs {
         .args(["--quiet", "--tool=callgrind", "--zero-before=counted", "--dump-after=counted"])
         .arg(format!("--callgrind-out-file={}", small.path("counts")))
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "the_hot_loops_cost_what_they_did", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "the_hot_loops_cost_what_they_did",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FOLDER, work)
         .output()
         .unwrap();
@@ -206,7 +209,7 @@ fn instructions(path: &Path) -> u64 {
         .unwrap()
 }
 
-/// What runs under valgrind: every loop once, a line for each. Pictures come from `work`.
+/// What runs under valgrind: every loop once, a line for each. Images come from `work`.
 fn run_loops(work: &Path) {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
     println!("\nprocessor with {}", features());
@@ -309,20 +312,24 @@ static COUNTING: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller keeps the rules of this function, which are the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller keeps the rules of this function, which are the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller keeps the rules of this function, which are the same.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the rules of this function, which are the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

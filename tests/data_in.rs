@@ -6,9 +6,11 @@ use atlas::data::{
     shard::quarantined,
 };
 
-#[path = "data_in/made.rs"]
-mod made;
-use made::{CHANNELS, Set, atlas, fails, succeeds};
+#[path = "common/needs.rs"]
+mod needs;
+#[path = "data_in/synthetic.rs"]
+mod synthetic;
+use synthetic::{CHANNELS, Set, atlas, fails, succeeds};
 
 #[test]
 fn plan_reports_every_fault_in_one_go() {
@@ -50,7 +52,7 @@ fn plan_reports_every_fault_in_one_go() {
         ]
     );
     let text = String::from_utf8_lossy(&out.stderr);
-    assert!(text.contains("1 missing channels in train: train-001 (blue, yellow)"), "{text}");
+    assert!(text.contains("train-001 (blue, yellow)"), "{text}");
     let manifest = Manifest::read(&set.work()).unwrap();
     let ids: Vec<_> = manifest.samples.iter().map(|s| (s.id.as_str(), s.part, s.shard)).collect();
     use Part::*;
@@ -117,23 +119,15 @@ fn an_id_that_is_in_several_places_counts_once() {
 }
 
 #[test]
-fn plan_says_what_is_missing() {
-    fails(&atlas(&["plan"]), 2, &["set data.kaggle"]);
-    fails(
-        &atlas(&["plan", "--set", "data.kaggle=/nowhere"]),
-        2,
-        &["/nowhere does not exist", "data.kaggle"],
-    );
-    fails(&atlas(&["plan", "--set", "data.kagle=/x"]), 2, &["did you mean `kaggle`"]);
-    fails(
-        &atlas(&["plan", "--set", "preprocess.size=big"]),
-        2,
-        &["--set preprocess.size=big", "wrong type"],
-    );
+fn plan_names_what_is_missing() {
+    fails(&atlas(&["plan"]), 2, &["data.kaggle"]);
+    fails(&atlas(&["plan", "--set", "data.kaggle=/nowhere"]), 2, &["/nowhere", "data.kaggle"]);
+    fails(&atlas(&["plan", "--set", "data.kagle=/x"]), 2, &["data.kagle", "`kaggle`"]);
+    fails(&atlas(&["plan", "--set", "preprocess.size=big"]), 2, &["--set preprocess.size=big"]);
     let empty = Set::new(0, 0, 16);
-    fails(&empty.run("plan", &[]), 65, &["the data set is empty"]);
+    fails(&empty.run("plan", &[]), 65, &[&empty.folder.path().display().to_string()]);
     let set = Set::new(2, 1, 16);
-    fails(&set.run("preprocess", &[]), 65, &["manifest.csv", "run `atlas plan` first"]);
+    fails(&set.run("preprocess", &[]), 65, &["manifest.csv", "`atlas plan`"]);
     fs::remove_dir_all(set.path("test")).unwrap();
     fs::remove_file(set.path("sample_submission.csv")).unwrap();
     let out = set.run("plan", &["--json"]);
@@ -141,13 +135,12 @@ fn plan_says_what_is_missing() {
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let warnings = json["warnings"].to_string();
     assert!(
-        warnings.contains("test is missing")
-            && warnings.contains("sample_submission.csv is missing"),
+        warnings.contains("/test ") && warnings.contains("/sample_submission.csv "),
         "{warnings}"
     );
     assert_eq!((&json["train"], &json["test"]), (&2.into(), &0.into()));
     fs::remove_file(set.path("train.csv")).unwrap();
-    fails(&set.run("plan", &[]), 2, &["train.csv does not exist"]);
+    fails(&set.run("plan", &[]), 2, &["train.csv"]);
 }
 
 #[test]
@@ -165,9 +158,9 @@ fn the_same_pictures_in_other_formats_give_the_same_shards() {
     // a time stamp in the files would show
     std::thread::sleep(std::time::Duration::from_millis(1100));
     for set in [
-        Set::with(3, 1, 48, "png", made::png16),
-        Set::with(3, 1, 48, "tif", made::tiff),
-        Set::with(3, 1, 48, "tif.gz", made::tiff16_gz),
+        Set::with(3, 1, 48, "png", synthetic::png16),
+        Set::with(3, 1, 48, "tif", synthetic::tiff),
+        Set::with(3, 1, 48, "tif.gz", synthetic::tiff16_gz),
     ] {
         let other = run(&set);
         for (a, b) in first.iter().zip(&other) {
@@ -204,7 +197,7 @@ fn tasks_make_the_same_shards_as_one_go_and_a_second_run_does_nothing() {
         .unwrap();
     succeeds(&out);
     assert!(set.shards() == whole);
-    fails(&set.run("preprocess", &["--task", "2"]), 2, &["tasks count from 0"]);
+    fails(&set.run("preprocess", &["--task", "2"]), 2, &["--task 2"]);
     // Another size makes them again; so does a shard that is broken.
     assert_eq!(set.preprocess(&["--set", "preprocess.size=16"])["built"], 6);
     assert_eq!(set.preprocess(&[])["built"], 6);
@@ -221,13 +214,13 @@ fn bad_files_are_left_out_up_to_the_limit() {
     let bad = set.path("train/train-003_blue.png");
     let good = fs::read(&bad).unwrap();
     fs::write(&bad, "<html>404</html>").unwrap();
-    made::png(&set.path("test/test-001_green.png"), 16, &made::pattern(16, 1));
+    synthetic::png(&set.path("test/test-001_green.png"), 16, &synthetic::pattern(16, 1));
     set.plan(&["--set", "preprocess.shard_samples=4"]);
     // One of ten is more than 1 %: the list is written, the shard is not.
     fails(
         &set.run("preprocess", &[]),
         65,
-        &["quarantine-00000.csv", "train-003_blue.png: neither PNG", "max_bad_fraction"],
+        &["quarantine-00000.csv", "train-003_blue.png", "max_bad_fraction"],
     );
     assert!(set.shards().is_empty());
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
@@ -237,21 +230,21 @@ fn bad_files_are_left_out_up_to_the_limit() {
     assert_eq!(lists[0][0].id, "train-003");
     assert!(
         lists[2][0].file.ends_with("test-001_green.png")
-            && lists[2][0].reason == "16x16 pixels, but red has 32x32"
+            && ["16x16", "red", "32x32"].iter().all(|part| lists[2][0].reason.contains(part))
     );
     let store = set.store(Part::Train).unwrap();
     assert_eq!((store.len(), store.find("train-003"), store.find("train-004")), (7, None, Some(3)));
     let mut image = vec![0; 32 * 32 * 4];
     store.read(3, &mut image).unwrap();
     assert!(
-        image.chunks(4).map(|p| p[1]).eq(made::pattern(32, 17)),
+        image.chunks(4).map(|p| p[1]).eq(synthetic::pattern(32, 17)),
         "the pixels moved up with their id"
     );
     // Again: nothing to do, the same list; and within the task the limit still counts what was left
     // out before.
     assert_eq!(set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"])["built"], 0);
     fails(&set.run("preprocess", &[]), 65, &["quarantine-00000.csv", "train-003_blue.png"]);
-    // Mended, the sample is in.
+    // Repaired, the sample is in.
     fs::write(&bad, good).unwrap();
     let result = set.preprocess(&["--set", "preprocess.max_bad_fraction=0.2"]);
     assert_eq!((&result["built"], &result["samples"]), (&1.into(), &9.into()));
@@ -259,7 +252,11 @@ fn bad_files_are_left_out_up_to_the_limit() {
     assert!(set.store(Part::Train).unwrap().find("train-003").is_some());
     // So is one that was too large, once larger ones are allowed.
     for c in CHANNELS {
-        made::png(&set.path(&format!("train/train-005_{c}.png")), 64, &made::pattern(64, 1));
+        synthetic::png(
+            &set.path(&format!("train/train-005_{c}.png")),
+            64,
+            &synthetic::pattern(64, 1),
+        );
     }
     fs::remove_file(set.work().join("shards/train-00001.h5")).unwrap();
     let preprocess = |max: &str| {
@@ -272,12 +269,9 @@ fn bad_files_are_left_out_up_to_the_limit() {
 }
 
 #[test]
-fn real_samples_go_through() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    if !data.exists() {
-        eprintln!("skipped: ../shared/data is not here");
-        return;
-    }
+#[cfg_attr(not(has_shared_data), ignore = "needs ../shared/data")]
+fn real_samples_are_planned_and_preprocessed() {
+    let data = needs::shared_data();
     let (set, external) = real(&data);
     let external = format!("data.external={}", external.display());
     let more = [
@@ -360,13 +354,9 @@ fn real(data: &Path) -> (Set, std::path::PathBuf) {
 }
 
 #[test]
-#[ignore = "needs h5py and OpenCV in the Python of ATLAS_PYTHON; run by make test-all"]
+#[ignore = "needs ATLAS_PYTHON with h5py and OpenCV, ../shared/data; run by make test-all"]
 fn h5py_finds_the_pixels_that_opencv_decodes() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let (Some(python), true) = (std::env::var_os("ATLAS_PYTHON"), data.exists()) else {
-        eprintln!("skipped: ATLAS_PYTHON is not set, or ../shared/data is not here");
-        return;
-    };
+    let (python, data) = (needs::python(), needs::shared_data());
     let (set, external) = real(&data);
     let external = format!("data.external={}", external.display());
     // At 512 pixels the PNGs are stored as they are; at 2048 the external JPEGs are.
@@ -396,7 +386,7 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let mut table = "Id,Target\n".to_string();
     let jpeg = set.path("large.jpg");
     let pixels: Vec<u8> =
-        made::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
+        synthetic::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
     image::save_buffer(&jpeg, &pixels, 2048, 2048, image::ExtendedColorType::Rgb8).unwrap();
     for i in 0..pictures {
         for c in CHANNELS {
@@ -422,7 +412,7 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     peak
 }
 
-/// The most anonymous memory that the program has with `words`, in MiB.
+/// The largest amount of anonymous memory that the program has with `words`, in MiB.
 fn peak_of(set: &Set, words: &[&str], code: i32) -> f64 {
     let (kaggle, work) = (
         format!("data.kaggle={}", set.folder.path().display()),

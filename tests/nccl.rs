@@ -27,9 +27,9 @@ mod launcher;
 // ---- The ranks ----
 
 #[test]
-#[ignore = "a rank; the tests start it"]
+#[ignore = "a rank that other tests start"]
 fn worker() {
-    let Ok(task) = env::var("NCCL_TASK") else { return };
+    let task = env::var("NCCL_TASK").expect("a test that starts ranks sets it");
     let keys = config::Comm { backend: Backend::Mpi, ..Default::default() };
     let host = distributed::start(&keys).unwrap();
     let world = match nccl::over(Box::new(Noted(host)), host.rank()) {
@@ -382,7 +382,7 @@ fn check_step(lines: &[&str], stream: &str, ranks: usize) {
 }
 
 #[test]
-fn gradients_of_one_rank_stay_what_they_are() {
+fn gradients_of_one_rank_are_unchanged() {
     check_steps(1);
 }
 
@@ -400,10 +400,10 @@ fn gradients_of_four_ranks_are_summed_stage_by_stage() {
 fn a_failed_sum_ends_the_job_with_its_rank_and_cause() {
     let job = run(2, "steps", "1:ncclAllReduce:3:2", true);
     let place = format!("rank 1 of 2 on {}, backward pass", host::name());
-    let cause = "NCCL: ncclAllReduce: unhandled system error (run with NCCL_DEBUG=INFO for \
-        details) (the test wants it): /dev/shm may be too small";
+    // From NCCL: its name of the error and its last message. From us: what to do.
+    let cause = ["NCCL: ncclAllReduce: unhandled system error", "(the test wants it)", "/dev/shm"];
     assert!(
-        job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
+        job.code == Some(1) && job.says(&["atlas: ", &place]) && job.says(&cause),
         "{:?}: {}",
         job.code,
         job.said
@@ -416,10 +416,10 @@ fn the_watchdog_sees_an_error_that_no_call_returns() {
     let since = Instant::now();
     let job = run(2, "wait", "1:ncclCommGetAsyncError:5:6", true);
     let place = format!("rank 1 of 2 on {}, a long wait", host::name());
-    let cause = "NCCL: a pending sum: remote process exited or there was a network error (the \
-        test wants it)";
+    let cause =
+        ["NCCL: ", "remote process exited or there was a network error (the test wants it)"];
     assert!(
-        job.code == Some(1) && job.says(&["atlas: ", &place, cause]),
+        job.code == Some(1) && job.says(&["atlas: ", &place]) && job.says(&cause),
         "{:?}: {}",
         job.code,
         job.said
@@ -438,12 +438,11 @@ fn what_fails_at_the_start_on_one_rank_fails_on_all() {
 }
 
 #[test]
-fn without_libnccl_the_message_says_what_to_do() {
+fn without_libnccl_the_message_names_the_remedy() {
     let job = run(2, "steps", "", false);
     let [said] = job.of(0)[..] else { panic!("{:?}: {}", job.log, job.said) };
     assert!(
-        said.starts_with("fails: libnccl.so cannot be opened")
-            && said.contains("containers/setup.sh --cuda"),
+        said.starts_with("fails: libnccl.so ") && said.contains("containers/setup.sh --cuda"),
         "{said}"
     );
     assert_eq!(

@@ -1,6 +1,8 @@
 //! The network against PyTorch: always against committed values of timm's model, and on request
 //! against timm itself.
 
+#[path = "common/needs.rs"]
+mod needs;
 #[path = "golden/formula.rs"]
 mod formula;
 
@@ -122,14 +124,10 @@ fn bce() -> Losses {
 
 /// timm's model as tests/peers/sgd_step.py leaves it: the weight file and, after one SGD step of 1,
 /// `.after`.
-fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> Option<std::path::PathBuf> {
-    let Ok(python) = std::env::var("ATLAS_PYTHON") else {
-        println!("skipped: set ATLAS_PYTHON to a Python with torch, timm and safetensors");
-        return None;
-    };
+fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> std::path::PathBuf {
     let out = folder.join(format!("{channels}-{size}-{layout}.safetensors"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/sgd_step.py");
-    let mut command = Command::new(python);
+    let mut command = Command::new(needs::python());
     command.arg(script).arg("--out").arg(&out).args([
         "--channels",
         &channels.to_string(),
@@ -137,15 +135,15 @@ fn reference(folder: &Path, channels: i64, size: i64, layout: &str) -> Option<st
         &size.to_string(),
     ]);
     assert!(command.args(["--layout", layout]).status().unwrap().success());
-    Some(out)
+    out
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON, takes a minute; run by make test-all"]
+#[ignore = "needs ATLAS_PYTHON with timm, takes a minute; run by make test-all"]
 fn logits_of_an_imported_model_are_those_of_timm() {
     let folder = tempfile::tempdir().unwrap();
     for (channels, size) in [(3, 160), (4, 160), (3, 224), (4, 224)] {
-        let Some(file) = reference(folder.path(), channels, size, "nchw") else { return };
+        let file = reference(folder.path(), channels, size, "nchw");
         let path = |name: &str| folder.path().join(name);
         let atlas = || assert_cmd::Command::new(env!("CARGO_BIN_EXE_atlas"));
         atlas()
@@ -167,12 +165,12 @@ fn logits_of_an_imported_model_are_those_of_timm() {
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON, takes a minute; run by make test-all"]
+#[ignore = "needs ATLAS_PYTHON with timm, takes a minute; run by make test-all"]
 fn one_step_moves_each_tensor_as_pytorch_does() {
     let folder = tempfile::tempdir().unwrap();
     tch::set_num_threads(2);
     for (layout, nhwc) in [("nchw", false), ("nhwc", true)] {
-        let Some(file) = reference(folder.path(), 4, 128, layout) else { return };
+        let file = reference(folder.path(), 4, 128, layout);
         let (before, after) = (
             weights::read(&file).unwrap().0,
             weights::read(&file.with_extension("safetensors.after")).unwrap().0,

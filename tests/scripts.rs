@@ -28,7 +28,7 @@ fn golden(name: &str, text: &str) {
 }
 
 #[test]
-fn what_every_script_asks_for() {
+fn sbatch_options_of_every_script() {
     let mut scripts: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm"))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -87,7 +87,7 @@ fn what_the_pipeline_submits_without_gpus_with_gpus_and_with_the_download() {
 }
 
 #[test]
-fn only_75_goes_back_into_the_queue_and_only_this_task() {
+fn only_exit_code_75_is_requeued_and_only_this_task() {
     let fake = Fake::new();
     let requeue = |code: i32, state: &str, restarts: &str| {
         let out = fake.job(
@@ -113,17 +113,16 @@ fn only_75_goes_back_into_the_queue_and_only_this_task() {
     assert_eq!(requeue(75, "RUNNING", "").0, ["scontrol requeue 12_3"]);
     assert_eq!(requeue(75, "RUNNING", "19").0, ["scontrol requeue 12_3"]);
     let (calls, said) = requeue(75, "RUNNING", "20");
-    assert!(calls.is_empty() && said.contains("after 20 restarts (ATLAS_MAX_REQUEUES)"), "{said}");
-    let (calls, said) = requeue(75, "CANCELLED", "");
-    assert!(calls.is_empty() && said.contains("the job is CANCELLED"), "{said}");
-    let (calls, said) = requeue(75, "REQUEUED", "");
-    assert!(calls.is_empty() && said.contains("Slurm starts it again"), "{said}");
-    let out = fake.job("preprocess.sh", &[], &[("FAKE_CODE", "75"), ("FAKE_REQUEUE_FAILS", "yes")]);
     assert!(
-        out.status.code() == Some(75) && stderr(&out).contains("cannot requeue 12_3"),
-        "{}",
-        stderr(&out)
+        calls.is_empty() && said.contains("20") && said.contains("ATLAS_MAX_REQUEUES"),
+        "{said}"
     );
+    let (calls, said) = requeue(75, "CANCELLED", "");
+    assert!(calls.is_empty() && said.contains("CANCELLED"), "{said}");
+    let (calls, said) = requeue(75, "REQUEUED", "");
+    assert!(calls.is_empty() && said.contains("REQUEUED"), "{said}");
+    let out = fake.job("preprocess.sh", &[], &[("FAKE_CODE", "75"), ("FAKE_REQUEUE_FAILS", "yes")]);
+    assert!(out.status.code() == Some(75) && stderr(&out).contains("12_3"), "{}", stderr(&out));
     assert_eq!(
         fake.calls().matches("scontrol requeue 12_3").count(),
         5,
@@ -191,42 +190,38 @@ fn how_the_program_is_started() {
 }
 
 #[test]
-fn mistakes_are_told_in_one_line() {
+fn mistakes_are_reported_in_one_line() {
     let fake = Fake::new();
     let one_line = |out: std::process::Output, code: i32, part: &str| {
         let said = stderr(&out);
         assert_eq!(out.status.code(), Some(code), "{said}");
         assert!(said.lines().count() == 1 && said.contains(part), "{said}");
     };
-    one_line(fake.job("fetch.sh", &[], &[]), 2, "say what to fetch");
+    one_line(fake.job("fetch.sh", &[], &[]), 2, "kaggle");
     one_line(
         fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "preprocess 3,7")]),
         2,
-        "run this first: sbatch --array=3,7 slurm/preprocess.sh (preprocess is missing: 3,7)",
+        "sbatch --array=3,7 slurm/preprocess.sh",
     );
     one_line(
         fake.job("train_folds.sh", &[], &[("FAKE_MISSING", "merge 0")]),
         2,
-        "run this first: sbatch --array=0 slurm/dedup.sh --merge",
+        "sbatch --array=0 slurm/dedup.sh --merge",
     );
     one_line(
         fake.site.command(fake.site.path("a clone/slurm/plan.sh"), &[]).output().unwrap(),
         2,
         "sbatch slurm/plan.sh",
     );
-    one_line(fake.pipeline(&["--run", "../x"]).output().unwrap(), 2, "not a run's name");
-    one_line(
-        fake.pipeline(&["--resume", "none"]).output().unwrap(),
-        2,
-        "there is no pipeline none",
-    );
+    one_line(fake.pipeline(&["--run", "../x"]).output().unwrap(), 2, "../x");
+    one_line(fake.pipeline(&["--resume", "none"]).output().unwrap(), 2, "none");
     fs::remove_file(fake.site.path("a clone/target/release/atlas")).unwrap();
     one_line(fake.job("plan.sh", &[], &[]), 2, "make build");
     one_line(fake.pipeline(&[]).output().unwrap(), 2, "make build");
 }
 
 #[test]
-fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
+fn a_submission_that_fails_half_way_names_the_command_that_cancels_it() {
     let fake = Fake::new();
     let out =
         fake.pipeline(&["--run", "half"]).env("FAKE_REFUSES", "atlas-train").output().unwrap();
@@ -242,7 +237,7 @@ fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
     for mode in ["--resume", "--cancel"] {
         let out = fake.pipeline(&[mode, "half"]).env("FAKE_SQUEUE_FAILS", "yes").output().unwrap();
         assert!(
-            out.status.code() == Some(2) && stderr(&out).contains("squeue does not answer"),
+            out.status.code() == Some(2) && stderr(&out).contains("squeue"),
             "{}",
             stderr(&out)
         );
@@ -259,7 +254,7 @@ fn a_submission_that_fails_half_way_says_how_to_end_what_was_submitted() {
     );
     let out = fake.pipeline(&["--set", "paths.work=elsewhere"]).output().unwrap();
     assert!(
-        out.status.code() == Some(2) && stderr(&out).contains("stand in the experiment's file"),
+        out.status.code() == Some(2) && stderr(&out).contains("paths.work"),
         "{}",
         stderr(&out)
     );

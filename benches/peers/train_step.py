@@ -1,5 +1,7 @@
-"""Training steps (forward, BCE, backward, AdamW) of timm's SE-ResNeXt50 32x4d, 4 channels, 28 classes. Prints `ready`; each line on
-standard input asks for a step, which is answered by its seconds."""
+"""Training steps (forward, BCE, backward, AdamW) of timm's SE-ResNeXt50 32x4d, 4 channels, 28
+classes. Prints `ready`; each line on standard input asks for a step, which is answered by its
+seconds."""
+
 import argparse, sys, time
 
 import timm
@@ -18,7 +20,11 @@ torch.set_num_threads(a.threads)
 torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 fmt = torch.channels_last if a.layout == "nhwc" else torch.contiguous_format
-m = timm.create_model("legacy_seresnext50_32x4d", in_chans=4, num_classes=28).to(a.device, memory_format=fmt).train()
+m = (
+    timm.create_model("legacy_seresnext50_32x4d", in_chans=4, num_classes=28)
+    .to(a.device, memory_format=fmt)
+    .train()
+)
 net = torch.compile(m) if a.compile else m
 opt = torch.optim.AdamW(m.parameters(), 1e-4, fused=a.device == "cuda")
 x = torch.randn(a.batch, 4, a.size, a.size, device=a.device).to(memory_format=fmt)

@@ -1,6 +1,6 @@
-//! What became of each task of each job: a line when it begins and a line when it ends, in
-//! `paths.work/tasks/<job>-<task>.jsonl`. A task that began and did not end was killed; `status`
-//! tells.
+//! The history of each task of each step: a line when it begins and a line when it ends, in
+//! `paths.work/tasks/<step>-<task>.jsonl`. A task that began and did not end was killed or still
+//! runs; `atlas status` reports which.
 
 use std::{
     fs,
@@ -10,21 +10,21 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::slurm;
+use crate::base::{slurm, step::Step};
 
-/// Where a task began.
+/// When and where a task began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Began {
     /// UTC, as `2026-01-31T23:59:59Z`.
     pub time: String,
     pub host: String,
     pub pid: u32,
-    /// Cores that were its own, of all its ranks; 0 where an older version did not say.
+    /// Cores of all its ranks together; 0 in logs of older versions.
     #[serde(default)]
     pub cores: usize,
     #[serde(default)]
     pub gpus: usize,
-    /// The run that it belongs to, from training on.
+    /// The run that it belongs to; `None` for the steps before training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// Slurm's id of the job, `12` or, in an array, `12_3`.
@@ -39,7 +39,8 @@ pub struct Began {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     pub time: String,
-    /// As in [`Began`]: several processes may write into one file.
+    /// Host and process id pair this line with its [`Began`]: several processes may write into
+    /// one file.
     pub host: String,
     pub pid: u32,
     /// Exit code.
@@ -55,47 +56,48 @@ enum Line {
     Ended(Ended),
 }
 
-/// One time that a task ran.
+/// One execution of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     pub began: Began,
-    /// `None`: it runs, or was killed.
+    /// `None`: it is running, or was killed.
     pub ended: Option<Ended>,
 }
 
-/// The file of one task.
-pub struct Log {
+/// The log of one task.
+pub struct TaskLog {
     path: PathBuf,
     run: Option<String>,
     cores: usize,
     gpus: usize,
 }
 
-impl Log {
-    /// Task `task` of the job `job`, over the work folder `work`.
-    pub fn of(work: &Path, job: &str, task: usize) -> Self {
+impl TaskLog {
+    /// Task `task` of `step` in the work folder `work`.
+    pub fn of(work: &Path, step: Step, task: usize) -> Self {
         Self {
-            path: work.join("tasks").join(format!("{job}-{task:05}.jsonl")),
+            path: work.join("tasks").join(format!("{step}-{task:05}.jsonl")),
             run: None,
             cores: cores(),
             gpus: 0,
         }
     }
 
-    /// Every task of every job over the work folder `work`: the job's name and its log.
-    pub fn all(work: &Path) -> Vec<(String, Self)> {
+    /// The logs of all tasks in the work folder `work`, by step and task.
+    pub fn all(work: &Path) -> Vec<(Step, Self)> {
         let entries = fs::read_dir(work.join("tasks")).into_iter().flatten().flatten();
-        let log = |name: &str| {
-            let (job, task) = name.strip_suffix(".jsonl")?.rsplit_once('-')?;
-            Some((job.to_string(), Self::of(work, job, task.parse().ok()?)))
+        let parse = |name: &str| {
+            let (step, task) = name.strip_suffix(".jsonl")?.rsplit_once('-')?;
+            Some((step.parse().ok()?, task.parse().ok()?))
         };
-        let mut all: Vec<_> = entries.filter_map(|e| log(e.file_name().to_str()?)).collect();
-        all.sort_by(|a, b| a.1.path.cmp(&b.1.path));
-        all
+        let mut all: Vec<(Step, usize)> =
+            entries.filter_map(|e| parse(e.file_name().to_str()?)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(step, task)| (step, Self::of(work, step, task))).collect()
     }
 
-    /// The same task with so many cores and GPUs; by default, the cores that this process may run
-    /// on.
+    /// The same task with this number of cores and GPUs; by default, the cores that this process
+    /// may run on and no GPU.
     pub fn on(self, cores: usize, gpus: usize) -> Self {
         Self { cores, gpus, ..self }
     }
@@ -148,7 +150,8 @@ impl Log {
         attempts
     }
 
-    /// A job must not fail for this, and must not make the folder that it then says is missing.
+    /// A job must not fail because of its log, and must not create a work folder that it then
+    /// reports as missing.
     fn append(&self, line: &Line) {
         let text = serde_json::to_string(line).expect("plain data") + "\n";
         let folder = self.path.parent().expect("the path has a file name below a folder");
@@ -167,14 +170,14 @@ impl Log {
             && folder.exists()
         {
             log::warn!(
-                "cannot write {} ({e}); `atlas status` will not know of this task",
+                "cannot write {} ({e}); `atlas status` will not show this task",
                 self.path.display()
             );
         }
     }
 }
 
-/// What this process may run on, limits of its control group included.
+/// The cores that this process may use, after the limits of its control group.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -188,13 +191,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_began_and_did_not_end_is_seen_and_runs_are_kept_apart() {
+    fn unfinished_attempts_are_kept_and_runs_are_separate() {
         let dir = tempfile::tempdir().unwrap();
-        let log = || Log::of(dir.path(), "train", 3);
+        let log = || TaskLog::of(dir.path(), Step::Train, 3);
         log().in_run("a").begin();
         log().in_run("a").end(75, Some("stopped".into()));
         log().in_run("b").begin();
-        // Another process ends meanwhile: that is not the end of this one.
+        // The end of another process is not the end of this one.
         let other = Ended { time: now(), host: slurm::node(), pid: 1, code: 0, error: None };
         log().append(&Line::Ended(other));
         log().in_run("a").begin();
@@ -210,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_work_folder_is_not_made() {
+    fn a_missing_work_folder_is_not_created() {
         let dir = tempfile::tempdir().unwrap();
         let work = dir.path().join("work");
-        Log::of(&work, "plan", 0).begin();
+        TaskLog::of(&work, Step::Plan, 0).begin();
         assert!(!work.exists());
     }
 }

@@ -213,31 +213,22 @@ mod tests {
 
     #[test]
     fn wrong_keys_types_and_ranges_name_the_place() {
-        assert_eq!(
-            message("[train]\nepoch = 3\n", &[]),
-            "c.toml, line 2: unknown key `epoch`; did you mean `epochs`?"
-        );
-        assert_eq!(
-            message("[train]\n\nepochs = \"3\"\n", &[]),
-            "c.toml, line 3: wrong type: string \"3\", expected a whole number"
-        );
-        assert_eq!(
-            message("", &["train.epochz=3"]),
-            "--set train.epochz=3: unknown key `epochz`; did you mean `epochs`?"
-        );
-        assert_eq!(
-            message("", &["train.epochs=0"]),
-            "--set train.epochs=0: train.epochs must be at least 1"
-        );
-        assert_eq!(
-            message("[train]\nepochs = 0\n", &["threads=3"]),
-            "c.toml: train.epochs must be at least 1"
-        );
+        for (text, sets, parts) in [
+            ("[train]\nepoch = 3\n", &[][..], &["c.toml, line 2: ", "`epoch`", "`epochs`"][..]),
+            ("[train]\n\nepochs = \"3\"\n", &[], &["c.toml, line 3: ", "\"3\""]),
+            ("", &["train.epochz=3"], &["--set train.epochz=3: ", "`epochz`", "`epochs`"]),
+            ("", &["train.epochs=0"], &["--set train.epochs=0: train.epochs ", " 1"]),
+            ("[train]\nepochs = 0\n", &["threads=3"], &["c.toml: train.epochs ", " 1"]),
+            ("", &["augment.crop=2000", "threads=2"], &["--set augment.crop=2000: ", " 32 "]),
+            ("", &["predict.tta=6"], &["--set predict.tta=6: "]),
+            ("", &["train.epochs=1.5"], &["--set train.epochs=1.5: ", "`1.5`"]),
+            ("", &["train.precision=bf17"], &["--set train.precision=bf17: ", "`bf17`", "`bf16`"]),
+            ("", &["train.epochs"], &["--set train.epochs: ", "key=value"]),
+        ] {
+            let message = message(text, sets);
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}: {parts:?}");
+        }
         assert_eq!(message("", &["augment.resize=64", "augment.crop=48"]), "ok");
-        assert!(
-            message("", &["augment.crop=2000", "threads=2"])
-                .starts_with("--set augment.crop=2000: augment.crop must be from 32")
-        );
         for set in [
             "threads=0",
             "threads=4097",
@@ -271,23 +262,13 @@ mod tests {
         ] {
             let key = set.split('=').next().unwrap();
             let message = message("", &[set]);
+            // The key again: its range, not its type, is wrong.
             assert!(
                 message.starts_with(&format!("--set {set}: "))
-                    && message[set.len()..].contains(key)
-                    && message.contains(" must be "),
+                    && message[set.len()..].contains(key),
                 "{message}"
             );
         }
-        assert!(message("", &["predict.tta=6"]).contains("expected one of the key's words"));
-        assert_eq!(
-            message("", &["train.epochs=1.5"]),
-            "--set train.epochs=1.5: wrong type: floating point `1.5`, expected a whole number"
-        );
-        assert_eq!(
-            message("", &["train.precision=bf17"]),
-            "--set train.precision=bf17: unknown value `bf17`; did you mean `bf16`?"
-        );
-        assert!(message("", &["train.epochs"]).contains("expected key=value"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod table;
 
+mod assign;
 mod balance;
 mod stratify;
 mod unit;
@@ -22,6 +23,7 @@ use crate::{
     },
 };
 
+pub use assign::{Assigned, assign, assign_table};
 pub use table::{FoldRow, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.

@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(set.to_string(), "0 2 16");
         assert_eq!(Labels::from_classes([2, 16, 0]), Some(set));
         assert_eq!((set.len(), set.one_hot()[16], set.one_hot()[1]), (3, 1, 0));
-        assert_eq!(Labels::parse("3 28").unwrap_err(), "unknown class `28` (expected 0 to 27)");
+        assert!(Labels::parse("3 28").unwrap_err().contains("`28`"));
         assert!(Labels::from_classes([28]).is_none());
     }
 
@@ -240,6 +240,7 @@ mod tests {
             (5, RowFault::Short { expected: 2, found: 1 }),
         ];
         assert_eq!(problems, faults.map(|(line, fault)| BadRow { line, fault }));
-        assert_eq!(problems[1].to_string(), "line 4: id a is repeated (first in line 2)");
+        let text = problems[1].to_string();
+        assert!(["line 4", "id a", "line 2"].iter().all(|part| text.contains(part)), "{text}");
     }
 }

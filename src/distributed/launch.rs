@@ -58,9 +58,6 @@ mod tests {
     fn tasks_that_cannot_find_each_other_are_a_usage_error() {
         let e = of(&[("SLURM_STEP_NUM_TASKS", "4"), ("SLURM_PROCID", "2")]).unwrap_err();
         assert_eq!(e.exit_code(), 2);
-        assert!(
-            e.to_string().contains("mismatch: 4 tasks") && e.to_string().contains("--mpi=pmix"),
-            "{e}"
-        );
+        assert!(e.to_string().contains("4 tasks") && e.to_string().contains("--mpi=pmix"), "{e}");
     }
 }

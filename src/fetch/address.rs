@@ -1,6 +1,6 @@
 //! The addresses of the four images of an external sample, from its id.
 //!
-//! `10580_1610_C1_1` is antibody 10580, plate 1610, well C1, field 1; its red channel lies at
+//! `10580_1610_C1_1` is antibody 10580, plate 1610, well C1, field 1; its red channel is at
 //! `<images_url>/10580/1610_C1_1_red.jpg`. Newer ids have more after the field (a hash of the
 //! crop); single channels are served under plate, well and field alone.
 

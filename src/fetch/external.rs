@@ -9,8 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    FetchJob, FileKind, Item, Summary, address::images, download::download, fetched::FailedFile,
-    ledger::Ledger, summary::SourceCount, xml::read_atlas,
+    FetchJob, FetchSummary, FileKind, Item, address::images, download::download,
+    fetched::FailedFile, ledger::Ledger, summary::SourceCount, xml::read_atlas,
 };
 use crate::{
     base::{Error, Result, atomic_file, progress::Progress},
@@ -41,7 +41,7 @@ pub fn id_table(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Data, if no id of the table is an image of the Atlas. Files that could not be fetched are part
 /// of the summary.
-pub fn fetch_images(job: &FetchJob, table: &Path) -> Result<Summary> {
+pub fn fetch_images(job: &FetchJob, table: &Path) -> Result<FetchSummary> {
     let (ids, faults) = read_ids(table)?;
     for fault in faults.iter().take(10) {
         log::warn!("{}: {fault}", table.display());
@@ -65,7 +65,7 @@ pub fn fetch_images(job: &FetchJob, table: &Path) -> Result<Summary> {
     }));
     let allowed = (job.config.max_missing_fraction * items.len() as f64).floor() as usize;
     let refused = SourceCount::Refused(refused.len());
-    Summary::new(job.share, &ledger, items.len(), done, allowed, refused)
+    FetchSummary::new(job.share, &ledger, items.len(), done, allowed, refused)
 }
 
 /// The table that [`make_table`] wrote; serialised, the job's JSON.
@@ -108,7 +108,7 @@ pub fn make_table(job: &FetchJob, xml: &str) -> Result<TableSummary> {
     let atlas = read_atlas(&source, &progress, job.stop)?;
     drop(progress);
     for (location, images) in &atlas.unknown {
-        log::warn!("`{location}` is none of the 28 classes; {images} images name it");
+        log::warn!("`{location}` is not one of the 28 classes; {images} images name it");
     }
     write_table(&table, &atlas.rows)?;
     external_table(folder)?; // an error if there were several already

@@ -9,7 +9,7 @@ use std::{
 
 use self::credentials::credentials;
 use super::{
-    FetchJob, FileKind, Item, Summary,
+    FetchJob, FetchSummary, FileKind, Item,
     check::is_zip,
     download::download,
     ledger::{Ledger, LedgerRow},
@@ -27,7 +27,7 @@ use crate::{
 /// # Errors
 /// Usage, if there are no credentials but something to fetch; Data, if a zip is broken. Files that
 /// could not be fetched are part of the summary.
-pub fn fetch(job: &FetchJob) -> Result<Summary> {
+pub fn fetch(job: &FetchJob) -> Result<FetchSummary> {
     let ledger = Ledger::open(job.folder, job.share.task)?;
     let all = job.share.select(files(job.config));
     let mut items = Vec::new();
@@ -47,7 +47,7 @@ pub fn fetch(job: &FetchJob) -> Result<Summary> {
             unpacked += unpack_item(job, &ledger, item)?;
         }
     }
-    Summary::new(job.share, &ledger, all.len(), done, 0, SourceCount::Unpacked(unpacked))
+    FetchSummary::new(job.share, &ledger, all.len(), done, 0, SourceCount::Unpacked(unpacked))
 }
 
 /// The competition's files in the order in which tasks take them.
@@ -137,7 +137,7 @@ fn remove_broken(ledger: &Ledger, file: &str, path: &Path, e: Error) -> Error {
     let Error::Data { what, .. } = e else { return e };
     let ours = ledger.row(file).is_some_and(|row| !row.validator.is_empty());
     let advice = match ours && fs::remove_file(path).is_ok() {
-        true => "it was removed, run again to fetch it anew",
+        true => "it was removed, run again to fetch it again",
         false => "remove it and run again",
     };
     Error::data(path, format!("{what}; {advice}"))

@@ -21,11 +21,11 @@ pub struct Part<'a> {
     /// Bytes so far.
     len: u64,
     /// What it is a part of; none where it cannot be resumed.
-    source: Option<Source>,
+    source: Option<PartSource>,
 }
 
 /// The file on the server.
-struct Source {
+struct PartSource {
     url: String,
     /// A strong ETag, else Last-Modified: valid in an If-Range.
     validator: String,
@@ -42,7 +42,7 @@ impl<'a> Part<'a> {
         let path = with_suffix(target, ".part");
         let file = open_locked(&path)?;
         let len = file.metadata().map_err(Error::io("look at", &path))?.len();
-        let source = Source::read(&mark(target))
+        let source = PartSource::read(&mark(target))
             .filter(|s| len > 0 && s.url == url && s.total.is_none_or(|total| len <= total));
         Ok(Self { target, path, file, len, source })
     }
@@ -95,7 +95,7 @@ impl<'a> Part<'a> {
         self.file.set_len(0).map_err(Error::io("write", &self.path))?;
         self.len = 0;
         let total = header(answer, "content-length").and_then(|l| l.parse().ok());
-        let source = Source { url: url.into(), validator: validator(answer).into(), total };
+        let source = PartSource { url: url.into(), validator: validator(answer).into(), total };
         match source.validator.is_empty() {
             true => drop(fs::remove_file(mark(self.target))),
             false => source.write(&mark(self.target))?,
@@ -163,7 +163,7 @@ fn open_locked(path: &Path) -> Result<File, AttemptError> {
     }
 }
 
-impl Source {
+impl PartSource {
     fn read(mark: &Path) -> Option<Self> {
         let text = fs::read_to_string(mark).ok()?;
         let mut lines = text.lines();

@@ -9,7 +9,7 @@ use crate::base::{Error, Result};
 
 /// The fields that are serialised are the job's JSON; the counts are of files.
 #[derive(Debug, Serialize)]
-pub struct Summary {
+pub struct FetchSummary {
     task: usize,
     tasks: usize,
     /// Of this task.
@@ -50,7 +50,7 @@ pub(super) enum SourceCount {
     Refused(usize),
 }
 
-impl Summary {
+impl FetchSummary {
     /// Of `files` files of a task, of which `allowed_missing` may be missing; writes the list of
     /// failures.
     pub(super) fn new(
@@ -131,7 +131,7 @@ impl Summary {
 }
 
 /// The text for a person, of three lines.
-impl fmt::Display for Summary {
+impl fmt::Display for FetchSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, there, present, adopted, fetched, missing, failed, .. } = self;
         let of_source = match self.of_source {

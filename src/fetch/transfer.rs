@@ -40,7 +40,7 @@ pub struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Fetches `item` into `folder`. The error comes with the number of attempts.
+    /// Fetches `item` into `folder`. An error is returned with the number of attempts.
     pub fn fetch(&self, folder: &Path, item: &Item) -> Result<LedgerRow, (AttemptError, u32)> {
         let path = &folder.join(&item.file);
         let part_len = || fs::metadata(with_suffix(path, ".part")).map_or(0, |m| m.len());

@@ -30,7 +30,7 @@ const MAX_RATIO: u64 = 200;
 pub enum UnpackTarget<'a> {
     /// All its files, into this folder.
     Folder(&'a str),
-    /// The one file that it holds.
+    /// The only file in it.
     File(&'a str),
 }
 
@@ -188,8 +188,7 @@ fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(
         let (mut hash, mut bytes, declared) = (Sha256::new(), 0, entry.size());
         let mut buffer = vec![0; 1 << 16];
         loop {
-            // The reader fails where there is more than declared and, at the end, where the CRC
-            // differs.
+            // The reader fails if there is more than declared and, at the end, if the CRC differs.
             let n = entry.read(&mut buffer).map_err(|e| wrong(e.to_string()))?;
             if n == 0 {
                 break;

@@ -72,10 +72,8 @@ impl GradientHooks {
         let context = std::ptr::from_ref(&*ready).cast_mut().cast::<c_void>();
         for (index, leaf) in leaves.iter().enumerate() {
             // SAFETY: `leaf` is a live tensor; `context` outlives the hook, see `drop`.
-            assert!(
-                unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) },
-                "leaf {index} accepts a hook"
-            );
+            let hooked = unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) };
+            assert!(hooked, "leaf {index} accepts a hook");
         }
         Self { leaves: leaves.iter().map(Tensor::shallow_clone).collect(), _ready: ready }
     }
@@ -156,8 +154,8 @@ impl PackedKernels {
         // SAFETY: `weight` is a live tensor, and `size` holds four numbers.
         let kernels =
             unsafe { atlas_pack_kernels(weight.as_ptr(), stride, padding, groups, size.as_ptr()) };
-        // SAFETY: the shim has just created it, and nothing else owns it.
         (!kernels.is_null()).then(|| Self {
+            // SAFETY: the shim has just created it, and nothing else owns it.
             kernels: unsafe { Tensor::from_ptr(kernels) },
             stride,
             padding,

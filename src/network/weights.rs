@@ -114,7 +114,7 @@ impl Weights {
         &self.path
     }
 
-    /// What the file holds.
+    /// The network that the weights belong to.
     pub fn spec(&self) -> &Spec {
         &self.spec
     }

@@ -1,6 +1,6 @@
 //! From painted brightness to an 8-bit plane: optics, exposure, photon and read noise.
 
-use super::draw::{Canvas, Draw};
+use super::draw::{Canvas, RandomDraw};
 use crate::base::rng::Rng;
 
 /// How one channel of one image is taken.

@@ -1,7 +1,7 @@
 //! One cell: its shape and the places of its parts.
 
 use super::{
-    draw::Draw,
+    draw::RandomDraw,
     outline::{Outline, Point},
 };
 use crate::base::rng::Rng;

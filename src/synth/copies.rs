@@ -1,6 +1,6 @@
 //! Near-duplicates: the same image under another id, as if exported again.
 
-use super::{draw::Draw, sample::Planes};
+use super::{draw::RandomDraw, sample::Planes};
 use crate::base::{Error, Result, rng::Rng};
 
 /// The image altered: brightness by up to 20 %, shift of up to 2 px at 512 px (in proportion at

@@ -5,7 +5,7 @@ use rand::Rng as _;
 use crate::base::rng::Rng;
 
 /// Random draws with short names.
-pub trait Draw {
+pub trait RandomDraw {
     /// Uniform in `[low, high)`.
     fn range(&mut self, low: f32, high: f32) -> f32;
 
@@ -32,7 +32,7 @@ pub trait Draw {
     fn normal(&mut self) -> f32;
 }
 
-impl Draw for Rng {
+impl RandomDraw for Rng {
     fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * ((self.next_u64() >> 40) as f32 / (1u32 << 24) as f32)
     }

@@ -8,7 +8,7 @@ mod nuclear;
 mod organelles;
 
 use super::{
-    draw::{Canvas, Draw, Noise},
+    draw::{Canvas, Noise, RandomDraw},
     scene::Scene,
     stains::{fill, reticulum, spindles},
 };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rand::Rng as _;
 
-use super::{draw::Draw, options::SynthOptions, population::population};
+use super::{draw::RandomDraw, options::SynthOptions, population::population};
 use crate::{
     base::{
         Error, Result,

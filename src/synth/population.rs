@@ -6,7 +6,7 @@
 //! remaining pairs become sets of two, and then the remaining classes sets of one. So the
 //! population has almost exactly the class and pair counts of the table.
 
-use super::draw::Draw;
+use super::draw::RandomDraw;
 use crate::{
     base::rng::{self, Rng, Use},
     data::labels::{CLASSES, Labels},

@@ -3,7 +3,7 @@
 use super::{
     camera::Exposure,
     cell::CellStyle,
-    draw::{Canvas, Draw, Noise},
+    draw::{Canvas, Noise, RandomDraw},
     patterns,
     scene::Scene,
     stains,

@@ -2,7 +2,7 @@
 
 use super::{
     cell::{Cell, CellStyle, Phase},
-    draw::Draw,
+    draw::RandomDraw,
     outline::Point,
 };
 use crate::{base::rng::Rng, data::labels::Labels};
@@ -59,7 +59,7 @@ impl Scene {
             bridges: Vec::new(),
             pixels: vec![BACKGROUND; size * size],
         };
-        let mut layout = Layout { scene, taken: Vec::new(), side, radius, spacing, style };
+        let mut layout = SceneLayout { scene, taken: Vec::new(), side, radius, spacing, style };
         for _ in 0..bridges {
             layout.add_daughters(rng);
         }
@@ -195,7 +195,7 @@ impl Scene {
 }
 
 /// A scene while its cells are placed.
-struct Layout<'a> {
+struct SceneLayout<'a> {
     scene: Scene,
     /// Places that have or might have had a cell.
     taken: Vec<Point>,
@@ -206,7 +206,7 @@ struct Layout<'a> {
     style: &'a CellStyle,
 }
 
-impl Layout<'_> {
+impl SceneLayout<'_> {
     fn add(&mut self, p: Point, radius: f32, phase: Phase, axis: Option<f32>, rng: &mut Rng) {
         self.taken.push(p);
         self.scene.cells.push(Cell::new(p, radius, self.style, phase, axis, rng));

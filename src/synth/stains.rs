@@ -3,7 +3,7 @@
 
 use super::{
     cell::Phase,
-    draw::{Canvas, Draw, Noise},
+    draw::{Canvas, Noise, RandomDraw},
     outline::Point,
     scene::{Pixel, Scene},
 };

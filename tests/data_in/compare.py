@@ -1,4 +1,6 @@
-"""Compares shards, read with h5py, with the pictures, decoded by OpenCV. Argument: the folder of the test."""
+"""Compares shards, read with h5py, with the pictures, decoded by OpenCV. Argument: the folder of
+the test."""
+
 import glob, os, sys
 import cv2, h5py, numpy as np
 
@@ -6,13 +8,27 @@ root, checked = sys.argv[1], 0
 for shard in sorted(glob.glob(os.path.join(root, "work", "shards", "*.h5"))):
     with h5py.File(shard) as f:
         size, images = int(f.attrs["size"]), f["images"]
-        assert images.dtype == np.uint8 and images.chunks is None and images.shape[1:] == (size, size, 4)
-        assert f.attrs["format_version"] == 1 and f["phash"].shape == (len(images), 4) and ("labels" in f) == ("train-" in shard)
+        assert (
+            images.dtype == np.uint8
+            and images.chunks is None
+            and images.shape[1:] == (size, size, 4)
+        )
+        assert (
+            f.attrs["format_version"] == 1
+            and f["phash"].shape == (len(images), 4)
+            and ("labels" in f) == ("train-" in shard)
+        )
         stored = images[:]
-        assert np.allclose(f["mean"][:], stored.mean((0, 1, 2))) and np.allclose(f["std"][:], stored.astype(float).std((0, 1, 2)))
+        assert np.allclose(f["mean"][:], stored.mean((0, 1, 2))) and np.allclose(
+            f["std"][:], stored.astype(float).std((0, 1, 2))
+        )
         for i, sample in enumerate(f["ids"].asstr()[:]):
             for c, name in enumerate(("red", "green", "blue", "yellow")):
-                [path] = [p for d in ("train", "test", "external/images") for p in glob.glob(f"{root}/{d}/{glob.escape(sample)}_{name}.*")]
+                [path] = [
+                    p
+                    for d in ("train", "test", "external/images")
+                    for p in glob.glob(f"{root}/{d}/{glob.escape(sample)}_{name}.*")
+                ]
                 picture = cv2.imread(path, cv2.IMREAD_UNCHANGED)
                 if picture.shape[0] != size:
                     continue

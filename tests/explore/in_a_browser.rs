@@ -11,8 +11,9 @@ use png::ColorType::Grayscale;
 
 use crate::{
     browser::Browser,
-    made::{EVIL, Explored, Made, SIDE, plane},
+    needs,
     small::{Small, succeeds},
+    synthetic::{EVIL, Explored, SIDE, SyntheticRun, plane},
 };
 
 /// The pixels of the first canvas that a selector finds, `[size, size, 4]` red, green, blue and
@@ -27,11 +28,9 @@ fn pixels(browser: &Browser, selector: &str) -> Vec<u64> {
 
 /// In both schemes, wide and narrow: fits the screen, axe finds nothing; and screenshots.
 fn look(browser: &Browser, name: &str) {
-    let axe = std::env::var("ATLAS_AXE").ok().map(|path| fs::read_to_string(path).unwrap());
+    let axe = std::env::var("ATLAS_AXE").expect("this test needs ATLAS_AXE, axe-core's axe.min.js");
+    let axe = fs::read_to_string(axe).unwrap();
     let shots = std::env::var_os("ATLAS_SHOTS").map(std::path::PathBuf::from);
-    if axe.is_none() {
-        eprintln!("ATLAS_AXE names no axe.min.js: accessibility is not checked");
-    }
     for (scheme, width, height) in
         [("light", 1280, 900), ("dark", 1280, 900), ("light", 390, 844), ("dark", 390, 844)]
     {
@@ -39,9 +38,7 @@ fn look(browser: &Browser, name: &str) {
         browser.size(width, height);
         let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
         assert!(wide <= u64::from(width), "{name}: {wide} pixels wide on {width}");
-        if let Some(axe) = &axe {
-            assert_eq!(browser.findings(axe), [""; 0], "{name}, {scheme}, {width}");
-        }
+        assert_eq!(browser.findings(&axe), [""; 0], "{name}, {scheme}, {width}");
         if let Some(folder) = &shots {
             browser.screenshot(&folder.join(format!("{name}-{scheme}-{width}.png")));
         }
@@ -69,13 +66,13 @@ fn nothing_wrong(
 }
 
 #[test]
-#[ignore = "needs Chromium and its driver"]
-fn in_a_browser_everything_works_and_nobody_else_is_asked() {
-    let Some(browser) = Browser::start() else { return eprintln!("skipped: no chromedriver") };
+#[ignore = "needs chromedriver and ATLAS_AXE"]
+fn in_a_browser_everything_works_without_other_hosts() {
+    let browser = Browser::start();
     let (train, test) = (300, 6);
-    let made = Made::new(train, test);
-    let explored = made.explore(&["--token"]);
-    let api = made.explore(&[]);
+    let synthetic = SyntheticRun::new(train, test);
+    let explored = synthetic.explore(&["--token"]);
+    let api = synthetic.explore(&[]);
     browser.post("/url", serde_json::json!({ "url": explored.url }));
     browser.until("document.querySelectorAll('#samples li').length === 60");
     assert_eq!(browser.run("return location.search"), "", "the token is gone from the address");
@@ -182,7 +179,7 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     browser.keys("#close", "\u{e00c}"); // Escape
     browser.until("!document.querySelector('dialog').open");
 
-    // Pictures of one's own: a wrong one is told, four good ones are shown.
+    // Images of one's own: a wrong one is told, four good ones are shown.
     let write = |name: &str, bytes: &[u8]| {
         fs::write(folder.path().join(name), bytes).unwrap();
         folder.path().join(name).display().to_string()
@@ -204,7 +201,7 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
     browser.until("document.querySelector('#view').width === 32");
     assert!(pixels(&browser, "#view") == shown(9, [1.0; 4]));
 
-    // It complains of the picture that was refused on purpose.
+    // It complains of the image that was refused on purpose.
     nothing_wrong(&browser, &explored, 100, |complaint| {
         complaint.contains("/api/uploads") && complaint.contains("400")
     });
@@ -212,10 +209,10 @@ fn in_a_browser_everything_works_and_nobody_else_is_asked() {
 
 /// The pipeline's own run over real images, as a user has it.
 #[test]
-#[ignore = "needs Chromium, its driver and the real images"]
+#[ignore = "needs chromedriver, ATLAS_AXE and ../shared/data"]
 fn a_run_on_real_images_in_a_browser() {
-    let Some(browser) = Browser::start() else { return eprintln!("skipped: no chromedriver") };
-    let Some(mut small) = Small::real() else { return };
+    let browser = Browser::start();
+    let mut small = Small::real(&needs::shared_data());
     small
         .set("preprocess.size=256")
         .set("augment.resize=192")
@@ -226,7 +223,7 @@ fn a_run_on_real_images_in_a_browser() {
     browser.post("/url", serde_json::json!({ "url": explored.url }));
     browser.until("document.querySelectorAll('#samples li').length === 38");
 
-    // A thumbnail is its picture, smaller: the same mean of each channel.
+    // A thumbnail is its image, smaller: the same mean of each channel.
     let mean = |bytes: &[u8], c: usize| {
         bytes.iter().skip(c).step_by(4).map(|&p| f64::from(p)).sum::<f64>()
             / (bytes.len() / 4) as f64

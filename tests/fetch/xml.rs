@@ -30,7 +30,7 @@ fn the_table_comes_from_the_atlas_xml() {
     let xml = setup.data("atlas.xml");
     fs::write(&xml, XML).unwrap();
     let out = setup.fetch(&["external", "--xml", xml.to_str().unwrap(), "--json"]);
-    ends(&out, 0, &["`Vesicles` is none of the 28 classes; 3 images name it"]);
+    ends(&out, 0, &["`Vesicles`", "3 images"]);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(
         (&json["images"], &json["unlabelled"], &json["foreign"]),
@@ -46,7 +46,7 @@ fn the_table_comes_from_the_atlas_xml() {
     assert_eq!(table(), want);
 
     // `fetch external` takes the ids from it.
-    ends(&setup.fetch(&["external"]), 65, &["8 of 8 files are missing on the server"]);
+    ends(&setup.fetch(&["external"]), 65, &["8 of 8 files"]);
     assert!(server.take_paths().contains(&"/10580/1610_C1_2_yellow.jpg".into()));
 
     let broken = |bytes: &[u8]| {
@@ -56,17 +56,18 @@ fn the_table_comes_from_the_atlas_xml() {
         assert_eq!(error.exit_code(), 65);
         error.to_string()
     };
-    for (bytes, what) in [
-        (XML.as_bytes()[..900].to_vec(), "it ends within an element"),
-        (gz(XML.as_bytes())[..300].to_vec(), "not complete XML"),
-        (b"<?xml version=\"1.0\"?><a></b>".to_vec(), "not complete XML"),
-        (b"<?xml version=\"1.0\"?><a></a>".to_vec(), "names no immunofluorescence image"),
+    // Where it ends, where it is wrong, or what it lacks.
+    for (bytes, part) in [
+        (XML.as_bytes()[..900].to_vec(), "byte "),
+        (gz(XML.as_bytes())[..300].to_vec(), "byte "),
+        (b"<?xml version=\"1.0\"?><a></b>".to_vec(), "byte "),
+        (b"<?xml version=\"1.0\"?><a></a>".to_vec(), "immunofluorescence"),
     ] {
         let error = broken(&bytes);
-        assert!(error.contains("atlas.xml") && error.contains(what), "{error}");
+        assert!(error.contains("atlas.xml") && error.contains(part), "{error}");
     }
     ends(&setup.fetch(&["external", "--xml", xml.to_str().unwrap()]), 65, &["atlas.xml"]);
     assert_eq!(table(), want, "the old table stays");
     fs::rename(setup.data("proteinatlas.csv"), setup.data("mine.csv")).unwrap();
-    ends(&setup.fetch(&["external", "--xml"]), 2, &["mine.csv is there already"]);
+    ends(&setup.fetch(&["external", "--xml"]), 2, &["mine.csv"]);
 }

@@ -1,4 +1,6 @@
-"""Losses by their definitions, one set at a time in f64, with PyTorch's gradients: losses.json for src/loss/tests.rs."""
+"""Losses by their definitions, one set at a time in f64, with PyTorch's gradients: losses.json for
+src/network/loss/tests.rs."""
+
 import json
 import pathlib
 
@@ -62,24 +64,67 @@ cases = []
 
 def case(settings, value, rows):
     (gradient,) = torch.autograd.grad(value, logits)
-    cases.append({"losses": settings, "value": value.item(), "gradient": gradient.tolist(), "per_sample": [r.item() for r in rows]})
+    cases.append(
+        {
+            "losses": settings,
+            "value": value.item(),
+            "gradient": gradient.tolist(),
+            "per_sample": [r.item() for r in rows],
+        }
+    )
 
 
 off = {"bce": 0.0, "focal": 0.0, "lovasz": 0.0, "soft_f1": 0.0}
 for over in ("batch", "sample", "class"):
-    case({**off, "lovasz": 1.0, "lovasz_over": over}, mean(lovasz(x, y) for x, y in sets(over)), [lovasz(x, y) for x, y in sets("sample")])
-    case({**off, "soft_f1": 1.0, "soft_f1_over": over}, mean(soft_f1(x, y) for x, y in sets(over)), [soft_f1(x, y) for x, y in sets("sample")])
-for gamma, alpha, reduce in ((2.0, 0.0, "mean"), (2.0, 0.25, "sum"), (0.5, 0.0, "sum"), (0.0, 0.0, "mean")):
+    case(
+        {**off, "lovasz": 1.0, "lovasz_over": over},
+        mean(lovasz(x, y) for x, y in sets(over)),
+        [lovasz(x, y) for x, y in sets("sample")],
+    )
+    case(
+        {**off, "soft_f1": 1.0, "soft_f1_over": over},
+        mean(soft_f1(x, y) for x, y in sets(over)),
+        [soft_f1(x, y) for x, y in sets("sample")],
+    )
+for gamma, alpha, reduce in (
+    (2.0, 0.0, "mean"),
+    (2.0, 0.25, "sum"),
+    (0.5, 0.0, "sum"),
+    (0.0, 0.0, "mean"),
+):
     rows = focal(logits, targets, gamma, alpha, reduce)
-    case({**off, "focal": 1.0, "focal_gamma": gamma, "focal_alpha": alpha, "focal_reduce": reduce}, rows.mean(), rows)
+    case(
+        {**off, "focal": 1.0, "focal_gamma": gamma, "focal_alpha": alpha, "focal_reduce": reduce},
+        rows.mean(),
+        rows,
+    )
 bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 case({**off, "bce": 1.0}, bce.mean(), bce.mean(-1))
 # The recipe of the original: a plain sum.
-seed = mean(lovasz(x, y) for x, y in sets("batch")) + focal(logits, targets, 2.0, 0.0, "mean").mean() + 0.5 * mean(soft_f1(x, y) for x, y in sets("sample"))
-settings = {"bce": 0.0, "focal": 1.0, "lovasz": 1.0, "soft_f1": 0.5, "focal_gamma": 2.0, "focal_reduce": "mean", "lovasz_over": "batch", "soft_f1_over": "sample"}
+seed = (
+    mean(lovasz(x, y) for x, y in sets("batch"))
+    + focal(logits, targets, 2.0, 0.0, "mean").mean()
+    + 0.5 * mean(soft_f1(x, y) for x, y in sets("sample"))
+)
+settings = {
+    "bce": 0.0,
+    "focal": 1.0,
+    "lovasz": 1.0,
+    "soft_f1": 0.5,
+    "focal_gamma": 2.0,
+    "focal_reduce": "mean",
+    "lovasz_over": "batch",
+    "soft_f1_over": "sample",
+}
 case(settings, seed, [])
 
-short = lambda x: [short(v) for v in x] if isinstance(x, list) else float(f"{x:.9g}") if isinstance(x, float) else x
+short = lambda x: (
+    [short(v) for v in x]
+    if isinstance(x, list)
+    else float(f"{x:.9g}")
+    if isinstance(x, float)
+    else x
+)
 cases = [{k: short(v) for k, v in c.items()} for c in cases]
 out = {"logits": logits.tolist(), "targets": targets.tolist(), "cases": cases}
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(out) + "\n")

@@ -1,8 +1,9 @@
-"""timm's SE-ResNeXt with weights and input from a closed formula: network.json for tests/parity.rs.
+"""timm's SE-ResNeXt with weights and input from a closed formula: network.json for
+tests/parity.rs.
 
-Every number is an exact function of (place of the tensor among the sorted names, place in the tensor), so that the
-test needs no weight file. Filled in f32, computed in f64.
-"""
+Every number is an exact function of (place of the tensor among the sorted names, place in the
+tensor), so that the test needs no weight file. Filled in f32, computed in f64."""
+
 import json
 import math
 import pathlib
@@ -18,10 +19,14 @@ torch.set_num_threads(2)
 
 def noise(key, shape):
     """Uniform in [-1, 1) with 24 bits, from a mixed 64-bit integer."""
-    h = (np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(key * 1000003)) * np.uint64(0x9E3779B97F4A7C15)
+    h = (np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(key * 1000003)) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     h ^= h >> np.uint64(32)
-    return torch.from_numpy(((h >> np.uint64(40)).astype(np.float64) / 2**23 - 1).astype(np.float32).reshape(shape))
+    return torch.from_numpy(
+        ((h >> np.uint64(40)).astype(np.float64) / 2**23 - 1).astype(np.float32).reshape(shape)
+    )
 
 
 def fill(model):
@@ -40,11 +45,17 @@ def fill(model):
 class SeedHead(torch.nn.Module):
     def __init__(self, features, hidden=1024, classes=28):
         super().__init__()
-        self.bn1, self.fc1 = torch.nn.BatchNorm1d(2 * features), torch.nn.Linear(2 * features, hidden)
+        self.bn1, self.fc1 = (
+            torch.nn.BatchNorm1d(2 * features),
+            torch.nn.Linear(2 * features, hidden),
+        )
         self.bn2, self.fc2 = torch.nn.BatchNorm1d(hidden), torch.nn.Linear(hidden, classes)
 
     def forward(self, x):
-        pooled = [torch.nn.functional.adaptive_avg_pool2d(x, 1), torch.nn.functional.adaptive_max_pool2d(x, 1)]
+        pooled = [
+            torch.nn.functional.adaptive_avg_pool2d(x, 1),
+            torch.nn.functional.adaptive_max_pool2d(x, 1),
+        ]
         return self.fc2(self.bn2(torch.relu(self.fc1(self.bn1(torch.cat(pooled, 1).flatten(1))))))
 
 
@@ -65,7 +76,15 @@ class Seed(torch.nn.Module):
 
 
 def small(channels):
-    return SENet(SEResNeXtBottleneck, (1, 1, 1, 1), groups=32, reduction=16, drop_rate=0.0, in_chans=channels, num_classes=28)
+    return SENet(
+        SEResNeXtBottleneck,
+        (1, 1, 1, 1),
+        groups=32,
+        reduction=16,
+        drop_rate=0.0,
+        in_chans=channels,
+        num_classes=28,
+    )
 
 
 def logits(model, channels, side):
@@ -78,15 +97,22 @@ def gradients(model, n, side):
     """Of each parameter: the L2 norm and the product with a fixed direction."""
     fill(model)
     y = (noise(998, (n, 28)) > 0.5).double()
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(model.double().train()(noise(999, (n, 4, side, side)).double()), y)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        model.double().train()(noise(999, (n, 4, side, side)).double()), y
+    )
     loss.backward()
-    of = {k: [p.grad.norm().item(), (p.grad * noise(997, tuple(p.shape))).sum().item()] for k, p in model.named_parameters()}
+    of = {
+        k: [p.grad.norm().item(), (p.grad * noise(997, tuple(p.shape))).sum().item()]
+        for k, p in model.named_parameters()
+    }
     moved = {k: v.norm().item() for k, v in model.state_dict().items() if "running" in k}
     return {"loss": loss.item(), "gradients": of, "running": moved}
 
 
 out = {
-    "se_resnext50_32x4d": logits(timm.create_model("legacy_seresnext50_32x4d", in_chans=4, num_classes=28), 4, 64),
+    "se_resnext50_32x4d": logits(
+        timm.create_model("legacy_seresnext50_32x4d", in_chans=4, num_classes=28), 4, 64
+    ),
     "se_resnext14_32x4d_seed": logits(Seed(small(4)), 4, 96),
     "se_resnext14_32x4d_3ch": logits(small(3), 3, 64),
     "training": gradients(small(4), 16, 64),

@@ -1,4 +1,6 @@
-"""Small files of torch.save and what is in them: tests/golden/torch/. Made with PyTorch 2.11: python tests/golden/torch_save.py"""
+"""Small files of torch.save and what is in them: tests/golden/torch/. Made with PyTorch 2.11:
+python tests/golden/torch_save.py"""
+
 import collections
 import json
 import pathlib
@@ -21,9 +23,16 @@ state["bytes"] = torch.tensor([[0, 255]], dtype=torch.uint8)
 state["none"] = torch.zeros(0, 3)
 state._metadata = collections.OrderedDict(version=1)
 torch.save(state, out / "state.pth")
-torch.save({"epoch": 3, "lr": 0.5, "best": None, "names": ["a"], "state_dict": state}, out / "nested.pt")
+torch.save(
+    {"epoch": 3, "lr": 0.5, "best": None, "names": ["a"], "state_dict": state}, out / "nested.pt"
+)
 torch.save(state, out / "old.pth", _use_new_zipfile_serialization=False)
-torch.save({"state_dict": state, "args": __import__("argparse").Namespace(lr=1)}, out / "namespace.pth")
+torch.save(
+    {"state_dict": state, "args": __import__("argparse").Namespace(lr=1)}, out / "namespace.pth"
+)
 torch.save({k: v for k, v in state.items()} | {"epoch": 3}, out / "mixed.pth")
-expected = {k: {"size": list(v.shape), "values": v.detach().double().flatten().tolist()} for k, v in state.items()}
+expected = {
+    k: {"size": list(v.shape), "values": v.detach().double().flatten().tolist()}
+    for k, v in state.items()
+}
 (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

@@ -1,10 +1,12 @@
-// As much of libcuda.so as atlas calls, without a GPU: writes down the calls, and refuses handles that do not live and threads
-// without a context.
+// As much of libcuda.so as atlas calls, without a GPU: writes down the calls, and refuses handles
+// that do not live and threads without a context.
 #include "fake_log.h"
 #include <stdint.h>
 #include <string.h>
 
-enum { OK = 0, INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, GPUS = 8, HANDLES = 256 };
+enum { OK = 0, INVALID_VALUE = 1, INVALID_DEVICE = 101 };
+enum { INVALID_CONTEXT = 201, INVALID_HANDLE = 400 };
+enum { GPUS = 8, HANDLES = 256 };
 
 static int retained[GPUS];
 static __thread uintptr_t current;
@@ -22,7 +24,10 @@ int cuDriverGetVersion(int *version) { return *version = 12080, OK; }
 
 int cuDeviceGetCount(int *count) { return *count = GPUS, OK; }
 
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = (size_t)80 << 30, device < GPUS ? OK : INVALID_DEVICE; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    *bytes = (size_t)80 << 30;
+    return device < GPUS ? OK : INVALID_DEVICE;
+}
 
 int cuDeviceGet(int *device, int index) {
     say("cuDeviceGet index=%d", index);
@@ -102,6 +107,8 @@ int cuEventDestroy_v2(uintptr_t event) {
 }
 
 int cuGetErrorString(int code, const char **text) {
-    *text = code == INVALID_CONTEXT ? "invalid device context" : code == INVALID_DEVICE ? "invalid device ordinal" : "invalid argument";
+    *text = code == INVALID_CONTEXT  ? "invalid device context"
+            : code == INVALID_DEVICE ? "invalid device ordinal"
+                                     : "invalid argument";
     return OK;
 }

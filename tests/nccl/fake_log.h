@@ -1,5 +1,5 @@
-// One line per call, after the number of the rank, in the file that FAKE_LOG names. Ranks append to the same file: its order is
-// that of the calls.
+// One line per call, after the number of the rank, in the file that FAKE_LOG names. Ranks append to
+// the same file: its order is that of the calls.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdarg.h>
@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 static const char *rank_here(void) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK"); // MPICH
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!rank) rank = getenv("PMI_RANK"); // MPICH
     return rank ? rank : "0";
 }
 

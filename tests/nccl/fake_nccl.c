@@ -1,6 +1,6 @@
-// As much of libnccl.so as atlas calls, without a GPU: sums host memory over the ranks at once, through shared memory, and
-// writes down the calls. FAKE_NCCL_FAIL=RANK:FUNCTION:K:CODE lets the K-th call of a function fail on a rank, and
-// ncclCommGetAsyncError report an error.
+// As much of libnccl.so as atlas calls, without a GPU: sums host memory over the ranks at once,
+// through shared memory, and writes down the calls. FAKE_NCCL_FAIL=RANK:FUNCTION:K:CODE lets the
+// K-th call of a function fail on a rank, and ncclCommGetAsyncError report an error.
 #include "fake_log.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -54,7 +54,10 @@ int ncclGetUniqueId(Id *id) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t x = now.tv_nsec * 4294967291u + getpid();
-    for (int i = 0; i < 128; i++) id->bytes[i] = (x = x * 6364136223846793005u + 1442695040888963407u) >> 56; // zeros, too
+    for (int i = 0; i < 128; i++) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        id->bytes[i] = x >> 56; // zeros, too
+    }
     id->bytes[0] = 0, id->bytes[127] = 255;
     say("ncclGetUniqueId id=%016lx", hash(id));
     return SUCCESS;
@@ -72,7 +75,9 @@ int ncclCommInitRank(Comm **comm, int ranks, Id id, int rank) {
     struct stat made = {0};
     for (int tries = 0; tries < 10000 && made.st_size == 0; tries++) {
         if (file < 0) file = shm_open(name, rank ? O_RDWR : O_RDWR | O_CREAT | O_EXCL, 0600);
-        if (file >= 0 && ((rank == 0 && ftruncate(file, sizeof(Shared))) || fstat(file, &made))) return SYSTEM_ERROR;
+        if (file >= 0 && ((rank == 0 && ftruncate(file, sizeof(Shared))) || fstat(file, &made))) {
+            return SYSTEM_ERROR;
+        }
         if (made.st_size == 0) usleep(1000);
     }
     if (made.st_size == 0) return SYSTEM_ERROR;
@@ -108,15 +113,19 @@ static uint16_t narrow(float f) {
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-#define SUM(type, wider, from, to)                                                                  \
-    for (size_t i = 0; i < bytes / sizeof(type); i++) {                                             \
-        wider sum = 0;                                                                              \
-        for (int r = 0; r < comm->ranks; r++) sum += from(((const type *)comm->shared->chunk[r])[i]); \
-        ((type *)at)[i] = to(sum);                                                                  \
+#define SUM(type, wider, from, to)                                     \
+    for (size_t i = 0; i < bytes / sizeof(type); i++) {                \
+        wider sum = 0;                                                 \
+        for (int r = 0; r < comm->ranks; r++) {                        \
+            sum += from(((const type *)comm->shared->chunk[r])[i]);    \
+        }                                                              \
+        ((type *)at)[i] = to(sum);                                     \
     }
 
-int ncclAllReduce(const void *send, void *receive, size_t count, int type, int op, Comm *comm, void *stream) {
-    say("ncclAllReduce send=%p receive=%p count=%zu type=%d op=%d stream=%zu", send, receive, count, type, op, (size_t)stream);
+int ncclAllReduce(const void *send, void *receive, size_t count, int type, int op, Comm *comm,
+                  void *stream) {
+    say("ncclAllReduce send=%p receive=%p count=%zu type=%d op=%d stream=%zu", send, receive, count,
+        type, op, (size_t)stream);
     int code = failing("ncclAllReduce");
     if (code) return code;
     size_t size = type == FLOAT32 ? 4 : type == FLOAT64 ? 8 : type == BFLOAT16 ? 2 : 0;

@@ -1,4 +1,6 @@
-"""What others make of exported weights: ONNX Runtime's logits and timm's, as safetensors. And a state dict as torch.save writes it."""
+"""What others make of exported weights: ONNX Runtime's logits and timm's, as safetensors. And a
+state dict as torch.save writes it."""
+
 import argparse
 
 import numpy
@@ -9,7 +11,11 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 a = argparse.ArgumentParser()
-a.add_argument("--images", required=True, help="a safetensors file with `image`, pixel values, and `input`, normalised")
+a.add_argument(
+    "--images",
+    required=True,
+    help="a safetensors file with `image`, pixel values, and `input`, normalised",
+)
 a.add_argument("--onnx", required=True)
 a.add_argument("--timm", help="the exported state dict, where timm has the model")
 a.add_argument("--pth", help="write that state dict with torch.save")
@@ -22,13 +28,18 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 2
 session = onnxruntime.InferenceSession(a.onnx, options, providers=["CPUExecutionProvider"])
 (taken,), (given,) = session.get_inputs(), session.get_outputs()
-assert (taken.name, taken.shape, taken.type) == ("image", ["n", 4, "h", "w"], "tensor(float)"), taken
+assert (taken.name, taken.shape, taken.type) == ("image", ["n", 4, "h", "w"], "tensor(float)"), (
+    taken
+)
 assert (given.name, given.shape) == ("logits", ["n", 28]), given
 metadata = session.get_modelmeta().custom_metadata_map
 assert metadata["channels"] == "4" and "Nucleoplasm" in metadata["class_names"], metadata
 run = lambda x: session.run(["logits"], {"image": x})[0]
 image = images["image"]
-out = {"onnx": numpy.concatenate([run(image[:1]), run(image[1:])]), "cut": run(numpy.ascontiguousarray(image[:2, :, :97, :130]))}
+out = {
+    "onnx": numpy.concatenate([run(image[:1]), run(image[1:])]),
+    "cut": run(numpy.ascontiguousarray(image[:2, :, :97, :130])),
+}
 if a.timm:
     state = {k: torch.from_numpy(v) for k, v in load_file(a.timm).items()}
     model = timm.create_model("legacy_seresnext50_32x4d", in_chans=4, num_classes=28)

@@ -1,4 +1,6 @@
-"""timm's SE-ResNeXt50 with random weights: logits in evaluation and one SGD step in training mode, as safetensors."""
+"""timm's SE-ResNeXt50 with random weights: logits in evaluation and one SGD step in training mode,
+as safetensors."""
+
 import argparse
 
 import timm
@@ -14,10 +16,17 @@ a.add_argument("--lr", type=float, default=1.0)
 a = a.parse_args()
 torch.manual_seed(0)
 torch.set_num_threads(2)
-m = timm.create_model("legacy_seresnext50_32x4d", in_chans=a.channels, num_classes=28, drop_rate=0.0)
+m = timm.create_model(
+    "legacy_seresnext50_32x4d", in_chans=a.channels, num_classes=28, drop_rate=0.0
+)
 for b in m.modules():
     if isinstance(b, torch.nn.BatchNorm2d):
-        b.weight.data.uniform_(0.5, 1.5), b.bias.data.normal_(0, 0.1), b.running_mean.normal_(0, 0.1), b.running_var.uniform_(0.5, 1.5)
+        (
+            b.weight.data.uniform_(0.5, 1.5),
+            b.bias.data.normal_(0, 0.1),
+            b.running_mean.normal_(0, 0.1),
+            b.running_var.uniform_(0.5, 1.5),
+        )
 # 16 samples: with fewer libtorch may choose another convolution.
 x = torch.randn(16, a.channels, a.size, a.size)
 y = (torch.rand(16, 28) < 0.1).float()
@@ -32,5 +41,7 @@ loss.backward()
 optimizer.step()
 out |= {"input": x, "logits": logits}
 save_file({k: v.contiguous() for k, v in out.items()}, a.out)
-after = {k: v.contiguous() for k, v in m.state_dict().items() if not k.endswith("num_batches_tracked")}
+after = {
+    k: v.contiguous() for k, v in m.state_dict().items() if not k.endswith("num_batches_tracked")
+}
 save_file({**after, "targets": y, "loss": loss.detach()}, a.out + ".after")

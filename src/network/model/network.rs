@@ -9,7 +9,7 @@ use super::{
     compute_mode::Precision,
     layers::Layers,
     parameter_arena::{Slot, view},
-    pass::{Mode, Pass},
+    pass::{ForwardPass, Mode},
     spec::Spec,
 };
 use crate::{base::Result, network::autograd::GradientHooks};
@@ -101,7 +101,7 @@ impl Network {
         let own = self.flat_parameters.kind();
         let kind = self.kind(precision);
         let x = self.input(x, kind);
-        let pass = Pass {
+        let pass = ForwardPass {
             parameters: &self.parameters,
             buffers: &self.buffers,
             kind,

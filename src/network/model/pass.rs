@@ -50,7 +50,7 @@ const MOMENTUM: f64 = 0.1;
 pub const EPS: f64 = 1e-5;
 
 /// One forward pass over parameters and buffers, which the layers address by index.
-pub struct Pass<'a> {
+pub struct ForwardPass<'a> {
     pub parameters: &'a [Tensor],
     pub buffers: &'a [Tensor],
     pub kind: Kind,
@@ -61,7 +61,7 @@ pub struct Pass<'a> {
     pub folded: Option<&'a PackedConvolutions>,
 }
 
-impl Pass<'_> {
+impl ForwardPass<'_> {
     /// A weight in the precision of the pass; its gradient is f32.
     fn weight(&self, index: usize) -> Tensor {
         self.parameters[index].to_kind(self.kind)
@@ -155,7 +155,7 @@ impl Pass<'_> {
     }
 
     /// Zeroes units of `x` `[n, units]` with the network's probability and scales the rest up.
-    /// `layer` tells apart the dropout layers of one network.
+    /// `layer` is the index of the dropout layer in the network.
     pub fn dropout(&self, layer: u64, x: Tensor) -> Tensor {
         let Mode::Train(keys, _) = self.mode else { return x };
         if self.dropout == 0.0 {

@@ -4,7 +4,7 @@ use super::parameter_arena::{Init, Slots};
 
 /// The tensors of all layers, in the order in which the layers are added.
 #[derive(Default)]
-pub struct Plan {
+pub struct LayerPlan {
     pub parameters: Slots,
     pub buffers: Slots,
 }
@@ -31,7 +31,7 @@ pub struct Linear {
     pub bias: usize,
 }
 
-impl Plan {
+impl LayerPlan {
     /// `side` is that of the kernel. Kaiming normal over the outputs (He et al. 2015), as timm.
     pub fn conv(
         &mut self,

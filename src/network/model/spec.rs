@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     arch::{ARCHS, Arch},
     layers::Layers,
-    plan::Plan,
+    plan::LayerPlan,
 };
 use crate::{
     base::{Error, Result},
@@ -51,8 +51,8 @@ impl Spec {
         })
     }
 
-    pub(super) fn plan(&self) -> Result<(Plan, Layers)> {
-        let mut plan = Plan::default();
+    pub(super) fn plan(&self) -> Result<(LayerPlan, Layers)> {
+        let mut plan = LayerPlan::default();
         let layers = Layers::new(
             &mut plan,
             self.find_arch()?,

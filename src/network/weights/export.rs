@@ -43,7 +43,7 @@ pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<Str
                 .into(),
         );
     }
-    // `pt` is what PyTorch's own tools look for.
+    // `pt` is the value that PyTorch's own tools expect.
     let mut metadata =
         Metadata::from([("format".into(), "pt".into()), ("timm".into(), notes.join("; "))]);
     metadata.extend(more.clone());

@@ -80,7 +80,7 @@ fn state_dict(pickle: &Pickle) -> Result<Vec<(&str, &TensorView)>, String> {
     };
     let pairs = NESTED.into_iter().find_map(named).unwrap_or(pairs);
     let entry = |&(key, value): &(Value, Value)| {
-        let name = pickle.text(key).ok_or("a key that is not a text")?;
+        let name = pickle.text(key).ok_or("a key that is not text")?;
         let view = pickle.view(value).ok_or_else(|| {
             let among = NESTED.map(|n| format!("`{n}`")).join(", ");
             format!("`{name}` is not a tensor; expected a state dict, alone or as one of {among}")
@@ -179,7 +179,7 @@ impl<'a> Archive<'a> {
         };
         if (tensor.kind(), tensor.numel() as i64) != (kind, *len) {
             return Err(format!(
-                "says that {len} numbers of {kind:?} are stored, there are {} of {:?}",
+                "claims {len} stored numbers of {kind:?}, but there are {} of {:?}",
                 tensor.numel(),
                 tensor.kind()
             ));

@@ -1,19 +1,24 @@
 //! The folders that the jobs read and write.
 
 use std::{
-    ffi::CString,
     fs::{self, File},
     io::{self, Write},
-    mem::MaybeUninit,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use super::{ANSWER, Check, within};
-use crate::{base::host, config::Config, data::manifest::Plan};
+use super::{
+    check::{Check, FILE_SYSTEM_TIMEOUT, within},
+    container,
+};
+use crate::{
+    base::host,
+    config::{Data, Paths},
+    data::manifest::Plan,
+};
 
-pub(super) fn checks(config: &Config) -> Vec<Check> {
-    let (work, side) = (config.paths.work.clone(), u64::from(config.preprocess.size));
+/// `side`: pixels of a side of the images in the shards.
+pub(super) fn checks(paths: &Paths, data: &Data, side: u32) -> Vec<Check> {
+    let (work, side) = (paths.work.clone(), u64::from(side));
     let for_shards = move |folder: &Path| {
         let plan = plan(folder)?;
         let whole = (plan.train_samples + plan.test_samples) as u64 * side * side * 4;
@@ -27,13 +32,9 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![
         answers("paths.work", work, move |key, folder| written(key, folder, for_shards(folder))),
-        answers("paths.results", config.paths.results.clone(), |key, folder| {
-            written(key, folder, None)
-        }),
+        answers("paths.results", paths.results.clone(), |key, folder| written(key, folder, None)),
     ];
-    for (key, folder) in
-        [("data.kaggle", &config.data.kaggle), ("data.external", &config.data.external)]
-    {
+    for (key, folder) in [("data.kaggle", &data.kaggle), ("data.external", &data.external)] {
         checks.push(match folder {
             Some(folder) => answers(key, folder.clone(), read),
             None => Check::ok(key, "not set"),
@@ -53,8 +54,9 @@ fn answers(
     folder: PathBuf,
     check: impl FnOnce(&'static str, &Path) -> Check + Send + 'static,
 ) -> Check {
-    let found = format!("{}: no answer within {} s", folder.display(), ANSWER.as_secs());
-    within(ANSWER, move || check(key, &folder)).unwrap_or_else(|| {
+    let found =
+        format!("{}: no answer within {} s", folder.display(), FILE_SYSTEM_TIMEOUT.as_secs());
+    within(FILE_SYSTEM_TIMEOUT, move || check(key, &folder)).unwrap_or_else(|| {
         Check::fail(
             key,
             found,
@@ -63,70 +65,63 @@ fn answers(
     })
 }
 
-/// A folder to write in, with as much space as `wanted`; one that is not there yet is made by the
-/// jobs in the nearest that is.
+/// A folder to write to, with `wanted` bytes of space. Where it does not exist yet, its nearest
+/// existing ancestor is checked, in which the jobs will create it.
 fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
-    let there = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
-    let elsewhere = match super::slurm::image() {
-        Some(_) => format!(
-            "make it writable, mount it from outside the container (--bind), or set {key} to a \
-                folder where you may write"
-        ),
-        None => format!("make it writable, or set {key} to a folder where you may write"),
-    };
-    if !there.is_dir() {
+    let present = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("/"));
+    if !present.is_dir() {
         return Check::fail(
             key,
-            format!("{}: {} is a file", folder.display(), there.display()),
+            format!("{}: {} is a file", folder.display(), present.display()),
             format!("set {key} to a folder"),
         );
     }
-    let (kind, lock) = match (kind(there), try_write(there)) {
+    let (kind, lock) = match (kind(present), try_write(present)) {
         (Ok(kind), Ok(lock)) => (kind, lock),
-        (_, Err(e)) => {
-            return Check::fail(
-                key,
-                format!("{}: cannot write there: {e}", folder.display()),
-                elsewhere,
-            );
-        }
-        (Err(e), _) => {
-            return Check::fail(
-                key,
-                format!("{}: cannot look at it: {e}", folder.display()),
-                elsewhere,
-            );
-        }
+        (_, Err(e)) => return not_writable(key, folder, &format!("cannot write there: {e}")),
+        (Err(e), _) => return not_writable(key, folder, &format!("cannot access it: {e}")),
     };
-    let free = space(there).unwrap_or(0);
+    let free = space(present).unwrap_or(0);
     let mut found = format!("{}: {kind}, writable, {} free", folder.display(), size(free));
     if let Some(wanted) = wanted.filter(|w| *w > 0) {
         found += &format!(", {} wanted for shards", size(wanted));
         if wanted > free {
             let fix = format!(
                 "make room, or set {key} to a larger file system; preprocess.size = 256 takes a \
-                    quarter of 512"
+                 quarter of 512"
             );
             return Check::fail(key, found, fix);
         }
     }
+    writable(key, found, &kind, free, lock)
+}
+
+fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
+    let bind = match container::image() {
+        Some(_) => ", mount it from outside the container (--bind)",
+        None => "",
+    };
+    Check::fail(
+        key,
+        format!("{}: {why}", folder.display()),
+        format!("make it writable{bind}, or set {key} to a folder where you may write"),
+    )
+}
+
+/// A folder with enough space: whether it is fit for long use. `lock`: the result of locking a file.
+fn writable(key: &str, found: String, kind: &str, free: u64, lock: io::Result<()>) -> Check {
     match lock {
         Err(e) => Check::warning(
             key,
             format!("{found}, no locks: {e}"),
             "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
         ),
-        Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind.as_str()) => {
-            let fix = "fine for trying out; else a folder on a disk or a parallel file system (in \
-                a container: --bind)";
-            Check::warning(
-                key,
-                format!(
-                    "{found}; what is written there may not outlive the machine or the container"
-                ),
-                fix,
-            )
-        }
+        Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind) => Check::warning(
+            key,
+            format!("{found}; files there may not outlive the machine or the container"),
+            "fine for a trial; else use a folder on a disk or a parallel file system (in a \
+             container: --bind)",
+        ),
         Ok(()) if free < 1 << 30 => Check::warning(
             key,
             found,
@@ -136,7 +131,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
     }
 }
 
-/// Writes a file and takes its lock; says whether the latter works. Nothing is left.
+/// Writes a file and locks it; the inner result is that of locking. Removes the file.
 fn try_write(folder: &Path) -> io::Result<io::Result<()>> {
     let path = folder.join(format!(".atlas-doctor.{}.{}", host::name(), std::process::id()));
     let mut file = File::create_new(&path)?;
@@ -158,7 +153,7 @@ fn read(key: &str, folder: &Path) -> Check {
             format!("set {key} to the folder that holds the data"),
         ),
         (Err(e), _) | (_, Err(e)) => {
-            let bind = if super::slurm::image().is_some() {
+            let bind = if container::image().is_some() {
                 ", mounted into the container (--bind)"
             } else {
                 ""
@@ -195,7 +190,7 @@ const KINDS: [(u32, &str); 18] = [
 ];
 
 fn kind(path: &Path) -> io::Result<String> {
-    let magic = statfs(path)?.f_type as u32;
+    let magic = rustix::fs::statfs(path)?.f_type as u32;
     Ok(KINDS
         .iter()
         .find(|k| k.0 == magic)
@@ -204,21 +199,8 @@ fn kind(path: &Path) -> io::Result<String> {
 
 /// Bytes that a user may still write.
 pub(super) fn space(path: &Path) -> io::Result<u64> {
-    let s = statfs(path)?;
-    // FUSE may count in other units than those that it reads in.
-    let unit = if s.f_frsize > 0 { s.f_frsize } else { s.f_bsize };
-    Ok(s.f_bavail.saturating_mul(unit as u64))
-}
-
-fn statfs(path: &Path) -> io::Result<libc::statfs> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: a C string, and a struct to fill.
-    match unsafe { libc::statfs(path.as_ptr(), stat.as_mut_ptr()) } {
-        // SAFETY: filled, and all bits may be zero.
-        0 => Ok(unsafe { stat.assume_init() }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let s = rustix::fs::statvfs(path)?;
+    Ok(s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 /// `3.2 GB`
@@ -237,23 +219,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_known_and_left_as_it_was() {
+    fn a_folder_is_checked_and_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let check = written("paths.work", &dir.path().join("not/there"), None);
-        assert!(
-            check.found.contains(", writable, ") && check.found.ends_with(" locks work"),
-            "{check:?}"
-        );
+        assert_eq!(check.state, super::super::State::Ok, "{check:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(kind(Path::new("/proc")).unwrap(), "proc");
         assert_eq!(
             written("paths.work", dir.path(), Some(1 << 60)).state,
-            super::super::State::Fail
+            super::super::check::CheckState::Fail
         );
     }
 
     #[test]
-    fn sizes_read_well() {
+    fn sizes_have_a_unit() {
         assert_eq!(
             [65_536, 8_388_608, 3_200_000_000, 2 << 40].map(size),
             ["66 kB", "8 MB", "3.2 GB", "2.2 TB"]

@@ -3,51 +3,59 @@
 use std::{
     ffi::{CStr, c_char, c_int},
     sync::OnceLock,
+    time::Duration,
 };
 
-use super::{Check, GPU_ANSWER, slurm, variable, within};
+use super::{
+    check::{Check, variable, within},
+    container,
+};
 use crate::{
     config::Backend,
     distributed::device::{self, Cuda},
 };
 
-/// What there is on this machine.
+/// How long the driver may take to answer.
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The GPUs of this machine and the libraries for them.
 #[derive(Debug)]
-struct Found {
-    /// The driver's version and its GPUs, or why it cannot say; `None` without a driver.
-    driver: Option<Result<Driver, String>>,
+struct GpuFindings {
+    /// The driver and its GPUs, or its error; `None` without a driver.
+    driver: Option<Result<CudaDriver, String>>,
     libtorch: Cuda,
-    /// NCCL's version, or why there is none.
+    /// NCCL's version, or why it cannot be used.
     nccl: Result<String, String>,
 }
 
 #[derive(Debug)]
-struct Driver {
+struct CudaDriver {
     version: String,
     /// Name, UUID and memory.
     gpus: Vec<String>,
 }
 
-/// Looks once per process; `None` where the driver does not answer.
-fn found() -> Option<&'static Found> {
-    static FOUND: OnceLock<Option<Found>> = OnceLock::new();
-    let look = || {
-        // opens the driver, too, and has to come before any other call to libtorch
+/// Examined once per process; `None` where the driver does not answer.
+fn findings() -> Option<&'static GpuFindings> {
+    static FINDINGS: OnceLock<Option<GpuFindings>> = OnceLock::new();
+    let examine = || {
+        // Also opens the driver, and has to come before any other call to libtorch.
         let libtorch = device::cuda().clone();
         let driver = (libtorch != Cuda::NoDriver).then(driver);
-        Found { driver, libtorch, nccl: nccl() }
+        GpuFindings { driver, libtorch, nccl: nccl() }
     };
-    FOUND.get_or_init(|| within(GPU_ANSWER, look)).as_ref()
+    FINDINGS.get_or_init(|| within(DRIVER_TIMEOUT, examine)).as_ref()
 }
 
 /// Whether a training here would be on GPUs.
 pub(super) fn are_used(backend: Backend) -> bool {
-    backend != Backend::Mpi && matches!(found(), Some(Found { libtorch: Cuda::Gpus(1..), .. }))
+    backend != Backend::Mpi
+        && matches!(findings(), Some(GpuFindings { libtorch: Cuda::Gpus(1..), .. }))
 }
 
 /// Whether libcuda can be opened.
 pub(super) fn have_driver() -> bool {
-    found().is_some_and(|found| found.driver.is_some())
+    findings().is_some_and(|found| found.driver.is_some())
 }
 
 /// The GPU of the rank with this number on its machine.
@@ -55,24 +63,24 @@ pub(super) fn of_rank(backend: Backend, local_rank: usize) -> Option<String> {
     if !are_used(backend) {
         return None;
     }
-    let Some(Ok(driver)) = &found()?.driver else { return None };
+    let Some(Ok(driver)) = &findings()?.driver else { return None };
     let index = if driver.gpus.len() == 1 { 0 } else { local_rank };
     driver.gpus.get(index).cloned()
 }
 
 /// `ranks` in all; this one has the number `local_rank` on its machine.
 pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<Check> {
-    // Why there should be GPUs.
+    // The setting or variable because of which GPUs are expected.
     let promise = if backend == Backend::Nccl {
         Some("comm.backend = \"nccl\"".to_string())
     } else {
         promised()
     };
-    let Some(found) = found() else {
+    let Some(found) = findings() else {
         let fix = "the driver hangs: look at nvidia-smi and dmesg, and take another machine";
         return vec![Check::fail(
             "GPUs",
-            format!("no answer from CUDA within {} s", GPU_ANSWER.as_secs()),
+            format!("no answer from CUDA within {} s", DRIVER_TIMEOUT.as_secs()),
             fix,
         )];
     };
@@ -98,26 +106,28 @@ pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<C
     checks
 }
 
-/// What says that this process has GPUs.
+/// The variable that promises GPUs to this process.
 fn promised() -> Option<String> {
     let none = ["0", "-1", "NoDevFiles", "(null)"];
-    let says = |name: &str| {
+    let promises = |name: &str| {
         variable(name).filter(|value| {
             !none.contains(&value.as_str()) || (name != "SLURM_GPUS_ON_NODE" && value == "0")
         })
     };
     ["SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"]
         .iter()
-        .find_map(|name| Some(format!("{name}={}", says(name)?)))
+        .find_map(|name| Some(format!("{name}={}", promises(name)?)))
 }
 
-fn gpus(found: &Found, promise: Option<&str>) -> Check {
+fn gpus(found: &GpuFindings, promise: Option<&str>) -> Check {
     let but = promise.map_or(String::new(), |promise| format!(", but {promise}"));
     let what = match &found.driver {
         None => "no CUDA driver".to_string(),
         Some(Err(why)) => format!("the CUDA driver fails: {why}"),
-        Some(Ok(Driver { version, gpus })) if gpus.is_empty() => format!("CUDA {version}, no GPU"),
-        Some(Ok(Driver { version, gpus })) => {
+        Some(Ok(CudaDriver { version, gpus })) if gpus.is_empty() => {
+            format!("CUDA {version}, no GPU")
+        }
+        Some(Ok(CudaDriver { version, gpus })) => {
             let driver = release().map_or(String::new(), |release| format!(", driver {release}"));
             return Check::ok(
                 "GPUs",
@@ -126,7 +136,7 @@ fn gpus(found: &Found, promise: Option<&str>) -> Check {
         }
     };
     let fix = match () {
-        () if slurm::image().is_some() && found.driver.is_none() => {
+        () if container::image().is_some() && found.driver.is_none() => {
             "start the container with --nv, which brings the driver in (and see nvidia-smi outside)"
         }
         () if found.driver.is_none() => {
@@ -148,7 +158,7 @@ fn release() -> Option<String> {
     text.split_whitespace().find(is_release).map(String::from)
 }
 
-fn libtorch(found: &Found, wanted: bool) -> Check {
+fn libtorch(found: &GpuFindings, wanted: bool) -> Check {
     // Where it was loaded from.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let path = maps.lines().find_map(|line| {
@@ -172,8 +182,8 @@ fn libtorch(found: &Found, wanted: bool) -> Check {
     }
 }
 
-/// Asks the driver, which is open.
-fn driver() -> Result<Driver, String> {
+/// Queries the driver, which must be open.
+fn driver() -> Result<CudaDriver, String> {
     type Init = extern "C" fn(u32) -> c_int;
     type Number = extern "C" fn(*mut c_int) -> c_int;
     type Get = extern "C" fn(*mut c_int, c_int) -> c_int;
@@ -207,12 +217,12 @@ fn driver() -> Result<Driver, String> {
         done("cuDeviceGetUuid", uuid_of(&raw mut uuid, device))?;
         done("cuDeviceTotalMem", memory_of(&raw mut bytes, device))?;
         let name = CStr::from_bytes_until_nul(&name).map_or("?".into(), CStr::to_string_lossy);
-        // enough to tell two of a machine apart
+        // Enough to distinguish the GPUs of one machine.
         let start: String = uuid[..4].iter().map(|b| format!("{b:02x}")).collect();
         Ok(format!("{name} (GPU-{start}, {} MiB)", bytes >> 20))
     };
     let gpus = (0..count).map(describe).collect::<Result<_, String>>()?;
-    Ok(Driver { version: format!("{}.{}", version / 1000, version % 1000 / 10), gpus })
+    Ok(CudaDriver { version: format!("{}.{}", version / 1000, version % 1000 / 10), gpus })
 }
 
 fn nccl() -> Result<String, String> {
@@ -223,6 +233,6 @@ fn nccl() -> Result<String, String> {
     let mut version = 0;
     match get.map(|get| get(&raw mut version)) {
         Some(0) => Ok(format!("{}.{}.{}", version / 10_000, version % 10_000 / 100, version % 100)),
-        _ => Err("libnccl.so does not say its version".into()),
+        _ => Err("libnccl.so does not report its version".into()),
     }
 }

@@ -1,26 +1,31 @@
-//! Memory, files and cores that this process may have.
+//! Memory, files and cores that this process may use.
 
-use std::{mem::MaybeUninit, path::Path};
+use std::path::Path;
 
-use super::{ANSWER, Check, files, variable, within};
+use rustix::process::{Resource, getrlimit};
+
+use super::{
+    check::{Check, FILE_SYSTEM_TIMEOUT, variable, within},
+    files,
+};
 use crate::{
     base::slurm,
-    config::Config,
     distributed::{World, device},
 };
 
 const GIB: u64 = 1 << 30;
 
-pub(super) fn checks(config: &Config, world: &World, gpus: bool) -> Vec<Check> {
-    let work = config.paths.work.clone();
-    let shards = within(ANSWER, move || files::plan(&work))
+/// `threads`: the key of this name; `gpus`: a training here would use GPUs.
+pub(super) fn checks(work: &Path, threads: Option<usize>, world: &World, gpus: bool) -> Vec<Check> {
+    let work = work.to_path_buf();
+    let shards = within(FILE_SYSTEM_TIMEOUT, move || files::plan(&work))
         .flatten()
         .map(|plan| plan.train_shards + plan.test_shards);
     vec![
         shared_memory(gpus),
         locked_memory(gpus, world.size() > 1),
         open_files(shards),
-        threads(config, world),
+        cores(threads, world),
     ]
 }
 
@@ -36,21 +41,9 @@ fn shared_memory(gpus: bool) -> Check {
     }
 }
 
-/// The soft and the hard limit; `None`: unlimited.
-fn limit(resource: libc::__rlimit_resource_t) -> (Option<u64>, Option<u64>) {
-    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: fills `limit`, of which all bits may be zero.
-    let limit = unsafe {
-        libc::getrlimit(resource, limit.as_mut_ptr());
-        limit.assume_init()
-    };
-    let number = |n| (n != libc::RLIM_INFINITY).then_some(n);
-    (number(limit.rlim_cur), number(limit.rlim_max))
-}
-
 fn locked_memory(gpus: bool, others: bool) -> Check {
     let name = "locked memory";
-    match limit(libc::RLIMIT_MEMLOCK).0 {
+    match getrlimit(Resource::Memlock).current {
         None => Check::ok(name, "unlimited"),
         Some(bytes) if gpus || others => Check::warning(
             name,
@@ -68,8 +61,8 @@ fn locked_memory(gpus: bool, others: bool) -> Check {
 fn open_files(shards: Option<usize>) -> Check {
     let name = "open files";
     let wanted = shards.unwrap_or(0) as u64 + 256;
-    let (soft, hard) = limit(libc::RLIMIT_NOFILE);
-    match (soft, hard) {
+    let limit = getrlimit(Resource::Nofile);
+    match (limit.current, limit.maximum) {
         (None, _) => Check::ok(name, "unlimited"),
         (Some(n), _) if n >= wanted => Check::ok(name, format!("up to {n}")),
         (Some(n), Some(hard)) if hard < wanted => Check::warning(
@@ -88,9 +81,9 @@ fn open_files(shards: Option<usize>) -> Check {
     }
 }
 
-fn threads(config: &Config, world: &World) -> Check {
+fn cores(threads: Option<usize>, world: &World) -> Check {
     let allowed = device::affinity().len();
-    let used = config.threads.unwrap_or(world.cores);
+    let used = threads.unwrap_or(world.cores);
     let found = format!("{used} of {allowed} cores that this process may use");
     let number = |name: &str| variable(name).and_then(|text| text.parse::<usize>().ok());
     let machine = std::fs::read_to_string("/proc/stat").map_or(0, |text| {
@@ -118,12 +111,12 @@ fn threads(config: &Config, world: &World) -> Check {
             ))
         }
         _ if used > allowed => Some((
-            "they would take turns".into(),
+            "they would share cores".into(),
             format!("unset threads, or set it to {allowed} at most"),
         )),
         (_, Some(n)) if n != used => Some((
-            format!("OMP_NUM_THREADS={n} says otherwise"),
-            format!("unset OMP_NUM_THREADS, which atlas does not heed, or set threads={n}"),
+            format!("OMP_NUM_THREADS={n} differs"),
+            format!("unset OMP_NUM_THREADS, which atlas ignores, or set threads={n}"),
         )),
         _ => None,
     };

@@ -1,37 +1,45 @@
-//! The ranks: whether they found each other, where they are, and what they share that they should
-//! not.
+//! The ranks: whether they found each other, where they run, and whether two of them share a GPU or
+//! a core.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, gpus, here, variable};
+use super::{
+    check::{Check, variable},
+    gpus,
+};
 use crate::{
     base::{Error, host, slurm},
-    config::Config,
-    distributed::{self, World, device},
+    config::Backend,
+    distributed::{self, device},
+    operations::ranges::ranges,
 };
 
-/// What one rank sees.
+/// What one rank found.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Here {
+pub(super) struct RankFindings {
     host: String,
-    /// Numbers of the processors that it may use.
+    /// Numbers of the cores that it may use.
     cores: Vec<usize>,
     /// The GPU that it would train on.
     gpu: Option<String>,
-    pub checks: Vec<Check>,
+    checks: Vec<Check>,
 }
 
-impl Here {
-    pub fn look(config: &Config, world: &World) -> Self {
-        let gpu = gpus::of_rank(config.comm.backend, world.local_rank);
-        Self { host: host::name(), cores: device::affinity(), gpu, checks: here(config, world) }
+impl RankFindings {
+    pub fn new(backend: Backend, local_rank: usize, checks: Vec<Check>) -> Self {
+        Self {
+            host: host::name(),
+            cores: device::affinity(),
+            gpu: gpus::of_rank(backend, local_rank),
+            checks,
+        }
     }
 }
 
-/// The tasks did not find each other.
-pub(super) fn apart(e: &Error) -> Check {
+/// The launched tasks did not find each other.
+pub(super) fn not_connected(e: &Error) -> Check {
     let text = e.to_string();
     match text.split_once(". ") {
         Some((found, fix)) => Check::fail("MPI", found, fix),
@@ -44,7 +52,7 @@ pub(super) fn apart(e: &Error) -> Check {
 }
 
 /// The checks of all ranks together.
-pub(super) fn together(all: &[Here]) -> Vec<Check> {
+pub(super) fn joint_checks(all: &[RankFindings]) -> Vec<Check> {
     let mut checks = vec![mpi(all.len()), launcher(all.len()), sharing(all)];
     checks.extend(all.iter().enumerate().map(|(rank, here)| here.row(rank)));
     checks.extend(merged(all));
@@ -60,7 +68,7 @@ fn mpi(ranks: usize) -> Check {
         Some(tasks) if tasks > 1 => Check::warning(
             "MPI",
             format!("{library}; one process, though the allocation is of {tasks} tasks"),
-            "to look at all of them: srun --mpi=pmix atlas doctor",
+            "to check all of them: srun --mpi=pmix atlas doctor",
         ),
         _ => Check::ok("MPI", format!("{library}; one process without others, which needs none")),
     }
@@ -83,8 +91,8 @@ fn launcher(ranks: usize) -> Check {
     }
 }
 
-/// How the ranks lie on machines, and what two of them share.
-fn sharing(all: &[Here]) -> Check {
+/// How the ranks are distributed over machines, and what two of them share.
+fn sharing(all: &[RankFindings]) -> Check {
     let mut hosts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut gpus: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (rank, here) in all.iter().enumerate() {
@@ -93,13 +101,15 @@ fn sharing(all: &[Here]) -> Check {
             gpus.entry((&here.host, gpu)).or_default().push(rank);
         }
     }
-    let list: Vec<String> =
-        hosts.iter().map(|(host, ranks)| format!("{} on {host}", numbers(ranks))).collect();
+    let list: Vec<String> = hosts
+        .iter()
+        .map(|(host, ranks)| format!("{} on {host}", ranges(ranks.iter().copied())))
+        .collect();
     let found = format!("{} in all: {}", all.len(), list.join("; "));
     if let Some(((host, gpu), ranks)) = gpus.iter().find(|(_, ranks)| ranks.len() > 1) {
         return Check::fail(
             "ranks",
-            format!("{found}; {} on {host} share {gpu}", numbers(ranks)),
+            format!("{found}; {} on {host} share {gpu}", ranges(ranks.iter().copied())),
             "one task per GPU: --ntasks-per-node as large as N in --gres=gpu:N, and no \
                 --gpus-per-task",
         );
@@ -110,7 +120,11 @@ fn sharing(all: &[Here]) -> Check {
         cores.sort_unstable();
         cores.dedup();
         (cores.len() < ranks.len()).then(|| {
-            format!("{found}; {} on {host} have {} cores together", numbers(ranks), cores.len())
+            format!(
+                "{found}; {} on {host} have {} cores together",
+                ranges(ranks.iter().copied()),
+                cores.len()
+            )
         })
     });
     match crowded {
@@ -124,20 +138,20 @@ fn sharing(all: &[Here]) -> Check {
     }
 }
 
-impl Here {
+impl RankFindings {
     fn row(&self, rank: usize) -> Check {
         let gpu = self.gpu.as_deref().unwrap_or("no GPU");
         let cores =
             if self.cores.len() == 1 { "1 core" } else { &format!("{} cores", self.cores.len()) };
         Check::ok(
             format!("rank {rank}"),
-            format!("{}, {cores} ({}), {gpu}", self.host, numbers(&self.cores)),
+            format!("{}, {cores} ({}), {gpu}", self.host, ranges(self.cores.iter().copied())),
         )
     }
 }
 
-/// What each rank found for itself: one line where it is the same on all that looked.
-fn merged(all: &[Here]) -> Vec<Check> {
+/// The checks that each rank did for itself: one line where all ranks that did it agree.
+fn merged(all: &[RankFindings]) -> Vec<Check> {
     let mut names: Vec<&str> = Vec::new();
     for check in all.iter().flat_map(|here| &here.checks) {
         if !names.contains(&check.name.as_str()) {
@@ -157,11 +171,13 @@ fn merged(all: &[Here]) -> Vec<Check> {
         if let [(check, _)] = different[..] {
             return check.clone();
         }
-        // the worst first; else in order of ranks
+        // The worst first; those of the same state in the order of their ranks.
         different.sort_by_key(|(check, _)| std::cmp::Reverse(check.state));
         let found: Vec<String> = different
             .iter()
-            .map(|(check, ranks)| format!("rank {}: {}", numbers(ranks), check.found))
+            .map(|(check, ranks)| {
+                format!("rank {}: {}", ranges(ranks.iter().copied()), check.found)
+            })
             .collect();
         let (worst, _) = different[0];
         Check { found: found.join("; "), ..worst.clone() }
@@ -169,26 +185,12 @@ fn merged(all: &[Here]) -> Vec<Check> {
     names.into_iter().map(merge).collect()
 }
 
-/// `0-3,8`
-fn numbers(numbers: &[usize]) -> String {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for &n in numbers {
-        match runs.last_mut() {
-            Some((_, end)) if *end + 1 == n => *end = n,
-            _ => runs.push((n, n)),
-        }
-    }
-    let runs: Vec<String> =
-        runs.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
-    runs.join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::State, *};
+    use super::{super::check::CheckState, *};
 
-    fn rank(host: &str, cores: &[usize], gpu: Option<&str>, check: Check) -> Here {
-        Here {
+    fn rank(host: &str, cores: &[usize], gpu: Option<&str>, check: Check) -> RankFindings {
+        RankFindings {
             host: host.into(),
             cores: cores.into(),
             gpu: gpu.map(String::from),
@@ -197,25 +199,30 @@ mod tests {
     }
 
     #[test]
-    fn ranks_that_share_a_gpu_or_a_core_are_told() {
+    fn ranks_that_share_a_gpu_or_a_core_are_reported() {
         let well = || Check::ok("x", "");
         let on_one = |gpus: [&str; 2], cores: [usize; 2]| {
             sharing(&[0, 1].map(|i| rank("n1", &[cores[i]], Some(gpus[i]), well())))
         };
-        assert_eq!(on_one(["A", "B"], [0, 1]).state, State::Ok);
+        assert_eq!(on_one(["A", "B"], [0, 1]).state, CheckState::Ok);
         let shared = on_one(["A", "A"], [0, 1]);
         assert!(
-            shared.state == State::Fail && shared.found.ends_with("0-1 on n1 share A"),
+            shared.state == CheckState::Fail
+                && ["0-1 on n1", " A"].iter().all(|part| shared.found.contains(part)),
             "{shared:?}"
         );
-        assert_eq!(on_one(["A", "B"], [1, 1]).state, State::Warning);
+        assert_eq!(on_one(["A", "B"], [1, 1]).state, CheckState::Warning);
         // The same kind of GPU on another machine is another one.
         let apart = [rank("n1", &[0], Some("A"), well()), rank("n2", &[0], Some("A"), well())];
-        assert_eq!(sharing(&apart), Check::ok("ranks", "2 in all: 0 on n1; 1 on n2"));
+        let apart = sharing(&apart);
+        assert!(
+            apart.state == CheckState::Ok && apart.found.contains("0 on n1; 1 on n2"),
+            "{apart:?}"
+        );
     }
 
     #[test]
-    fn what_ranks_find_alike_is_one_line_and_the_worst_counts() {
+    fn equal_checks_of_ranks_are_one_line_and_the_worst_state_counts() {
         let low = || Check::warning("x", "64 KiB", "raise it");
         let all = [
             rank("n1", &[0], None, Check::ok("x", "1 GiB")),
@@ -227,11 +234,5 @@ mod tests {
             [Check::warning("x", "rank 1-2: 64 KiB; rank 0: 1 GiB", "raise it")]
         );
         assert_eq!(merged(&all[1..]), [low()]);
-    }
-
-    #[test]
-    fn runs_of_numbers() {
-        assert_eq!(numbers(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
-        assert_eq!(numbers(&[]), "");
     }
 }

@@ -1,30 +1,12 @@
-//! The allocation and the container.
+//! The Slurm job that this process belongs to.
 
-use std::path::Path;
-
-use super::{Check, gpus, variable};
+use super::{
+    check::{Check, variable},
+    container,
+};
 use crate::base::{progress::duration, slurm};
 
-/// The container's image, or its kind.
-pub(super) fn image() -> Option<String> {
-    let image = ["APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"]
-        .iter()
-        .find_map(|name| Some(format!("Apptainer, {}", variable(name)?)));
-    image
-        .or_else(|| Path::new("/.singularity.d").exists().then(|| "Apptainer".into()))
-        .or_else(|| Path::new("/run/.containerenv").exists().then(|| "Podman".into()))
-        .or_else(|| Path::new("/.dockerenv").exists().then(|| "Docker".into()))
-}
-
-pub(super) fn container() -> Check {
-    let driver = if gpus::have_driver() { "with" } else { "without" };
-    Check::ok(
-        "container",
-        image().map_or("none".into(), |image| format!("{image}, {driver} libcuda in it")),
-    )
-}
-
-pub(super) fn job() -> Check {
+pub(super) fn check() -> Check {
     let Some(job) = slurm::job() else { return Check::ok("Slurm", "no job") };
     let mut found = format!("job {}", job.id);
     let more = [
@@ -40,15 +22,15 @@ pub(super) fn job() -> Check {
         }
     }
     if let Some(end) = job.end {
-        let left = end - jiff::Timestamp::now().as_second();
-        found += &format!(", {} left", duration(left.max(0) as f64));
+        let remaining = end - jiff::Timestamp::now().as_second();
+        found += &format!(", {} left", duration(remaining.max(0) as f64));
     }
     let path = variable("PATH").unwrap_or_default();
     let missing: Vec<&str> = ["scontrol", "squeue", "sacct"]
         .into_iter()
         .filter(|name| !std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
         .collect();
-    match (missing.is_empty(), image()) {
+    match (missing.is_empty(), container::image()) {
         (true, _) => Check::ok("Slurm", found),
         (_, Some(_)) => Check::ok(
             "Slurm",

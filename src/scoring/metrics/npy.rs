@@ -112,13 +112,9 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(parse(&whole[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(
-            parse(&whole[..whole.len() - 1])
-                .err()
-                .unwrap()
-                .contains("takes 24 bytes, the file holds 23")
-        );
-        assert!(parse(b"PK\x03\x04abcdefgh").err().unwrap().contains("not a .npy"));
+        let cut = parse(&whole[..whole.len() - 1]).err().unwrap();
+        assert!(cut.contains("24") && cut.contains("23"), "{cut}");
+        assert!(parse(b"PK\x03\x04abcdefgh").err().unwrap().contains(".npy"));
     }
 
     #[test]

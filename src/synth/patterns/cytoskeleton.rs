@@ -3,7 +3,7 @@
 use crate::{
     base::rng::Rng,
     synth::{
-        draw::{Canvas, Draw, Noise},
+        draw::{Canvas, Noise, RandomDraw},
         outline::Point,
         scene::Scene,
         stains::fill,

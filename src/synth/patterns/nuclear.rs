@@ -3,7 +3,7 @@
 use crate::{
     base::rng::Rng,
     synth::{
-        draw::{Canvas, Draw, Noise},
+        draw::{Canvas, Noise, RandomDraw},
         scene::Scene,
         stains::fill,
     },
@@ -20,7 +20,7 @@ pub fn nuclear(class: usize, scene: &Scene, noise: &Noise, c: &mut Canvas, rng: 
             });
         }
         1 => {
-            // A ring of even width in pixels, whatever the size of the nucleus.
+            // A ring of the same width in pixels for nuclei of any size.
             fill(scene, c, |p, _, _| {
                 let radius = scene.cells[usize::from(p.cell)].nucleus_outline.longest;
                 let t = (p.n - 0.99) * radius / (1.5 * unit);

@@ -4,7 +4,7 @@ use crate::{
     base::rng::Rng,
     synth::{
         cell::Phase,
-        draw::{Canvas, Draw, Noise},
+        draw::{Canvas, Noise, RandomDraw},
         scene::Scene,
         stains::{fill, trace},
     },

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::base::task_log::{Attempt, Log};
+use crate::base::{
+    step::Step,
+    task_log::{Attempt, TaskLog},
+};
 
-/// All attempts of one job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct JobCost {
-    pub job: String,
-    /// Attempts that have ended.
+/// All attempts of one step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepCost {
+    pub job: Step,
+    /// Attempts that ended.
     pub attempts: usize,
     /// Of these, those with an exit code other than 0, such as a stop at a checkpoint.
     pub broken: usize,
@@ -25,48 +28,32 @@ pub struct JobCost {
 /// The cost of a run and of its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Jobs of the run: training, prediction and thresholds.
-    pub run: Vec<JobCost>,
-    /// Jobs that prepared the data, for all runs with the same work folder.
-    pub data: Vec<JobCost>,
+    /// Training, prediction and thresholds.
+    pub run: Vec<StepCost>,
+    /// What prepared the data, for all runs over the same work folder.
+    pub data: Vec<StepCost>,
     /// From the first start of a task of the run to the last end; 0 where none is known.
     pub wall_seconds: f64,
 }
 
 impl Cost {
-    pub fn core_hours(jobs: &[JobCost]) -> f64 {
-        jobs.iter().fold(0.0, |sum, s| sum + s.core_hours)
+    pub fn core_hours(steps: &[StepCost]) -> f64 {
+        steps.iter().fold(0.0, |sum, s| sum + s.core_hours)
     }
 
-    pub fn gpu_hours(jobs: &[JobCost]) -> f64 {
-        jobs.iter().fold(0.0, |sum, s| sum + s.gpu_hours)
+    pub fn gpu_hours(steps: &[StepCost]) -> f64 {
+        steps.iter().fold(0.0, |sum, s| sum + s.gpu_hours)
     }
 }
 
-/// The order in which jobs are listed.
-const JOBS: [&str; 10] = [
-    "fetch_kaggle",
-    "fetch_external",
-    "plan",
-    "preprocess",
-    "dedup",
-    "merge",
-    "split",
-    "train",
-    "predict",
-    "submit",
-];
-
-/// Adds up the logs in `work`. An attempt without a logged number of cores counts `threads`.
+/// Adds up the logs in `work`. An attempt whose log does not say how many cores it had counts
+/// `threads`.
 pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
     let mut cost = Cost::default();
     let mut times: Vec<(i64, i64)> = Vec::new();
-    for (job, log) in Log::all(work) {
-        add(&mut cost.data, &job, log.read(), threads);
-        times.extend(add(&mut cost.run, &job, log.in_run(run).read(), threads));
-    }
-    for jobs in [&mut cost.run, &mut cost.data] {
-        jobs.sort_by_key(|s| JOBS.iter().position(|j| *j == s.job));
+    for (job, log) in TaskLog::all(work) {
+        add(&mut cost.data, job, log.read(), threads);
+        times.extend(add(&mut cost.run, job, log.in_run(run).read(), threads));
     }
     if let (Some(first), Some(last)) =
         (times.iter().map(|t| t.0).min(), times.iter().map(|t| t.1).max())
@@ -79,19 +66,27 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
 /// Adds attempts to the cost of their job. Returns the start and end of those that ended, in
 /// seconds since 1970.
 fn add(
-    jobs: &mut Vec<JobCost>,
-    job: &str,
+    steps: &mut Vec<StepCost>,
+    job: Step,
     attempts: Vec<Attempt>,
     threads: usize,
 ) -> Vec<(i64, i64)> {
     if attempts.is_empty() {
         return Vec::new();
     }
-    let at = jobs.iter().position(|s| s.job == job).unwrap_or_else(|| {
-        jobs.push(JobCost { job: job.into(), ..JobCost::default() });
-        jobs.len() - 1
+    let at = steps.iter().position(|s| s.job == job).unwrap_or_else(|| {
+        steps.push(StepCost {
+            job,
+            attempts: 0,
+            broken: 0,
+            unended: 0,
+            seconds: 0.0,
+            core_hours: 0.0,
+            gpu_hours: 0.0,
+        });
+        steps.len() - 1
     });
-    let cost = &mut jobs[at];
+    let cost = &mut steps[at];
     let mut times = Vec::new();
     for Attempt { began, ended } in attempts {
         let second = |time: &str| time.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
@@ -156,8 +151,8 @@ mod tests {
         )
         .unwrap();
         let cost = cost(dir.path(), "a", 2);
-        let want = JobCost {
-            job: "train".into(),
+        let want = StepCost {
+            job: Step::Train,
             attempts: 3,
             broken: 1,
             unended: 1,
@@ -167,8 +162,8 @@ mod tests {
         };
         assert_eq!(cost.run, [want]);
         assert_eq!(
-            (cost.data[0].job.as_str(), cost.data[0].core_hours, cost.data.len()),
-            ("plan", 2.0, 1)
+            (cost.data[0].job, cost.data[0].core_hours, cost.data.len()),
+            (Step::Plan, 2.0, 1)
         );
         assert_eq!(cost.wall_seconds, 3.25 * 3600.0);
         assert_eq!(super::cost(&dir.path().join("none"), "a", 2), Cost::default());

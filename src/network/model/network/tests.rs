@@ -149,7 +149,7 @@ fn folded_batch_norms_change_nothing_but_rounding() {
         let off = |got: Tensor| (got - &want).abs().max().double_value(&[]) / scale;
         let folded = off(Folded::new(&exact, Precision::F32).forward(&x.to_kind(Kind::Double)));
         assert!(scale > 1e-3 && folded < 1e-6, "{folded} of {scale}");
-        // In f32 the kernels are packed for the first input, and anew for one of another size.
+        // In f32 the kernels are packed for the first input, and again for one of another size.
         let plain = Folded::new(&net, Precision::F32);
         let other = image(2, 96);
         let wide = exact.forward(&other.to_kind(Kind::Double), Mode::Eval, Precision::F32);

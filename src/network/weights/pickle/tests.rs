@@ -7,9 +7,9 @@ fn anything_but_a_state_dict_is_refused_by_name() {
     for (bytes, what) in [
         (&b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR."[..], "`os.system`"),
         (b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.", "`builtins.eval`"),
-        (b"\x80\x02ctorch\nFloatStorage\n)R.", "a call of `torch.FloatStorage`"),
-        (b"\x80\x02ccollections\nOrderedDict\n(K\x01tR.", "a call of `collections.OrderedDict`"),
-        (b"\x80\x04\x95.", "pickle protocol 4"),
+        (b"\x80\x02ctorch\nFloatStorage\n)R.", "`torch.FloatStorage`"),
+        (b"\x80\x02ccollections\nOrderedDict\n(K\x01tR.", "`collections.OrderedDict`"),
+        (b"\x80\x04\x95.", "protocol 4"),
         (b"\x80\x02(ios\nsystem\n.", "opcode 0x69"),
         (b"\x80\x02]}b.", "attributes"),
         (b"\x80\x02t.", "cut off"),

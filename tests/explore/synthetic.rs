@@ -1,4 +1,4 @@
-//! A made run, as training, prediction and `submit` would leave it, and the explorer over it.
+//! A synthetic run, as training, prediction and `submit` would leave it, and the explorer over it.
 #![allow(dead_code)] // each test uses a part of it
 
 use std::{
@@ -41,7 +41,7 @@ pub const EVIL: &str = "<img src=x onerror=alert(1)>";
 /// Every class's threshold.
 pub const THRESHOLD: f32 = 0.4;
 
-pub struct Made {
+pub struct SyntheticRun {
     pub folder: tempfile::TempDir,
     pub config: PathBuf,
     pub work: PathBuf,
@@ -72,7 +72,7 @@ pub fn id(i: usize) -> String {
     if i == 3 { EVIL.into() } else { format!("made-{i:06}") }
 }
 
-impl Made {
+impl SyntheticRun {
     /// Samples of `SIDE` pixels; two folds of untrained networks. The last training sample stands
     /// in no fold, as a dropped duplicate.
     pub fn new(train: usize, test: usize) -> Self {

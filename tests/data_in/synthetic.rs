@@ -1,4 +1,4 @@
-//! Made pictures and folders in the competition's layout, for the tests of data in.
+//! synthetic images and folders in the competition's layout, for the tests of data in.
 #![allow(dead_code)] // each test binary uses a part of it
 
 use std::{
@@ -24,7 +24,7 @@ pub fn png(path: &Path, side: usize, pixels: &[u8]) {
     png_as(path, side, png::BitDepth::Eight, pixels);
 }
 
-/// The same picture with 16 bits per pixel.
+/// The same image with 16 bits per pixel.
 pub fn png16(path: &Path, side: usize, pixels: &[u8]) {
     png_as(
         path,

@@ -1,0 +1,60 @@
+//! Makes the shards of one task of an array job.
+
+use std::path::Path;
+
+use super::{Builder, Settings};
+use crate::{
+    base::{Error, Result, progress::Progress, stop::Stop},
+    config::Preprocess,
+    data::manifest::Manifest,
+};
+
+/// What [`build_share`] did.
+pub struct ShareSummary {
+    /// Shards in the share.
+    pub shards: usize,
+    /// Of them, those made now; the others existed and are up to date.
+    pub built: usize,
+    /// Samples in the shards.
+    pub samples: usize,
+    /// Samples left out because a file of theirs cannot be used.
+    pub bad: usize,
+}
+
+/// Makes the shards `task`, `task + tasks`, ... of `manifest` with `threads` threads, see
+/// [`Builder::build`].
+///
+/// # Errors
+/// Data, where more than `max_bad_fraction` of the share's samples cannot be used;
+/// [`Error::Stopped`] after `stop`, with the shards that are finished kept.
+pub fn build_share(
+    work: &Path,
+    manifest: &Manifest,
+    keys: &Preprocess,
+    threads: usize,
+    (task, tasks): (usize, usize),
+    stop: &Stop,
+) -> Result<ShareSummary> {
+    let plans: Vec<_> =
+        manifest.shards().into_iter().enumerate().skip(task).step_by(tasks).collect();
+    let total: usize = plans.iter().map(|(_, s)| s.samples.len()).sum();
+    let allowed = (keys.max_bad_fraction * total as f64).floor() as usize;
+    let settings = Settings { size: keys.size as usize, max_side: keys.max_pixels_side };
+    let builder = Builder::new(work, manifest, settings, stop);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::failed(format!("cannot start worker threads: {e}")))?;
+    let progress = Progress::new("preprocess", "samples", total as u64);
+    let mut share = ShareSummary { shards: plans.len(), built: 0, samples: 0, bad: 0 };
+    for (unit, plan) in &plans {
+        let made = pool.install(|| builder.build(*unit, plan, allowed - share.bad, &progress))?;
+        share.built += usize::from(made.built);
+        share.samples += made.samples;
+        share.bad += made.bad_samples();
+        for b in &made.bad {
+            log::warn!("{}: {} (left out)", b.file, b.reason);
+        }
+    }
+    Ok(share)
+}
