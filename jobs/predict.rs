@@ -109,7 +109,8 @@ pub fn predict(
             thresholds)"
             .into(),
         _ => format!(
-            "{made} test shards predicted, {fresh} were there already\nwrote {}\nnext: atlas submit",
+            "{made} test shards predicted, {fresh} were there already\nwrote {}\n\
+             next: atlas submit",
             folder.display()
         ),
     };

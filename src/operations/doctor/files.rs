@@ -108,7 +108,8 @@ fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
     )
 }
 
-/// A folder with enough space: whether it is fit for long use. `lock`: the result of locking a file.
+/// A folder with enough space: whether it is fit for long use. `lock` is the result of locking a
+/// file in it.
 fn writable(key: &str, found: String, kind: &str, free: u64, lock: io::Result<()>) -> Check {
     match lock {
         Err(e) => Check::warning(
