@@ -13,6 +13,7 @@ use std::{env, path::Path};
 
 use atlas::{
     base::rng::{Use, stream},
+    config::Method,
     data::labels::{CLASSES, Labels},
     scoring::{
         metrics::{self, matrix},
@@ -21,6 +22,7 @@ use atlas::{
 };
 use ndarray::Array2;
 use rand::RngExt;
+use strum::VariantArray;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -42,11 +44,11 @@ fn main() -> anyhow::Result<()> {
     let (folds, seed) = (5, 0);
     let groups: Vec<usize> = (0..truth.len()).collect(); // every row is a sample of its own
     println!("\nmethod      cross-fitted  in-sample");
-    for (method, name) in thresholds::METHODS {
+    for &method in Method::VARIANTS {
         let cross_fitted =
             thresholds::cross_fitted(method, view, &truth, &groups, folds, seed).macro_f1;
         let in_sample = thresholds::in_sample(method, view, &truth);
-        println!("{name:<12}{cross_fitted:>12.4}{in_sample:>11.4}");
+        println!("{method:<12}{cross_fitted:>12.4}{in_sample:>11.4}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example read_shard -- work/demo/shards/train-00000.h5
-//! cargo run --release --example read_shard   # on a small shard that it makes in a temporary folder
+//! cargo run --release --example read_shard   # on a small temporary shard
 //! ```
 
 use std::{
@@ -26,7 +26,8 @@ fn main() -> anyhow::Result<()> {
     let shard = Reader::open(&path)?; // compares the tables with their checksum
     println!("{} samples of {} pixels a side", shard.len(), shard.size());
     for (i, id) in shard.ids().iter().enumerate() {
-        let labels = shard.labels().map_or(Labels::default(), |labels| labels[i]); // none: a test shard
+        // A test shard has no labels.
+        let labels = shard.labels().map_or(Labels::default(), |labels| labels[i]);
         let names: Vec<&str> = labels.iter().map(|class| NAMES[class]).collect();
         println!("{id}  {}", names.join(", "));
     }
@@ -42,7 +43,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A shard of three samples of 32 pixels a side. Channel `c` of sample `i` is `40 c + i` everywhere.
+/// A shard of three samples of 32 pixels a side. Every pixel of channel `c` of sample `i` is
+/// `40 c + i`.
 fn small_shard(folder: &Path) -> anyhow::Result<PathBuf> {
     const SIZE: usize = 32;
     let path = folder.join("train-00000.h5");
@@ -51,7 +53,8 @@ fn small_shard(folder: &Path) -> anyhow::Result<PathBuf> {
         let labels = Labels::from_classes([0, 25].into_iter().take(1 + usize::from(i % 2)));
         let pixel = [i, 40 + i, 80 + i, 120 + i];
         let image = pixel.repeat(SIZE * SIZE);
-        let hashes = [0; 4]; // of a shard made by `atlas preprocess`: the perceptual hash per channel
+        // In a shard made by `atlas preprocess`: the perceptual hash of each channel.
+        let hashes = [0; 4];
         let labels = labels.unwrap_or_default();
         writer.push(Entry::new(format!("sample-{i}"), labels, hashes, image))?;
     }

@@ -1,9 +1,9 @@
 //! The library of atlas: from the four-channel fluorescence images of the Human Protein Atlas to a
 //! trained, scored classifier of 28 protein locations, several per image.
 //!
-//! Each folder is a stage and uses only the folders before it, in the order of this table and of the
-//! declarations below; `tests/layering.rs` checks it. Read a folder's page first. ARCHITECTURE.md
-//! has the way of one sample through all of them, and the reasons.
+//! Each folder is a stage and uses only the folders before it, in the order of this table and of
+//! the declarations below; `tests/layering.rs` checks it. Read a folder's page first.
+//! ARCHITECTURE.md has the way of one sample through all of them, and the reasons.
 //!
 //! | folder | holds |
 //! |---|---|

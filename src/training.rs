@@ -8,9 +8,10 @@
 //! step to step, and how it becomes a checkpoint and back; `validation`.
 //!
 //! Around it: `run_folder` finds or makes the run (`provenance` records where it comes from),
-//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done; `checkpoint`, `history`, `event_file` and `tensorboard_log` are the
-//! files; `meter` and `terminal_view` report the speed; `auto_compute_mode` measures what `auto`
-//! stands for; `find_lr` is the learning-rate range test.
+//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done;
+//! `checkpoint`, `history`, `event_file` and `tensorboard_log` are the files; `meter` and
+//! `terminal_view` report the speed; `auto_compute_mode` measures what `auto` stands for; `find_lr`
+//! is the learning-rate range test.
 
 mod auto_compute_mode;
 pub mod backward;

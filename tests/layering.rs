@@ -51,8 +51,8 @@ fn edges(modules: &Modules) -> Edges {
     edges
 }
 
-/// Pairs of files that use each other, as `A <-> B`, and the files of longer cycles that remain when
-/// the files of each pair count as one, as `A, B, C`.
+/// Pairs of files that use each other, as `A <-> B`, and the files of longer cycles that remain
+/// when the files of each pair count as one, as `A, B, C`.
 fn cycles(edges: &Edges) -> BTreeSet<String> {
     let uses = |a: &str, b: &str| edges.get(a).is_some_and(|used| used.contains(b));
     let mut found = BTreeSet::new();

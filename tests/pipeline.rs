@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use atlas::{
     config::Config,
     data::{manifest::Manifest, work_folder::WorkFolder},
-    operations::status,
+    operations::status::PipelineStatus,
     training::run_folder::Run,
 };
 
@@ -109,8 +109,8 @@ fn a_run_goes_from_images_to_submissions_and_repeats_nothing() {
     let (manifest, away) = (Manifest::path(folder.path()), folder.path().join("away"));
     folder.manifest().unwrap();
     fs::rename(&manifest, &away).unwrap();
-    let steps = status::steps(&config, &folder, Some(&Run { folder: run.clone() }));
-    assert!(steps.iter().flat_map(|step| &step.tasks).all(|task| task.done), "{steps:?}");
+    let status = PipelineStatus::read(&config, &folder, Some(&Run { folder: run.clone() }));
+    assert!(status.finished, "{status}");
     fs::rename(&away, &manifest).unwrap();
 
     // Something is lost: only that is made again.

@@ -39,8 +39,8 @@ struct PendingSums {
     idle: Vec<CUevent>,
 }
 
-// SAFETY: CUDA's and NCCL's handles may be used by any thread. PendingSums are begun and finished under a
-// lock; the communicator is destroyed only after it was taken out of its own.
+// SAFETY: CUDA's and NCCL's handles may be used by any thread. PendingSums are begun and finished
+// under a lock; the communicator is destroyed only after it was taken out of its own.
 unsafe impl Send for Nccl {}
 // SAFETY: as above.
 unsafe impl Sync for Nccl {}

@@ -194,7 +194,7 @@ fn in_a_browser_everything_works_without_other_hosts() {
     });
     browser.keys("#files", &four.collect::<Vec<_>>().join("\n"));
     browser.until(
-        "document.querySelector('#title').textContent === 'Your picture' && \
+        "document.querySelector('#title').textContent === 'Your image' && \
             document.querySelectorAll('#classes tr').length === 28",
     );
     browser.click("#map option[value='']");
@@ -295,7 +295,7 @@ fn a_run_on_real_images_in_a_browser() {
     assert_eq!(files.len(), 4);
     browser.keys("#files", &files.join("\n"));
     browser.until(
-        "document.querySelector('#title').textContent === 'Your picture' && \
+        "document.querySelector('#title').textContent === 'Your image' && \
             document.querySelectorAll('#classes tr').length === 28",
     );
     browser

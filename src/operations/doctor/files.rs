@@ -223,7 +223,7 @@ mod tests {
     fn a_folder_is_checked_and_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let check = written("paths.work", &dir.path().join("not/there"), None);
-        assert_eq!(check.state, super::super::State::Ok, "{check:?}");
+        assert_eq!(check.state, super::super::check::CheckState::Ok, "{check:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(kind(Path::new("/proc")).unwrap(), "proc");
         assert_eq!(

@@ -73,7 +73,7 @@ pub fn refusal(status: StatusCode, what: &str) -> Response {
 fn too_large() -> Refusal {
     Refusal(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("more than {} MiB; drop smaller pictures", upload::MOST_BYTES >> 20),
+        format!("more than {} MiB; drop smaller images", upload::MOST_BYTES >> 20),
     )
 }
 
@@ -316,8 +316,8 @@ async fn files_of(request: Request) -> Answer<Vec<UploadedFile>> {
     while let Some(part) = parts.next_field().await? {
         if files.len() == 4 {
             return Err(refuse(
-                "more than four files; expected four (red, green, blue, yellow) or one picture in \
-                    colours",
+                "more than four files; expected four (red, green, blue, yellow) or one colour \
+                    image",
             ));
         }
         let name = part

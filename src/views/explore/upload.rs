@@ -58,7 +58,7 @@ impl Uploads {
 
 pub fn forgotten() -> Error {
     Error::usage(format!(
-        "this upload was forgotten, as only the last {KEPT} are kept; drop the pictures again"
+        "this upload was forgotten, as only the last {KEPT} are kept; drop the images again"
     ))
 }
 
@@ -87,7 +87,7 @@ pub fn read(files: Vec<UploadedFile>, max_side: u32, size: usize) -> Result<Uplo
         }
         _ => {
             let what = format!(
-                "{} files; expected four (red, green, blue, yellow) or one picture in colours",
+                "{} files; expected four (red, green, blue, yellow) or one colour image",
                 files.len()
             );
             return Err(Error::usage(what));

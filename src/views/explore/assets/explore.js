@@ -1,4 +1,4 @@
-// The list of samples: which, in which order, page by page.
+// The list of samples: filters, order and pages.
 import { by, json, make, run } from "/page.js";
 import { controls, forget } from "/picture.js";
 import { open, setUp, thumbnail } from "/sample.js";
@@ -8,11 +8,11 @@ const form = by("filters");
 let from = 0;
 let rows = [];
 let total = 0;
-/** The question that the list answers. */
+/** The query of the current list. */
 let asked = "";
 let leaving = new AbortController();
 
-/** The filters as an address's question. */
+/** The filters as a URL query. */
 function question() {
   const given = [...new FormData(form)].filter(([, value]) => value !== "");
   return new URLSearchParams(given);
@@ -34,7 +34,7 @@ async function load() {
     const note = ({ score }) => (score === null ? "not predicted" : `${scored}${score.toFixed(3)}`);
     forget(by("samples"));
     by("samples").replaceChildren(...rows.map((row, i) => thumbnail(row, note(row), () => openAt(i), { signal })));
-    by("where").textContent = total ? `${(from + 1).toLocaleString()} to ${(from + rows.length).toLocaleString()} of ${total.toLocaleString()} samples` : "No sample is like that.";
+    by("where").textContent = total ? `${(from + 1).toLocaleString()} to ${(from + rows.length).toLocaleString()} of ${total.toLocaleString()} samples` : "No sample matches.";
   } catch (e) {
     if (e.name !== "AbortError") by("where").textContent = e.message;
   }
@@ -57,11 +57,11 @@ function openAt(i) {
   open(`samples/${rows[i].number}`, () => [there(i - 1), there(i + 1)]);
 }
 
-/** Sends dropped files; the server says what is wrong with them. */
+/** Uploads dropped files; the server reports what is wrong with them. */
 async function send(files) {
   const say = (text) => (by("dropped").textContent = text);
   const bytes = [...files].reduce((sum, file) => sum + file.size, 0);
-  if (bytes > run.upload_bytes) return say(`More than ${run.upload_bytes / 2 ** 20} MiB; drop smaller pictures.`);
+  if (bytes > run.upload_bytes) return say(`More than ${run.upload_bytes / 2 ** 20} MiB; drop smaller images.`);
   const body = new FormData();
   for (const file of files) body.append("file", file);
   say("Sending…");
@@ -77,7 +77,7 @@ async function send(files) {
 function dropping() {
   by("files").addEventListener("change", (e) => {
     if (e.target.files.length) send([...e.target.files]);
-    e.target.value = ""; // so that a file that was mended can be chosen again
+    e.target.value = ""; // so that a corrected file can be chosen again
   });
   document.addEventListener("dragover", (e) => {
     e.preventDefault();

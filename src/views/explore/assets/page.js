@@ -1,6 +1,6 @@
-// What all parts of the page use. Text from data only ever becomes text, never markup.
+// Used by all parts of the page. Text from data only ever becomes text, never markup.
 
-/** What an address answers; an error carries the server's own words. */
+/** The response of a URL; an error has the message of the server. */
 export async function ask(address, options) {
   let response;
   try {

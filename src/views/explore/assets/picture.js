@@ -1,4 +1,4 @@
-// Draws stored pixels (red, green, blue, yellow) as a person wants to see them.
+// Draws stored pixels (red, green, blue, yellow) with the chosen channels and contrast.
 import { ask, by, make } from "/page.js";
 
 const NAMES = ["red", "green", "blue", "yellow"];
@@ -35,7 +35,7 @@ function paint(canvas, bytes, map, [red, green, blue, yellow]) {
   }
 }
 
-/** Shows the picture at an address on a canvas, from now on with every change of the channels. */
+/** Shows the image of a URL on a canvas, and redraws it when the channels change. */
 export async function show(canvas, address, options) {
   const bytes = new Uint8Array(await (await ask(address, options)).arrayBuffer());
   const state = { bytes, map: null };

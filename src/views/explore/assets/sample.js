@@ -1,4 +1,4 @@
-// One sample or upload, large: its classes, where the networks look, what is like it.
+// One sample or upload: its classes, activation maps and similar samples.
 import { by, json, make, nameOf, run, share } from "/page.js";
 import { forget, show } from "/picture.js";
 
@@ -8,14 +8,14 @@ let shown = null;
 let leaving = new AbortController();
 let setMap = () => {};
 let maps = null;
-/** What the run says of it: its row and its probabilities; nothing of an upload. */
+/** Its row and its probabilities from the run; empty for an upload. */
 let stored = {};
-/** What opens the sample before and the one after; null at the ends. */
+/** Functions that open the previous and the next sample; null at the ends. */
 let around = () => [null, null];
 
 const CROPS = ["top left", "top right", "bottom left", "bottom right", "centre"];
 
-/** What is said on a thumbnail: hits, misses and false ones. */
+/** The labels of a thumbnail: hits, misses and false predictions. */
 function verdicts({ truth, predicted, part, score }) {
   const known = part === "train" && score !== null;
   const kind = (c) => (!known ? "plain" : truth.includes(c) ? (predicted.includes(c) ? "hit" : "missed") : "false");
@@ -41,8 +41,8 @@ export async function open(subject, neighbours = () => [null, null]) {
   [shown, around, maps, stored] = [subject, neighbours, null, {}];
   setMap = () => {};
   const own = subject.startsWith("uploads/");
-  by("title").textContent = own ? "Your picture" : "…";
-  by("about").textContent = own ? "Not of this run: the mean of all its finished folds." : "";
+  by("title").textContent = own ? "Your image" : "…";
+  by("about").textContent = own ? "Not a sample of this run: the mean of all its finished folds." : "";
   by("said").textContent = "";
   by("crops").hidden = true;
   by("neighbours").replaceChildren();
@@ -60,12 +60,12 @@ export async function open(subject, neighbours = () => [null, null]) {
       stored = await json(`/api/${subject}`, { signal });
       const { sample } = stored;
       by("title").textContent = sample.id;
-      const fold = sample.folds.length ? `, predicted by fold ${sample.folds.join(" and ")}, which did not train on it` : sample.part === "test" ? "" : ", predicted by no fold: the networks asked now may have trained on it";
+      const fold = sample.folds.length ? `, predicted by fold ${sample.folds.join(" and ")}, which did not train on it` : sample.part === "test" ? "" : ", predicted by no fold: the networks may have trained on it";
       by("about").textContent = `${sample.part === "test" ? "Test" : "Training"} sample${fold}${sample.loss === null ? "" : `; loss ${sample.loss.toFixed(2)}`}.`;
       classes(null);
     }
     setMap = await drawn;
-    by("view").setAttribute("aria-label", `Picture of ${by("title").textContent}`);
+    by("view").setAttribute("aria-label", `Image of ${by("title").textContent}`);
     if (by("look").checked || own) await look(signal);
   } catch (e) {
     if (e.name !== "AbortError") by("said").textContent = e.message;
@@ -83,7 +83,7 @@ function classes(now) {
     const bar = make("span", { className: "bar", "aria-hidden": "true" }, make("i"), make("b"));
     bar.firstChild.style.width = `${100 * (p ?? 0)}%`;
     bar.lastChild.style.left = `${100 * threshold}%`;
-    const button = make("button", { type: "button", title: "show what speaks for it", disabled: !maps }, name);
+    const button = make("button", { type: "button", title: "show its activation map", disabled: !maps }, name);
     button.addEventListener("click", () => pick(c));
     const cells = [sample?.truth.includes(c) ? "yes" : "", share(probabilities?.[c]), share(threshold), share(now?.[c])];
     const row = make("tr", { className: p > threshold ? "above" : "" }, make("th", { scope: "row" }, button, bar), ...cells.map((text) => make("td", {}, text)));
@@ -93,9 +93,9 @@ function classes(now) {
   by("classes").replaceChildren(...rows);
 }
 
-/** Asks the networks. */
+/** Runs the networks. */
 async function look(signal) {
-  by("said").textContent = "The networks are looking…";
+  by("said").textContent = "The networks are running…";
   const made = await json(`/api/${shown}/prediction`, { signal });
   by("said").textContent = "";
   maps = { values: made.maps, width: made.width };
@@ -120,17 +120,17 @@ function pick(c) {
   for (const row of by("classes").rows) row.classList.toggle("mapped", Number(row.dataset.class) === c);
 }
 
-/** Neighbours; while embeddings are being made, again and again. */
+/** Similar samples; repeated until all embeddings are there. */
 async function likeIt(signal) {
   const kind = by("by").value;
   try {
-    by("progress").textContent = kind === "embedding" ? "The network is looking…" : "";
+    by("progress").textContent = kind === "embedding" ? "The network is running…" : "";
     const { rows, done, of } = await json(`/api/${shown}/neighbours?by=${kind}`, { signal });
     forget(by("neighbours"));
     const note = (row) => (row.bits !== undefined ? `${row.bits} bits apart${row.bits <= run.radius ? ": a near-duplicate?" : ""}` : `cosine ${row.cosine.toFixed(3)}`);
     by("neighbours").replaceChildren(...rows.map((row) => thumbnail(row.sample, note(row), () => open(`samples/${row.sample.number}`), { signal })));
     const busy = kind === "embedding" && done < of;
-    by("progress").textContent = busy ? `Among the first ${done.toLocaleString()} of ${of.toLocaleString()} samples; the network is at the others.` : "";
+    by("progress").textContent = busy ? `Among the first ${done.toLocaleString()} of ${of.toLocaleString()} samples; the others are being embedded.` : "";
     if (busy) setTimeout(() => signal.aborted || by("by").value !== kind || likeIt(signal), 3000);
   } catch (e) {
     if (e.name !== "AbortError") by("progress").textContent = e.message;
