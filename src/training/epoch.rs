@@ -5,9 +5,9 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::{
-    meter::{Meter, mean, timed},
+    meter::{Meter, mean},
     session::Session,
-    step::train_step,
+    step::{timed, train_step},
     terminal_view::TerminalView,
     validation::{macro_f1_at_half, validate, write_samples},
 };

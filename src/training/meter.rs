@@ -104,14 +104,6 @@ impl Meter {
     }
 }
 
-/// Does `work` and adds its seconds to `counter`.
-pub fn timed<T>(counter: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *counter += start.elapsed().as_secs_f64();
-    result
-}
-
 /// Resident memory of this process in MiB.
 pub fn resident_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -1,13 +1,12 @@
 //! One training step: forward and backward passes, the sum of the gradients over the ranks, the
 //! update of the weights.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use tch::Tensor;
 
 use super::{
     backward::{Input, LossNotFinite, Passes, one_hot},
-    meter::timed,
     session::Session,
 };
 use crate::{
@@ -173,4 +172,12 @@ fn count_skipped(session: &mut Session, statistics: &Tensor) -> Result<()> {
     } else {
         Error::Elsewhere(1)
     })
+}
+
+/// Does `work` and adds its seconds to `counter`.
+pub fn timed<T>(counter: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *counter += start.elapsed().as_secs_f64();
+    result
 }
