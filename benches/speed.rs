@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use atlas::{
     base::{
         rng::{Use, stream},
-        stop::Stop,
+        stop_request::Stop,
     },
     config::{Augment, Backend, Config, Head, Losses, Stem, Tta, Wire},
     data::{

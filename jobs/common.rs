@@ -9,7 +9,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, Result, progress, slurm, stop::Stop, task_log::TaskLog},
+    base::{Error, Result, progress, slurm, stop_request::Stop, task_log::TaskLog},
     config::Config,
     data::work_folder::WorkFolder,
     distributed::{self, watchdog},

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, step::Step, task_log::TaskLog},
+    base::{Error, pipeline_step::Step, task_log::TaskLog},
     config::Config,
     data::{
         dedup::{

@@ -5,7 +5,7 @@ use std::{
 };
 
 use atlas::{
-    base::{Error, slurm, step::Step, task_log::TaskLog},
+    base::{Error, pipeline_step::Step, slurm, task_log::TaskLog},
     config::Config,
     fetch::{FetchJob, FetchSummary, TaskShare, external, kaggle},
 };

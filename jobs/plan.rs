@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use atlas::{
-    base::{step::Step, task_log::TaskLog},
+    base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
     data::manifest::{
         Manifest, Plan, Scan, Source, estimate, scan, summary as problem_summary, write_problems,

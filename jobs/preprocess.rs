@@ -2,7 +2,7 @@
 use std::time::Instant;
 
 use atlas::{
-    base::{progress::duration, step::Step, task_log::TaskLog},
+    base::{pipeline_step::Step, progress::duration, task_log::TaskLog},
     config::Config,
     data::{shard, work_folder::WorkFolder},
     distributed::device,

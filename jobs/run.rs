@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use atlas::{
-    base::{Error, progress::duration, step::Step},
+    base::{Error, pipeline_step::Step, progress::duration},
     config::Config,
     data::work_folder::WorkFolder,
     distributed::{self, device},

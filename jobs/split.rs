@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{step::Step, task_log::TaskLog},
+    base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
     data::{
         folds::{self, Assigned, table},

@@ -1,7 +1,7 @@
 //! `atlas submit`
 
 use atlas::{
-    base::{step::Step, task_log::TaskLog},
+    base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
     inference::submit,
     training::run_folder::Run,

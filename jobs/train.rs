@@ -1,7 +1,10 @@
 //! `atlas train`
 
 use atlas::{
-    base::{Error, Result, progress::duration, slurm, step::Step, stop::Stop, task_log::TaskLog},
+    base::{
+        Error, Result, pipeline_step::Step, progress::duration, slurm, stop_request::Stop,
+        task_log::TaskLog,
+    },
     config::Config,
     distributed::{self, World},
     training::{

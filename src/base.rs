@@ -14,11 +14,11 @@ pub mod csv_file;
 pub mod error;
 pub mod fault;
 pub mod host;
+pub mod pipeline_step;
 pub mod progress;
 pub mod rng;
 pub mod slurm;
-pub mod step;
-pub mod stop;
+pub mod stop_request;
 pub mod task_log;
 
 pub use error::{Error, Result};

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{base::stop::Stop, config};
+use crate::{base::stop_request::Stop, config};
 
 mod address;
 mod attempt_error;

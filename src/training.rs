@@ -3,7 +3,7 @@
 //! weights, checkpoints, logs and out-of-fold predictions.
 //!
 //! Read `train` first: the training from start to end. Then `epoch`: the steps of an epoch and what
-//! follows them; `step` and `backward`: one step, up to where gradients are handed to
+//! follows them; `train_step` and `backward`: one step, up to where gradients are handed to
 //! [`gradient_sync`](crate::distributed::gradient_sync); `session`: what a training carries from
 //! step to step, and how it becomes a checkpoint and back; `validation`.
 //!
@@ -27,9 +27,9 @@ mod meter;
 mod provenance;
 pub mod run_folder;
 mod session;
-mod step;
 mod tensorboard_log;
 mod terminal_view;
 pub mod train;
+mod train_step;
 pub mod trained_network;
 mod validation;

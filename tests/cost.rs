@@ -22,7 +22,7 @@ use atlas::{
     base::{
         progress::Progress,
         rng::{Use, stream},
-        stop::Stop,
+        stop_request::Stop,
     },
     config::Augment,
     data::{

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{slurm, step::Step};
+use crate::base::{pipeline_step::Step, slurm};
 
 /// When and where a task began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -9,17 +9,17 @@
 //! eightfold.
 
 mod buffers;
-mod colour;
+mod channel_plane;
 mod decode;
-mod encoded;
-mod gray;
+mod gray_png;
 mod jpeg;
+mod luma;
 mod raster;
 mod resize;
 
 pub use buffers::reuse;
-pub use colour::luma;
-pub use encoded::{Channel, Encoded, read_channel};
+pub use channel_plane::{Channel, Encoded, read_channel};
+pub use luma::luma;
 pub use raster::Plane;
 pub use resize::{AreaMean, resize};
 

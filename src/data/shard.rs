@@ -18,15 +18,15 @@ mod build;
 mod reader;
 mod sample_image;
 mod seal;
-mod share;
 mod store;
+mod task_shards;
 mod writer;
 
 pub use build::{Builder, ShardOutcome, quarantine_path, quarantined, write_bad};
 pub use reader::Reader;
 pub use sample_image::{Bad, Settings, interleaved, read_images};
-pub use share::{ShareSummary, build_share};
 pub use store::Store;
+pub use task_shards::{ShareSummary, build_share};
 pub use writer::{Entry, Writer};
 
 /// Version of the file format.

@@ -14,7 +14,7 @@ use std::{
 
 use super::{Comm, Heartbeat};
 use crate::{
-    base::{host, progress::duration, stop::Stop},
+    base::{host, progress::duration, stop_request::Stop},
     config,
 };
 

@@ -12,7 +12,7 @@ use url::{Origin, Url};
 
 use super::{attempt_error::AttemptError, rate_limit::RateLimit, redirect::redirect};
 use crate::{
-    base::{Error, Result, progress, stop::Stop},
+    base::{Error, Result, progress, stop_request::Stop},
     config,
 };
 

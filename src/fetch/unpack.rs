@@ -16,7 +16,7 @@ use super::{
     ledger::{Ledger, LedgerRow},
     with_suffix,
 };
-use crate::base::{Error, Result, progress::Progress, stop::Stop};
+use crate::base::{Error, Result, progress::Progress, stop_request::Stop};
 
 /// Largest entry in bytes; no image or table of the competition is nearly as large.
 const MAX_ENTRY: u64 = 256 << 20;

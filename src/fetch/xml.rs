@@ -19,7 +19,7 @@ use quick_xml::{
 };
 
 use crate::{
-    base::{Error, Result, progress::Progress, stop::Stop},
+    base::{Error, Result, progress::Progress, stop_request::Stop},
     data::labels::{Labels, NAMES, Rows},
 };
 

@@ -9,7 +9,7 @@ use ndarray::Array2;
 use tch::Device;
 
 use crate::{
-    base::{Result, progress::Progress, stop::Stop},
+    base::{Result, progress::Progress, stop_request::Stop},
     config::Config,
     data::{
         labels::CLASSES,

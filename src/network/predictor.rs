@@ -6,7 +6,7 @@ use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    base::{Error, Result, progress::Progress, stop::Stop},
+    base::{Error, Result, progress::Progress, stop_request::Stop},
     config::{Augment, CropReduce, Predict, Tta},
     data::labels::CLASSES,
     loading::{

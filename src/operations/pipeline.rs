@@ -6,7 +6,7 @@ pub mod launch;
 use std::{fmt::Display, time::Instant};
 
 use crate::{
-    base::{Error, Result, progress::duration, stop::Stop},
+    base::{Error, Result, progress::duration, stop_request::Stop},
     config::Config,
     data::work_folder::WorkFolder,
     training::{

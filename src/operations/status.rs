@@ -14,7 +14,7 @@ use self::{
     records::{StepRecord, TaskRecord, step_records},
 };
 use crate::{
-    base::{Result, step::Step},
+    base::{Result, pipeline_step::Step},
     config::Config,
     data::work_folder::WorkFolder,
     operations::ranges::ranges,

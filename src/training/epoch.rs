@@ -7,8 +7,8 @@ use ndarray::Array2;
 use super::{
     meter::{Meter, mean},
     session::Session,
-    step::{timed, train_step},
     terminal_view::TerminalView,
+    train_step::{timed, train_step},
     validation::{macro_f1_at_half, validate, write_samples},
 };
 use crate::{

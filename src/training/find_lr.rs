@@ -10,11 +10,11 @@ use super::{
     fold_data::FoldData,
     run_folder::Run,
     session::{Session, config_of_fold},
-    step::{StepError, train_step},
     train,
+    train_step::{StepError, train_step},
 };
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress, stop::Stop},
+    base::{Error, Result, atomic_file, progress::Progress, stop_request::Stop},
     config::{Config, Train},
     data::work_folder::WorkFolder,
     distributed::{World, batch_share::Share, device},

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{session::Session, step::StepReport};
+use super::{session::Session, train_step::StepReport};
 use crate::distributed::device;
 
 /// Seconds between two lines in the log.

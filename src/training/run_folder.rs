@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result, atomic_file, checksum, slurm, stop::Stop},
+    base::{Error, Result, atomic_file, checksum, slurm, stop_request::Stop},
     config::Config,
     training::provenance::provenance,
 };

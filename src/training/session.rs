@@ -16,7 +16,7 @@ use super::{
     tensorboard_log::TensorBoardLog,
 };
 use crate::{
-    base::{Error, Result, checksum, fault, stop::Stop},
+    base::{Error, Result, checksum, fault, stop_request::Stop},
     config::{Config, Model, Train},
     data::labels::CLASSES,
     distributed::{World, batch_share::Share, watchdog::Limit},

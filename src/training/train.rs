@@ -18,7 +18,7 @@ pub use super::{
     validation::FoldOutcome,
 };
 use crate::{
-    base::{Error, Result, stop::Stop},
+    base::{Error, Result, stop_request::Stop},
     config::{Config, Model},
     data::work_folder::WorkFolder,
     distributed::{Heartbeat, World, device, watchdog::Limit},

@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::Device;
 
 use crate::{
-    base::{Error, Result, stop::Stop},
+    base::{Error, Result, stop_request::Stop},
     config::{Augment, Predict, Train},
     data::labels::CLASSES,
     loading::normalization::Normalization,

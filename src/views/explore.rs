@@ -11,7 +11,7 @@ use std::{
 use ndarray::Array2;
 
 use crate::{
-    base::{Result, stop::Stop},
+    base::{Result, stop_request::Stop},
     config::{Config, Method},
     data::{labels::CLASSES, manifest::Part, shard::Store, work_folder::WorkFolder},
     inference::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use atlas::{
-    base::stop::Stop,
+    base::stop_request::Stop,
     config::Config,
     data::{
         image::Plane,

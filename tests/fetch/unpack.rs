@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use atlas::{
-    base::stop::Stop,
+    base::stop_request::Stop,
     fetch::{Ledger, UnpackTarget, unpack},
 };
 

@@ -3,7 +3,7 @@
 use std::{fs, io::Write};
 
 use atlas::{
-    base::{progress::Progress, stop::Stop},
+    base::{progress::Progress, stop_request::Stop},
     fetch::read_atlas,
 };
 

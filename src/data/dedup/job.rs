@@ -6,7 +6,7 @@ use std::{collections::HashSet, fmt::Write, fs, ops::Range, path::Path, sync::Ar
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{Error, Result, atomic_file, checksum, stop::Stop},
+    base::{Error, Result, atomic_file, checksum, stop_request::Stop},
     config,
     data::{
         dedup::{

@@ -46,7 +46,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
 /// Decodes a file that [`header`] has recognised.
 pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
     match header.format {
-        Format::Png => match gray::pixels(&bytes).map_err(|e| format!("broken PNG: {e}"))? {
+        Format::Png => match gray_png::pixels(&bytes).map_err(|e| format!("broken PNG: {e}"))? {
             Some(pixels) => Ok(Raster { step: 1, pixels }),
             None => png(&bytes).map_err(|e| format!("broken PNG: {e}")),
         },

@@ -9,7 +9,7 @@ use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, Subsamp, YuvImage,
 
 use super::{
     buffers::{buffer, reuse},
-    colour::halved,
+    luma::halved,
     raster::{Format, Header, Raster},
 };
 

@@ -13,7 +13,7 @@ use super::{
     sample_image::{Bad, Memory, Settings, load},
 };
 use crate::{
-    base::{Error, Result, csv_file, progress::Progress, stop::Stop},
+    base::{Error, Result, csv_file, progress::Progress, stop_request::Stop},
     data::manifest::{Manifest, Sample, ShardPlan},
 };
 

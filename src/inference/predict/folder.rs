@@ -11,7 +11,7 @@ use ndarray::{Array2, Axis};
 use ndarray_npy::WriteNpyExt;
 
 use crate::{
-    base::{Error, Result, atomic_file, csv_file, progress::Progress, stop::Stop},
+    base::{Error, Result, atomic_file, csv_file, progress::Progress, stop_request::Stop},
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},

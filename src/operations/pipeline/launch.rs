@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    base::{Error, Result, host, stop::Stop},
+    base::{Error, Result, host, stop_request::Stop},
     distributed::Heartbeat,
     training::run_folder::Run,
 };

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::SystemTime};
 
 use crate::{
-    base::{Result, step::Step},
+    base::{Result, pipeline_step::Step},
     config::Config,
     data::{
         dedup::job,

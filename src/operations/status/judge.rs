@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{files::FileState, queue::Queue, records::TaskRecord};
 use crate::base::{
     host,
-    step::Step,
+    pipeline_step::Step,
     task_log::{Attempt, Began, Ended},
 };
 

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::base::step::Step;
+use crate::base::pipeline_step::Step;
 
 pub(super) struct Queue {
     /// By Slurm's id of a task (`12`, `12_3`), its state (`PENDING`, `RUNNING`, `OUT_OF_MEMORY`,

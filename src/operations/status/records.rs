@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::{FileState, file_states};
 use crate::{
     base::{
-        step::Step,
+        pipeline_step::Step,
         task_log::{Attempt, TaskLog},
     },
     config::Config,

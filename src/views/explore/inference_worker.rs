@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{SampleImage, nearest::Embeddings};
 use crate::{
-    base::{Error, Result, stop::Stop},
+    base::{Error, Result, stop_request::Stop},
     config::{Augment, Config, CropReduce, Tta},
     data::labels::CLASSES,
     distributed::device,

@@ -20,7 +20,7 @@ use super::{
     guard::{self, Guard, Verdict},
     pages, upload,
 };
-use crate::base::{Error, Result, host, stop::Stop};
+use crate::base::{Error, Result, host, stop_request::Stop};
 
 /// The default port of the explorer.
 pub const PORT: u16 = 8642;

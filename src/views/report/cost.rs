@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::{
-    step::Step,
+    pipeline_step::Step,
     task_log::{Attempt, TaskLog},
 };
 

@@ -7,8 +7,8 @@ use multiversion::multiversion;
 
 use super::{
     buffers::{buffer, reuse},
-    colour::{halved, luma},
     decode, jpeg,
+    luma::{halved, luma},
     raster::{Format, Header, Plane, Raster},
 };
 use crate::base::{Error, Result};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Builder, Settings};
 use crate::{
-    base::{Error, Result, progress::Progress, stop::Stop},
+    base::{Error, Result, progress::Progress, stop_request::Stop},
     config::Preprocess,
     data::manifest::Manifest,
 };
