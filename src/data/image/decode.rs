@@ -6,7 +6,7 @@ use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
 
 use super::{
     buffers::buffer,
-    gray, jpeg,
+    gray_png, jpeg,
     raster::{Format, Header, Raster},
 };
 
