@@ -12,6 +12,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hdf5::file::LibraryVersion;
+
 use crate::data::{labels::Labels, manifest::Part};
 
 mod build;
@@ -35,6 +37,16 @@ pub const FORMAT: u32 = 1;
 /// The shard `number` of a part in a work folder.
 pub fn path(work: &Path, part: Part, number: usize) -> PathBuf {
     work.join("shards").join(format!("{}-{number:05}.h5", part.name()))
+}
+
+/// Metadata of HDF5 1.8 and later carries its own checksums; locks fail on many parallel file
+/// systems, and the rename makes them needless.
+fn options() -> hdf5::file::FileBuilder {
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|p| {
+        p.libver_bounds(LibraryVersion::V18, LibraryVersion::V110).file_locking(false)
+    });
+    options
 }
 
 /// Everything in a shard but its pixels.

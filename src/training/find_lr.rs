@@ -14,7 +14,7 @@ use super::{
     train_step::{StepError, train_step},
 };
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress, stop_request::Stop},
+    base::{Error, Result, atomic_file, csv_file, progress::Progress, stop_request::Stop},
     config::{Config, Train},
     data::work_folder::WorkFolder,
     distributed::{World, batch_share::Share, device},
@@ -195,9 +195,8 @@ pub fn suggest(points: &[Point]) -> Option<Suggestion> {
 }
 
 fn write(path: &Path, points: &[Point]) -> Result<()> {
-    let mut text = String::from("lr,loss,smoothed_loss\n");
-    points.iter().for_each(|p| text += &format!("{:e},{},{}\n", p.lr, p.loss, p.smoothed));
-    atomic_file::write(path, text)
+    let row = |p: &Point| (format!("{:e}", p.lr), p.loss.to_string(), p.smoothed.to_string());
+    csv_file::write(path, &["lr", "loss", "smoothed_loss"], points.iter().map(row))
 }
 
 #[cfg(test)]

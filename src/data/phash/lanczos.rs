@@ -4,18 +4,11 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-mod rough;
+mod approximate;
+mod window;
 
-use rough::{Rough, Scratch};
-
-const PRECISION: u32 = 32 - 8 - 2;
-const SUPPORT: f64 = 3.0;
-
-/// The source pixels of one target pixel: where they start, and their weights times 2^22.
-struct Window {
-    start: usize,
-    weights: Vec<i32>,
-}
+use approximate::{Rough, Scratch};
+use window::{Window, windows};
 
 /// An image that is being resized to `side` x `side`. A pass that would not change the size is
 /// skipped, as in Pillow.
@@ -83,18 +76,7 @@ fn turn(pixels: &[u8], from: usize, to: usize, scratch: &mut Scratch, out: &mut 
         return;
     }
     let kept = kept(from, to);
-    rough::turn(pixels, from, &kept.0, &kept.1, scratch, out, rows);
-}
-
-/// One pixel of a row.
-#[inline(always)]
-fn exact(window: &Window, row: &[u8]) -> u8 {
-    round(window.weights.iter().zip(&row[window.start..]).map(|(&w, &p)| w * i32::from(p)).sum())
-}
-
-#[inline(always)]
-fn round(sum: i32) -> u8 {
-    ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
+    approximate::turn(pixels, from, &kept.0, &kept.1, scratch, out, rows);
 }
 
 /// From and to how many pixels, and the windows.
@@ -115,39 +97,4 @@ fn kept(from: usize, to: usize) -> Rc<(Vec<Window>, Rough)> {
             last.insert((from, to, Rc::new((windows, rough)))).2.clone()
         }
     })
-}
-
-/// `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow.
-fn windows(from: usize, to: usize) -> Vec<Window> {
-    let scale = from as f64 / to as f64;
-    let stretch = scale.max(1.0);
-    let support = SUPPORT * stretch;
-    let window = |x: usize| {
-        let center = (x as f64 + 0.5) * scale;
-        let start = (center - support + 0.5).max(0.0) as usize;
-        let end = ((center + support + 0.5) as usize).min(from);
-        let mut weights: Vec<f64> = (0..end - start)
-            .map(|i| lanczos(((i + start) as f64 - center + 0.5) * (1.0 / stretch)))
-            .collect();
-        let total: f64 = weights.iter().sum();
-        if total != 0.0 {
-            weights.iter_mut().for_each(|w| *w /= total);
-        }
-        let fixed =
-            |w: f64| (w * f64::from(1 << PRECISION) + if w < 0.0 { -0.5 } else { 0.5 }) as i32;
-        Window { start, weights: weights.into_iter().map(fixed).collect() }
-    };
-    (0..to).map(window).collect()
-}
-
-fn lanczos(x: f64) -> f64 {
-    if (-SUPPORT..SUPPORT).contains(&x) { sinc(x) * sinc(x / SUPPORT) } else { 0.0 }
-}
-
-fn sinc(x: f64) -> f64 {
-    if x == 0.0 {
-        return 1.0;
-    }
-    let x = x * std::f64::consts::PI;
-    x.sin() / x
 }

@@ -11,7 +11,7 @@ use std::{
 use hdf5::types::VarLenUnicode;
 use rayon::prelude::*;
 
-use super::{FORMAT, Tables, seal::Seal, writer::options};
+use super::{FORMAT, Tables, options, seal::Seal};
 use crate::{
     base::{Error, Result, checksum},
     data::labels::{CLASSES, Labels},

@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hdf5::{dataset::AllocTime, dataset::FillTime, file::LibraryVersion, types::VarLenUnicode};
+use hdf5::{dataset::AllocTime, dataset::FillTime, types::VarLenUnicode};
 use multiversion::multiversion;
 
-use super::{FORMAT, Reader, Tables, seal::Seal};
+use super::{FORMAT, Reader, Tables, options, seal::Seal};
 use crate::{
     base::{Error, Result, atomic_file, checksum},
     data::{labels::Labels, manifest::Part},
@@ -262,14 +262,4 @@ impl Drop for Images {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.temporary); // already renamed after finish()
     }
-}
-
-/// Metadata of HDF5 1.8 and later carries its own checksums; locks fail on many parallel file
-/// systems, and the rename makes them needless.
-pub(super) fn options() -> hdf5::file::FileBuilder {
-    let mut options = hdf5::File::with_options();
-    options.with_fapl(|p| {
-        p.libver_bounds(LibraryVersion::V18, LibraryVersion::V110).file_locking(false)
-    });
-    options
 }

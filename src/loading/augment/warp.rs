@@ -1,11 +1,13 @@
 //! Random affine and elastic distortion (Simard, Steinkraus and Platt 2003), as one bilinear lookup
 //! per pixel.
 
+mod fixed_point;
 mod line;
 
 use rand::{Rng as _, RngExt};
 
 use crate::base::rng::Rng;
+use fixed_point::{FRACTION, bilinear};
 use line::line;
 
 /// A map from (x, y) of the output to (x, y) of the input: `x' = m[0] x + m[1] y + m[2]`, `y' =
@@ -92,24 +94,6 @@ fn mirror(i: isize, n: usize) -> usize {
     at.min(2 * n - 1 - at)
 }
 
-/// `... c b | a b c | b a ...`
-fn mirror_101(i: isize, n: usize) -> usize {
-    let last = n as isize - 1;
-    match i {
-        // Nearly all are near, and a division is slow.
-        _ if (-last..=last).contains(&i) => i.unsigned_abs(),
-        _ if (last..=2 * last).contains(&i) => (2 * last - i) as usize,
-        _ if last == 0 => 0,
-        _ => {
-            let at = i.rem_euclid(2 * last);
-            at.min(2 * last - at) as usize
-        }
-    }
-}
-
-/// Bits of a coordinate after the point: its lower half.
-const FRACTION: u32 = 32;
-
 /// Fills `out` with `image` (both `[side, side]`) at the places that `shift` and then `map` give,
 /// bilinear (to 1/256 of a pixel), mirrored at the edges without repeating them.
 pub fn warp(
@@ -145,63 +129,6 @@ pub fn warp(
     }
 }
 
-/// Pixels that are read first and then mixed, many at a time.
-const RUN: usize = 32;
-
-/// The place `n` pixels further.
-#[inline(always)]
-fn after([x, y]: [i64; 2], step: [i64; 2], n: usize) -> [i64; 2] {
-    [x.wrapping_add(step[0].wrapping_mul(n as i64)), y.wrapping_add(step[1].wrapping_mul(n as i64))]
-}
-
-/// How far a coordinate is from its pixel to the next, in 1/256; all of that is in its lower half.
-#[inline(always)]
-fn share(lower: u32) -> u32 {
-    lower >> (FRACTION - 8)
-}
-
-/// Half of 1/256 of a pixel, to which places are rounded.
-const HALF: i64 = 1 << (FRACTION - 9);
-
-#[inline]
-fn bilinear(image: &[[u8; 4]], side: usize, x: i64, y: i64) -> [u8; 4] {
-    let (x, y) = (x.saturating_add(HALF), y.saturating_add(HALF));
-    let (left, top) = ((x >> FRACTION) as isize, (y >> FRACTION) as isize);
-    let (fx, fy) = (share(x as u32), share(y as u32));
-    let inside = |v: isize| v >= 0 && v < side as isize - 1;
-    let [a, b, c, d] = if inside(left) && inside(top) {
-        let at = top as usize * side + left as usize;
-        [at, at + 1, at + side, at + side + 1]
-    } else {
-        let (x0, x1) = (mirror_101(left, side), mirror_101(left + 1, side));
-        let (y0, y1) = (mirror_101(top, side) * side, mirror_101(top + 1, side) * side);
-        [y0 + x0, y0 + x1, y1 + x0, y1 + x1]
-    };
-    let pixel = |at: usize| spread(u32::from_le_bytes(image[at]));
-    gather(mix(mix(pixel(a), pixel(b), fx), mix(pixel(c), pixel(d), fx), fy))
-}
-
-/// The low byte of each of two 16-bit lanes, in which two channels are mixed by one multiplication.
-const LANES: u32 = 0x00ff_00ff;
-
-/// Channels 0 and 2, and 1 and 3.
-#[inline(always)]
-fn spread(pixel: u32) -> [u32; 2] {
-    [pixel & LANES, (pixel >> 8) & LANES]
-}
-
-#[inline(always)]
-fn gather([even, odd]: [u32; 2]) -> [u8; 4] {
-    (even | odd << 8).to_le_bytes()
-}
-
-/// `a + (b - a) * t / 256` in each lane, rounded.
-#[inline(always)]
-fn mix(a: [u32; 2], b: [u32; 2], t: u32) -> [u32; 2] {
-    let mix = |a: u32, b: u32| ((a * (256 - t) + b * t + 0x0080_0080) >> 8) & LANES;
-    [mix(a[0], b[0]), mix(a[1], b[1])]
-}
-
 /// Three jitters U(-limit, limit) in pixels, (x, y) each.
 pub fn random_jitter(rng: &mut Rng, limit: f64) -> [[f64; 2]; 3] {
     [(); 3].map(|()| [(); 2].map(|()| (2.0 * rng.random::<f64>() - 1.0) * limit))
@@ -211,7 +138,7 @@ pub fn random_jitter(rng: &mut Rng, limit: f64) -> [[f64; 2]; 3] {
 mod tests {
     use serde_json::Value;
 
-    use super::*;
+    use super::{fixed_point::after, line::RUN, *};
     use crate::base::rng::{Use, stream};
 
     fn golden() -> Value {

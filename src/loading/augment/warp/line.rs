@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::{FRACTION, HALF, RUN, after, bilinear, gather, mix, share, spread};
+use super::fixed_point::{FRACTION, HALF, after, bilinear, gather, mix, share, spread};
+
+/// Pixels that are read first and then mixed, many at a time.
+pub const RUN: usize = 32;
 
 /// Fills `out` with the pixels of `image` `[side, side]` at `place` (x, y), `place + step` and so
 /// on, each as [`bilinear`] has it.

@@ -9,7 +9,7 @@ use pulp::{
     x86::{V3, V4},
 };
 
-use super::{Window, exact, round};
+use super::window::{Window, exact, round};
 use lanes::{Lanes, ROWS, STEP};
 
 mod lanes;
@@ -186,7 +186,7 @@ impl Turn<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::windows, *};
+    use super::{super::window::windows, *};
     use crate::base::rng;
 
     proptest! {
