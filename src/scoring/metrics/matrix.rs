@@ -1,7 +1,10 @@
 //! Predictions and truth from files of other programs: submissions, probability matrices, label
 //! tables.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use ndarray::{Array2, Axis};
 
@@ -169,10 +172,14 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
     };
     match (missing.is_empty(), extra.is_empty()) {
         (true, true) if have.len() == wanted.len() => Ok(order),
-        (true, true) => Err(Error::data(
-            path,
-            format!("{} rows for {} ids: an id is repeated", have.len(), wanted.len()),
-        )),
+        (true, true) => {
+            let mut seen = HashSet::new();
+            let repeated = have.iter().find(|id| !seen.insert(id.as_str()));
+            let repeated = repeated.expect("more rows than distinct ids");
+            let (rows, ids) = (have.len(), wanted.len());
+            let what = format!("{rows} rows for {ids} ids: the id {repeated} is repeated");
+            Err(Error::data(path, what))
+        }
         (false, true) => Err(Error::data(path, format!("{} ids are missing", list(&missing)))),
         (true, false) => {
             Err(Error::data(path, format!("{} ids are not expected here", list(&extra))))
@@ -305,6 +312,6 @@ mod tests {
         };
         let other = places(&list("a b c"), &list("c x"), path);
         named(other.unwrap_err(), &["p.csv: ", "2 (a, b)", "1 (x)"]);
-        named(places(&list("a b"), &list("a b b"), path).unwrap_err(), &["p.csv: ", "b"]);
+        named(places(&list("a b"), &list("a b b"), path).unwrap_err(), &["p.csv: ", "id b "]);
     }
 }
