@@ -1,8 +1,8 @@
 //! The status of a pipeline: which tasks of which steps are done, running, waiting, failed or
 //! missing.
 //!
-//! A task is done if its [`files`] are there and up to date. Why it is not comes from its log and
-//! its heartbeat ([`records`]) and from Slurm's [`queue`]; [`judge`] decides on one task.
+//! A task is done if its `files` are there and up to date. Why it is not comes from its log and
+//! its heartbeat (`records`) and from Slurm's `queue`; `judge` decides on one task.
 
 use std::{collections::HashSet, path::PathBuf};
 
