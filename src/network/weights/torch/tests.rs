@@ -112,15 +112,18 @@ fn archives_that_torch_does_not_write_are_refused() {
         ),
         "big-endian",
     );
-    refused(&stored(b"\x80\x02]q\x00.", &data), "");
-    refused(&stored(&pickle(12, 0, &[1; 9], &[1; 9]), &data), "");
+    refused(&stored(b"\x80\x02]q\x00.", &data), "dictionary");
+    refused(&stored(&pickle(12, 0, &[1; 9], &[1; 9]), &data), "broken");
     refused(b"PK\x03\x04", "zip");
     // Many names for one storage are fine until together they are larger than the file.
     let large = pickle(3000, 0, &[3000], &[1]);
     let entry = &large[9..large.len() - 1];
     let many: Vec<u8> =
         (0..60).flat_map(|i| [text(&i.to_string()), entry.to_vec()].concat()).collect();
-    refused(&stored(&[&b"\x80\x02}"[..], &many, b"."].concat(), &vec![0; 12_000]), "");
+    refused(
+        &stored(&[&b"\x80\x02}"[..], &many, b"."].concat(), &vec![0; 12_000]),
+        "larger than the file",
+    );
 }
 
 /// The golden file's pickle and storages, so that a change is not detected by the zip's checksums.
