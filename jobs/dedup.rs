@@ -2,8 +2,8 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, pipeline_step::Step, task_log::TaskLog},
-    config::Config,
+    base::{Error, Result, pipeline_step::Step, task_log::TaskLog},
+    config::{Config, Dedup},
     data::{
         dedup::{
             hash_csv,
@@ -56,12 +56,14 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let work = &WorkFolder::open(&config.paths.work);
-    let share = || args.tasks.resolve(|| planned(work));
+    let (keys, threads) = (&config.dedup, config.threads());
     let Summary { text, json } = match (&args.hashes, &args.out) {
-        (Some(hashes), Some(out)) => group_table(&config, hashes, out)?,
-        _ if args.merge => merge(&config, work, args.tasks.tasks)?,
-        _ => match share()? {
-            Some(share) => search_share(&config, work, share)?,
+        (Some(hashes), Some(out)) => group_table(hashes, out, keys.radius, threads)?,
+        _ if args.merge => decide(work, threads, || {
+            job::merge(work, keys, args.tasks.tasks.map_or_else(|| planned(work), Ok)?)
+        })?,
+        _ => match args.tasks.resolve(|| planned(work))? {
+            Some(share) => search_share(work, keys, threads, share)?,
             None => dedup(&config, work)?,
         },
     };
@@ -71,25 +73,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Searches all pairs and decides on them.
 pub fn dedup(config: &Config, work: &WorkFolder) -> anyhow::Result<Summary> {
-    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
-        Ok(pool(config.threads())?.install(|| job::run(work, &config.dedup))?)
-    })?;
-    decided_summary(work, decided)
+    decide(work, config.threads(), || job::run(work, &config.dedup))
 }
 
-/// Decides on the pairs that the tasks of an array found.
-fn merge(config: &Config, work: &WorkFolder, tasks: Option<usize>) -> anyhow::Result<Summary> {
-    let decided = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
-        let tasks = tasks.map_or_else(|| planned(work), Ok)?;
-        Ok(pool(config.threads())?.install(|| job::merge(work, &config.dedup, tasks))?)
-    })?;
-    decided_summary(work, decided)
-}
-
-fn decided_summary(
+/// Decides on pairs with `job`.
+fn decide(
     work: &WorkFolder,
-    (found, was_done): (DedupSummary, bool),
+    threads: usize,
+    job: impl FnOnce() -> Result<(DedupSummary, bool)> + Send,
 ) -> anyhow::Result<Summary> {
+    let (found, was_done) =
+        recorded(&TaskLog::of(work.path(), Step::Merge, 0), || Ok(pool(threads)?.install(job)?))?;
     let text = format!(
         "{} of {} training samples are removed; one sample of each of {} groups of \
          near-duplicates is kept ({} candidate pairs)\n\
@@ -115,14 +109,14 @@ fn decided_summary(
 
 /// One task's share of the search.
 fn search_share(
-    config: &Config,
     work: &WorkFolder,
+    keys: &Dedup,
+    threads: usize,
     (task, tasks): (usize, usize),
 ) -> anyhow::Result<Summary> {
     let stop = stop_on_signals()?;
     let (parts, made) = recorded(&TaskLog::of(work.path(), Step::Dedup, task), || {
-        Ok(pool(config.threads())?
-            .install(|| job::run_task(work, &config.dedup, task, tasks, stop))?)
+        Ok(pool(threads)?.install(|| job::run_task(work, keys, task, tasks, stop))?)
     })?;
     let text = format!(
         "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then \
@@ -133,17 +127,16 @@ fn search_share(
 }
 
 /// `--hashes`: groups by hashes alone.
-fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Summary> {
+fn group_table(hashes: &Path, out: &Path, radius: u32, threads: usize) -> anyhow::Result<Summary> {
     must_exist("--hashes", hashes)?;
     let (ids, hashes) = hash_csv::read(hashes)?;
-    let first = pool(config.threads())?.install(|| search::groups(&hashes, config.dedup.radius));
+    let first = pool(threads)?.install(|| search::groups(&hashes, radius));
     hash_csv::write(out, &ids, &first)?;
     let duplicates = first.iter().enumerate().filter(|(i, first)| i != *first).count();
     let groups = ids.len() - duplicates;
     let text = format!(
-        "{} samples, {groups} groups (radius {}), {duplicates} could be removed\nwrote {}",
+        "{} samples, {groups} groups (radius {radius}), {duplicates} could be removed\nwrote {}",
         ids.len(),
-        config.dedup.radius,
         out.display()
     );
     let json = json!({
@@ -152,6 +145,6 @@ fn group_table(config: &Config, hashes: &Path, out: &Path) -> anyhow::Result<Sum
     Ok(Summary { text, json })
 }
 
-fn pool(threads: usize) -> Result<ThreadPool, Error> {
+fn pool(threads: usize) -> Result<ThreadPool> {
     ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::failed)
 }

@@ -42,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let server = Server::bind(args.host, args.port, args.token)?;
     let explorer = Explorer::open(&config, &run, stop)?;
-    let samples = explorer.len();
+    let samples = explorer.sample_count();
     let text = format!(
         "{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends the server",
         run.name(),

@@ -11,7 +11,7 @@ use atlas::{
 };
 use serde_json::json;
 
-use crate::common::{Common, Tasks, must_exist, recorded, stop_on_signals};
+use crate::common::{Common, Tasks, WHOLE, must_exist, recorded, stop_on_signals};
 
 /// Download the data: the competition's files from Kaggle, the external images from the Human
 /// Protein Atlas
@@ -96,8 +96,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.source {
         Source::Kaggle(options) => {
             let config = options.common.config()?;
-            let Some(share) = options.share(&config)? else { return Ok(()) };
-            recorded(&log(&config, Step::FetchKaggle, share.task)?, || {
+            let Some(share) = options.share(config.fetch.tasks)? else { return Ok(()) };
+            recorded(&log(&config.paths.work, Step::FetchKaggle, share.task)?, || {
                 let folder = folder("data.kaggle", config.data.kaggle.as_deref())?;
                 options.finish(kaggle::fetch(&options.job(&config, folder, share)?)?)
             })
@@ -111,8 +111,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Source::External(External { options, xml: Some(xml), .. }) => make_table(&options, &xml),
         Source::External(External { options, list, .. }) => {
             let config = options.common.config()?;
-            let Some(share) = options.share(&config)? else { return Ok(()) };
-            recorded(&log(&config, Step::FetchExternal, share.task)?, || {
+            let Some(share) = options.share(config.fetch.tasks)? else { return Ok(()) };
+            recorded(&log(&config.paths.work, Step::FetchExternal, share.task)?, || {
                 let folder = folder("data.external", config.data.external.as_deref())?;
                 let table = match &list {
                     Some(list) => must_exist("--list", list).map(|()| list.clone())?,
@@ -150,8 +150,7 @@ fn make_table(options: &Options, xml: &str) -> anyhow::Result<()> {
 
 /// The record of this task for `status`. The work folder may not exist yet, since `fetch` may be
 /// the first job of all.
-fn log(config: &Config, step: Step, task: usize) -> Result<TaskLog, Error> {
-    let work = &config.paths.work;
+fn log(work: &Path, step: Step, task: usize) -> Result<TaskLog, Error> {
     fs::create_dir_all(work).map_err(Error::io("create the folder", work))?;
     Ok(TaskLog::of(work, step, task))
 }
@@ -165,10 +164,11 @@ fn folder<'a>(key: &str, folder: Option<&'a Path>) -> Result<&'a Path, Error> {
 }
 
 impl Options {
-    /// This task's share, or none, with a message, if there is nothing to do for it.
-    fn share(&self, config: &Config) -> anyhow::Result<Option<TaskShare>> {
+    /// This task's share of `planned` tasks (`fetch.tasks`), or none, with a message, if there is
+    /// nothing to do for it.
+    fn share(&self, planned: usize) -> anyhow::Result<Option<TaskShare>> {
         let tasks = Tasks { task: self.task, tasks: self.tasks };
-        let (task, tasks) = tasks.resolve(|| Ok(config.fetch.tasks))?.unwrap_or((0, 1));
+        let (task, tasks) = tasks.resolve(|| Ok(planned))?.unwrap_or(WHOLE);
         if task < tasks {
             return Ok(Some(TaskShare { task, tasks }));
         }

@@ -76,39 +76,37 @@ enum Job {
     Man(man::Args),
 }
 
-impl Job {
-    fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::Synth(args) => synth::run(args),
-            Self::Fetch(args) => fetch::run(args),
-            Self::Plan(args) => plan::run(args),
-            Self::Preprocess(args) => preprocess::run(args),
-            Self::Dedup(args) => dedup::run(args),
-            Self::Split(args) => split::run(args),
-            Self::Train(args) => train::run(args),
-            Self::Predict(args) => predict::run(args),
-            Self::Submit(args) => submit::run(args),
-            Self::Report(args) => report::run(args),
-            Self::Run(args) => run::run(args),
-            Self::Status(args) => status::run(args),
-            Self::Explore(args) => explore::run(args),
-            Self::Evaluate(args) => evaluate::run(args),
-            Self::Hash(args) => hash::run(args),
-            Self::Verify(args) => verify::run(args),
-            Self::Weights(args) => weights::run(args),
-            Self::Forward(args) => forward::run(args),
-            Self::Config(args) => config::run(args),
-            Self::Doctor(args) => doctor::run(args),
-            Self::Completions(args) => completions::run(args),
-            Self::Man(args) => man::run(args),
-        }
+fn run(job: Job) -> anyhow::Result<()> {
+    match job {
+        Job::Synth(args) => synth::run(args),
+        Job::Fetch(args) => fetch::run(args),
+        Job::Plan(args) => plan::run(args),
+        Job::Preprocess(args) => preprocess::run(args),
+        Job::Dedup(args) => dedup::run(args),
+        Job::Split(args) => split::run(args),
+        Job::Train(args) => train::run(args),
+        Job::Predict(args) => predict::run(args),
+        Job::Submit(args) => submit::run(args),
+        Job::Report(args) => report::run(args),
+        Job::Run(args) => run::run(args),
+        Job::Status(args) => status::run(args),
+        Job::Explore(args) => explore::run(args),
+        Job::Evaluate(args) => evaluate::run(args),
+        Job::Hash(args) => hash::run(args),
+        Job::Verify(args) => verify::run(args),
+        Job::Weights(args) => weights::run(args),
+        Job::Forward(args) => forward::run(args),
+        Job::Config(args) => config::run(args),
+        Job::Doctor(args) => doctor::run(args),
+        Job::Completions(args) => completions::run(args),
+        Job::Man(args) => man::run(args),
     }
 }
 
 fn main() -> ExitCode {
     common::set_up_logging();
     common::set_up_panics();
-    match Cli::parse().job.run() {
+    match run(Cli::parse().job) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let (code, message) = common::exit_code_and_message(&e);

@@ -1,11 +1,9 @@
 //! `atlas plan`
-use std::path::Path;
-
 use atlas::{
     base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
     data::manifest::{
-        Manifest, Plan, Scan, Source, estimate, scan, summary as problem_summary, write_problems,
+        Manifest, Plan, Source, estimate, scan, summary as problem_summary, write_problems,
     },
 };
 use serde_json::json;
@@ -36,29 +34,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Lists the samples and writes the plan.
 pub fn plan(config: &Config) -> anyhow::Result<Summary> {
-    recorded(&TaskLog::of(&config.paths.work, Step::Plan, 0), || {
-        let work = &config.paths.work;
+    let (work, keys) = (&config.paths.work, &config.preprocess);
+    let (scan, skipped, plan, problems) = recorded(&TaskLog::of(work, Step::Plan, 0), || {
         let mut scan = scan(&config.data)?;
         let skipped = problem_summary(&scan.problems);
         scan.warnings.iter().chain(&skipped).for_each(|warning| log::warn!("{warning}"));
-        let plan = Plan::new(&mut scan.manifest, &config.preprocess);
+        let plan = Plan::new(&mut scan.manifest, keys);
         let problems = write_problems(work, &scan.problems)?;
         scan.manifest.write(work)?;
         plan.write(work)?;
-        Ok(summary(config, &scan, &skipped, &plan, &problems))
-    })
-}
-
-fn summary(
-    config: &Config,
-    scan: &Scan,
-    skipped: &[String],
-    plan: &Plan,
-    problems: &Path,
-) -> Summary {
-    let manifest = Manifest::path(&config.paths.work);
+        Ok((scan, skipped, plan, problems))
+    })?;
+    let manifest = Manifest::path(work);
     let external = scan.manifest.samples.iter().filter(|s| s.source == Source::External).count();
-    let estimate = estimate(&scan.manifest, &config.preprocess);
+    let estimate = estimate(&scan.manifest, keys);
     let core_hours = match estimate.core_hours {
         hours if hours < 0.01 => "less than 0.01 core-hours".to_string(),
         hours => format!("about {hours:.2} core-hours"),
@@ -73,7 +62,7 @@ fn summary(
         plan.train_shards + plan.test_shards,
         plan.shard_samples,
         estimate.bytes as f64 / 1e9,
-        config.preprocess.size,
+        keys.size,
         plan.tasks,
         scan.problems.len(),
         problems.display(),
@@ -88,8 +77,8 @@ fn summary(
         "bytes": estimate.bytes,
         "core_hours": estimate.core_hours,
         "problems": scan.problems.len(),
-        "warnings": scan.warnings.iter().chain(skipped).collect::<Vec<_>>(),
+        "warnings": scan.warnings.iter().chain(&skipped).collect::<Vec<_>>(),
         "manifest": manifest,
     });
-    Summary { text, json }
+    Ok(Summary { text, json })
 }

@@ -130,7 +130,7 @@ fn predict_folder(
     let ensemble = match &args.own.weights {
         Some(file) => {
             must_exist("--weights", file)?;
-            Ensemble::from_file(config, file, device)?
+            Ensemble::from_file(file, config.augment.resize, &config.train, device)?
         }
         None => Ensemble::of_run(config, &Run::existing(config, args.run.as_deref())?, device)?,
     };

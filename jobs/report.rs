@@ -39,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 pub fn report(config: &Config, run: &Run, compare: &[String]) -> anyhow::Result<Summary> {
     let others = compare
         .iter()
-        .map(|name| report::other(config, name))
+        .map(|name| report::other(&config.paths.results, name))
         .collect::<atlas::base::Result<Vec<_>>>()?;
     let report::ReportOutcome { path, made } = report::report(config, run, &others)?;
     let (text, score) = match &made {

@@ -9,7 +9,7 @@ use atlas::{
     distributed::{self, device},
     inference::finished_run,
     operations::pipeline::{self, Steps, launch},
-    training::{run_folder::Run, train::FoldStatus},
+    training::{fold_status::FoldStatus, run_folder::Run},
 };
 use serde_json::json;
 
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let config = args.common.config()?;
     device::choose(config.comm.backend, 0)?; // before any step calls libtorch
-    let named = Run::named(&config, args.run.as_deref())?;
+    let named = Run::named(&config.paths.results, args.run.as_deref())?;
     pipeline::check(&config, named.as_ref())?;
     let run = all_steps(&args.common, &config, named)?;
     let seconds = start.elapsed().as_secs_f64();

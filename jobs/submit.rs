@@ -46,7 +46,6 @@ pub fn submit(config: &Config, run: &Run) -> anyhow::Result<Summary> {
         recorded(&log, || Ok(submit::submit(config, run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     let mut scores = Map::new();
-    let fits: Vec<_> = fits.iter().map(|fit| &fit.thresholds).collect();
     for (i, f) in fits.iter().enumerate() {
         let mark = if i == used { "  <- used" } else { "" };
         text +=

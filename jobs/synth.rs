@@ -48,24 +48,18 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Args { out, samples, test, external, size, seed, duplicates, min_per_class, json } = args;
     let options = SynthOptions { samples, test, external, size, seed, duplicates, min_per_class };
-    let outcome = generate(&out, &options)?;
-    let (made, text) = match outcome {
+    let (made, text) = match generate(&out, &options)? {
         SynthOutcome::Present => {
             (false, format!("{} already holds this data set; nothing to do", out.display()))
         }
         SynthOutcome::Generated { duplicates } => {
-            let what = format!(
+            let text = format!(
                 "{samples} train, {test} test and {external} external samples, {duplicates} of \
-                    them altered copies"
+                 them altered copies, in {0}\noverview: {0}/contact_sheet.png\n\
+                 next: atlas plan --set data.kaggle={0}",
+                out.display()
             );
-            let next = format!("atlas plan --set data.kaggle={0}", out.display());
-            (
-                true,
-                format!(
-                    "{what}, in {}\noverview: {0}/contact_sheet.png\nnext: {next}",
-                    out.display()
-                ),
-            )
+            (true, text)
         }
     };
     if json {

@@ -9,6 +9,7 @@ use atlas::{
     distributed::{self, World},
     training::{
         find_lr::{self, RangeTest, Suggestion},
+        fold_status::has_predictions,
         run_folder::Run,
         train::{self, FoldOutcome},
     },
@@ -74,7 +75,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let trained = config.and_then(|config| {
         let done = train_on_all_ranks(&args, &config, world, stop)?;
-        done.map(|(run, outcome)| summary(&config, &run, &outcome)).transpose()
+        done.map(|(run, outcome)| summary(config.split.folds, &run, &outcome)).transpose()
     });
     if world.size() > 1 {
         end_ranks(world, &trained);
@@ -100,7 +101,7 @@ pub fn train(config: &Config, run: &Run, fold: usize) -> anyhow::Result<Summary>
     let stop = stop_on_signals()?;
     let world = distributed::start(&config.comm)?;
     let outcome = train_recorded(config, run, fold, world, stop)?;
-    Ok(summary(config, run, &outcome)?)
+    Ok(summary(config.split.folds, run, &outcome)?)
 }
 
 /// Agrees with the other ranks on the fold and the run, and trains; `None` where an array job has
@@ -118,7 +119,7 @@ fn train_on_all_ranks(
     // The choice depends on the clock and on the file system: the first rank makes it.
     let chosen = match world.rank() {
         0 => Run::to_train(config, args.run.as_deref(), fold, |run, k| {
-            train::has_predictions(config, run, k)
+            has_predictions(config, run, k)
         })
         .map(Some),
         _ => Ok(None),
@@ -151,9 +152,10 @@ fn train_recorded(
     outcome
 }
 
-fn summary(config: &Config, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
+/// `folds`: of the run.
+fn summary(folds: usize, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
     let unfinished: Vec<String> =
-        (0..config.split.folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
+        (0..folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
     let next = match unfinished.first() {
         Some(first) => format!(
             "atlas train --run {} --fold {first} (unfinished: {})",

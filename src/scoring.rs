@@ -13,4 +13,5 @@ pub mod prediction_file;
 pub mod prediction_freshness;
 pub mod score_chart;
 pub mod submission_csv;
+pub mod svg;
 pub mod thresholds;

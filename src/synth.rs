@@ -79,12 +79,8 @@ pub fn generate(folder: &Path, options: &SynthOptions) -> Result<SynthOutcome> {
     }
     let progress = Progress::new("synth", "samples", samples.len() as u64);
     (0..samples.len()).into_par_iter().try_for_each(|i| -> Result<()> {
-        write::images(
-            folder,
-            &samples[i],
-            &render(options, &samples, i)?,
-            &mut rng::stream(Use::Synth, options.seed, 3, i as u64),
-        )?;
+        let mut rng = rng::stream(Use::Synth, options.seed, 3, i as u64);
+        write::images(folder, &samples[i], &render(options, &samples, i)?, &mut rng)?;
         progress.add(1);
         Ok(())
     })?;

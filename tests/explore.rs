@@ -407,7 +407,7 @@ fn a_hundred_thousand_samples() {
         "/explore.css",
         "/explore.js",
         "/page.js",
-        "/picture.js",
+        "/image.js",
         "/sample.js",
         "/api/run",
         "/api/samples?count=60",

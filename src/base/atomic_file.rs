@@ -11,50 +11,51 @@ use crate::base::{Error, Result, fault, host};
 /// A file written beside its final place under a temporary name; [`finish`](Writer::finish) makes
 /// it appear, whole and on disk. Dropped before that, no file remains.
 pub struct Writer {
-    file: Option<BufWriter<File>>,
-    temporary: PathBuf,
+    file: BufWriter<File>,
+    temporary: Temporary,
     path: PathBuf,
 }
+
+/// The path of a temporary file. Dropped before the file is renamed, it removes the file.
+pub struct Temporary(pub PathBuf);
 
 impl Writer {
     /// Creates the parent folders too.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let temporary = temporary_name(&path)?;
-        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        let temporary = Temporary(temporary_name(&path)?);
+        let file = File::create(&temporary.0).map_err(Error::io("create", &temporary.0))?;
         fault::kill_at("created", &path);
-        Ok(Self { file: Some(BufWriter::new(file)), temporary, path })
+        Ok(Self { file: BufWriter::new(file), temporary, path })
     }
 
     /// Flushes, syncs, renames into place and syncs the folder.
-    pub fn finish(mut self) -> Result<()> {
-        let file = self.file.take().expect("finish takes self, so the file is still there");
-        let file = file
-            .into_inner()
-            .map_err(|e| e.into_error())
-            .map_err(Error::io("write", &self.temporary))?;
-        fault::kill_at("written", &self.path);
-        file.sync_all().map_err(Error::io("sync", &self.temporary))?;
-        fault::kill_at("synced", &self.path);
-        publish(&self.temporary, &self.path)?;
-        fault::kill_at("renamed", &self.path);
+    pub fn finish(self) -> Result<()> {
+        let (path, temporary) = (&self.path, &self.temporary.0);
+        let file = self.file.into_inner();
+        let file = file.map_err(|e| Error::io("write", temporary)(e.into_error()))?;
+        fault::kill_at("written", path);
+        file.sync_all().map_err(Error::io("sync", temporary))?;
+        fault::kill_at("synced", path);
+        publish(temporary, path)?;
+        fault::kill_at("renamed", path);
         Ok(())
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.as_mut().expect("only finish takes the file").write(bytes)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.as_mut().expect("only finish takes the file").flush()
+        self.file.flush()
     }
 }
 
-impl Drop for Writer {
+impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary); // already renamed after finish()
+        let _ = fs::remove_file(&self.0); // an error where it was renamed
     }
 }
 

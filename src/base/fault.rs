@@ -3,6 +3,8 @@
 
 use std::{path::Path, sync::OnceLock};
 
+use rustix::process::Signal;
+
 /// `WHAT:WHERE`. WHERE is `RANK.STEP` (steps completed since the start of the training), or a part
 /// of a file's name.
 fn requested() -> Option<&'static (String, String)> {
@@ -26,7 +28,6 @@ pub fn injected(what: &str, rank: usize, step: u64) -> bool {
 pub fn kill_at(what: &str, path: &Path) {
     let is_here = |place: &str| path.to_string_lossy().contains(place);
     if requested().is_some_and(|(w, place)| w == what && is_here(place)) {
-        // SAFETY: sends a signal to this process, which has no handler for it.
-        unsafe { libc::raise(libc::SIGKILL) };
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
     }
 }

@@ -5,10 +5,9 @@ use strum::{Display, EnumString};
 
 /// A step, in the order in which they are done. Its name (`fetch_kaggle`) is the one in the task
 /// logs, in `atlas status` and in the job names of `slurm/pipeline.sh`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display, EnumString,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Display, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Step {
     FetchKaggle,

@@ -45,20 +45,13 @@ impl Progress {
         };
         let style = ProgressStyle::with_template(template).expect("a fixed template");
         let bar = DRAWN.add(bar.with_style(style).with_prefix(what.clone()).with_message(unit));
-        Self {
-            bar,
-            what,
-            unit,
-            last_line: Mutex::new(Instant::now()),
-            start: Instant::now(),
-            before: 0,
-            bytes: AtomicU64::new(0),
-        }
+        let (start, bytes) = (Instant::now(), AtomicU64::new(0));
+        Self { bar, what, unit, last_line: Mutex::new(start), start, before: 0, bytes }
     }
 
     /// As [`new`](Self::new), with `done` units done by an earlier process, which do not count for
     /// the speed.
-    pub fn going_on(what: impl Into<String>, unit: &'static str, done: u64, total: u64) -> Self {
+    pub fn resumed(what: impl Into<String>, unit: &'static str, done: u64, total: u64) -> Self {
         let mut progress = Self::new(what, unit, total);
         progress.bar = progress.bar.clone().with_position(done);
         progress.bar.reset_eta();
@@ -109,12 +102,8 @@ impl Progress {
                         format!(", {} left", duration(total.saturating_sub(done) as f64 / rate));
                 }
             }
-            log::info!(
-                "{}: {done}{of} {}{}, {rate:.1}/s{remaining}",
-                self.what,
-                self.unit,
-                self.received()
-            );
+            let (what, unit, received) = (&self.what, self.unit, self.received());
+            log::info!("{what}: {done}{of} {unit}{received}, {rate:.1}/s{remaining}");
         }
     }
 }
@@ -130,12 +119,8 @@ pub struct Note(ProgressBar);
 
 impl Note {
     pub fn begin() -> Self {
-        Self(
-            DRAWN.add(
-                ProgressBar::no_length()
-                    .with_style(ProgressStyle::with_template("{msg}").expect("a fixed template")),
-            ),
-        )
+        let style = ProgressStyle::with_template("{msg}").expect("a fixed template");
+        Self(DRAWN.add(ProgressBar::no_length().with_style(style)))
     }
 
     /// Whether standard error is not a terminal.

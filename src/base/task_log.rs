@@ -75,12 +75,8 @@ pub struct TaskLog {
 impl TaskLog {
     /// Task `task` of `step` in the work folder `work`.
     pub fn of(work: &Path, step: Step, task: usize) -> Self {
-        Self {
-            path: work.join("tasks").join(format!("{step}-{task:05}.jsonl")),
-            run: None,
-            cores: cores(),
-            gpus: 0,
-        }
+        let path = work.join("tasks").join(format!("{step}-{task:05}.jsonl"));
+        Self { path, run: None, cores: cores(), gpus: 0 }
     }
 
     /// The logs of all tasks in the work folder `work`, by step and task.
@@ -121,13 +117,8 @@ impl TaskLog {
     }
 
     pub fn end(&self, code: u8, error: Option<String>) {
-        self.append(&Line::Ended(Ended {
-            time: now(),
-            host: slurm::node(),
-            pid: std::process::id(),
-            code,
-            error,
-        }));
+        let (time, host, pid) = (now(), slurm::node(), std::process::id());
+        self.append(&Line::Ended(Ended { time, host, pid, code, error }));
     }
 
     /// All attempts, the oldest first; a line that cannot be read is left out.
@@ -155,18 +146,9 @@ impl TaskLog {
     fn append(&self, line: &Line) {
         let text = serde_json::to_string(line).expect("plain data") + "\n";
         let folder = self.path.parent().expect("the path has a file name below a folder");
-        let written = || {
-            if !folder.exists() {
-                fs::create_dir(folder)
-                    .or_else(|e| if folder.exists() { Ok(()) } else { Err(e) })?;
-            }
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.path)?
-                .write_all(text.as_bytes())
-        };
-        if let Err(e) = written()
+        let _ = fs::create_dir(folder); // it may be there
+        let file = fs::OpenOptions::new().create(true).append(true).open(&self.path);
+        if let Err(e) = file.and_then(|mut file| file.write_all(text.as_bytes()))
             && folder.exists()
         {
             log::warn!(

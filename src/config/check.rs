@@ -1,18 +1,13 @@
 //! Ranges that the types of the keys do not express.
 
+use std::{fmt::Display, ops::RangeInclusive};
+
 use super::{Augment, Config, Fetch, Losses, Preprocess, Split, Train};
 
 /// A key (or several) whose value is out of range, and what was expected.
 pub(super) struct Fault {
     pub key: String,
-    pub want: &'static str,
-}
-
-impl Fault {
-    /// Unless the condition `holds`.
-    fn unless(holds: bool, key: &str, want: &'static str) -> Result<(), Self> {
-        if holds { Ok(()) } else { Err(Self { key: key.into(), want }) }
-    }
+    pub want: String,
 }
 
 /// The first key that is out of range.
@@ -22,24 +17,36 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
         finite(value) && value.as_array().is_none_or(|values| values.iter().all(finite))
     };
     if let Some((key, _)) = config.leaves().into_iter().find(|(_, value)| !all_finite(value)) {
-        return Err(Fault { key, want: "a finite number" });
+        return Err(Fault { key, want: "a finite number".into() });
     }
     let (dedup, comm) = (&config.dedup, &config.comm);
-    let unless = Fault::unless;
-    unless(config.threads.is_none_or(|n| (1..=4096).contains(&n)), "threads", "from 1 to 4096")?;
+    within(config.threads.unwrap_or(1), 1..=4096, "threads")?;
     fetch(&config.fetch)?;
     preprocess(&config.preprocess)?;
     unless(dedup.radius <= 64, "dedup.radius", "from 0 to 64 bits")?;
-    unless((-1.0..=1.0).contains(&dedup.min_correlation), "dedup.min_correlation", "from -1 to 1")?;
+    within(dedup.min_correlation, -1.0..=1.0, "dedup.min_correlation")?;
     split(&config.split)?;
     unless((0.0..1.0).contains(&config.model.dropout), "model.dropout", "from 0 to below 1")?;
     augment(&config.augment)?;
     train(&config.train)?;
-    let seconds = 1.0..=1e6;
-    let want = "from 1 to 1000000";
-    unless(seconds.contains(&comm.timeout_seconds), "comm.timeout_seconds", want)?;
-    unless(seconds.contains(&comm.start_timeout_seconds), "comm.start_timeout_seconds", want)?;
+    within(comm.timeout_seconds, 1.0..=1e6, "comm.timeout_seconds")?;
+    within(comm.start_timeout_seconds, 1.0..=1e6, "comm.start_timeout_seconds")?;
     losses(&config.train.loss)
+}
+
+/// A fault unless the condition `holds`.
+fn unless(holds: bool, key: &str, want: &str) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err(Fault { key: key.into(), want: want.into() }) }
+}
+
+/// A fault unless `value` lies in `range`.
+fn within<T: PartialOrd + Display>(
+    value: T,
+    range: RangeInclusive<T>,
+    key: &str,
+) -> Result<(), Fault> {
+    let want = format!("from {} to {}", range.start(), range.end());
+    unless(range.contains(&value), key, &want)
 }
 
 fn is_share(x: f64) -> bool {
@@ -47,7 +54,6 @@ fn is_share(x: f64) -> bool {
 }
 
 fn fetch(f: &Fetch) -> Result<(), Fault> {
-    let unless = Fault::unless;
     let is_name = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
@@ -65,42 +71,30 @@ fn fetch(f: &Fetch) -> Result<(), Fault> {
         "fetch.kaggle_url, fetch.images_url and fetch.xml_url",
         "an address that begins with https:// (or http://)",
     )?;
-    unless((1..=64).contains(&f.connections), "fetch.connections", "from 1 to 64")?;
-    unless(
-        (0.01..=1000.0).contains(&f.requests_per_second),
-        "fetch.requests_per_second",
-        "from 0.01 to 1000",
-    )?;
-    unless(
-        [f.connect_timeout_seconds, f.read_timeout_seconds]
-            .iter()
-            .all(|s| (0.1..=3600.0).contains(s)),
-        "fetch.connect_timeout_seconds and fetch.read_timeout_seconds",
-        "from 0.1 to 3600",
-    )?;
-    unless((1..=100).contains(&f.attempts), "fetch.attempts", "from 1 to 100")?;
-    unless((0.0..=60.0).contains(&f.backoff_seconds), "fetch.backoff_seconds", "from 0 to 60")?;
-    unless(is_share(f.max_missing_fraction), "fetch.max_missing_fraction", "from 0 to 1")?;
-    unless((1..=10_000).contains(&f.tasks), "fetch.tasks", "from 1 to 10000")
+    within(f.connections, 1..=64, "fetch.connections")?;
+    within(f.requests_per_second, 0.01..=1000.0, "fetch.requests_per_second")?;
+    within(f.connect_timeout_seconds, 0.1..=3600.0, "fetch.connect_timeout_seconds")?;
+    within(f.read_timeout_seconds, 0.1..=3600.0, "fetch.read_timeout_seconds")?;
+    within(f.attempts, 1..=100, "fetch.attempts")?;
+    within(f.backoff_seconds, 0.0..=60.0, "fetch.backoff_seconds")?;
+    within(f.max_missing_fraction, 0.0..=1.0, "fetch.max_missing_fraction")?;
+    within(f.tasks, 1..=10_000, "fetch.tasks")
 }
 
 fn preprocess(p: &Preprocess) -> Result<(), Fault> {
-    let unless = Fault::unless;
     unless((16..=8192).contains(&p.size), "preprocess.size", "from 16 to 8192 pixels")?;
     unless(p.shard_samples > 0, "preprocess.shard_samples", "at least 1")?;
     unless(p.tasks > 0, "preprocess.tasks", "at least 1")?;
-    unless(is_share(p.max_bad_fraction), "preprocess.max_bad_fraction", "from 0 to 1")
+    within(p.max_bad_fraction, 0.0..=1.0, "preprocess.max_bad_fraction")
 }
 
 fn split(s: &Split) -> Result<(), Fault> {
-    let unless = Fault::unless;
     unless(s.folds >= 2, "split.folds", "at least 2")?;
     unless(s.holdout > 0.0 && s.holdout < 1.0, "split.holdout", "between 0 and 1")?;
     unless((1..=2).contains(&s.order), "split.order", "1 or 2")
 }
 
 fn augment(a: &Augment) -> Result<(), Fault> {
-    let unless = Fault::unless;
     unless(a.crop >= 32 && a.crop <= a.resize, "augment.crop", "from 32 to augment.resize pixels")?;
     unless(a.resize <= 4096, "augment.resize", "at most 4096 pixels")?;
     unless(
@@ -108,27 +102,19 @@ fn augment(a: &Augment) -> Result<(), Fault> {
         "augment.rot90, augment.flip, augment.brightness_contrast and augment.elastic",
         "probabilities from 0 to 1",
     )?;
-    unless(is_share(a.contrast), "augment.contrast", "from 0 to 1")?;
-    unless((0.0..=10.0).contains(&a.brightness), "augment.brightness", "from 0 to 10")?;
-    unless(
-        (0.0..=256.0).contains(&a.elastic_affine),
-        "augment.elastic_affine",
-        "from 0 to 256 pixels",
-    )?;
-    unless(
-        (0.0..=10_000.0).contains(&a.elastic_alpha),
-        "augment.elastic_alpha",
-        "from 0 to 10000 pixels",
-    )?;
-    unless(
-        (0.0..=1000.0).contains(&a.elastic_sigma),
-        "augment.elastic_sigma",
-        "from 0 to 1000 pixels",
-    )
+    within(a.contrast, 0.0..=1.0, "augment.contrast")?;
+    within(a.brightness, 0.0..=10.0, "augment.brightness")?;
+    for (value, most, key) in [
+        (a.elastic_affine, 256.0, "augment.elastic_affine"),
+        (a.elastic_alpha, 10_000.0, "augment.elastic_alpha"),
+        (a.elastic_sigma, 1000.0, "augment.elastic_sigma"),
+    ] {
+        unless((0.0..=most).contains(&value), key, &format!("from 0 to {most} pixels"))?;
+    }
+    Ok(())
 }
 
 fn train(t: &Train) -> Result<(), Fault> {
-    let unless = Fault::unless;
     unless(t.epochs > 0, "train.epochs", "at least 1")?;
     unless(t.batch >= 2, "train.batch", "at least 2 (batch norm needs two samples)")?;
     unless(
@@ -137,7 +123,7 @@ fn train(t: &Train) -> Result<(), Fault> {
         "0 (the whole batch) or at least 2 (batch norm needs two samples)",
     )?;
     unless(t.lr > 0.0, "train.lr", "above 0")?;
-    unless(is_share(t.weight_decay), "train.weight_decay", "from 0 to 1")?;
+    within(t.weight_decay, 0.0..=1.0, "train.weight_decay")?;
     unless(
         [t.momentum, t.beta2, t.momentum_max, t.momentum_min, t.ema]
             .into_iter()
@@ -149,24 +135,23 @@ fn train(t: &Train) -> Result<(), Fault> {
     unless(t.milestones.iter().all(|&m| m >= 0.0), "train.milestones", "epochs from 0 on")?;
     unless(t.gamma > 0.0 && t.gamma <= 1.0, "train.gamma", "above 0 and at most 1")?;
     unless(t.clip >= 0.0, "train.clip", "at least 0 (0: no clipping)")?;
-    unless((0.0..=2.0).contains(&t.balance), "train.balance", "from 0 to 2")?;
+    within(t.balance, 0.0..=2.0, "train.balance")?;
     unless(t.max_samples != 1, "train.max_samples", "0 (all) or at least 2")?;
     unless(t.validate_every > 0, "train.validate_every", "at least 1")?;
     unless(t.div >= 1.0 && t.final_div >= 1.0, "train.div and train.final_div", "at least 1")?;
-    unless((1..=4096).contains(&t.ranks), "train.ranks", "from 1 to 4096")?;
+    within(t.ranks, 1..=4096, "train.ranks")?;
     unless(t.max_minutes >= 0.0, "train.max_minutes", "at least 0 (0: no limit)")
 }
 
 fn losses(l: &Losses) -> Result<(), Fault> {
-    let unless = Fault::unless;
     let weights = [l.bce, l.focal, l.lovasz, l.soft_f1];
     unless(
         weights.iter().all(|&w| w >= 0.0),
         "train.loss.bce, train.loss.focal, train.loss.lovasz and train.loss.soft_f1",
         "at least 0",
     )?;
-    unless(is_share(l.focal_alpha), "train.loss.focal_alpha", "from 0 to 1")?;
-    unless((0.0..=10.0).contains(&l.focal_gamma), "train.loss.focal_gamma", "from 0 to 10")?;
+    within(l.focal_alpha, 0.0..=1.0, "train.loss.focal_alpha")?;
+    within(l.focal_gamma, 0.0..=10.0, "train.loss.focal_gamma")?;
     unless(
         weights.iter().any(|&w| w > 0.0),
         "train.loss",

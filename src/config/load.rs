@@ -19,9 +19,9 @@ impl Config {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
             })?;
-            let config: Self = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
+            toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
-            config.resolve_file_paths(&mut table, path);
+            resolve_file_paths(&mut table, path);
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
@@ -44,7 +44,10 @@ impl Config {
             };
             Error::usage(format!("{source}{} must be {}", fault.key, fault.want))
         })?;
-        for path in config.paths_mut() {
+        let paths = [&mut config.paths.work, &mut config.paths.results];
+        let optional =
+            [&mut config.data.kaggle, &mut config.data.external, &mut config.model.weights];
+        for path in paths.into_iter().chain(optional.into_iter().flatten()) {
             *path = here.join(&*path);
         }
         Ok(config)
@@ -77,45 +80,26 @@ impl Config {
 
     /// Worker threads: the key, else what the allocation allows (cgroup and affinity counted).
     pub fn threads(&self) -> usize {
-        self.threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-            .max(1)
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
+}
 
-    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        [
-            Some(&mut self.paths.work),
-            Some(&mut self.paths.results),
-            self.data.kaggle.as_mut(),
-            self.data.external.as_mut(),
-            self.model.weights.as_mut(),
-        ]
-        .into_iter()
-        .flatten()
-    }
-
-    /// Makes the relative paths written in a file absolute: against the project of that file.
-    fn resolve_file_paths(&self, table: &mut toml::Table, file: &Path) {
-        let project = project_of(file);
-        let section_defaults = [("paths", "work", "work"), ("paths", "results", "results")];
-        for (section, key, default) in section_defaults {
-            let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
-            if let Some(section) = section.as_table_mut() {
-                section.entry(key).or_insert_with(|| default.into());
-            }
-        }
-        for (section, key) in [
-            ("paths", "work"),
-            ("paths", "results"),
-            ("data", "kaggle"),
-            ("data", "external"),
-            ("model", "weights"),
-        ] {
-            if let Some(value) = table.get_mut(section).and_then(|s| s.get_mut(key))
-                && let Some(text) = value.as_str()
-            {
-                *value = project.join(text).to_string_lossy().into_owned().into();
-            }
+/// Makes the relative paths of a file, and the defaults of `paths`, absolute: against the project
+/// of that file.
+fn resolve_file_paths(table: &mut toml::Table, file: &Path) {
+    let project = project_of(file);
+    for (section, key, default) in [
+        ("paths", "work", Some("work")),
+        ("paths", "results", Some("results")),
+        ("data", "kaggle", None),
+        ("data", "external", None),
+        ("model", "weights", None),
+    ] {
+        let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
+        let path = section.get(key).and_then(toml::Value::as_str).or(default);
+        let path = path.map(|path| project.join(path).to_string_lossy().into_owned());
+        if let (Some(path), Some(section)) = (path, section.as_table_mut()) {
+            section.insert(key.into(), path.into());
         }
     }
 }
@@ -263,11 +247,8 @@ mod tests {
             let key = set.split('=').next().unwrap();
             let message = message("", &[set]);
             // The key again: its range, not its type, is wrong.
-            assert!(
-                message.starts_with(&format!("--set {set}: "))
-                    && message[set.len()..].contains(key),
-                "{message}"
-            );
+            assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
+            assert!(message[6 + set.len()..].contains(key), "{message}");
         }
     }
 

@@ -41,11 +41,8 @@ pub fn contact_sheet(tiles: &[Tile], size: usize, side: usize, columns: usize) -
                 let [r, g, b, yellow] =
                     t.planes.map(|p| average(p, size, x * step, y * step, step));
                 let sum = |a: u16, b: u16| (a + b).min(255) as u8;
-                sheet.set(
-                    left + x,
-                    top + GAP - 2 + y,
-                    [sum(r, yellow / 2), sum(g, yellow / 2), b as u8],
-                );
+                let colours = [sum(r, yellow / 2), sum(g, yellow / 2), b as u8];
+                sheet.set(left + x, top + GAP - 2 + y, colours);
                 sheet.set(left + x, top + GAP - 1 + tile + y, [g as u8; 3]);
             }
         }
@@ -84,10 +81,8 @@ impl Sheet {
 
     /// Writes the sheet as PNG, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
-        atomic_file::write(
-            path,
-            encode_png(&self.rgb, self.width, self.height, png::ColorType::Rgb)?,
-        )
+        let bytes = encode_png(&self.rgb, self.width, self.height, png::ColorType::Rgb)?;
+        atomic_file::write(path, bytes)
     }
 }
 

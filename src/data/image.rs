@@ -24,4 +24,4 @@ pub use raster::Plane;
 pub use resize::{AreaMean, resize};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -133,8 +133,8 @@ impl RowFault {
     }
 }
 
-/// Rows of an `Id,Target` table in file order, and every bad row, so that a caller can report them
-/// in one go. A repeated id and a row with an unknown class are left out of the rows.
+/// Rows of an `Id,Target` table in file order, and every bad row, so that a caller can report all
+/// of them. A repeated id and a row with an unknown class are left out of the rows.
 ///
 /// # Errors
 /// [`Error::Data`] where there are no such columns.
@@ -177,8 +177,7 @@ fn open(path: &Path) -> Result<(csv::Reader<fs::File>, csv::StringRecord)> {
 
 /// The column with one of these names; `all` are the columns that the error names.
 fn column(path: &Path, header: &csv::StringRecord, names: &[&str], all: &str) -> Result<usize> {
-    let is_named = |h: &str| names.contains(&h.trim().trim_start_matches('\u{feff}'));
-    header.iter().position(is_named).ok_or_else(|| {
+    header.iter().position(|h| names.contains(&h.trim())).ok_or_else(|| {
         let found = header.iter().collect::<Vec<_>>().join(",");
         Error::data(path, format!("expected the columns {all}; the header is `{found}`"))
     })

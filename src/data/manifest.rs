@@ -3,16 +3,18 @@
 //! same samples in the same order.
 
 use std::{
-    fmt::{Display, Write},
+    fmt::Write,
     hash::Hasher,
     ops::Range,
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+use strum::IntoStaticStr;
 use twox_hash::XxHash3_64;
 
 use crate::{
-    base::{Error, Result, atomic_file, csv_file},
+    base::{Error, Result, csv_file},
     data::labels::Labels,
 };
 
@@ -27,7 +29,7 @@ pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};
 pub use plan::Plan;
 pub use problem::{Problem, ProblemKind, problem_ids, summary, write_problems};
-pub use scan::{Scan, external_table, pictures, scan};
+pub use scan::{Scan, external_table, scan, scan_images};
 
 /// The channels of a sample in the order in which they are stored everywhere.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
@@ -36,7 +38,9 @@ const HEADER: [&str; 9] =
     ["id", "source", "part", "shard", "target", "red", "green", "blue", "yellow"];
 
 /// Where a sample comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Source {
     /// The competition's folder.
     Official,
@@ -45,8 +49,9 @@ pub enum Source {
 }
 
 /// What a sample is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Part {
     Train,
     Test,
@@ -54,20 +59,14 @@ pub enum Part {
 
 impl Source {
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Official => "official",
-            Self::External => "external",
-        }
+        self.into()
     }
 }
 
 impl Part {
     /// `train` or `test`, as in the names of shards.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        }
+        self.into()
     }
 }
 
@@ -87,7 +86,7 @@ pub struct Sample {
 impl Sample {
     /// The file of `channel`: 0 red, 1 green, 2 blue, 3 yellow.
     pub fn file(&self, channel: usize) -> PathBuf {
-        self.files.path(&self.id, channel)
+        self.files.path(&self.id, channel).into()
     }
 }
 
@@ -118,76 +117,38 @@ impl Manifest {
     /// # Errors
     /// Names the file and line where it is missing (`plan` was not run) or not as `plan` wrote it.
     pub fn read(work: &Path) -> Result<Self> {
+        type Row<'a> = (&'a str, Source, Part, usize, &'a str, [&'a str; 4]);
         let path = Self::path(work);
-        if !path.exists() {
-            return Err(Error::data(&path, "not there; run `atlas plan` first"));
-        }
-        let bad = |line: u64, what: &str| {
-            Error::data(&path, format!("line {line}: {what}; run `atlas plan` again"))
-        };
-        let mut reader = csv::Reader::from_path(&path).map_err(|e| Error::data(&path, e))?;
-        if reader.headers().map_err(|e| Error::data(&path, e))?.iter().ne(HEADER) {
-            return Err(bad(1, &format!("expected the columns {}", HEADER.join(","))));
+        let bad = |what: String| Error::data(&path, format!("{what}; run `atlas plan` again"));
+        let unreadable = |e: csv::Error| csv_file::unreadable(&path, &e, "plan");
+        let mut reader = csv::Reader::from_path(&path).map_err(unreadable)?;
+        if reader.headers().map_err(unreadable)?.iter().ne(HEADER) {
+            return Err(bad(format!("line 1: expected the columns {}", HEADER.join(","))));
         }
         let (mut samples, mut pool) = (Vec::new(), Pool::default());
         let mut record = csv::StringRecord::new();
-        while reader
-            .read_record(&mut record)
-            .map_err(|e| Error::data(&path, format!("{e}; run `atlas plan` again")))?
-        {
+        while reader.read_record(&mut record).map_err(unreadable)? {
+            let (id, source, part, shard, target, files): Row =
+                record.deserialize(None).map_err(unreadable)?;
             let line = record.position().map_or(0, csv::Position::line);
-            let source = match &record[1] {
-                "official" => Source::Official,
-                "external" => Source::External,
-                other => return Err(bad(line, &format!("unknown source `{other}`"))),
-            };
-            let part = match &record[2] {
-                "train" => Part::Train,
-                "test" => Part::Test,
-                other => return Err(bad(line, &format!("unknown part `{other}`"))),
-            };
-            samples.push(Sample {
-                id: record[0].into(),
-                source,
-                part,
-                labels: Labels::parse(&record[4]).map_err(|what| bad(line, &what))?,
-                files: pool.files(&record[0], std::array::from_fn(|c| &record[5 + c])),
-                shard: record[3].parse().map_err(|_| bad(line, "the shard is not a number"))?,
-            });
+            let labels =
+                Labels::parse(target).map_err(|what| bad(format!("line {line}: {what}")))?;
+            let files = pool.files(id, files);
+            samples.push(Sample { id: id.into(), source, part, labels, files, shard });
         }
         if !samples.is_sorted_by_key(|s| (s.part, s.shard)) {
-            return Err(Error::data(
-                &path,
-                "the samples of a shard are not consecutive; run `atlas plan` again",
-            ));
+            return Err(bad("the samples of a shard are not consecutive".into()));
         }
         Ok(Self { samples })
     }
 
     /// Writes `work/manifest.csv`, whole or not at all.
     pub fn write(&self, work: &Path) -> Result<()> {
-        let path = Self::path(work);
-        let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(&path)?);
-        let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
-        writer.write_record(HEADER).map_err(failed)?;
-        let mut text = String::new();
-        for s in &self.samples {
-            for name in [&s.id, s.source.name(), s.part.name()] {
-                writer.write_field(name).map_err(failed)?;
-            }
-            for value in [&s.shard as &dyn Display, &s.labels] {
-                text.clear();
-                let _ = write!(text, "{value}"); // a String takes anything
-                writer.write_field(&text).map_err(failed)?;
-            }
-            for channel in 0..CHANNELS.len() {
-                text.clear();
-                s.files.push_path(&s.id, channel, &mut text);
-                writer.write_field(&text).map_err(failed)?;
-            }
-            writer.write_record(None::<&str>).map_err(failed)?;
-        }
-        csv_file::finish(writer, &path)
+        let rows = self.samples.iter().map(|s| {
+            let files: [String; 4] = std::array::from_fn(|c| s.files.path(&s.id, c));
+            (&s.id, s.source.name(), s.part.name(), s.shard, s.labels.to_string(), files)
+        });
+        csv_file::write(&Self::path(work), &HEADER, rows)
     }
 
     /// Fingerprint of the samples: ids, labels, sources, parts and shards. The files' paths are
@@ -197,15 +158,8 @@ impl Manifest {
         let (mut hash, mut line) = (XxHash3_64::new(), String::new());
         for s in &self.samples {
             line.clear();
-            let _ = writeln!(
-                line,
-                "{},{},{},{},{}",
-                s.id,
-                s.source.name(),
-                s.part.name(),
-                s.shard,
-                s.labels
-            );
+            let (source, part) = (s.source.name(), s.part.name());
+            let _ = writeln!(line, "{},{source},{part},{},{}", s.id, s.shard, s.labels);
             hash.write(line.as_bytes());
         }
         hash.finish()

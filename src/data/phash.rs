@@ -147,10 +147,7 @@ mod tests {
             let want = 2.0 * line.iter().enumerate().map(|(i, x)| x * angle(i).cos()).sum::<f64>();
             assert!((got - want).abs() < 1e-9, "{k}: {got} {want}");
         }
-        assert_eq!(
-            dct([7.0; SIDE])[1..],
-            [0.0; 7],
-            "a blank line has no frequencies, not even rounding errors"
-        );
+        // A blank line has no frequencies, not even rounding errors.
+        assert_eq!(dct([7.0; SIDE])[1..], [0.0; 7]);
     }
 }

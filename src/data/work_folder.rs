@@ -1,4 +1,4 @@
-//! What lies in `paths.work`, opened once per job and passed down: the manifest, the plan, the
+//! What is in `paths.work`, opened once per job and passed down: the manifest, the plan, the
 //! shards and the folds.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// A work folder. Each thing in it is read on first use and at most once; a read that fails is
 /// tried again by the next caller. Shared by threads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WorkFolder {
     path: PathBuf,
     manifest: OnceCell<Manifest>,
@@ -34,15 +34,7 @@ pub struct WorkFolder {
 impl WorkFolder {
     /// Reads nothing yet.
     pub fn open(path: &Path) -> Self {
-        Self {
-            path: path.into(),
-            manifest: OnceCell::new(),
-            manifest_hash: OnceCell::new(),
-            plan: OnceCell::new(),
-            train: OnceCell::new(),
-            test: OnceCell::new(),
-            folds: OnceCell::new(),
-        }
+        Self { path: path.into(), ..Self::default() }
     }
 
     pub fn path(&self) -> &Path {

@@ -66,32 +66,21 @@ mod tests {
                 for micro in [0, 2, 3, 7, 100] {
                     let shares: Vec<_> =
                         (0..size).map(|rank| Share::new(of, rank, size, micro)).collect();
-                    let counted: Vec<usize> = shares
-                        .iter()
-                        .filter(|s| s.counts)
-                        .flat_map(|s| s.samples.clone())
-                        .collect();
-                    assert_eq!(counted, (0..of).collect::<Vec<_>>());
+                    let counted = shares.iter().filter(|s| s.counts);
+                    assert!(counted.flat_map(|s| s.samples.clone()).eq(0..of), "{shares:?}");
                     let weight: f64 =
                         shares.iter().flat_map(|s| s.passes().map(|p| s.weight(p.len()))).sum();
                     assert!((weight - 1.0).abs() < 1e-12);
-                    let together: usize =
-                        (0..shares[0].passes().len()).map(|i| shares[0].together(i)).sum();
-                    assert_eq!(together, of);
+                    let count = shares[0].passes().len();
+                    assert_eq!((0..count).map(|i| shares[0].together(i)).sum::<usize>(), of);
                     for share in &shares {
                         let passes: Vec<_> = share.passes().collect();
-                        assert_eq!(
-                            passes.len(),
-                            shares[0].passes().len(),
-                            "the same number on all ranks"
-                        );
+                        assert_eq!(passes.len(), count, "the same number on all ranks");
                         assert!(passes.iter().all(|p| p.len() >= 2), "{share:?}");
                         // With two or three per pass, four where one sample would be left alone on
                         // some rank.
-                        assert!(
-                            micro == 0 || passes.iter().all(|p| p.len() <= micro.max(4)),
-                            "{share:?}"
-                        );
+                        let most = if micro == 0 { of } else { micro.max(4) };
+                        assert!(passes.iter().all(|p| p.len() <= most), "{share:?}");
                         assert!(passes.iter().cloned().flatten().eq(0..share.samples.len()));
                     }
                 }

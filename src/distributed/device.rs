@@ -72,7 +72,7 @@ pub enum Cuda {
 }
 
 /// The first call opens libtorch's CUDA library and has to come before any other call to libtorch,
-/// which remembers the answer for good.
+/// which keeps its first answer.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| {
@@ -133,7 +133,7 @@ pub fn memory_mib(device: Device) -> Option<u64> {
 /// # Safety
 /// `F` is a pointer to a function of its signature.
 pub(crate) unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
-    // SAFETY: the caller vouches for the signature; the library stays open.
+    // SAFETY: the caller guarantees the signature; the library stays open.
     unsafe { Library::this().get::<F>(name).ok().map(|function| *function) }
 }
 

@@ -145,7 +145,7 @@ fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
     // and keep their order among themselves.
     let second_halves = pending_collective::duplicate_world();
     let mut pending: Vec<(u64, PendingCollective)> = Vec::new();
-    let (mut idle_since, mut nap) = (Instant::now(), SHORTEST);
+    let (mut idle_since, mut pause) = (Instant::now(), SHORTEST);
     loop {
         if pending.is_empty() {
             let Ok((id, call)) = calls.recv() else { return };
@@ -158,16 +158,16 @@ fn communicate(calls: &Receiver<(u64, Call)>, done: &Done, size: usize) {
         let some_ended = test_all(&mut pending, done, second_halves);
         let waited_for = done.waiting.load(Relaxed) > 0;
         if some_ended {
-            (idle_since, nap) = (Instant::now(), SHORTEST);
+            (idle_since, pause) = (Instant::now(), SHORTEST);
         } else if waited_for && idle_since.elapsed() < BUSY {
             thread::yield_now(); // the other ranks are nearly there
         } else {
-            // Leave the cores to the network; a new call ends the nap.
-            if let Ok((id, call)) = calls.recv_timeout(nap) {
+            // Leave the cores to the network; a new call ends the pause.
+            if let Ok((id, call)) = calls.recv_timeout(pause) {
                 pending.push((id, PendingCollective::begin(call, size)));
-                nap = SHORTEST;
+                pause = SHORTEST;
             } else {
-                nap = if waited_for { SHORTEST } else { (2 * nap).min(LONGEST) };
+                pause = if waited_for { SHORTEST } else { (2 * pause).min(LONGEST) };
             }
         }
     }

@@ -182,7 +182,7 @@ impl Comm for Nccl {
         self.gpu.wait(self.gpu.stream, event)?;
         let (at, n, stream) = (bucket.data_ptr(), bucket.numel(), self.gpu.stream.cast());
         // SAFETY: the bucket holds `n` values of that kind and stays in `pending` until libtorch's
-        // stream is behind the sum.
+        // stream waits for the sum.
         self.call("ncclAllReduce", |ranks| unsafe {
             nccl::ncclAllReduce(at, at, n, kind, nccl::ncclRedOp_t::ncclSum, ranks, stream)
         })?;

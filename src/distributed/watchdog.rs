@@ -67,7 +67,7 @@ struct WatchdogState {
     rank: usize,
     size: usize,
     position: Position,
-    /// When this process began with steps, and the share that was done then.
+    /// When this process began with the steps of this training, and the share that was done then.
     first: Option<(Instant, f64)>,
     operation: &'static str,
     /// For how long the operation has lasted, by the watchdog's clock, which stands still while the
@@ -159,6 +159,8 @@ impl Watchdog {
         let is_first = {
             let mut state = self.state();
             (state.stop, state.operation, state.limit) = (Some(stop), "training", Limit::None);
+            // `atlas run` trains several folds in one process.
+            (state.position, state.first) = (Position::default(), None);
             state.rank == 0
         };
         *self.heartbeat_file() = Some(heartbeat);
@@ -276,19 +278,19 @@ impl Watchdog {
             // suspended for as long.
             let tick = last.elapsed().min(20 * TICK);
             last = Instant::now();
-            let (verdict, ranks) = {
+            let (alert, ranks) = {
                 let mut state = self.state();
                 state.elapsed += tick;
-                (state.judge(&mut stopping, tick), state.ranks)
+                (state.check(&mut stopping, tick), state.ranks)
             };
             let health = || {
                 let error = ranks?.health().err()?;
-                Some(Verdict::End(format!("{}: {error}", self.state().place())))
+                Some(Alert::End(format!("{}: {error}", self.state().place())))
             };
-            match verdict.or_else(health) {
+            match alert.or_else(health) {
                 None => {}
-                Some(Verdict::Warn(text)) => log::warn!("{text}"), // not under the lock: it tags
-                Some(Verdict::End(text)) => self.end(&text, ranks),
+                Some(Alert::Warn(text)) => log::warn!("{text}"), // not under the lock: it tags
+                Some(Alert::End(text)) => self.end(&text, ranks),
             }
         }
     }
@@ -310,7 +312,7 @@ pub(super) fn write_message(text: &str) {
 }
 
 /// What a check of the watchdog leads to.
-enum Verdict {
+enum Alert {
     Warn(String),
     End(String),
 }
@@ -340,12 +342,12 @@ impl WatchdogState {
     }
 
     /// Whether the job has to end, and why.
-    fn judge(&self, stopping: &mut Option<Stopping>, tick: Duration) -> Option<Verdict> {
+    fn check(&self, stopping: &mut Option<Stopping>, tick: Duration) -> Option<Alert> {
         if self.size == 1 {
             return None; // there is no other rank to wait for
         }
         if let Some((_, key)) = self.allowed().filter(|(limit, _)| self.elapsed > *limit) {
-            return Some(Verdict::End(format!(
+            return Some(Alert::End(format!(
                 "{}: no end after {} ({key}); another rank is dead, stopped or slow. The job ends \
                     here; run it again to go on",
                 self.place(),
@@ -359,7 +361,7 @@ impl WatchdogState {
             Some(request) if request.urgent == urgent => {
                 request.waited += tick;
                 (request.waited > limit).then(|| {
-                    Verdict::End(format!(
+                    Alert::End(format!(
                         "{}: asked to stop, and the other ranks did not agree within {seconds}; \
                             the job ends here, run it again to go on",
                         self.place()
@@ -369,7 +371,7 @@ impl WatchdogState {
             // For the first time, or now urgently.
             _ => {
                 *stopping = Some(Stopping { waited: Duration::ZERO, urgent });
-                Some(Verdict::Warn(format!(
+                Some(Alert::Warn(format!(
                     "{}: asked to stop; the ranks have {seconds} to agree",
                     self.place()
                 )))
@@ -392,5 +394,25 @@ impl WatchdogState {
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             remaining: remaining.filter(|seconds| seconds.is_finite()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_training_in_one_process_estimates_its_own_time() {
+        static STOP: Stop = Stop::new();
+        let dir = tempfile::tempdir().unwrap();
+        let watchdog = Watchdog::default();
+        watchdog.set_position(Position { epoch: 9, step: 1, share: 0.9 });
+        watchdog.begin_training(&STOP, dir.path().join("heartbeat.json"));
+        for (step, share) in [(0, 0.0), (5, 0.5)] {
+            watchdog.set_position(Position { epoch: 1, step, share });
+        }
+        let remaining = watchdog.state().heartbeat().remaining;
+        watchdog.end_training();
+        assert!(remaining.is_some_and(|seconds| seconds >= 0.0), "{remaining:?}");
     }
 }

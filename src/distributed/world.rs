@@ -50,7 +50,7 @@ impl World {
         Self { local_rank: comm.rank(), comm, watchdog, cores, device: Device::Cpu }
     }
 
-    /// Keeps it for the life of the process, under the eyes of its watchdog.
+    /// Keeps it for the life of the process, and lets its watchdog check the communication.
     pub fn watched(self) -> &'static Self {
         let world = &*Box::leak(Box::new(self));
         world.watchdog.set_ranks(&*world.comm);

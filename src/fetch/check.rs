@@ -53,9 +53,9 @@ pub fn content(kind: FileKind, path: &Path, max_side: u32) -> Result<()> {
         }
         FileKind::Table if head.starts_with(b"PK") => content(FileKind::Archive, path, max_side),
         FileKind::Table => {
-            let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
-            let line = String::from_utf8_lossy(line);
-            match line.trim_start_matches('\u{feff}').split(',').any(|c| c.trim() == "Id") {
+            let mut reader = csv::Reader::from_reader(&head[..]);
+            let has_id = |header: &csv::ByteRecord| header.iter().any(|c| c.trim_ascii() == b"Id");
+            match reader.byte_headers().is_ok_and(has_id) {
                 true => Ok(()),
                 false => {
                     wrong(&format!("no CSV with a column Id; it begins with {}", beginning(&head)))
@@ -83,11 +83,14 @@ pub fn content(kind: FileKind, path: &Path, max_side: u32) -> Result<()> {
 /// Whether the last line of a table has fewer columns than its first, and no line end.
 pub fn is_cut(path: &Path) -> Result<bool> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
-    let columns =
-        |line: Option<&[u8]>| line.map_or(0, |l| l.iter().filter(|&&b| b == b',').count());
-    let mut lines = text.split(|&b| b == b'\n');
-    let first = columns(lines.next());
-    Ok(!text.starts_with(b"PK") && !text.ends_with(b"\n") && columns(lines.next_back()) < first)
+    if text.starts_with(b"PK") || text.ends_with(b"\n") {
+        return Ok(false);
+    }
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&text[..]);
+    let mut columns = reader.byte_records().flatten().map(|row| row.len());
+    let first = columns.next();
+    Ok(columns.last().or(Some(1)) < first)
 }
 
 fn decodes(path: &Path, max_side: u32) -> Result<()> {

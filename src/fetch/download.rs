@@ -84,16 +84,8 @@ struct Download<'a> {
 impl Download<'_> {
     /// Fetches one file if need be. An error ends the job.
     fn one(&self, item: &Item) -> Result<()> {
-        match self.local_file(item)? {
-            LocalFile::Listed => {
-                self.reached(item).present += 1;
-                return Ok(());
-            }
-            LocalFile::Unlisted(row) => {
-                self.reached(item).adopted += 1;
-                return self.ledger.add(row);
-            }
-            LocalFile::None => {}
+        if self.is_there(item)? {
+            return Ok(());
         }
         match self.transfer.fetch(self.ledger.folder(), item) {
             Ok(row) => {
@@ -138,43 +130,38 @@ impl Download<'_> {
         fetched
     }
 
-    fn local_file(&self, item: &Item) -> Result<LocalFile> {
+    /// Whether the file is already there, whole; if so, counts it and makes sure that the ledger
+    /// has it.
+    fn is_there(&self, item: &Item) -> Result<bool> {
         let path = self.ledger.folder().join(&item.file);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         }
         if self.ledger.holds(&item.file, self.verify)? {
-            return Ok(LocalFile::Listed);
+            self.reached(item).present += 1;
+            return Ok(true);
         }
-        let Ok(metadata) = fs::metadata(&path) else { return Ok(LocalFile::None) };
+        let Ok(metadata) = fs::metadata(&path) else { return Ok(false) };
         if self.ledger.row(&item.file).is_some() {
             log::warn!(
                 "{} is not what was fetched (its size or hash has changed); it is fetched again",
                 path.display()
             );
-            return Ok(LocalFile::None);
+            return Ok(false);
         }
         match check::content(item.kind, &path, self.transfer.max_side) {
-            Ok(()) => Ok(LocalFile::Unlisted(LedgerRow {
-                file: item.file.clone(),
-                bytes: metadata.len(),
-                sha256: check::sha256(&path)?,
-                url: item.url.clone(),
-                validator: String::new(),
-            })),
+            Ok(()) => {
+                let (bytes, sha256) = (metadata.len(), check::sha256(&path)?);
+                let (file, url) = (item.file.clone(), item.url.clone());
+                self.reached(item).adopted += 1;
+                self.ledger.add(LedgerRow { file, bytes, sha256, url, ..LedgerRow::default() })?;
+                Ok(true)
+            }
             Err(Error::Data { what, .. }) => {
                 log::warn!("{}: {what}; it is fetched again", path.display());
-                Ok(LocalFile::None)
+                Ok(false)
             }
             Err(e) => Err(e),
         }
     }
-}
-
-/// Whether a file is already there, whole.
-enum LocalFile {
-    None,
-    Listed,
-    /// It is not in the ledger yet; this is its row.
-    Unlisted(LedgerRow),
 }

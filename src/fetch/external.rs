@@ -13,11 +13,8 @@ use super::{
     fetched::FailedFile, ledger::Ledger, summary::SourceCount, xml::read_atlas,
 };
 use crate::{
-    base::{Error, Result, atomic_file, progress::Progress},
-    data::{
-        labels::{Rows, read_ids},
-        manifest::external_table,
-    },
+    base::{Error, Result, csv_file, progress::Progress},
+    data::{labels::read_ids, manifest::external_table},
 };
 
 /// The table of ids in the data folder.
@@ -110,15 +107,11 @@ pub fn make_table(job: &FetchJob, xml: &str) -> Result<TableSummary> {
     for (location, images) in &atlas.unknown {
         log::warn!("`{location}` is not one of the 28 classes; {images} images name it");
     }
-    write_table(&table, &atlas.rows)?;
+    let rows = atlas.rows.iter().map(|(id, labels)| (id, labels.to_string()));
+    csv_file::write(&table, &["Id", "Target"], rows)?;
     external_table(folder)?; // an error if there were several already
-    Ok(TableSummary {
-        images: atlas.rows.len(),
-        unlabelled: atlas.unlabelled,
-        foreign: atlas.foreign,
-        unknown: atlas.unknown,
-        table,
-    })
+    let (images, unlabelled, foreign) = (atlas.rows.len(), atlas.unlabelled, atlas.foreign);
+    Ok(TableSummary { images, unlabelled, foreign, unknown: atlas.unknown, table })
 }
 
 /// Fetches the XML to the data folder, and keeps it, since the download takes long.
@@ -137,13 +130,4 @@ fn fetch_xml(job: &FetchJob, url: &str) -> Result<PathBuf> {
         (None, Some(failed)) => Err(Error::failed(format!("{url}: {}", failed.reason))),
         (None, None) => Ok(path),
     }
-}
-
-fn write_table(path: &Path, rows: &Rows) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["Id", "Target"]).map_err(Error::failed)?;
-    for (id, labels) in rows {
-        writer.write_record([id, &labels.to_string()]).map_err(Error::failed)?;
-    }
-    atomic_file::write(path, writer.into_inner().map_err(Error::failed)?)
 }

@@ -6,20 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     TaskShare,
     ledger::{Ledger, tables},
 };
-use crate::base::{Error, Result, atomic_file};
+use crate::base::{Error, Result, csv_file};
 
-/// A file that could not be fetched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A file that could not be fetched: a row of `failed-NNNNN.csv`.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FailedFile {
     pub file: String,
     pub url: String,
     pub reason: String,
     pub attempts: u32,
-    /// The server does not have it, or has it broken; another run is of little use.
+    /// The server does not have it, or has it broken; another run is of little use. Not in the
+    /// table.
+    #[serde(skip)]
     pub missing: bool,
 }
 
@@ -43,10 +47,7 @@ pub struct Fetched {
     pub ended: Option<Error>,
 }
 
-/// A row of `failed-NNNNN.csv`: file, url, reason, attempts.
-type FailedRow = (String, String, String, String);
-
-fn read_failed(path: &Path) -> Vec<FailedRow> {
+fn read_failed(path: &Path) -> Vec<FailedFile> {
     csv::Reader::from_path(path).map_or(vec![], |mut reader| {
         reader.deserialize().filter_map(|row: csv::Result<_>| row.ok()).collect()
     })
@@ -55,7 +56,7 @@ fn read_failed(path: &Path) -> Vec<FailedRow> {
 /// The files that some task listed as failed in an earlier run.
 pub fn failed_before(folder: &Path) -> HashSet<String> {
     let lists = tables(folder, "failed-");
-    lists.iter().flatten().flat_map(|path| read_failed(path)).map(|row| row.0).collect()
+    lists.iter().flatten().flat_map(|path| read_failed(path)).map(|row| row.file).collect()
 }
 
 impl Fetched {
@@ -64,21 +65,11 @@ impl Fetched {
     /// tasks are removed, since it has done their work.
     pub fn write_failed(&self, ledger: &Ledger, share: TaskShare) -> Result<PathBuf> {
         let path = ledger.folder().join(format!("failed-{:05}.csv", share.task));
-        let row = |f: &FailedFile| {
-            (f.file.clone(), f.url.clone(), f.reason.clone(), f.attempts.to_string())
-        };
-        let mut rows: Vec<FailedRow> = self.failed.iter().chain(&self.foreign).map(row).collect();
-        if self.ended.is_some() {
-            let listed: HashSet<String> = rows.iter().map(|r| r.0.clone()).collect();
-            let kept = |r: &FailedRow| !self.reached.contains(&r.0) && !listed.contains(&r.0);
-            rows.extend(read_failed(&path).into_iter().filter(kept));
-        }
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["file", "url", "reason", "attempts"]).map_err(Error::failed)?;
-        for row in rows {
-            writer.serialize(row).map_err(Error::failed)?;
-        }
-        atomic_file::write(&path, writer.into_inner().map_err(Error::failed)?)?;
+        let rows = || self.failed.iter().chain(&self.foreign);
+        let listed: HashSet<&String> = rows().map(|row| &row.file).collect();
+        let mut earlier = if self.ended.is_some() { read_failed(&path) } else { vec![] };
+        earlier.retain(|row| !self.reached.contains(&row.file) && !listed.contains(&row.file));
+        csv_file::write(&path, &["file", "url", "reason", "attempts"], rows().chain(&earlier))?;
         if share.tasks == 1 && self.ended.is_none() {
             for other in tables(ledger.folder(), "failed-")?.into_iter().filter(|p| *p != path) {
                 let _ = fs::remove_file(other);

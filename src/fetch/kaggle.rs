@@ -2,10 +2,7 @@
 
 mod credentials;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use self::credentials::credentials;
 use super::{
@@ -15,6 +12,7 @@ use super::{
     ledger::{Ledger, LedgerRow},
     summary::SourceCount,
     unpack::{UnpackTarget, unpack},
+    with_suffix,
 };
 use crate::{
     base::{Error, Result, progress::Progress},
@@ -94,41 +92,28 @@ fn is_unpacked(ledger: &Ledger, item: &Item, verify: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// Unpacks a zip that was fetched, and removes it. Returns the number of files.
+/// Unpacks a zip that was fetched, and removes it. Returns the number of files. Kaggle packs some
+/// tables for the transfer; others are plain files.
 fn unpack_item(job: &FetchJob, ledger: &Ledger, item: &Item) -> Result<usize> {
     let is_archive = item.kind == FileKind::Archive;
-    let (zip, target) = match packed(ledger, item)? {
-        Some(zip) if is_archive => (zip, UnpackTarget::Folder(stem(item))),
-        Some(zip) => (zip, UnpackTarget::File(&item.file)),
-        None => return Ok(0),
+    let path = ledger.folder().join(&item.file);
+    let (zip, target) = if is_archive {
+        (path, UnpackTarget::Folder(stem(item)))
+    } else if is_zip(&path)? {
+        let zip = with_suffix(&path, ".zip");
+        fs::rename(&path, &zip).map_err(Error::io("rename", &path))?;
+        (zip, UnpackTarget::File(&item.file))
+    } else {
+        return Ok(0);
     };
     let unpacked = unpack(ledger, &zip, target, &item.url, job.verify, job.stop)
         .map_err(|e| remove_broken(ledger, &item.file, &zip, e))?;
     if is_archive {
-        ledger.add(LedgerRow {
-            file: format!("{}/", stem(item)),
-            bytes: 0,
-            sha256: String::new(),
-            url: item.url.clone(),
-            validator: String::new(),
-        })?;
+        let (file, url) = (format!("{}/", stem(item)), item.url.clone());
+        ledger.add(LedgerRow { file, url, ..LedgerRow::default() })?;
     }
     fs::remove_file(&zip).map_err(Error::io("remove", &zip))?;
     Ok(unpacked)
-}
-
-/// The zip of an item, or none if it is a plain file. Kaggle packs some tables for the transfer.
-fn packed(ledger: &Ledger, item: &Item) -> Result<Option<PathBuf>> {
-    let path = ledger.folder().join(&item.file);
-    if item.kind == FileKind::Archive {
-        return Ok(Some(path));
-    }
-    if !is_zip(&path)? {
-        return Ok(None);
-    }
-    let zip = ledger.folder().join(format!("{}.zip", item.file));
-    fs::rename(&path, &zip).map_err(Error::io("rename", &path))?;
-    Ok(Some(zip))
 }
 
 /// Removes a broken zip that this program has fetched (the ledger then has the server's validator):

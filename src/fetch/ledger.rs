@@ -6,7 +6,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::Write,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,12 @@ use super::check;
 use crate::base::{Error, Result};
 
 /// One complete file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
     /// Its path within the data folder.
     pub file: String,
     pub bytes: u64,
-    /// In hex.
+    /// In hex; empty for the folder of an unpacked zip.
     pub sha256: String,
     pub url: String,
     /// The server's ETag, else its Last-Modified; empty where it gave none.
@@ -75,16 +75,11 @@ impl Ledger {
         // This task's own rows last: they win where several tasks have fetched a file.
         tables.sort_by_key(|p| *p == path);
         for path in tables {
-            let mut reader =
-                csv::ReaderBuilder::new().from_path(&path).map_err(|e| Error::data(&path, e))?;
+            let mut reader = csv::Reader::from_path(&path).map_err(|e| Error::data(&path, e))?;
             // The last line of another task may be half written at this moment; the file of a
             // damaged line is fetched again.
-            rows.extend(
-                reader
-                    .deserialize()
-                    .filter_map(|row: csv::Result<LedgerRow>| row.ok())
-                    .map(|row| (row.file.clone(), row)),
-            );
+            let read = reader.deserialize().filter_map(|row: csv::Result<LedgerRow>| row.ok());
+            rows.extend(read.map(|row| (row.file.clone(), row)));
         }
         Ok(Self { folder: folder.into(), path, file: Mutex::new(file), rows: Mutex::new(rows) })
     }
@@ -107,18 +102,12 @@ impl Ledger {
     }
 
     pub fn row(&self, file: &str) -> Option<LedgerRow> {
-        self.rows.lock().unwrap_or_else(|e| e.into_inner()).get(file).cloned()
+        self.rows().get(file).cloned()
     }
 
     /// The files whose path begins with `prefix`.
     pub fn files(&self, prefix: &str) -> Vec<String> {
-        self.rows
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .keys()
-            .filter(|f| f.starts_with(prefix))
-            .cloned()
-            .collect()
+        self.rows().keys().filter(|f| f.starts_with(prefix)).cloned().collect()
     }
 
     /// Adds a row, of a file that is on disk. Should a crash of the machine lose the row, the next
@@ -133,8 +122,12 @@ impl Ledger {
             .unwrap_or_else(|e| e.into_inner())
             .write_all(&line)
             .map_err(Error::io("write", &self.path))?;
-        self.rows.lock().unwrap_or_else(|e| e.into_inner()).insert(row.file.clone(), row);
+        self.rows().insert(row.file.clone(), row);
         Ok(())
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, LedgerRow>> {
+        self.rows.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 

@@ -155,7 +155,7 @@ fn open_locked(path: &Path) -> Result<File, AttemptError> {
             }
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        // Whoever held the lock until now may have renamed or removed the file.
+        // The process that held the lock until now may have renamed or removed the file.
         let ours = file.metadata().map_err(Error::io("look at", path))?;
         if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino())) {
             return Ok(file);

@@ -18,10 +18,9 @@ pub fn is_unencrypted(url: &Url) -> bool {
 /// The address that `location`, in an answer of `url`, refers to.
 pub fn redirect(url: &Url, location: &str) -> Result<Url, AttemptError> {
     let refused = |what: String| Err(AttemptError::Refused(what));
-    let to = match url.join(location) {
-        Ok(to) => to,
-        Err(e) => return refused(format!("a redirect to `{location}`: {e}")),
-    };
+    let to = url
+        .join(location)
+        .map_err(|e| AttemptError::Refused(format!("a redirect to `{location}`: {e}")))?;
     if !["http", "https"].contains(&to.scheme()) {
         return refused(format!("a redirect to {}, which is not HTTP", to.scheme()));
     }

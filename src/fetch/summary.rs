@@ -63,7 +63,7 @@ impl FetchSummary {
     ) -> Result<Self> {
         let failures = done.write_failed(ledger, share)?;
         let (missing, failed): (Vec<_>, Vec<_>) = done.failed.iter().partition(|f| f.missing);
-        let example = [&missing, &failed].map(|files| {
+        let examples = [&missing, &failed].map(|files| {
             files.first().map_or(String::new(), |f| format!("{}: {}", f.file, f.reason))
         });
         Ok(Self {
@@ -81,7 +81,7 @@ impl FetchSummary {
             failures,
             of_source,
             allowed_missing,
-            examples: example,
+            examples,
             ended: done.ended,
         })
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Bytes by which a part must grow for the count of attempts to start again.
-const HEADWAY: u64 = 8 << 20;
+const MIN_PROGRESS: u64 = 8 << 20;
 
 /// A connection that brings fewer bytes in two read timeouts counts as stalled.
 const MIN_BYTES: u64 = 64 << 10;
@@ -44,26 +44,26 @@ impl Transfer<'_> {
     pub fn fetch(&self, folder: &Path, item: &Item) -> Result<LedgerRow, (AttemptError, u32)> {
         let path = &folder.join(&item.file);
         let part_len = || fs::metadata(with_suffix(path, ".part")).map_or(0, |m| m.len());
-        // The part's length when the count of attempts without headway started.
+        // The part's length when the count of attempts without progress started.
         let mut start = part_len();
-        let (mut attempts, mut without_headway) = (0, 0);
+        let (mut attempts, mut without_progress) = (0, 0);
         loop {
             attempts += 1;
-            without_headway += 1;
+            without_progress += 1;
             let error = match self.attempt(path, item) {
                 Ok(row) => return Ok(row),
                 Err(e @ (AttemptError::Retry(_) | AttemptError::Corrupt(_))) => e,
                 Err(e) => return Err((e, attempts)),
             };
-            // Bytes of a file that fails its check are no headway: it might go on for ever.
-            if matches!(error, AttemptError::Retry(_)) && part_len() >= start + HEADWAY {
-                (without_headway, start) = (0, part_len());
+            // Bytes of a file that fails its check do not count: there might be no end.
+            if matches!(error, AttemptError::Retry(_)) && part_len() >= start + MIN_PROGRESS {
+                (without_progress, start) = (0, part_len());
             }
-            if without_headway >= self.config.attempts {
+            if without_progress >= self.config.attempts {
                 return Err((error, attempts));
             }
             log::debug!("{}: {error}; attempt {attempts}", item.url);
-            self.client.pause(self.backoff(without_headway)).map_err(|e| (e.into(), attempts))?;
+            self.client.pause(self.backoff(without_progress)).map_err(|e| (e.into(), attempts))?;
         }
     }
 

@@ -4,7 +4,6 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::fd::AsRawFd,
     path::Path,
 };
 
@@ -72,13 +71,8 @@ pub fn unpack(
         if !ledger.holds(&file, verify)? {
             let mut entry = archive.by_index(i).map_err(|e| broken(zip, e))?;
             let (bytes, sha256) = extract(&mut entry, &folder.join(&name), zip)?;
-            ledger.add(LedgerRow {
-                file,
-                bytes,
-                sha256,
-                url: url.into(),
-                validator: String::new(),
-            })?;
+            let url = url.into();
+            ledger.add(LedgerRow { file, bytes, sha256, url, ..LedgerRow::default() })?;
             progress.add_bytes(bytes);
             unpacked += 1;
         }
@@ -86,10 +80,7 @@ pub fn unpack(
     }
     // Once for all files; one by one it would take hours on a parallel file system.
     let at = File::open(&folder).map_err(Error::io("open", &folder))?;
-    // SAFETY: the file descriptor is open.
-    if unsafe { libc::syncfs(at.as_raw_fd()) } != 0 {
-        return Err(Error::io("sync", &folder)(std::io::Error::last_os_error()));
-    }
+    rustix::fs::syncfs(at).map_err(|e| Error::io("sync", &folder)(e.into()))?;
     Ok(unpacked)
 }
 
@@ -174,12 +165,8 @@ fn plain_name<R: Read>(entry: &ZipFile<R>, target: UnpackTarget) -> Result<Optio
 
 /// Writes an entry to `path`. Returns its size in bytes and its SHA-256.
 fn extract<R: Read>(entry: &mut ZipFile<R>, path: &Path, zip: &Path) -> Result<(u64, String)> {
-    let wrong = |what: String| {
-        Error::data(
-            zip,
-            format!("the entry {}: {what}", path.file_name().unwrap_or_default().display()),
-        )
-    };
+    let name = path.file_name().unwrap_or_default().display();
+    let wrong = |what: String| Error::data(zip, format!("the entry {name}: {what}"));
     let part = with_suffix(path, ".part");
     let result = (|| {
         // Never write through a link of that name.

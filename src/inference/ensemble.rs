@@ -7,7 +7,7 @@ use tch::Device;
 
 use crate::{
     base::{Error, Result},
-    config::Config,
+    config::{Config, Train},
     data::labels::CLASSES,
     inference::{finished_run, predict},
     network::weights::Weights,
@@ -28,27 +28,20 @@ impl Ensemble {
     /// # Errors
     /// Usage where no fold is finished; data where a checkpoint or table is damaged.
     pub fn of_run(config: &Config, run: &Run, device: Device) -> Result<Self> {
-        let used = finished_run::used_thresholds(run, config.submit.thresholds)?;
-        let thresholds = used.map_or_else(
-            || {
-                half(&format!(
-                    "{} has no thresholds, `atlas submit` fits them",
-                    run.folder.display()
-                ))
-            },
-            |used| used.values,
-        );
-        Ok(Self { networks: predict::networks(config, run, device)?, thresholds })
+        let (thresholds, _) = finished_run::thresholds_or_half(run, config.submit.thresholds)?;
+        let networks = predict::networks(run, config.split.folds, &config.train, device)?;
+        Ok(Self { networks, thresholds })
     }
 
     /// The network in `file`, a checkpoint or an exported .safetensors file, with the thresholds
-    /// that were exported with it (0.5 and a warning where there are none).
+    /// that were exported with it (0.5 and a warning where there are none). `resize` is
+    /// `augment.resize`.
     ///
     /// # Errors
     /// Those of [`TrainedNetwork::from_weights`].
-    pub fn from_file(config: &Config, file: &Path, device: Device) -> Result<Self> {
+    pub fn from_file(file: &Path, resize: u32, train: &Train, device: Device) -> Result<Self> {
         let weights = Weights::open(file)?;
-        let resize = config.augment.resize.to_string();
+        let resize = resize.to_string();
         if let Some(side) = weights.metadata().get("image_side").filter(|side| **side != resize) {
             log::warn!(
                 "{}: trained on images of {side} pixels, but augment.resize is {resize}; try --set \
@@ -56,16 +49,13 @@ impl Ensemble {
                 file.display()
             );
         }
-        let thresholds = exported_thresholds(&weights)?
-            .unwrap_or_else(|| half(&format!("{} brings none", file.display())));
-        let network = TrainedNetwork::from_weights(&weights, &config.train, device)?;
+        let thresholds = exported_thresholds(&weights)?.unwrap_or_else(|| {
+            log::warn!("{} has no thresholds: every one is 0.5", file.display());
+            [0.5; CLASSES]
+        });
+        let network = TrainedNetwork::from_weights(&weights, train, device)?;
         Ok(Self { networks: vec![network], thresholds })
     }
-}
-
-fn half(why: &str) -> [f32; CLASSES] {
-    log::warn!("{why}; every threshold is 0.5");
-    [0.5; CLASSES]
 }
 
 /// The thresholds in the metadata of exported weights.

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, path::Path};
 
 use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{Error, Result, csv_file},
@@ -13,7 +14,7 @@ use crate::{
         work_folder::WorkFolder,
     },
     scoring::prediction_file::Predictions,
-    training::{run_folder::Run, train},
+    training::{fold_status::has_predictions, run_folder::Run},
 };
 
 /// The out-of-fold predictions of all finished folds, with the truth. With shuffle splits a sample
@@ -34,7 +35,7 @@ impl OutOfFold {
     pub fn read(config: &Config, work: &WorkFolder, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
         if let Some(k) = finished.iter().find(|&&k| {
-            train::weights_path(config, run, k).exists() && !train::has_predictions(config, run, k)
+            run.weights(k, config.train.keep).exists() && !has_predictions(config, run, k)
         }) {
             let what = format!(
                 "made with other weights or other predict keys; `atlas train --fold {k} --run {}` \
@@ -79,27 +80,30 @@ fn unknown(run: &Run, id: &str) -> Error {
 pub const THRESHOLDS: &str = "thresholds.csv";
 pub const SCORES: &str = "scores.csv";
 
-/// The thresholds that one method fitted (`thresholds.csv`) and their scores (`scores.csv`).
+/// The thresholds that one method fitted (`thresholds.csv`) and their scores (a row of
+/// `scores.csv`).
+#[derive(Serialize, Deserialize)]
 pub struct FittedThresholds {
     pub method: Method,
     /// By class.
+    #[serde(skip_deserializing)]
     pub values: [f32; CLASSES],
     /// Macro F1, 0 to 1, on samples that the thresholds were not fitted on.
+    #[serde(rename = "cross_fitted_macro_f1")]
     pub cross_fitted: f64,
     /// Macro F1, 0 to 1, on the samples that they were fitted on.
+    #[serde(rename = "in_sample_macro_f1")]
     pub in_sample: f64,
 }
 
-/// A row of `scores.csv`.
-#[derive(serde::Deserialize)]
-struct Score {
-    method: Method,
-    cross_fitted_macro_f1: f64,
-    in_sample_macro_f1: f64,
+/// The index of the thresholds that the submission uses: those of `wanted` (`submit.thresholds`),
+/// else those with the best cross-fitted score; `None` where there are none.
+pub fn used(all: &[FittedThresholds], wanted: Option<Method>) -> Option<usize> {
+    let best = (0..all.len()).max_by(|&a, &b| all[a].cross_fitted.total_cmp(&all[b].cross_fitted));
+    all.iter().position(|fitted| Some(fitted.method) == wanted).or(best)
 }
 
-/// The thresholds of every method, in the order of the files, and the index of the one that the
-/// submission uses: `wanted` (`submit.thresholds`), else the one with the best cross-fitted score.
+/// The thresholds of every method, in the order of the files, and the index of those [`used`].
 ///
 /// # Errors
 /// Usage where `submit` has not run; data where a file is damaged or the two do not match.
@@ -111,7 +115,7 @@ pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresh
             table.display()
         )));
     }
-    let all: Vec<Score> = csv_file::read(&scores, "submit")?;
+    let mut all: Vec<FittedThresholds> = csv_file::read(&scores, "submit")?;
     let broken =
         |path: &Path, what: String| Error::data(path, format!("{what}; run `atlas submit` again"));
     let unreadable = |e: csv::Error| csv_file::unreadable(&table, &e, "submit");
@@ -121,24 +125,16 @@ pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresh
     if rows.len() != CLASSES {
         return Err(broken(&table, format!("expected {CLASSES} rows, found {}", rows.len())));
     }
-    let fitted = |score: &Score| {
-        let method = score.method;
-        let column = header.iter().position(|name| name == <&str>::from(method));
+    for FittedThresholds { method, values, .. } in &mut all {
+        let column = header.iter().position(|name| name == <&str>::from(*method));
         let column = column.ok_or_else(|| broken(&table, format!("no column `{method}`")))?;
-        let mut values = [0.5; CLASSES];
         for (value, row) in values.iter_mut().zip(&rows) {
             let text = &row[column];
             *value =
                 text.parse().map_err(|_| broken(&table, format!("`{text}` is not a number")))?;
         }
-        let Score { cross_fitted_macro_f1: cross_fitted, in_sample_macro_f1: in_sample, .. } =
-            *score;
-        Ok(FittedThresholds { method, values, cross_fitted, in_sample })
-    };
-    let all = all.iter().map(fitted).collect::<Result<Vec<_>>>()?;
-    let best = (0..all.len()).max_by(|&a, &b| all[a].cross_fitted.total_cmp(&all[b].cross_fitted));
-    let used = all.iter().position(|fitted| Some(fitted.method) == wanted).or(best);
-    let used = used.ok_or_else(|| broken(&scores, "no method".into()))?;
+    }
+    let used = used(&all, wanted).ok_or_else(|| broken(&scores, "no method".into()))?;
     Ok((all, used))
 }
 
@@ -152,4 +148,20 @@ pub fn used_thresholds(run: &Run, wanted: Option<Method>) -> Result<Option<Fitte
         Err(Error::Usage(_)) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// By class, the thresholds that the submission uses, and their method; 0.5 and a warning where
+/// `submit` has not run.
+///
+/// # Errors
+/// Data, as [`thresholds`].
+pub fn thresholds_or_half(run: &Run, wanted: Option<Method>) -> Result<([f32; CLASSES], Method)> {
+    if let Some(used) = used_thresholds(run, wanted)? {
+        return Ok((used.values, used.method));
+    }
+    log::warn!(
+        "{} has no thresholds: every one is 0.5; `atlas submit` fits them",
+        run.folder.display()
+    );
+    Ok(([0.5; CLASSES], Method::Half))
 }

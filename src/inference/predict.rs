@@ -10,7 +10,7 @@ use tch::Device;
 
 use crate::{
     base::{Result, progress::Progress, stop_request::Stop},
-    config::Config,
+    config::{Config, Keep, Train},
     data::{
         labels::CLASSES,
         manifest::Part,
@@ -20,7 +20,7 @@ use crate::{
     distributed::device,
     network::predictor::sigmoid,
     scoring::{prediction_file::Predictions, prediction_freshness},
-    training::{run_folder::Run, train::weights_path, trained_network::TrainedNetwork},
+    training::{run_folder::Run, trained_network::TrainedNetwork},
 };
 
 /// The prediction file of one test shard.
@@ -46,7 +46,9 @@ impl ShardPredictions {
 /// # Errors
 /// Usage where no fold is finished.
 pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<ShardPredictions>> {
-    let networks = prediction_freshness::source(config, &weights(config, run)?)?;
+    let Config { predict, augment, train, .. } = config;
+    let weights = weights(run, train.keep)?;
+    let networks = prediction_freshness::source(predict, augment, train.precision, &weights)?;
     let mut at = 0;
     let file = |shard: &Reader| {
         let samples = at..at + shard.len();
@@ -61,28 +63,28 @@ pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<ShardPredi
     Ok(store.shards().iter().map(file).collect())
 }
 
-fn weights(config: &Config, run: &Run) -> Result<Vec<PathBuf>> {
-    let folds = run.finished_folds()?;
-    Ok(folds.iter().map(|&k| weights_path(config, run, k)).collect())
+fn weights(run: &Run, keep: Keep) -> Result<Vec<PathBuf>> {
+    Ok(run.finished_folds()?.into_iter().map(|k| run.weights(k, keep)).collect())
 }
 
-/// The networks of all finished folds.
+/// The networks of all finished folds of a run with `folds`.
 ///
 /// # Errors
 /// Usage where no fold is finished; data where a checkpoint is damaged.
-pub fn networks(config: &Config, run: &Run, device: Device) -> Result<Vec<TrainedNetwork>> {
-    let weights = weights(config, run)?;
-    if weights.len() < config.split.folds {
+pub fn networks(
+    run: &Run,
+    folds: usize,
+    train: &Train,
+    device: Device,
+) -> Result<Vec<TrainedNetwork>> {
+    let weights = weights(run, train.keep)?;
+    if weights.len() < folds {
         log::warn!(
-            "only {} of {} folds are finished: the predictions are the mean of these alone",
-            weights.len(),
-            config.split.folds
+            "only {} of {folds} folds are finished: the predictions are the mean of these alone",
+            weights.len()
         );
     }
-    weights
-        .iter()
-        .map(|path| TrainedNetwork::from_checkpoint(path, &config.train, device))
-        .collect()
+    weights.iter().map(|path| TrainedNetwork::from_checkpoint(path, train, device)).collect()
 }
 
 /// How many prediction files [`predict`] wrote and how many were already up to date.
@@ -113,7 +115,7 @@ pub fn predict(
     if todo.is_empty() {
         return Ok(PredictOutcome { made: 0, fresh: fresh.len() });
     }
-    let networks = networks(config, run, device)?;
+    let networks = networks(run, config.split.folds, &config.train, device)?;
     let total: usize = todo.iter().map(|f| f.samples.len()).sum();
     let progress = Progress::new("predict", "samples", (total * networks.len()) as u64);
     for file in &todo {

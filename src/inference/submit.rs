@@ -18,7 +18,7 @@ use crate::{
         work_folder::WorkFolder,
     },
     inference::{
-        finished_run::{FittedThresholds, OutOfFold, SCORES, THRESHOLDS},
+        finished_run::{self, FittedThresholds, OutOfFold, SCORES, THRESHOLDS},
         predict::{self, ShardPredictions},
     },
     scoring::{
@@ -30,17 +30,10 @@ use crate::{
     training::run_folder::Run,
 };
 
-/// The thresholds of one method and their scores on the out-of-fold predictions.
-pub struct MethodFit {
-    pub thresholds: FittedThresholds,
-    /// Per class, the counts behind the cross-fitted score.
-    pub counts: [Counts; CLASSES],
-}
-
 /// The result of [`submit`].
 pub struct SubmitOutcome {
     /// Every method, in the order of [`Method`].
-    pub fits: Vec<MethodFit>,
+    pub fits: Vec<FittedThresholds>,
     /// Index of the one behind submission_optimal_threshold.csv.
     pub used: usize,
     /// Out-of-fold mean average precision.
@@ -71,26 +64,20 @@ pub fn submit(config: &Config, run: &Run) -> Result<SubmitOutcome> {
         let CrossFitted { macro_f1: cross_fitted, predicted } =
             cross_fitted(method, &answer, config.split.seed);
         let in_sample = metrics::macro_f1(&metrics::counts(probabilities, truth, &values));
-        MethodFit {
-            thresholds: FittedThresholds { method, values, cross_fitted, in_sample },
-            counts: metrics::counts_of(predicted, truth),
-        }
+        let fitted = FittedThresholds { method, values, cross_fitted, in_sample };
+        (fitted, metrics::counts_of(predicted, truth))
     };
-    let fits: Vec<MethodFit> = Method::VARIANTS.iter().map(fit).collect();
-    let score = |i: usize| fits[i].thresholds.cross_fitted;
-    let best = (0..fits.len()).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap_or(0);
-    let wanted = |fit: &MethodFit| Some(fit.thresholds.method) == config.submit.thresholds;
-    let used = fits.iter().position(wanted).unwrap_or(best);
-    let FittedThresholds { method, values, .. } = &fits[used].thresholds;
+    let (fits, counts): (Vec<_>, Vec<[Counts; CLASSES]>) = Method::VARIANTS.iter().map(fit).unzip();
+    let used = finished_run::used(&fits, config.submit.thresholds).unwrap_or(0);
+    let FittedThresholds { method, values, .. } = &fits[used];
     write_tables(run, &fits)?;
     let title = format!("F1 per class, out of fold, {method} thresholds cross-fitted");
-    atomic_file::write(
-        run.folder.join("scores.svg"),
-        score_chart::draw(&title, &fits[used].counts)?,
-    )?;
+    atomic_file::write(run.folder.join("scores.svg"), score_chart::draw(&title, &counts[used])?)?;
     let counts = metrics::counts(probabilities, truth, values);
     let commonest = (0..CLASSES).max_by_key(|&c| counts[c].positives()).unwrap_or(0);
-    let written = write_submissions(config, work, run, values, commonest)?;
+    let files = predict::files(config, run, work.store(Part::Test)?)?;
+    let kaggle = config.data.kaggle.as_deref();
+    let written = write_submissions(&files, kaggle, work, run, values, commonest)?;
     let map = metrics::mean_average_precision(&metrics::average_precision(probabilities, truth));
     Ok(SubmitOutcome { fits, used, map, written })
 }
@@ -109,18 +96,17 @@ pub fn cross_fitted(method: Method, answer: &OutOfFold, seed: u64) -> CrossFitte
     )
 }
 
-fn write_tables(run: &Run, fits: &[MethodFit]) -> Result<()> {
-    let thresholds = || fits.iter().map(|fit| &fit.thresholds);
-    let methods = thresholds().map(|t| t.method.into());
+fn write_tables(run: &Run, fits: &[FittedThresholds]) -> Result<()> {
+    let methods = fits.iter().map(|fit| fit.method.into());
     let header: Vec<&str> = ["class", "name"].into_iter().chain(methods).collect();
     let rows = NAMES.iter().enumerate().map(|(class, name)| {
-        let values = thresholds().map(|t| t.values[class].to_string());
+        let values = fits.iter().map(|fit| fit.values[class].to_string());
         [class.to_string(), name.to_string()].into_iter().chain(values).collect::<Vec<_>>()
     });
     csv_file::write(&run.folder.join(THRESHOLDS), &header, rows)?;
     let header = ["method", "cross_fitted_macro_f1", "in_sample_macro_f1"];
     let six = |score: f64| format!("{score:.6}");
-    let rows = thresholds().map(|t| (t.method, six(t.cross_fitted), six(t.in_sample)));
+    let rows = fits.iter().map(|fit| (fit.method, six(fit.cross_fitted), six(fit.in_sample)));
     csv_file::write(&run.folder.join(SCORES), &header, rows)
 }
 
@@ -134,18 +120,18 @@ fn sample_numbers(ids: &[String]) -> Vec<usize> {
 /// has been predicted. An id whose images could not be read gets `commonest`, the class with the
 /// most training samples: the competition refuses a submission that lacks a row.
 fn write_submissions(
-    config: &Config,
+    files: &[ShardPredictions],
+    kaggle: Option<&Path>,
     work: &WorkFolder,
     run: &Run,
     fitted: &[f32; CLASSES],
     commonest: usize,
 ) -> Result<bool> {
-    let files = predict::files(config, run, work.store(Part::Test)?)?;
     if files.iter().all(|f| !f.path.exists()) {
         return Ok(false);
     }
-    let probabilities = test_probabilities(&files)?;
-    let ids = submission_ids(config.data.kaggle.as_deref(), &probabilities)?;
+    let probabilities = test_probabilities(files)?;
+    let ids = submission_ids(kaggle, &probabilities)?;
     check_missing(work, &ids, &probabilities, commonest)?;
     let mut fallback = Labels::default();
     fallback.insert(commonest);
@@ -203,13 +189,18 @@ fn check_missing(
     predicted: &TestProbabilities,
     commonest: usize,
 ) -> Result<()> {
-    let missing: Vec<&str> =
-        ids.iter().filter(|id| !predicted.contains_key(*id)).map(String::as_str).collect();
+    // As in problems.csv, which has control characters escaped.
+    let listed = |id: &String| match id.contains(char::is_control) {
+        true => id.escape_debug().to_string(),
+        false => id.clone(),
+    };
+    let missing: Vec<String> =
+        ids.iter().filter(|id| !predicted.contains_key(*id)).map(listed).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let unusable = without_images(work)?;
-    if let Some(id) = missing.iter().find(|id| !unusable.contains(**id)) {
+    if let Some(id) = missing.iter().find(|id| !unusable.contains(*id)) {
         let what = format!(
             "the id {id} of sample_submission.csv was not there when the data were listed; run \
                 `atlas run`, or plan to predict, again"
@@ -237,6 +228,18 @@ fn without_images(work: &WorkFolder) -> Result<HashSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_plan_refused_needs_no_prediction() {
+        let dir = tempfile::tempdir().unwrap();
+        Manifest::default().write(dir.path()).unwrap();
+        let problems = "kind,place,id,detail\nids with control characters,test,a\\nb,\n";
+        std::fs::write(dir.path().join("problems.csv"), problems).unwrap();
+        let work = WorkFolder::open(dir.path());
+        let check = |id: &str| check_missing(&work, &[id.into()], &HashMap::new(), 0);
+        assert!(check("a\nb").is_ok());
+        assert_eq!(check("ab").unwrap_err().exit_code(), 65);
+    }
 
     #[test]
     fn the_rows_of_one_sample_have_one_number() {

@@ -1,6 +1,5 @@
 //! From a stored image to the views that the network sees: random changes for training, fixed crops
-//! for prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow
-//! interleaved.
+//! for prediction. Images are u8 `[side, side, 4]`, red, green, blue and yellow interleaved.
 
 pub mod geometry;
 pub mod tone;

@@ -165,18 +165,10 @@ impl PackedKernels {
 
     /// `x` `[n, from, h, w]` convolved, plus `bias` `[to]`.
     pub fn convolve(&self, x: &Tensor, bias: &Tensor) -> Tensor {
-        let Self { kernels, stride, padding, groups } = self;
+        let Self { ref kernels, stride, padding, groups } = *self;
+        let (x, kernels, bias) = (x.as_ptr(), kernels.as_ptr(), bias.as_ptr());
         // SAFETY: all three are live tensors.
-        let out = unsafe {
-            atlas_packed_convolution(
-                x.as_ptr(),
-                kernels.as_ptr(),
-                bias.as_ptr(),
-                *stride,
-                *padding,
-                *groups,
-            )
-        };
+        let out = unsafe { atlas_packed_convolution(x, kernels, bias, stride, padding, groups) };
         assert!(!out.is_null(), "oneDNN convolves with the kernels that it has packed");
         // SAFETY: the shim has just created it, and nothing else owns it.
         unsafe { Tensor::from_ptr(out) }

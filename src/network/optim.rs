@@ -5,6 +5,8 @@
 mod ema;
 mod schedule;
 
+use std::collections::BTreeMap;
+
 use tch::Tensor;
 
 pub use self::{
@@ -134,10 +136,9 @@ impl Optimizer {
     ///
     /// # Errors
     /// Failed, if a moment is missing or of another length (another network or optimiser).
-    pub fn set_state(&mut self, state: &[(String, Tensor)], steps: u64) -> Result<()> {
+    pub fn set_state(&mut self, state: &BTreeMap<String, Tensor>, steps: u64) -> Result<()> {
         for (name, mut mine) in self.state() {
-            let theirs = state.iter().find(|(n, _)| n == name).map(|(_, t)| t);
-            let theirs = theirs.ok_or_else(|| {
+            let theirs = state.get(name).ok_or_else(|| {
                 Error::failed(format!(
                     "the optimiser state has no `{name}`: it is of another optimiser"
                 ))
@@ -156,8 +157,8 @@ impl Optimizer {
     }
 }
 
-/// The arena of `network` in runs of consecutive slots with the same answer of `decays`, with the
-/// gaps (of zeros) between them.
+/// The parameter arena of `network`, cut into runs of consecutive slots for which `decays` is the
+/// same, with the gaps (of zeros) between the slots.
 fn runs(network: &Network, decays: impl Fn(&Slot) -> bool) -> Vec<(i64, i64, bool)> {
     let mut runs: Vec<(i64, i64, bool)> = Vec::new();
     let slots = network.parameter_slots();

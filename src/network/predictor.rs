@@ -57,18 +57,14 @@ impl Predictor<'_> {
         for batch in Loader::new(source.clone(), batches, make, self.threads, 2) {
             let batch = batch?;
             if self.stop.asked() {
-                return Err(Error::Stopped(
-                    "stopped while predicting; run the same command again to go on".into(),
-                ));
+                let what = "stopped while predicting; run the same command again to go on";
+                return Err(Error::Stopped(what.into()));
             }
             let n = batch.samples.len() as i64;
             let x = self.normalization.apply(&batch.images, side, self.network.device());
             // The views of a single sample may exceed one pass.
-            let parts: Vec<Tensor> = x
-                .split(images_per_pass as i64, 0)
-                .iter()
-                .map(|part| folded.forward(part))
-                .collect();
+            let parts = x.split(images_per_pass as i64, 0);
+            let parts: Vec<Tensor> = parts.iter().map(|part| folded.forward(part)).collect();
             let logits = Tensor::cat(&parts, 0).view([n, views as i64, CLASSES as i64]);
             let logits = match self.predict.reduce {
                 CropReduce::Max => logits.amax(&[1i64][..], false),
@@ -99,14 +95,6 @@ impl Predictor<'_> {
             (n, _) => n,
         }
     }
-}
-
-/// Copies flat parameters `[p]` and buffers `[b]` into a network.
-pub fn set(network: &Network, parameters: &Tensor, buffers: &Tensor) {
-    tch::no_grad(|| {
-        network.flat_parameters().copy_(parameters);
-        network.flat_buffers().copy_(buffers);
-    });
 }
 
 /// The values of a tensor as f32 in row-major order.

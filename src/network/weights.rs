@@ -11,7 +11,10 @@ pub mod onnx;
 mod pickle;
 mod torch;
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -68,10 +71,8 @@ impl Weights {
         let (mut raw, metadata) = read(path)?;
         if let Some(state) = metadata.get("state") {
             if metadata.get("xxh3") != Some(&checksum(state, &raw)) {
-                return Err(Error::data(
-                    path,
-                    "this checkpoint is broken: its content does not match its checksum",
-                ));
+                let what = "this checkpoint is broken: its content does not match its checksum";
+                return Err(Error::data(path, what));
             }
             let (spec, tensors) = trained(path, state, &mut raw)?;
             return Ok(Self { path: path.into(), spec, tensors, metadata });
@@ -88,10 +89,9 @@ impl Weights {
                 let tensor =
                     if tensor.is_floating_point() { tensor.to_kind(Kind::Float) } else { tensor };
                 if tensors.insert(short.to_string(), tensor).is_some() {
-                    return Err(Error::data(
-                        path,
-                        format!("tensor `{short}` is there twice, with and without a prefix"),
-                    ));
+                    let what =
+                        format!("tensor `{short}` is there twice, with and without a prefix");
+                    return Err(Error::data(path, what));
                 }
             }
         }

@@ -10,8 +10,9 @@ use crate::{
     config::Config,
     data::work_folder::WorkFolder,
     training::{
+        fold_status::{FoldStatus, fold_statuses},
         run_folder::Run,
-        train::{self, FoldStatus, fold_statuses},
+        train,
     },
 };
 
@@ -35,7 +36,7 @@ pub fn choose_run(
     work: &WorkFolder,
     named: Option<Run>,
 ) -> Result<(Run, Vec<FoldStatus>)> {
-    let new = || (Run::new(config), vec![FoldStatus::ToDo; config.split.folds]);
+    let new = || (Run::new(&config.paths.results), vec![FoldStatus::ToDo; config.split.folds]);
     let is_named = named.is_some();
     let Some(run) = named.map_or_else(|| Run::newest(config), |run| Ok(Some(run)))? else {
         return Ok(new());

@@ -64,7 +64,7 @@ struct StepStatus {
 /// # Errors
 /// Usage, where the run named is of another configuration.
 pub fn find_run(config: &Config, name: Option<&str>) -> Result<Option<Run>> {
-    match Run::named(config, name)? {
+    match Run::named(&config.paths.results, name)? {
         Some(run) => run.must_be_of(config).map(|()| Some(run)),
         None => Run::newest(config),
     }

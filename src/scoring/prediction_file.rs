@@ -23,13 +23,8 @@ impl Predictions {
     /// Writes the file, whole or not at all. `source` is the hash of what the predictions were made
     /// from, by which [`is_fresh`](Self::is_fresh) recognises stale ones.
     pub fn write(&self, path: &Path, source: u64) -> Result<()> {
-        write_hdf5(
-            path,
-            &self.ids,
-            "probabilities",
-            &self.probabilities,
-            &[("source", source), ("xxh3", self.checksum())],
-        )
+        let attributes = [("source", source), ("xxh3", self.checksum())];
+        write_hdf5(path, &self.ids, "probabilities", &self.probabilities, &attributes)
     }
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
@@ -41,10 +36,8 @@ impl Predictions {
         let Hdf5 { ids, values, checksum, source, .. } = read_hdf5(path)?;
         let ids = ids.ok_or_else(|| Error::data(path, "no dataset /ids"))?;
         if values.ncols() != CLASSES {
-            return Err(Error::data(
-                path,
-                format!("/probabilities has {} columns, expected {CLASSES}", values.ncols()),
-            ));
+            let what = format!("/probabilities has {} columns, expected {CLASSES}", values.ncols());
+            return Err(Error::data(path, what));
         }
         if values.iter().any(|p| !p.is_finite()) {
             return Err(Error::data(path, "/probabilities holds a value that is not a number"));
@@ -97,12 +90,10 @@ pub fn write_hdf5(
         }
         file.close()
     };
-    let result =
-        write().map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())));
-    if result.is_err() {
+    write().map_err(|e| {
         let _ = std::fs::remove_file(&temporary);
-    }
-    result?;
+        Error::failed(format!("cannot write {}: {e}", path.display()))
+    })?;
     std::fs::File::open(&temporary)
         .and_then(|f| f.sync_all())
         .map_err(Error::io("sync", &temporary))?;
@@ -145,10 +136,8 @@ pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
         };
         let read = read.map_err(wrong("/ids are not strings of variable length"))?;
         if read.len() != values.nrows() {
-            return Err(Error::data(
-                path,
-                format!("{} ids but {} rows of probabilities", read.len(), values.nrows()),
-            ));
+            let what = format!("{} ids but {} rows of probabilities", read.len(), values.nrows());
+            return Err(Error::data(path, what));
         }
         ids = Some(read);
     }

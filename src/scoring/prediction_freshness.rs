@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     base::{Result, checksum},
-    config::{Config, CropReduce, Precision, Tta},
+    config::{Augment, CropReduce, Precision, Predict, Tta},
     data::shard::Reader,
 };
 
@@ -38,14 +38,19 @@ struct Settings {
 ///
 /// # Errors
 /// Where a weight file cannot be read.
-pub fn source(config: &Config, weights: &[PathBuf]) -> Result<u64> {
+pub fn source(
+    predict: &Predict,
+    augment: &Augment,
+    precision: Precision,
+    weights: &[PathBuf],
+) -> Result<u64> {
     let settings = Settings {
         version: VERSION,
-        tta: config.predict.tta,
-        reduce: config.predict.reduce,
-        resize: config.augment.resize,
-        crop: config.augment.crop,
-        precision: config.train.precision,
+        tta: predict.tta,
+        reduce: predict.reduce,
+        resize: augment.resize,
+        crop: augment.crop,
+        precision,
     };
     let mut parts = vec![serde_json::to_vec(&settings).expect("plain data")];
     for file in weights {
@@ -66,6 +71,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn every_listed_setting_and_the_weights_make_predictions_stale_and_no_other_key_does() {
@@ -74,7 +80,8 @@ mod tests {
         weights.iter().for_each(|path| fs::write(path, "weights").unwrap());
         let of = |set: &[&str]| {
             let sets: Vec<String> = set.iter().map(ToString::to_string).collect();
-            source(&Config::load(None, &sets).unwrap(), &weights).unwrap()
+            let Config { predict, augment, train, .. } = Config::load(None, &sets).unwrap();
+            source(&predict, &augment, train.precision, &weights).unwrap()
         };
         let fresh = of(&[]);
         for set in [

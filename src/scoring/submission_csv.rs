@@ -37,12 +37,8 @@ pub fn labels_of<P: Probability>(
 /// [`Error::Failed`] where the lengths differ or a set is empty.
 pub fn write(path: &Path, ids: &[String], predicted: &[Labels]) -> Result<()> {
     if ids.len() != predicted.len() {
-        return Err(Error::failed(format!(
-            "{}: {} ids but {} predictions",
-            path.display(),
-            ids.len(),
-            predicted.len()
-        )));
+        let (path, ids, predicted) = (path.display(), ids.len(), predicted.len());
+        return Err(Error::failed(format!("{path}: {ids} ids but {predicted} predictions")));
     }
     if let Some((id, _)) = ids.iter().zip(predicted).find(|(_, set)| set.is_empty()) {
         return Err(Error::failed(format!("{}: id {id} has no class", path.display())));
@@ -62,17 +58,14 @@ pub fn check(path: &Path, sample: &[String]) -> Result<()> {
         return Err(Error::data(path, problem));
     }
     if rows.len() != sample.len() {
-        return Err(Error::data(
-            path,
-            format!("{} rows, the sample submission has {}", rows.len(), sample.len()),
-        ));
+        let what = format!("{} rows, the sample submission has {}", rows.len(), sample.len());
+        return Err(Error::data(path, what));
     }
     for (line, ((id, set), want)) in rows.iter().zip(sample).enumerate() {
         if id != want {
-            return Err(Error::data(
-                path,
-                format!("line {}: id {id}, the sample submission has {want} there", line + 2),
-            ));
+            let line = line + 2;
+            let what = format!("line {line}: id {id}, the sample submission has {want} there");
+            return Err(Error::data(path, what));
         }
         if set.is_empty() {
             return Err(Error::data(path, format!("line {}: id {id} has no class", line + 2)));
@@ -108,11 +101,8 @@ mod tests {
         check(&path, &ids).unwrap();
         assert_eq!(labels::read_ids(&path).unwrap().0, ids);
         let refused = |e: Result<()>, part: &str| {
-            let e = e.unwrap_err();
-            assert!(
-                e.to_string().contains(part) && e.to_string().contains("submission.csv"),
-                "{e}"
-            );
+            let e = e.unwrap_err().to_string();
+            assert!(e.contains(part) && e.contains("submission.csv"), "{e}");
         };
         refused(check(&path, &["a", "b"].map(String::from)), "line 2: id b");
         refused(check(&path, &ids[..1]), "2 rows");

@@ -66,14 +66,11 @@ pub fn plan(options: &SynthOptions) -> Result<Vec<PlannedSample>> {
     let (for_test, rest) = rest.split_at(test_copies);
     let for_external = &rest[..external_copies];
     let mut copied = |from: &[usize], train: &[Labels]| -> Vec<(Labels, Option<usize>)> {
-        from.iter()
-            .map(|&o| {
-                (
-                    if rng.chance(CONFLICTS) { conflicting(train[o], &mut rng) } else { train[o] },
-                    Some(o),
-                )
-            })
-            .collect()
+        let mut labels = |o: usize| match rng.chance(CONFLICTS) {
+            true => conflicting(train[o], &mut rng),
+            false => train[o],
+        };
+        from.iter().map(|&o| (labels(o), Some(o))).collect()
     };
     let (train_pairs, test_pairs) = (copied(for_train, &train), copied(for_test, &train));
     let external_pairs = copied(for_external, &train);
@@ -81,13 +78,8 @@ pub fn plan(options: &SynthOptions) -> Result<Vec<PlannedSample>> {
         [(Subset::Train, &mut train, train_pairs), (Subset::Test, &mut test, test_pairs)]
     {
         for (labels, copy_of) in own.drain(..).map(|l| (l, None)).chain(pairs) {
-            samples.push(PlannedSample {
-                id: uuid(&mut rng),
-                subset,
-                labels,
-                copy_of,
-                well: samples.len() as u64,
-            });
+            let (id, well) = (uuid(&mut rng), samples.len() as u64);
+            samples.push(PlannedSample { id, subset, labels, copy_of, well });
         }
     }
     external(options.external, external_pairs, &mut deck, &mut rng, &mut samples);
@@ -127,11 +119,8 @@ fn external(
         let fields = if rng.chance(0.75) { 2 } else { 3 }.min(remaining);
         let well = loop {
             let (antibody, plate) = (rng.count(10_000, 75_000), rng.count(1, 1999));
-            let name = format!(
-                "{antibody}_{plate}_{}{}",
-                (b'A' + rng.count(0, 7) as u8) as char,
-                rng.count(1, 12)
-            );
+            let (row, column) = ((b'A' + rng.count(0, 7) as u8) as char, rng.count(1, 12));
+            let name = format!("{antibody}_{plate}_{row}{column}");
             if taken.insert(name.clone()) {
                 break name;
             }
@@ -139,13 +128,8 @@ fn external(
         let number = samples.len() as u64;
         for field in 1..=fields {
             let copy_of = copy_of.filter(|_| field == 1);
-            samples.push(PlannedSample {
-                id: format!("{well}_{field}"),
-                subset: Subset::External,
-                labels,
-                copy_of,
-                well: number,
-            });
+            let (id, subset) = (format!("{well}_{field}"), Subset::External);
+            samples.push(PlannedSample { id, subset, labels, copy_of, well: number });
         }
     }
 }
@@ -224,12 +208,8 @@ fn conflicting(labels: Labels, rng: &mut Rng) -> Labels {
             .expect("classes of a set");
     }
     let mut more = labels;
-    more.insert(
-        (0..CLASSES)
-            .map(|i| (place + i) % CLASSES)
-            .find(|&c| !labels.contains(c))
-            .expect("no set has all classes"),
-    );
+    let absent = (0..CLASSES).map(|i| (place + i) % CLASSES).find(|&c| !labels.contains(c));
+    more.insert(absent.expect("no set has all classes"));
     more
 }
 

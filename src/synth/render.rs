@@ -16,22 +16,15 @@ use crate::base::{
 pub fn render(options: &SynthOptions, samples: &[PlannedSample], index: usize) -> Result<Planes> {
     let paint = |i: usize| {
         let style = CellStyle::new(&mut rng::stream(Use::Synth, options.seed, 1, samples[i].well));
-        sample::paint(
-            options.size,
-            samples[i].labels,
-            &style,
-            &mut rng::stream(Use::Synth, options.seed, 2, i as u64),
-        )
+        let mut rng = rng::stream(Use::Synth, options.seed, 2, i as u64);
+        sample::paint(options.size, samples[i].labels, &style, &mut rng)
     };
     match samples[index].copy_of {
         None => Ok(paint(index)),
         Some(original) => {
             let official = samples[index].subset != Subset::External;
-            copies::alter(
-                &paint(original),
-                official,
-                &mut rng::stream(Use::Synth, options.seed, 2, index as u64),
-            )
+            let mut rng = rng::stream(Use::Synth, options.seed, 2, index as u64);
+            copies::alter(&paint(original), official, &mut rng)
         }
     }
 }

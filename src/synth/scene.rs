@@ -94,13 +94,8 @@ impl Scene {
                     let (q, p) = (d2.sqrt() / r, &mut self.pixels[i]);
                     if q < p.q {
                         second[i] = p.q;
-                        *p = Pixel {
-                            cell: number as u16,
-                            q,
-                            edge: (1.0 - q) * r,
-                            contact: r,
-                            n: 9.0,
-                        };
+                        let edge = (1.0 - q) * r;
+                        *p = Pixel { cell: number as u16, q, edge, contact: r, n: 9.0 };
                     } else if q < second[i] {
                         second[i] = q;
                     }

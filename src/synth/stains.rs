@@ -62,20 +62,13 @@ pub fn microtubules(scene: &Scene, noise: &Noise, rng: &mut Rng) -> Canvas {
         for k in 0..90 {
             // Half of them start at the center, half around the nucleus and go outwards.
             let (start, angle) = if k % 2 == 0 {
-                (
-                    (
-                        cell.mtoc.0 + unit * 2.5 * rng.normal(),
-                        cell.mtoc.1 + unit * 2.5 * rng.normal(),
-                    ),
-                    rng.angle(),
-                )
+                let mut near = |at: f32| at + unit * 2.5 * rng.normal();
+                ((near(cell.mtoc.0), near(cell.mtoc.1)), rng.angle())
             } else {
                 let a = rng.angle();
                 let r = cell.nucleus_outline.at(a.cos(), a.sin()) * rng.range(1.0, 1.3);
-                (
-                    (cell.nucleus.0 + r * a.cos(), cell.nucleus.1 + r * a.sin()),
-                    a + 0.7 * rng.normal(),
-                )
+                let start = (cell.nucleus.0 + r * a.cos(), cell.nucleus.1 + r * a.sin());
+                (start, a + 0.7 * rng.normal())
             };
             let brightness = rng.range(0.35, 1.0);
             let length = rng.range(15.0, 60.0);

@@ -12,20 +12,19 @@ use super::{
     sample::Planes,
 };
 use crate::{
-    base::{Error, Result, atomic_file, rng::Rng},
+    base::{Error, Result, csv_file, rng::Rng},
     data::{
         contact_sheet::{Tile, contact_sheet as compose, encode_png},
         labels::CLASSES,
+        manifest::CHANNELS,
     },
 };
-
-const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
 /// Writes the four files of a sample: gray PNGs, or JPEGs in which a channel has only its own
 /// colour.
 pub fn images(folder: &Path, sample: &PlannedSample, planes: &Planes, rng: &mut Rng) -> Result<()> {
     for (channel, plane) in planes.planes.iter().enumerate() {
-        let name = format!("{}_{}", sample.id, COLOURS[channel]);
+        let name = format!("{}_{}", sample.id, CHANNELS[channel]);
         let (path, bytes) = match sample.subset {
             Subset::Train => (folder.join(format!("train/{name}.png")), gray(plane, planes.size)?),
             Subset::Test => (folder.join(format!("test/{name}.png")), gray(plane, planes.size)?),
@@ -37,12 +36,8 @@ pub fn images(folder: &Path, sample: &PlannedSample, planes: &Planes, rng: &mut 
                     _ => [v, v, 0],
                 };
                 let pixels: Vec<u8> = plane.iter().flat_map(coloured).collect();
-                let bytes = encode_jpeg(
-                    &pixels,
-                    planes.size,
-                    image::ExtendedColorType::Rgb8,
-                    quality(rng),
-                )?;
+                let (colour, quality) = (image::ExtendedColorType::Rgb8, quality(rng));
+                let bytes = encode_jpeg(&pixels, planes.size, colour, quality)?;
                 (folder.join(format!("external/images/{name}.jpg")), bytes)
             }
         };
@@ -56,39 +51,23 @@ fn gray(plane: &[u8], size: usize) -> Result<Vec<u8>> {
 }
 
 pub fn tables(folder: &Path, samples: &[PlannedSample]) -> Result<()> {
-    let labels = |sample: &PlannedSample| sample.labels.to_string();
     let of = |subset| samples.iter().filter(move |s| s.subset == subset);
-    let labelled = |subset| of(subset).map(|s| [s.id.clone(), labels(s)]);
-    write_csv(&folder.join("train.csv"), ["Id", "Target"], labelled(Subset::Train))?;
-    write_csv(&folder.join("truth.csv"), ["Id", "Target"], labelled(Subset::Test))?;
-    write_csv(
-        &folder.join("sample_submission.csv"),
-        ["Id", "Predicted"],
-        of(Subset::Test).map(|s| [s.id.clone(), "0".into()]),
-    )?;
+    let write_labels = |name: &str, subset| {
+        let rows = of(subset).map(|s| (&s.id, s.labels.to_string()));
+        csv_file::write(&folder.join(name), &["Id", "Target"], rows)
+    };
+    write_labels("train.csv", Subset::Train)?;
+    write_labels("truth.csv", Subset::Test)?;
     if of(Subset::External).next().is_some() {
-        let path = folder.join("external/HPAv18_made.csv");
-        write_csv(&path, ["Id", "Target"], labelled(Subset::External))?;
+        write_labels("external/HPAv18_made.csv", Subset::External)?;
     }
+    let rows = of(Subset::Test).map(|s| (&s.id, 0));
+    csv_file::write(&folder.join("sample_submission.csv"), &["Id", "Predicted"], rows)?;
     let pairs = samples.iter().filter_map(|copy| {
         let original = &samples[copy.copy_of?];
-        let conflict = u8::from(original.labels != copy.labels);
-        Some([original.id.clone(), copy.id.clone(), conflict.to_string()])
+        Some((&original.id, &copy.id, u8::from(original.labels != copy.labels)))
     });
-    write_csv(&folder.join("duplicates_truth.csv"), ["a", "b", "conflict"], pairs)
-}
-
-fn write_csv<const N: usize>(
-    path: &Path,
-    header: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).map_err(Error::failed)?;
-    for row in rows {
-        writer.write_record(row).map_err(Error::failed)?;
-    }
-    atomic_file::write(path, writer.into_inner().map_err(Error::failed)?)
+    csv_file::write(&folder.join("duplicates_truth.csv"), &["a", "b", "conflict"], pairs)
 }
 
 /// One tile per class: the training sample that has it with the fewest other classes.

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     base::Result,
-    config::{Config, Layout, Losses, Model, Precision, Train},
+    config::{Config, Layout, Losses, Precision, Train},
     data::labels::CLASSES,
     distributed::{World, batch_share::Share, device, watchdog::Limit},
     network::{
@@ -24,8 +24,8 @@ const MARGIN: f64 = 1.1;
 /// Rounds in which each mode is timed once; its best time counts.
 const ROUNDS: usize = 3;
 
-/// A mode that is this many times as slow as the fastest on few pixels is given up.
-const HOPELESS: f64 = 5.0;
+/// A mode that is this many times as slow as the fastest on few pixels is not timed further.
+const TOO_SLOW: f64 = 5.0;
 
 /// Images of a timed pass, and their side in pixels, at most.
 const IMAGES: usize = 16;
@@ -74,7 +74,11 @@ fn choose(
         return Ok(mode);
     }
     let (images, side) = (images(&config.train, world), config.augment.crop.min(SIDE));
-    let trial = Trial::new(&config.model, &config.train.loss, world, modes)?;
+    let (spec, mut networks) = (Spec::of(&config.model), BTreeMap::new());
+    for ComputeMode { channels_last, .. } in modes {
+        networks.insert(*channels_last, Network::new(&spec, 0, *channels_last, world.device)?);
+    }
+    let trial = Trial { networks, losses: &config.train.loss };
     let seconds = measure(&trial, modes, images, side);
     let mode = modes[fastest(&seconds)];
     let text = |s: f64| if s.is_finite() { format!("{s:.3} s") } else { "far slower".into() };
@@ -94,14 +98,14 @@ fn images(train: &Train, world: &World) -> usize {
 }
 
 /// Seconds of a forward and backward pass in each mode; infinite for modes that a trial on few
-/// pixels shows to be hopeless, as bf16 is on processors without instructions for it.
+/// pixels shows to be too slow, as bf16 is on processors without instructions for it.
 fn measure(trial: &Trial, modes: &[ComputeMode], images: usize, side: u32) -> Vec<f64> {
     let mut seconds = trial.seconds(modes, images.min(4), side.min(SIDE / 2));
     let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let (places, worth): (Vec<usize>, Vec<ComputeMode>) =
-        (0..).zip(modes).filter(|(i, _)| seconds[*i] < HOPELESS * least).unzip();
+    let (places, tried): (Vec<usize>, Vec<ComputeMode>) =
+        (0..).zip(modes).filter(|(i, _)| seconds[*i] < TOO_SLOW * least).unzip();
     seconds.fill(f64::INFINITY);
-    places.into_iter().zip(trial.seconds(&worth, images, side)).for_each(|(i, s)| seconds[i] = s);
+    places.into_iter().zip(trial.seconds(&tried, images, side)).for_each(|(i, s)| seconds[i] = s);
     seconds
 }
 
@@ -112,21 +116,7 @@ struct Trial<'a> {
     losses: &'a Losses,
 }
 
-impl<'a> Trial<'a> {
-    fn new(
-        model: &Model,
-        losses: &'a Losses,
-        world: &World,
-        modes: &[ComputeMode],
-    ) -> Result<Self> {
-        let spec = Spec::of(model);
-        let mut networks = BTreeMap::new();
-        for ComputeMode { channels_last, .. } in modes {
-            networks.insert(*channels_last, Network::new(&spec, 0, *channels_last, world.device)?);
-        }
-        Ok(Self { networks, losses })
-    }
-
+impl Trial<'_> {
     /// The best time of each mode in [`ROUNDS`] rounds of all, after a round that fills caches and
     /// is not counted.
     fn seconds(&self, modes: &[ComputeMode], images: usize, side: u32) -> Vec<f64> {
@@ -193,20 +183,15 @@ mod tests {
     fn only_what_is_auto_varies() {
         let modes = |precision, layout| allowed(&Train { precision, layout, ..Train::default() });
         assert_eq!(modes(Precision::Auto, Layout::Auto), ComputeMode::ALL);
-        let names = |precision, layout| {
-            modes(precision, layout)
-                .iter()
-                .map(ComputeMode::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(names(Precision::Auto, Layout::Nchw), "f32/nchw bf16/nchw");
-        assert_eq!(names(Precision::Bf16, Layout::Auto), "bf16/nhwc bf16/nchw");
-        for (precision, layout, mode) in [
+        for (precision, layout, names) in [
+            (Precision::Auto, Layout::Nchw, "f32/nchw bf16/nchw"),
+            (Precision::Bf16, Layout::Auto, "bf16/nhwc bf16/nchw"),
             (Precision::F32, Layout::Nhwc, "f32/nhwc"),
             (Precision::Bf16, Layout::Nchw, "bf16/nchw"),
         ] {
-            assert_eq!(names(precision, layout), mode);
+            let modes: Vec<_> =
+                modes(precision, layout).iter().map(ComputeMode::to_string).collect();
+            assert_eq!(modes.join(" "), names);
         }
     }
 

@@ -13,7 +13,7 @@ use tch::Tensor;
 use crate::{
     base::{Error, Result},
     network::{
-        model::ComputeMode,
+        model::{ComputeMode, Network},
         weights::{self, Metadata, NetworkState},
     },
     training::history::EpochRow,
@@ -93,38 +93,39 @@ impl Checkpoint {
         let sum = weights::checksum(&state, &self.tensors);
         let tensors: Vec<_> =
             self.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
-        weights::write(
-            path,
-            &tensors,
-            &Metadata::from([("state".into(), state), ("xxh3".into(), sum)]),
-        )
+        let metadata = Metadata::from([("state".into(), state), ("xxh3".into(), sum)]);
+        weights::write(path, &tensors, &metadata)
     }
 
     /// Reads and verifies one file.
     pub fn read(path: &Path) -> Result<Self> {
         let (tensors, metadata) = weights::read(path)?;
         let (Some(text), Some(sum)) = (metadata.get("state"), metadata.get("xxh3")) else {
-            return Err(Error::data(
-                path,
-                "no checkpoint of atlas: its metadata lacks `state` and `xxh3`",
-            ));
+            let what = "no checkpoint of atlas: its metadata lacks `state` and `xxh3`";
+            return Err(Error::data(path, what));
         };
         if weights::checksum(text, &tensors) != *sum {
-            return Err(Error::data(
-                path,
-                "this checkpoint is broken: its content does not match its checksum",
-            ));
+            let what = "this checkpoint is broken: its content does not match its checksum";
+            return Err(Error::data(path, what));
         }
         let state = serde_json::from_str(text).map_err(|e| {
-            Error::data(
-                path,
-                format!(
-                    "this checkpoint is of another version of atlas ({e}); train into a new run \
-                        with --run NAME"
-                ),
-            )
+            let what = format!(
+                "this checkpoint is of another version of atlas ({e}); train into a new run with \
+                    --run NAME"
+            );
+            Error::data(path, what)
         })?;
         Ok(Self { state, tensors })
+    }
+
+    /// Copies the weights into a network of the same kind.
+    pub fn load_into(&self, network: &Network) -> Result<()> {
+        let (parameters, buffers) = (self.tensor("parameters")?, self.tensor("buffers")?);
+        tch::no_grad(|| {
+            network.flat_parameters().copy_(parameters);
+            network.flat_buffers().copy_(buffers);
+        });
+        Ok(())
     }
 
     /// The tensor called `name`.
@@ -326,27 +327,15 @@ mod tests {
             fs::write(path, "no").unwrap();
         }
         let e = folder.newest().err().unwrap();
-        assert!(
-            e.exit_code() == 65 && e.to_string().contains(&*dir.path().to_string_lossy()),
-            "{e}"
-        );
+        let folder = &*dir.path().to_string_lossy();
+        assert!(e.exit_code() == 65 && e.to_string().contains(folder), "{e}");
     }
 
     #[test]
     fn a_checkpoint_with_a_loss_that_is_not_finite_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let mut c = checkpoint(1);
-        let row = EpochRow {
-            epoch: 1,
-            train_loss: None,
-            train_macro_f1: 0.0,
-            valid_loss: None,
-            macro_f1: None,
-            macro_f1_fitted: None,
-            map: None,
-            lr: 1.0,
-            skipped_steps: 3,
-        };
+        let row = EpochRow { epoch: 1, lr: 1.0, skipped_steps: 3, ..EpochRow::default() };
         c.state.history.push(row);
         c.tensors.insert("losses".into(), Tensor::from_slice(&[f32::NAN, f32::INFINITY]));
         c.write(&dir.path().join("c")).unwrap();

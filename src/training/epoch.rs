@@ -17,14 +17,7 @@ use crate::{
         progress::{Progress, duration},
     },
     data::labels::{CLASSES, Labels},
-    distributed::{
-        batch_share::Share,
-        watchdog::{Limit, Position},
-    },
-    loading::{
-        loader::{Loader, Make},
-        sampler::Draw,
-    },
+    distributed::watchdog::{Limit, Position},
     network::predictor::sigmoid,
     training::history::EpochRow,
 };
@@ -37,11 +30,10 @@ use crate::{
 pub fn train_epoch(session: &mut Session, view: &mut TerminalView) -> Result<Vec<usize>> {
     let (config, world, epoch) = (session.config, session.world, session.state.epoch);
     let batches = session.batches(epoch);
-    let shares = remaining_shares(session, &batches);
-    let mut loader = loader(session, &batches, &shares);
+    let (shares, mut loader) = session.load(&batches[session.state.step_in_epoch..]);
     let name = format!("fold {} epoch {}/{}", session.data.fold, epoch + 1, config.train.epochs);
     let progress =
-        Progress::going_on(name, "steps", session.state.step_in_epoch as u64, batches.len() as u64);
+        Progress::resumed(name, "steps", session.state.step_in_epoch as u64, batches.len() as u64);
     let mut meter = Meter::new(batches.len());
     set_position(session, batches.len());
     for share in &shares {
@@ -51,7 +43,7 @@ pub fn train_epoch(session: &mut Session, view: &mut TerminalView) -> Result<Vec
         let waited = batch.waited.as_secs_f64();
         let reason = reason_to_stop(session);
         let rates = session.schedule.at(session.state.step as usize);
-        let step = train_step(session, &batch, share, rates, reason.is_some())?;
+        let step = train_step(session, &batch, share, rates, reason.is_some())??;
         world.watchdog().first_step_done();
         meter.add(share.of, waited, &step);
         progress.add(1);
@@ -78,26 +70,6 @@ pub fn train_epoch(session: &mut Session, view: &mut TerminalView) -> Result<Vec
         }
     }
     Ok(batches.iter().flatten().map(|d| d.sample).collect())
-}
-
-/// This rank's shares of the batches that are still to do.
-fn remaining_shares(session: &Session, batches: &[Vec<Draw>]) -> Vec<Share> {
-    let (world, micro) = (session.world, session.config.train.micro_batch);
-    let share = |batch: &Vec<Draw>| Share::new(batch.len(), world.rank(), world.size(), micro);
-    batches[session.state.step_in_epoch..].iter().map(share).collect()
-}
-
-/// Loads this rank's shares of the batches that are still to do.
-fn loader(session: &Session, batches: &[Vec<Draw>], shares: &[Share]) -> Loader {
-    let config = session.config;
-    let remaining = batches[session.state.step_in_epoch..].iter().zip(shares);
-    let draws = remaining.map(|(batch, share)| batch[share.samples.clone()].to_vec()).collect();
-    let make = Make::Train {
-        augment: config.augment.clone(),
-        seed: config.train.seed,
-        epoch: session.state.epoch as u64,
-    };
-    Loader::new(session.data.store.clone(), draws, make, config.threads(), 4)
 }
 
 /// Reports to the watchdog how far the training is, in an epoch of `steps` steps.
@@ -151,12 +123,9 @@ pub fn end_epoch(session: &mut Session, draws: &[usize]) -> Result<()> {
         epoch,
         train_loss: mean(&session.seen_losses),
         train_macro_f1,
-        valid_loss: None,
-        macro_f1: None,
-        macro_f1_fitted: None,
-        map: None,
         lr: session.schedule.at(session.state.step.saturating_sub(1) as usize).lr,
         skipped_steps: session.state.skipped,
+        ..EpochRow::default()
     };
     let last = epoch == config.train.epochs;
     if last || epoch.is_multiple_of(config.train.validate_every) {

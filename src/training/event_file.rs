@@ -51,13 +51,9 @@ impl EventLog {
             _ => {
                 let path = folder.join(format!("{PREFIX}{:010}.{}", begin(&old), host::name()));
                 let version = What::FileVersion("brain.Event:2".into());
-                let mut bytes = record(&Event { wall_time: now(), step: 0, what: Some(version) });
-                bytes.extend(record(&Event {
-                    wall_time: now(),
-                    step: 0,
-                    what: Some(What::SessionLog(SessionLog { status: 1 })),
-                }));
-                events.iter().for_each(|event| bytes.extend(record(event)));
+                let start = What::SessionLog(SessionLog { status: 1 });
+                let first = [version, start].map(|what| Event::now(0, what));
+                let bytes: Vec<u8> = first.iter().chain(&events).flat_map(record).collect();
                 atomic_file::write(&path, bytes)?;
                 old.iter()
                     .try_for_each(|old| fs::remove_file(old).map_err(Error::io("remove", old)))?;
@@ -73,11 +69,7 @@ impl EventLog {
         if values.is_empty() {
             return Ok(());
         }
-        let event = Event {
-            wall_time: now(),
-            step: step as i64,
-            what: Some(What::Summary(Summary { values })),
-        };
+        let event = Event::now(step as i64, What::Summary(Summary { values }));
         (&self.file).write_all(&record(&event)).map_err(Error::io("write", &self.path))
     }
 }
@@ -187,6 +179,12 @@ pub struct Event {
     pub step: i64,
     #[prost(oneof = "What", tags = "3, 5, 7")]
     pub what: Option<What>,
+}
+
+impl Event {
+    fn now(step: i64, what: What) -> Self {
+        Self { wall_time: now(), step, what: Some(what) }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]

@@ -4,21 +4,22 @@
 
 use std::path::{Path, PathBuf};
 
+pub use super::find_lr_chart::Point;
 use super::{
     auto_compute_mode,
-    find_lr_chart::{self, TestStep},
+    backward::LossNotFinite,
+    find_lr_chart,
     fold_data::FoldData,
     run_folder::Run,
     session::{Session, config_of_fold},
     train,
-    train_step::{StepError, train_step},
+    train_step::train_step,
 };
 use crate::{
     base::{Error, Result, atomic_file, csv_file, progress::Progress, stop_request::Stop},
     config::{Config, Train},
     data::work_folder::WorkFolder,
-    distributed::{World, batch_share::Share, device},
-    loading::loader::{Loader, Make},
+    distributed::{World, device},
     network::optim::Rates,
 };
 
@@ -40,16 +41,6 @@ const SKIPPED: usize = 10;
 /// A slope is taken from this many steps before to as many after, a third of a decade each: the
 /// loss of single batches is noisy.
 const REACH: usize = 8;
-
-/// One step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    pub lr: f64,
-    /// Mean over the step's batch.
-    pub loss: f64,
-    /// Running mean, corrected for its start at 0 (as Adam's).
-    pub smoothed: f64,
-}
 
 /// The learning rates that the curve suggests.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -99,15 +90,12 @@ pub fn find_lr(
             data, train.loss and model.weights";
         Error::failed(format!("{why} ({})", table.display()))
     })?;
-    let tried: Vec<TestStep> = points.iter().map(|p| (p.lr, p.loss, p.smoothed)).collect();
     let lines = [
         (suggestion.steepest, "steepest descent"),
         (suggestion.tenth_of_minimum, "a tenth of the minimum"),
     ];
-    atomic_file::write(
-        &chart,
-        find_lr_chart::draw(&format!("Learning-rate range test of fold {fold}"), &tried, lines)?,
-    )?;
+    let title = format!("Learning-rate range test of fold {fold}");
+    atomic_file::write(&chart, find_lr_chart::draw(&title, &points, lines)?)?;
     Ok(RangeTest { points, suggestion, table, chart })
 }
 
@@ -132,7 +120,7 @@ impl Curve {
 
 /// Trains until the loss is too large or not finite, or the learning rate at its end.
 fn measure_curve(session: &mut Session) -> Result<Vec<Point>> {
-    let (config, momentum) = (session.config, session.schedule.at(0).momentum);
+    let momentum = session.schedule.at(0).momentum;
     let name = format!("learning rates on fold {}", session.data.fold);
     let progress = Progress::new(name, "steps", STEPS as u64);
     let mut curve = Curve::default();
@@ -141,27 +129,16 @@ fn measure_curve(session: &mut Session) -> Result<Vec<Point>> {
         session.clear_seen();
         let mut batches = session.batches(epoch);
         batches.truncate(STEPS - curve.points.len());
-        let share = |batch: &Vec<_>| Share::new(batch.len(), 0, 1, config.train.micro_batch);
-        let shares: Vec<Share> = batches.iter().map(share).collect();
-        let make = Make::Train {
-            augment: config.augment.clone(),
-            seed: config.train.seed,
-            epoch: epoch as u64,
-        };
-        let mut loader =
-            Loader::new(session.data.store.clone(), batches, make, config.threads(), 4);
+        let (shares, mut loader) = session.load(&batches);
         for share in &shares {
             if session.stop.asked() {
-                return Err(Error::Stopped(
-                    "stopped; run the same command again to begin anew".into(),
-                ));
+                let what = "stopped; run the same command again to begin anew";
+                return Err(Error::Stopped(what.into()));
             }
             let batch = loader.next().expect("as many batches as shares")?;
             let lr = rate(curve.points.len());
-            let step = match train_step(session, &batch, share, Rates { lr, momentum }, false) {
-                Err(StepError::LossNotFinite) if !curve.points.is_empty() => {
-                    return Ok(curve.points);
-                }
+            let step = match train_step(session, &batch, share, Rates { lr, momentum }, false)? {
+                Err(LossNotFinite) if !curve.points.is_empty() => return Ok(curve.points),
                 step => step?,
             };
             progress.add(1);

@@ -33,10 +33,9 @@ impl FoldData {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for row in rows {
             let missing = || {
-                Error::data(
-                    &path,
-                    format!("sample {} is not in the shards; run `atlas split` again", row.id),
-                )
+                let what =
+                    format!("sample {} is not in the shards; run `atlas split` again", row.id);
+                Error::data(&path, what)
             };
             let at = store.find(&row.id).ok_or_else(missing)?;
             if row.folds.contains(&fold) { valid.push(at) } else { train.push(at) }
@@ -45,26 +44,22 @@ impl FoldData {
             train.truncate(max_samples);
         }
         if train.len() < 2 || valid.is_empty() {
-            return Err(Error::data(
-                path,
-                format!(
-                    "fold {fold} has {} samples to train and {} to validate on; more data, fewer \
-                        split.folds or finer split.groups are needed",
-                    train.len(),
-                    valid.len()
-                ),
-            ));
+            let what = format!(
+                "fold {fold} has {} samples to train and {} to validate on; more data, fewer \
+                    split.folds or finer split.groups are needed",
+                train.len(),
+                valid.len()
+            );
+            return Err(Error::data(path, what));
         }
         let labels: Vec<Labels> = train.iter().map(|&s| store.labels(s)).collect();
         let line = |&s: &usize| {
             format!("{}:{:016x}:{}\n", store.id(s), store.checksum(s), store.labels(s))
         };
-        let describe = |part: &[usize]| part.iter().map(line).collect::<String>();
-        let hash = checksum::of_parts([
-            describe(&train).as_bytes(),
-            describe(&valid).as_bytes(),
-            &store.size().to_le_bytes(),
-        ]);
+        let [of_train, of_valid] =
+            [&train, &valid].map(|part| part.iter().map(line).collect::<String>());
+        let size = store.size().to_le_bytes();
+        let hash = checksum::of_parts([of_train.as_bytes(), of_valid.as_bytes(), &size]);
         Ok(Self { fold, store, train, valid, labels, hash })
     }
 }

@@ -1,7 +1,5 @@
 //! Which folds of a run are trained, and whether on the current data.
 
-use std::path::PathBuf;
-
 use super::{
     checkpoint::{Checkpoint, CheckpointFolder},
     fold_data::FoldData,
@@ -9,7 +7,7 @@ use super::{
 };
 use crate::{
     base::Result,
-    config::{Config, Keep},
+    config::Config,
     data::work_folder::WorkFolder,
     scoring::{prediction_file::Predictions, prediction_freshness},
 };
@@ -36,7 +34,7 @@ pub fn fold_status(
     run: &Run,
     fold: usize,
 ) -> Result<FoldStatus> {
-    let checkpoint = match Checkpoint::read(&weights_path(config, run, fold)) {
+    let checkpoint = match Checkpoint::read(&run.weights(fold, config.train.keep)) {
         Ok(weights) => Some(weights),
         Err(_) => CheckpointFolder::of(&run.fold(fold)).newest()?,
     };
@@ -50,17 +48,9 @@ pub fn fold_status(
 
 /// Whether the out-of-fold predictions exist and were made with the current weights and settings.
 pub fn has_predictions(config: &Config, run: &Run, fold: usize) -> bool {
-    let path = run.validation(fold);
+    let Config { predict, augment, train, .. } = config;
+    let (path, weights) = (run.validation(fold), run.weights(fold, train.keep));
     path.exists()
-        && prediction_freshness::source(config, &[weights_path(config, run, fold)])
+        && prediction_freshness::source(predict, augment, train.precision, &[weights])
             .is_ok_and(|source| Predictions::is_fresh(&path, source))
-}
-
-/// The weights of a fold that validation and prediction use.
-pub fn weights_path(config: &Config, run: &Run, fold: usize) -> PathBuf {
-    let folder = CheckpointFolder::of(&run.fold(fold));
-    match config.train.keep {
-        Keep::Best => folder.best(),
-        Keep::Last => folder.last(),
-    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     base::{Error, Result, atomic_file, csv_file},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// One epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// From 1.
     pub epoch: usize,
@@ -37,17 +38,13 @@ pub struct EpochRow {
 
 /// The files of one fold.
 pub struct Logs {
-    fold: PathBuf,
+    /// The folder of the fold.
+    pub folder: PathBuf,
 }
 
 impl Logs {
     pub fn of(fold: &Path) -> Self {
-        Self { fold: fold.into() }
-    }
-
-    /// The folder of the fold.
-    pub fn folder(&self) -> &Path {
-        &self.fold
+        Self { folder: fold.into() }
     }
 
     /// Replaces `history.csv`.
@@ -56,38 +53,32 @@ impl Logs {
         for row in rows {
             writer.serialize(row).map_err(Error::failed)?;
         }
-        atomic_file::write(
-            self.fold.join("history.csv"),
-            writer.into_inner().map_err(Error::failed)?,
-        )
+        let text = writer.into_inner().map_err(Error::failed)?;
+        atomic_file::write(self.folder.join("history.csv"), text)
     }
 
     /// One line of `metrics.jsonl`; it must have the key `step`.
-    pub fn metrics(&self, line: &serde_json::Value) -> Result<()> {
-        let path = self.fold.join("metrics.jsonl");
-        fs::create_dir_all(&self.fold).map_err(Error::io("create the folder", &self.fold))?;
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
+    pub fn metrics(&self, line: &Value) -> Result<()> {
+        let path = self.folder.join("metrics.jsonl");
+        fs::create_dir_all(&self.folder).map_err(Error::io("create the folder", &self.folder))?;
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let mut file = file.map_err(Error::io("open", &path))?;
         writeln!(file, "{line}").map_err(Error::io("write", &path))
     }
 
     /// The mean losses of the intervals in `metrics.jsonl`; NaN where one has none.
     pub fn losses(&self) -> Vec<f64> {
-        let text = fs::read_to_string(self.fold.join("metrics.jsonl")).unwrap_or_default();
-        let lines =
-            text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let text = fs::read_to_string(self.folder.join("metrics.jsonl")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.map(|line| line["loss"].as_f64().unwrap_or(f64::NAN)).collect()
     }
 
     /// Drops the lines of `metrics.jsonl` after `step`: a resumed training writes them again.
     pub fn rewind_metrics(&self, step: u64) -> Result<()> {
-        let path = self.fold.join("metrics.jsonl");
+        let path = self.folder.join("metrics.jsonl");
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
         let kept = |line: &&str| {
-            serde_json::from_str::<serde_json::Value>(line)
+            serde_json::from_str::<Value>(line)
                 .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
         };
         let lines: String = text.lines().filter(kept).flat_map(|l| [l, "\n"]).collect();
@@ -97,7 +88,7 @@ impl Logs {
     /// `training_logs/epoch_NNN_{train,val}.csv`: id, labels, the 28 probabilities, each loss of
     /// the sample.
     pub fn write_samples(&self, epoch: usize, part: &str, samples: &Samples) -> Result<()> {
-        let path = self.fold.join("training_logs").join(format!("epoch_{epoch:03}_{part}.csv"));
+        let path = self.folder.join("training_logs").join(format!("epoch_{epoch:03}_{part}.csv"));
         let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(&path)?);
         samples
             .write_to(&mut writer)
@@ -144,21 +135,14 @@ mod tests {
     #[test]
     fn metrics_after_the_checkpoint_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Logs::of(dir.path());
+        let (logs, path) = (Logs::of(dir.path()), dir.path().join("metrics.jsonl"));
         for step in 1..=4 {
             logs.metrics(&serde_json::json!({ "step": step })).unwrap();
         }
-        fs::OpenOptions::new()
-            .append(true)
-            .open(dir.path().join("metrics.jsonl"))
-            .unwrap()
-            .write_all(b"{\"st")
-            .unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text + "{\"st").unwrap();
         logs.rewind_metrics(2).unwrap();
-        assert_eq!(
-            fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap(),
-            "{\"step\":1}\n{\"step\":2}\n"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
     }
 
     #[test]

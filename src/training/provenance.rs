@@ -1,12 +1,11 @@
 //! Where a run comes from: program, libraries, machine, configuration and data.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde::Serialize;
 
 use crate::{
     base::{checksum, host},
-    config::Config,
     distributed::device,
 };
 
@@ -25,11 +24,9 @@ struct Provenance {
     folds_xxh3: Option<String>,
 }
 
-/// The text of `provenance.json` for a run that starts now.
-pub fn provenance(config: &Config) -> String {
-    let hash = |name: &str| {
-        checksum::of_file(&config.paths.work.join(name)).ok().map(|h| format!("{h:016x}"))
-    };
+/// The text of `provenance.json` for a run that starts now; `config` is that of its `config.toml`.
+pub fn provenance(work: &Path, threads: usize, config: &str) -> String {
+    let hash = |name: &str| checksum::of_file(&work.join(name)).ok().map(|h| format!("{h:016x}"));
     let (a, b, c) = hdf5::library_version();
     let provenance = Provenance {
         atlas_version: env!("CARGO_PKG_VERSION"),
@@ -38,9 +35,9 @@ pub fn provenance(config: &Config) -> String {
         hdf5: format!("{a}.{b}.{c}"),
         host: host::name(),
         processor: processor(),
-        threads: config.threads(),
+        threads,
         started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        config_xxh3: format!("{:016x}", checksum::of(config.to_toml().as_bytes())),
+        config_xxh3: format!("{:016x}", checksum::of(config.as_bytes())),
         manifest_xxh3: hash("manifest.csv"),
         folds_xxh3: hash("folds.csv"),
     };

@@ -13,8 +13,8 @@ use std::{
 
 use crate::{
     base::{Error, Result, atomic_file, checksum, slurm, stop_request::Stop},
-    config::Config,
-    training::provenance::provenance,
+    config::{Config, Keep},
+    training::{checkpoint::CheckpointFolder, provenance::provenance},
 };
 
 /// One run: `results/<name>/`.
@@ -24,30 +24,24 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run that `--run`, else `ATLAS_RUN` names, which need not exist yet.
-    pub fn named(config: &Config, name: Option<&str>) -> Result<Option<Self>> {
-        let name = name
-            .map(str::to_string)
-            .or_else(|| std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty()));
-        match name {
-            Some(n) if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" => {
-                Err(Error::usage(format!(
-                    "`{n}` is not a run's name: expected a folder name in paths.results, such as \
-                        20260131-235959"
-                )))
-            }
-            Some(n) => Ok(Some(Self { folder: config.paths.results.join(n) })),
-            None => Ok(None),
+    /// The run in `results` that `--run`, else `ATLAS_RUN` names, which need not exist yet.
+    pub fn named(results: &Path, name: Option<&str>) -> Result<Option<Self>> {
+        let variable = || std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty());
+        let Some(n) = name.map(str::to_string).or_else(variable) else { return Ok(None) };
+        if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" {
+            return Err(Error::usage(format!(
+                "`{n}` is not a run's name: expected a folder name in paths.results, such as \
+                    20260131-235959"
+            )));
         }
+        Ok(Some(Self { folder: results.join(n) }))
     }
 
-    /// A new run, named by the time (UTC).
-    pub fn new(config: &Config) -> Self {
+    /// A new run in `results`, named by the time (UTC).
+    pub fn new(results: &Path) -> Self {
         loop {
-            let folder = config
-                .paths
-                .results
-                .join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string());
+            let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+            let folder = results.join(now);
             if !folder.exists() {
                 return Self { folder };
             }
@@ -65,33 +59,37 @@ impl Run {
         fold: usize,
         finished: impl Fn(&Self, usize) -> bool,
     ) -> Result<Self> {
-        if let Some(run) = Self::named(config, name)? {
+        let results = &config.paths.results;
+        if let Some(run) = Self::named(results, name)? {
             return Ok(run);
         }
         let unfinished = |folds: Range<usize>| -> Result<Self> {
-            let runs = all(&config.paths.results)?.into_iter();
+            let runs = all(results)?.into_iter();
             let mut fitting = runs.filter(|run| run.differences(config).is_empty());
             let found = fitting.find(|run| folds.clone().any(|k| !finished(run, k)));
-            Ok(found.unwrap_or_else(|| Self::new(config)))
+            Ok(found.unwrap_or_else(|| Self::new(results)))
         };
         match slurm::array() {
             None => unfinished(fold..fold + 1),
-            Some(array) => Self::of_array(config, &array, || unfinished(0..config.split.folds)),
+            Some(array) => Self::of_array(results, &array, &config.to_toml(), || {
+                unfinished(0..config.split.folds)
+            }),
         }
     }
 
-    /// The run that the first task of a Slurm array chooses. A symbolic link appears whole or not
-    /// at all, so the task that makes it decides, and the others read it.
+    /// The run that the first task of a Slurm array chooses; `config` is the text of its
+    /// configuration. A symbolic link appears whole or not at all, so the task that makes it
+    /// decides, and the others read it.
     fn of_array(
-        config: &Config,
+        results: &Path,
         array: &str,
+        config: &str,
         choose: impl FnOnce() -> Result<Self>,
     ) -> Result<Self> {
-        let results = &config.paths.results;
         // Another array may have had the same number: on another cluster, with another
         // configuration, or long ago, before Slurm restarted its count.
         let cluster = slurm::cluster().unwrap_or_default();
-        let hash = checksum::of_parts([config.to_toml().as_bytes(), cluster.as_bytes()]) as u32;
+        let hash = checksum::of_parts([config.as_bytes(), cluster.as_bytes()]) as u32;
         let marker = results.join(format!(".array-{array}-{hash:08x}"));
         let made = fs::symlink_metadata(&marker).and_then(|m| m.modified()).ok();
         if made.and_then(|m| m.elapsed().ok()).is_some_and(|age| age > LONG_AGO) {
@@ -119,22 +117,20 @@ impl Run {
     /// # Errors
     /// Usage where there is none, or the one named is of another configuration.
     pub fn existing(config: &Config, name: Option<&str>) -> Result<Self> {
-        let results = config.paths.results.display();
-        if let Some(run) = Self::named(config, name)? {
-            if !run.folder.join("config.toml").exists() {
-                return Err(Error::usage(format!("there is no run {} in {results}", run.name())));
+        let (results, folder) = (&config.paths.results, config.paths.results.display());
+        let run = match Self::named(results, name)? {
+            Some(run) if !run.folder.join("config.toml").exists() => {
+                return Err(Error::usage(format!("there is no run {} in {folder}", run.name())));
             }
-            return run.must_be_of(config).map(|()| run);
-        }
-        if let Some(run) = Self::newest(config)? {
-            return Ok(run);
-        }
-        match all(&config.paths.results)?.into_iter().next() {
-            Some(newest) => newest.must_be_of(config).map(|()| newest),
+            Some(run) => run,
             None => {
-                Err(Error::usage(format!("there is no run in {results}; run `atlas train` first")))
+                let any = all(results)?.into_iter().next();
+                Self::newest(config)?.or(any).ok_or_else(|| {
+                    Error::usage(format!("there is no run in {folder}; run `atlas train` first"))
+                })?
             }
-        }
+        };
+        run.must_be_of(config).map(|()| run)
     }
 
     /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that exists, and
@@ -158,12 +154,13 @@ impl Run {
             }
             thread::sleep(Duration::from_millis(100));
         }
+        let text = config.to_toml();
         if path.exists() {
             self.must_be_of(config)?;
         } else {
-            atomic_file::write(self.folder.join("provenance.json"), provenance(config))?;
+            let provenance = provenance(&config.paths.work, config.threads(), &text);
+            atomic_file::write(self.folder.join("provenance.json"), provenance)?;
         }
-        let text = config.to_toml();
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             // new, or with other settings for what follows training
             atomic_file::write(&path, text)?;
@@ -180,12 +177,8 @@ impl Run {
         let folder = self.fold(fold);
         fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         let path = folder.join(".lock");
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        let restarted = slurm::is_restarted();
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(Error::io("open", &path))?;
         let what =
             format!("fold {fold} of the run {} is being trained by another process", self.name());
         let mut warned = false;
@@ -193,13 +186,13 @@ impl Run {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(fs::TryLockError::Error(e)) => {
+                    let path = path.display();
                     log::warn!(
-                        "{} cannot be locked ({e}): do not train this fold twice at once",
-                        path.display()
+                        "{path} cannot be locked ({e}): do not train this fold twice at once"
                     );
                     return Ok(file);
                 }
-                Err(fs::TryLockError::WouldBlock) if !restarted => {
+                Err(fs::TryLockError::WouldBlock) if !slurm::is_restarted() => {
                     return Err(Error::usage(format!(
                         "{what}; wait for it, or train into another run with --run NAME"
                     )));
@@ -271,6 +264,15 @@ impl Run {
     /// that the fold is finished if it exists.
     pub fn validation(&self, fold: usize) -> PathBuf {
         self.fold(fold).join("validation.h5")
+    }
+
+    /// The weights of a fold that validation and prediction use.
+    pub fn weights(&self, fold: usize, keep: Keep) -> PathBuf {
+        let folder = CheckpointFolder::of(&self.fold(fold));
+        match keep {
+            Keep::Best => folder.best(),
+            Keep::Last => folder.last(),
+        }
     }
 
     /// The content of `provenance.json`; null where there is none.
@@ -379,17 +381,15 @@ mod tests {
     fn another_configuration_is_another_run_unless_it_only_concerns_what_follows_training() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
-        let run = Run::new(&config);
+        let run = Run::new(&config.paths.results);
         run.begin(&config).unwrap();
         config.fetch.connections = 3;
         config.predict.batch = 7;
         config.submit.thresholds = Some(crate::config::Method::Half);
         assert_eq!(Run::existing(&config, None).unwrap().folder, run.folder);
         run.begin(&config).unwrap();
-        assert!(
-            fs::read_to_string(run.folder.join("config.toml")).unwrap().contains("half"),
-            "the effective configuration is kept"
-        );
+        let kept = fs::read_to_string(run.folder.join("config.toml")).unwrap();
+        assert!(kept.contains("half"), "the effective configuration is kept");
 
         config.train.epochs = 7;
         config.train.loss.bce = 1.0;
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn a_fold_is_trained_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
-        let run = Run::new(&config(dir.path()));
+        let run = Run::new(dir.path());
         let stop = Stop::new();
         let held = run.lock(0, &stop).unwrap();
         assert_eq!(run.lock(0, &stop).unwrap_err().exit_code(), 2);

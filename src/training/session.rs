@@ -21,6 +21,7 @@ use crate::{
     data::labels::CLASSES,
     distributed::{World, batch_share::Share, watchdog::Limit},
     loading::{
+        loader::{Loader, Make},
         normalization::Normalization,
         sampler::{self, Draw},
     },
@@ -124,6 +125,23 @@ impl<'a> Session<'a> {
         order.chunks(train.batch).filter(|b| b.len() > 1).map(<[Draw]>::to_vec).collect()
     }
 
+    /// This rank's shares of `batches`, which are of the current epoch, and their samples.
+    pub fn load(&self, batches: &[Vec<Draw>]) -> (Vec<Share>, Loader) {
+        let (train, world) = (&self.config.train, self.world);
+        let share = |batch: &Vec<Draw>| {
+            Share::new(batch.len(), world.rank(), world.size(), train.micro_batch)
+        };
+        let shares: Vec<Share> = batches.iter().map(share).collect();
+        let mine = batches.iter().zip(&shares);
+        let mine = mine.map(|(batch, share)| batch[share.samples.clone()].to_vec()).collect();
+        let make = Make::Train {
+            augment: self.config.augment.clone(),
+            seed: train.seed,
+            epoch: self.state.epoch as u64,
+        };
+        (shares, Loader::new(self.data.store.clone(), mine, make, self.config.threads(), 4))
+    }
+
     /// Estimated seconds for the epochs to come, by those of this process.
     pub fn seconds_remaining(&self) -> f64 {
         let done = self.state.epoch - self.completed;
@@ -167,10 +185,9 @@ impl<'a> Session<'a> {
 
     /// Completes the logits so far with those of the other ranks.
     pub fn gather_seen(&mut self) -> Result<()> {
-        let rows = (self.seen_logits.len() - self.gathered) / CLASSES;
-        let mut new =
-            Array2::from_shape_vec((rows, CLASSES), self.seen_logits.split_off(self.gathered))
-                .map_err(Error::failed)?;
+        let new = self.seen_logits.split_off(self.gathered);
+        let rows = new.len() / CLASSES;
+        let mut new = Array2::from_shape_vec((rows, CLASSES), new).map_err(Error::failed)?;
         let watchdog = self.world.watchdog();
         watchdog.during("gathering the logs", Limit::Usual, || self.gather(&mut new))?;
         self.seen_logits.extend(new);

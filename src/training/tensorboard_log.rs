@@ -39,10 +39,8 @@ impl TensorBoardLog {
         if kept == 0 {
             let every = data.valid.len().div_ceil(SAMPLES);
             let samples = data.valid.iter().step_by(every).enumerate();
-            log.write(
-                0,
-                samples.map(|(i, &sample)| sample_image(i, sample, data)).collect::<Result<_>>()?,
-            )?;
+            let images = samples.map(|(i, &sample)| sample_image(i, sample, data));
+            log.write(0, images.collect::<Result<_>>()?)?;
         }
         Ok(Self(log))
     }
@@ -105,14 +103,11 @@ fn holds(event: &Event, state: &TrainingState) -> bool {
 
 /// The numbers of a JSON object, but for the keys `without`.
 fn scalars(prefix: &str, object: &Value, without: &[&str]) -> Vec<event_file::Value> {
-    let entries = object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !without.contains(&key.as_str()));
-    entries
-        .filter_map(|(key, value)| Some(scalar(format!("{prefix}{key}"), value.as_f64()?)))
-        .collect()
+    let entries = object.as_object().into_iter().flatten();
+    let shown = entries.filter(|(key, _)| !without.contains(&key.as_str()));
+    let scalar =
+        |(key, value): (&String, &Value)| Some(scalar(format!("{prefix}{key}"), value.as_f64()?));
+    shown.filter_map(scalar).collect()
 }
 
 /// A validation sample: all channels above, the protein alone below.

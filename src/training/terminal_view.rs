@@ -66,12 +66,8 @@ impl TerminalView {
             return;
         }
         self.drawn = Some(Instant::now());
-        let seconds = self
-            .recent
-            .back()
-            .zip(self.recent.front())
-            .map_or(0.0, |(b, f)| (b.0 - f.0).as_secs_f64())
-            .max(1e-9);
+        let ends = self.recent.back().zip(self.recent.front());
+        let seconds = ends.map_or(0.0, |(b, f)| (b.0 - f.0).as_secs_f64()).max(1e-9);
         let since = self.recent.iter().skip(1);
         let (samples, waited) = since.fold((0, 0.0), |(n, s), step| (n + step.1, s + step.2));
         let (done, total) = (session.state.step, session.schedule.steps() as u64);
@@ -155,18 +151,7 @@ mod tests {
     use super::*;
 
     fn row(epoch: usize, macro_f1: Option<f64>) -> EpochRow {
-        let (none, lr) = (None, 0.0);
-        EpochRow {
-            epoch,
-            train_loss: none,
-            train_macro_f1: 0.0,
-            valid_loss: none,
-            macro_f1,
-            macro_f1_fitted: none,
-            map: none,
-            lr,
-            skipped_steps: 0,
-        }
+        EpochRow { epoch, macro_f1, ..EpochRow::default() }
     }
 
     #[test]
@@ -194,11 +179,8 @@ mod tests {
                 .into(),
         ];
         assert_eq!(figures.text().lines().collect::<Vec<_>>(), expected);
-        let young = Figures { losses: &[], history: &[], gpu_mib: None, ..figures };
-        assert!(
-            young.text().lines().nth(2).is_some_and(|line| line.trim_end().ends_with('-')),
-            "{}",
-            young.text()
-        );
+        let at_start = Figures { losses: &[], history: &[], gpu_mib: None, ..figures };
+        let text = at_start.text();
+        assert!(text.lines().nth(2).unwrap().trim_end().ends_with('-'), "{text}");
     }
 }

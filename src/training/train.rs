@@ -3,19 +3,17 @@
 
 use std::{fs, time::Instant};
 
+pub use super::validation::FoldOutcome;
 use super::{
     auto_compute_mode,
     checkpoint::CheckpointFolder,
     epoch::{end_epoch, train_epoch},
+    fold_data::FoldData,
+    fold_status::has_predictions,
     run_folder::Run,
     session::{Session, config_of_fold, initial_weights, mode_at_start},
     terminal_view::TerminalView,
     validation::predict_validation,
-};
-pub use super::{
-    fold_data::FoldData,
-    fold_status::{FoldStatus, fold_status, fold_statuses, has_predictions, weights_path},
-    validation::FoldOutcome,
 };
 use crate::{
     base::{Error, Result, stop_request::Stop},
@@ -141,7 +139,7 @@ fn train_to_end(session: &mut Session, run: &Run) -> Result<FoldOutcome> {
             end_epoch(session, &draws)?;
         }
     }
-    let path = weights_path(config, run, fold);
+    let path = run.weights(fold, config.train.keep);
     session.ensure_weights(&path)?;
     let watchdog = session.world.watchdog();
     watchdog.during("waiting for the weights", Limit::Usual, || session.world.barrier())?;

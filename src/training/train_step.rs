@@ -35,44 +35,25 @@ pub struct StepReport {
     pub optimizer: f64,
 }
 
-/// Why a step failed.
-pub enum StepError {
-    LossNotFinite,
-    Other(Error),
-}
-
-impl From<Error> for StepError {
-    fn from(e: Error) -> Self {
-        Self::Other(e)
-    }
-}
-
-impl From<StepError> for Error {
-    fn from(e: StepError) -> Self {
-        match e {
-            StepError::LossNotFinite => LossNotFinite.into(),
-            StepError::Other(e) => e,
-        }
-    }
-}
-
 /// Trains on `batch`, this rank's `share` of the step's samples. `stop` is whether this rank was
-/// asked to stop.
+/// asked to stop. Where the loss is not finite, no parameter has changed.
 pub fn train_step(
     session: &mut Session,
     batch: &Batch,
     share: &Share,
     rates: Rates,
     stop: bool,
-) -> Result<StepReport, StepError> {
+) -> Result<Result<StepReport, LossNotFinite>> {
     assert!(!session.injected("panic"), "asked for by ATLAS_FAULT");
     if session.injected("error") {
-        return Err(Error::failed("asked for by ATLAS_FAULT").into());
+        return Err(Error::failed("asked for by ATLAS_FAULT"));
     }
     let world = session.world;
     let statistics = session.network.flat_buffers().copy();
-    let (logits, loss) =
-        forward_and_backward(session, batch, share).map_err(|_| StepError::LossNotFinite)?;
+    let (logits, loss) = match forward_and_backward(session, batch, share) {
+        Ok(done) => done,
+        Err(not_finite) => return Ok(Err(not_finite)),
+    };
     session.add_logits(share, &logits);
     device::wait(world.device);
     let (mut communication, mut optimizer) = (0.0, 0.0);
@@ -101,7 +82,8 @@ pub fn train_step(
         count_skipped(session, &statistics)?;
     }
     let (norm, skipped) = (step.norm, step.skipped);
-    Ok(StepReport { norm, loss, skipped, stop: stops > 0.0, communication, optimizer })
+    let stop = stops > 0.0;
+    Ok(Ok(StepReport { norm, loss, skipped, stop, communication, optimizer }))
 }
 
 /// The logits of this rank's share `[n, 28]`, flat, and its part of the loss.

@@ -11,7 +11,7 @@ use crate::{
     loading::normalization::Normalization,
     network::{
         model::{ComputeMode, Network, Precision},
-        predictor::{self, Predictor},
+        predictor::Predictor,
         weights::Weights,
     },
     training::checkpoint::Checkpoint,
@@ -44,7 +44,7 @@ impl TrainedNetwork {
             )));
         }
         let network = Network::new(&state.network.spec, 0, compute_mode.channels_last, device)?;
-        predictor::set(&network, checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
+        checkpoint.load_into(&network)?;
         Ok(Self {
             network,
             precision: compute_mode.precision,
@@ -61,12 +61,12 @@ impl TrainedNetwork {
     /// classes; data where it is damaged.
     pub fn from_weights(weights: &Weights, train: &Train, device: Device) -> Result<Self> {
         let (spec, path) = (weights.spec(), weights.path().display());
-        if (spec.channels, spec.classes) != (4, CLASSES as i64) {
-            let what = format!(
-                "{path}: the network has {} channels and {} classes, expected 4 and {CLASSES}",
-                spec.channels, spec.classes
-            );
-            return Err(Error::usage(what));
+        let (channels, classes) = (spec.channels, spec.classes);
+        if (channels, classes) != (4, CLASSES as i64) {
+            return Err(Error::usage(format!(
+                "{path}: the network has {channels} channels and {classes} classes, expected 4 and \
+                    {CLASSES}"
+            )));
         }
         let normalization = weights.normalization()?.ok_or_else(|| {
             Error::usage(format!(

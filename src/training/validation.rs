@@ -5,7 +5,6 @@ use tch::Tensor;
 
 use super::{
     backward::one_hot,
-    fold_status::weights_path,
     history::{EpochRow, Samples},
     run_folder::Run,
     session::Session,
@@ -16,7 +15,7 @@ use crate::{
         Error, Result,
         progress::{Progress, duration},
     },
-    config::{Keep, Method, Tta},
+    config::{Config, Keep, Method, Tta},
     data::labels::{CLASSES, Labels},
     distributed::{batch_share, watchdog::Limit},
     network::{
@@ -66,10 +65,9 @@ pub fn validate(session: &Session, row: &mut EpochRow) -> Result<()> {
         log.validation(session.state.step, &probabilities, &counts)?;
     }
     let own: Vec<usize> = (0..labels.len()).collect();
-    row.macro_f1_fitted = Some(
-        thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, &own, 2, 0)
-            .macro_f1,
-    );
+    let fitted =
+        thresholds::cross_fitted(Method::Shrunken, probabilities.view(), &labels, &own, 2, 0);
+    row.macro_f1_fitted = Some(fitted.macro_f1);
     row.map = Some(mean_average_precision(&probabilities, &labels));
     write_samples(session, row.epoch, "val", &data.valid, &logits)
 }
@@ -91,17 +89,17 @@ fn mean_loss(session: &Session, logits: &Array2<f32>, labels: &[Labels]) -> f64 
 /// augmentation: the fold's last file.
 pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
     let (config, data, state) = (session.config, &session.data, &session.state);
-    let path = weights_path(config, run, data.fold);
-    let trained = TrainedNetwork::from_checkpoint(&path, &config.train, session.world.device)?;
-    let predictor =
-        trained.predictor(&config.augment, &config.predict, config.threads(), session.stop);
-    let logits = logits(session, &predictor, config.predict.tta, "out-of-fold predictions")?;
+    let Config { predict, augment, train, .. } = config;
+    let path = run.weights(data.fold, train.keep);
+    let trained = TrainedNetwork::from_checkpoint(&path, train, session.world.device)?;
+    let predictor = trained.predictor(augment, predict, config.threads(), session.stop);
+    let logits = logits(session, &predictor, predict.tta, "out-of-fold predictions")?;
     let probabilities = logits.mapv(sigmoid);
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
     let outcome = FoldOutcome {
         fold: data.fold,
         epochs: state.epoch,
-        epoch_used: match (config.train.keep, state.best) {
+        epoch_used: match (train.keep, state.best) {
             (Keep::Best, Some((_, epoch))) => epoch,
             _ => state.epoch,
         },
@@ -111,8 +109,8 @@ pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
     };
     if session.is_first() {
         let ids = data.valid.iter().map(|&s| data.store.id(s).to_string()).collect();
-        Predictions { ids, probabilities }
-            .write(&run.validation(data.fold), prediction_freshness::source(config, &[path])?)?;
+        let source = prediction_freshness::source(predict, augment, train.precision, &[path])?;
+        Predictions { ids, probabilities }.write(&run.validation(data.fold), source)?;
     }
     log::info!(
         "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
@@ -150,15 +148,11 @@ fn logits(
         if !stopped {
             all.slice_mut(ndarray::s![part, ..]).assign(&result?);
         }
-        let any_stopped =
-            world
-                .watchdog()
-                .during("agreeing on the next round", Limit::Usual, || world.any(stopped))?;
-        if any_stopped {
+        let agree = || world.any(stopped);
+        if world.watchdog().during("agreeing on the next round", Limit::Usual, agree)? {
             world.watchdog().stop_agreed();
-            return Err(Error::Stopped(
-                "stopped while predicting; run the same command again to go on".into(),
-            ));
+            let what = "stopped while predicting; run the same command again to go on";
+            return Err(Error::Stopped(what.into()));
         }
     }
     let gather = || session.gather(&mut all);

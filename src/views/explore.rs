@@ -3,10 +3,7 @@
 //! Memory: 28 probabilities and some labels per sample (200 bytes), up to 512 MiB of embeddings
 //! once they are requested, and the networks; images are read when they are shown.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{path::PathBuf, sync::Mutex};
 
 use ndarray::Array2;
 
@@ -20,7 +17,7 @@ use crate::{
     },
     loading::augment::geometry,
     scoring::prediction_file::Predictions,
-    training::{run_folder::Run, train},
+    training::run_folder::Run,
 };
 
 mod guard;
@@ -28,21 +25,16 @@ mod inference_worker;
 mod nearest;
 mod pages;
 mod serve;
+mod stores;
 mod table;
 mod upload;
 
 pub use serve::{PORT, Server};
 
 use inference_worker::InferenceWorker;
+use stores::{SampleImage, Stores};
 use table::SampleTable;
 use upload::Uploads;
-
-/// An image, u8 `[size, size, 4]`: red, green, blue, yellow.
-#[derive(Clone)]
-pub struct SampleImage {
-    pub size: usize,
-    pub pixels: Vec<u8>,
-}
 
 /// Longest side of a thumbnail in pixels.
 const THUMBNAIL: usize = 96;
@@ -63,12 +55,6 @@ pub struct Explorer {
     max_pixels_side: u32,
     inference_worker: InferenceWorker,
     uploads: Mutex<Uploads>,
-}
-
-#[derive(Clone)]
-struct Stores {
-    train: Arc<Store>,
-    test: Arc<Store>,
 }
 
 /// A sample by its row, or an upload by its number.
@@ -95,9 +81,9 @@ impl Explorer {
             || OutOfFold::read(config, &work, run),
         );
         let stores = Stores { train: opened.0?.clone(), test: opened.1?.clone() };
-        let (thresholds, method) = thresholds(run, config.submit.thresholds)?;
+        let (thresholds, method) = finished_run::thresholds_or_half(run, config.submit.thresholds)?;
         let weights: Vec<_> =
-            folds.iter().map(|&k| (k, train::weights_path(config, run, k))).collect();
+            folds.iter().map(|&k| (k, run.weights(k, config.train.keep))).collect();
         let test = test_predictions(config, run, &stores.test, &weights)?;
         let table = SampleTable::of(&stores, &known?, test, &thresholds);
         let (places, sources): (Vec<_>, _) =
@@ -119,27 +105,8 @@ impl Explorer {
         })
     }
 
-    /// Number of samples.
-    pub fn len(&self) -> usize {
+    pub fn sample_count(&self) -> usize {
         self.table.rows.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The subject of the address part `kind/number`, where `kind` is `samples` or `uploads`. Both
-    /// are looked up, never made into a path.
-    fn subject(&self, kind: &str, number: &str) -> Option<Subject> {
-        match kind {
-            "samples" => number.parse().ok().filter(|&i| i < self.len()).map(Subject::Sample),
-            "uploads" => number
-                .parse()
-                .ok()
-                .filter(|&i| self.uploads().find(i).is_some())
-                .map(Subject::Upload),
-            _ => None,
-        }
     }
 
     /// # Errors
@@ -149,11 +116,7 @@ impl Explorer {
             Subject::Sample(i) => {
                 self.stores.read(self.table.rows[i].part, self.table.rows[i].place)
             }
-            Subject::Upload(i) => self
-                .uploads()
-                .find(i)
-                .map(|upload| upload.image.clone())
-                .ok_or_else(upload::forgotten),
+            Subject::Upload(i) => Ok(self.uploads().find(i)?.image.clone()),
         }
     }
 
@@ -177,9 +140,7 @@ impl Explorer {
     fn hashes(&self, subject: Subject) -> Result<[u64; 4]> {
         match subject {
             Subject::Sample(i) => Ok(self.hash_of(i)),
-            Subject::Upload(i) => {
-                self.uploads().find(i).map(|upload| upload.hashes).ok_or_else(upload::forgotten)
-            }
+            Subject::Upload(i) => Ok(self.uploads().find(i)?.hashes),
         }
     }
 
@@ -203,36 +164,6 @@ impl Explorer {
     fn uploads(&self) -> std::sync::MutexGuard<'_, Uploads> {
         self.uploads.lock().unwrap_or_else(|e| e.into_inner())
     }
-}
-
-impl Stores {
-    fn of(&self, part: Part) -> &Store {
-        match part {
-            Part::Train => &self.train,
-            Part::Test => &self.test,
-        }
-    }
-
-    fn read(&self, part: Part, place: usize) -> Result<SampleImage> {
-        let store = self.of(part);
-        let mut pixels = vec![0; store.size() * store.size() * 4];
-        store.read(place, &mut pixels)?;
-        Ok(SampleImage { size: store.size(), pixels })
-    }
-}
-
-/// The thresholds of the run's submission, and their method; 0.5 where `submit` has not run.
-fn thresholds(run: &Run, wanted: Option<Method>) -> Result<([f32; CLASSES], Method)> {
-    Ok(finished_run::used_thresholds(run, wanted)?.map_or_else(
-        || {
-            log::warn!(
-                "{} has no thresholds: every one is 0.5; `atlas submit` fits them",
-                run.folder.display()
-            );
-            ([0.5; CLASSES], Method::Half)
-        },
-        |used| (used.values, used.method),
-    ))
 }
 
 /// `[n, 28]`, in the order of the store; `None` where a file is missing or stale, or a checkpoint

@@ -15,7 +15,7 @@ use crate::{
         folds::table,
     },
     inference::finished_run::{SCORES, THRESHOLDS},
-    training::{run_folder::Run, train},
+    training::run_folder::Run,
     views::report::{fold_epochs::FoldEpochs, scored_run::ScoredRun, sections::Page},
 };
 
@@ -105,7 +105,7 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
             parts.push(format!(
                 "{:?}{:?}",
                 sizes(&folder.join("training_logs")),
-                train::weights_path(config, run, fold).exists()
+                run.weights(fold, config.train.keep).exists()
             ));
         }
         parts.push(format!("{:?}", sizes(&work.join("shards"))));
@@ -136,16 +136,16 @@ fn made_from(path: &Path) -> Option<String> {
     Some(rest.split_once('"')?.0.into())
 }
 
-/// The run `name`, to be compared with another.
+/// The run `name` in the folder `results`, to be compared with another.
 ///
 /// # Errors
 /// Usage where it does not exist.
-pub fn other(config: &Config, name: &str) -> Result<Run> {
-    match Run::named(config, Some(name))? {
+pub fn other(results: &Path, name: &str) -> Result<Run> {
+    match Run::named(results, Some(name))? {
         Some(run) if run.folder.join("config.toml").exists() => Ok(run),
         _ => Err(Error::usage(format!(
             "--compare {name}: there is no such run in {}",
-            config.paths.results.display()
+            results.display()
         ))),
     }
 }

@@ -30,7 +30,6 @@ use atlas::{
     training::{
         checkpoint::{Checkpoint, Conditions, TrainingState},
         run_folder::Run,
-        train,
     },
 };
 use ndarray::Array2;
@@ -110,19 +109,17 @@ impl SyntheticRun {
         let run = Run { folder: config.paths.results.join("made") };
         run.begin(&config).unwrap();
         for fold in 0..2 {
-            let weights = train::weights_path(&config, &run, fold);
+            let weights = run.weights(fold, config.train.keep);
             checkpoint(&config, fold as u64).write(&weights).unwrap();
             let samples: Vec<usize> = (0..train - 1).filter(|i| i % 2 == fold).collect();
             let probabilities =
                 Array2::from_shape_fn((samples.len(), 28), |(row, c)| probability(samples[row], c));
             let predictions =
                 Predictions { ids: samples.iter().map(|&i| id(i)).collect(), probabilities };
-            predictions
-                .write(
-                    &run.validation(fold),
-                    prediction_freshness::source(&config, &[weights]).unwrap(),
-                )
-                .unwrap();
+            let (predict, augment, precision) =
+                (&config.predict, &config.augment, config.train.precision);
+            let source = prediction_freshness::source(predict, augment, precision, &[weights]);
+            predictions.write(&run.validation(fold), source.unwrap()).unwrap();
         }
         static STOP: Stop = Stop::new();
         predict::predict(&config, &WorkFolder::open(&config.paths.work), &run, 0, 1, &STOP)

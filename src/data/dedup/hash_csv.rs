@@ -16,7 +16,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<[u64; 4]>)> {
     let mut reader =
         csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
     let header = reader.headers().map_err(wrong)?.iter().collect::<Vec<_>>().join(",");
-    if header.trim_start_matches('\u{feff}') != HEADER.join(",") {
+    if header != HEADER.join(",") {
         let what = format!("expected the header {}, found `{header}`", HEADER.join(","));
         return Err(Error::data(path, what));
     }

@@ -281,46 +281,29 @@ impl<'a> DedupInput<'a> {
         };
         let (mut tables, mut removed) = (Tables::default(), HashSet::new());
         for group in groups {
-            let name = id(group.members[0].0);
+            let differ = self.differ(group);
             for &(i, correlation) in &group.members {
                 let kept = i == group.kept;
-                let [red, green, blue] = distances(i, group.kept);
-                tables.duplicates.push(DuplicateRow {
-                    id: id(i),
-                    group: name.clone(),
-                    kept,
-                    of: id(group.kept),
-                    red,
-                    green,
-                    blue,
-                    correlation: correlation.map_or(String::new(), |r| format!("{r:.4}")),
-                });
-                if self.differ(group) {
-                    let labels = self.samples[i].sample.labels.to_string();
-                    tables.conflicts.push(ConflictRow {
-                        group: name.clone(),
-                        id: id(i),
-                        kept,
-                        labels,
-                    });
-                }
                 if !kept {
                     removed.insert(i);
                 }
+                let [red, green, blue] = distances(i, group.kept);
+                let correlation = correlation.map_or(String::new(), |r| format!("{r:.4}"));
+                let (id, of, group) = (id(i), id(group.kept), id(group.members[0].0));
+                if differ {
+                    let labels = self.samples[i].sample.labels.to_string();
+                    let (group, id) = (group.clone(), id.clone());
+                    tables.conflicts.push(ConflictRow { group, id, kept, labels });
+                }
+                let row = DuplicateRow { id, group, kept, of, red, green, blue, correlation };
+                tables.duplicates.push(row);
             }
         }
         let leak = |l: &Leak| {
             let [red, green, blue] = distances(l.train, l.test);
             let (train, test, kept) = (id(l.train), id(l.test), !removed.contains(&l.train));
-            LeakRow {
-                train,
-                test,
-                red,
-                green,
-                blue,
-                correlation: format!("{:.4}", l.correlation),
-                kept,
-            }
+            let correlation = format!("{:.4}", l.correlation);
+            LeakRow { train, test, red, green, blue, correlation, kept }
         };
         tables.leaks = leaks.iter().map(leak).collect();
         tables

@@ -166,15 +166,8 @@ fn each_pair(
                         continue;
                     }
                     places.clear();
-                    compare(
-                        &a,
-                        rows.clone(),
-                        b,
-                        candidates,
-                        other.is_none() && near == key,
-                        radius,
-                        places,
-                    );
+                    let later = other.is_none() && near == key;
+                    compare(&a, rows.clone(), b, candidates, later, radius, places);
                     let new = places.iter().filter(|(i, j)| !found_before(a.red[*i], b.red[*j]));
                     let samples = new.map(|(i, j)| (a.samples[*i], b.samples[*j]));
                     pairs.extend(match other {
@@ -327,16 +320,10 @@ mod tests {
             [0..9000, 3000..FEW + 4000],
             [0..3000, 2000..5000],
         ] {
-            let mine = want
-                .iter()
-                .copied()
-                .filter(|(a, b)| first.contains(&(*a as usize)) && second.contains(&(*b as usize)));
-            let mine: Vec<_> = mine.collect();
-            assert_eq!(
-                pairs(&hashes, [first.clone(), second.clone()], 12).unwrap(),
-                mine,
-                "{first:?} {second:?}"
-            );
+            let mut mine = want.clone();
+            mine.retain(|(a, b)| first.contains(&(*a as usize)) && second.contains(&(*b as usize)));
+            let got = pairs(&hashes, [first.clone(), second.clone()], 12).unwrap();
+            assert_eq!(got, mine, "{first:?} {second:?}");
         }
     }
 

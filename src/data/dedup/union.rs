@@ -1,3 +1,5 @@
+//! Disjoint sets (union-find), for what belongs together directly or through others.
+
 /// Disjoint sets of 0..n; the root of a set is its smallest member, whatever the order of the
 /// joins.
 pub struct UnionFind {

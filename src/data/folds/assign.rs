@@ -151,18 +151,16 @@ impl Samples {
 
 /// The groups of `level` and of all levels below it.
 fn group(ids: &[String], duplicates: &Duplicates, level: Groups) -> Vec<usize> {
-    let column = |key: &dyn for<'a> Fn(&'a str) -> Option<&'a str>| -> Vec<Option<&str>> {
-        ids.iter().map(|id| key(id)).collect()
-    };
-    let mut columns = Vec::new();
+    let column = |key: fn(&str) -> Option<&str>| ids.iter().map(|id| key(id)).collect();
+    let mut columns: Vec<Vec<Option<&str>>> = Vec::new();
     if level >= Groups::Duplicates {
         columns.push(ids.iter().map(|id| duplicates.group.get(id).map(String::as_str)).collect());
     }
     if level >= Groups::Well {
-        columns.push(column(&manifest::well_of));
+        columns.push(column(manifest::well_of));
     }
     if level >= Groups::Antibody {
-        columns.push(column(&manifest::antibody_of));
+        columns.push(column(manifest::antibody_of));
     }
     groups_of(ids.len(), &columns)
 }

@@ -104,10 +104,6 @@ fn the_table_reads_back() {
     std::fs::write(&path, "id,group,fold\na,1,0\nb,x,0\n").unwrap();
     let error = table::read_table(&path).unwrap_err();
     assert!(error.to_string().contains("line 3") && error.exit_code() == 65, "{error}");
-    assert!(
-        table::read_table(&dir.path().join("none"))
-            .unwrap_err()
-            .to_string()
-            .contains("atlas split")
-    );
+    let error = table::read_table(&dir.path().join("none")).unwrap_err();
+    assert!(error.to_string().contains("atlas split"), "{error}");
 }

@@ -11,7 +11,7 @@ thread_local! {
 /// Buffers that a thread keeps: a sample's four planes, and the rows that one of them is made of.
 const KEPT: usize = 5;
 
-/// So many bytes of any value.
+/// `size` bytes of any value.
 pub(super) fn buffer(size: usize) -> Vec<u8> {
     let mut buffer = FREE.with_borrow_mut(|free| {
         let fits = free.iter().position(|buffer| buffer.len() >= size);

@@ -44,31 +44,24 @@ impl<'a> Encoded<'a> {
     /// As [`read`](Self::read), of a file's content; `path` is its name in messages.
     pub fn new(path: &'a Path, mut bytes: Vec<u8>, max_side: u32) -> Result<Self> {
         let largest = largest(max_side);
+        let wrong = |what: String| Error::data(path, what);
         if bytes.len() as u64 > largest {
-            return Err(Error::data(
-                path,
-                format!(
-                    "is larger than any image of {max_side} pixels a side \
-                        (preprocess.max_pixels_side)"
-                ),
-            ));
+            return Err(wrong(format!(
+                "is larger than any image of {max_side} pixels a side (preprocess.max_pixels_side)"
+            )));
         }
         if bytes.starts_with(&[0x1f, 0x8b]) {
-            bytes = inflate(&bytes, largest).map_err(|what| Error::data(path, what))?;
+            bytes = inflate(&bytes, largest).map_err(wrong)?;
         }
-        let header = decode::header(&bytes).map_err(|what| Error::data(path, what))?;
+        let header = decode::header(&bytes).map_err(wrong)?;
         let (w, h) = (header.width, header.height);
         if w == 0 || h == 0 {
-            return Err(Error::data(path, format!("the image is empty ({w}x{h} pixels)")));
+            return Err(wrong(format!("the image is empty ({w}x{h} pixels)")));
         }
         if w.max(h) > max_side {
-            return Err(Error::data(
-                path,
-                format!(
-                    "{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not \
-                        decoded"
-                ),
-            ));
+            return Err(wrong(format!(
+                "{w}x{h} pixels, above preprocess.max_pixels_side = {max_side}; it was not decoded"
+            )));
         }
         Ok(Self { path, bytes, header })
     }
@@ -121,10 +114,8 @@ impl<'a> Encoded<'a> {
         let path = self.path;
         let (Raster { step, pixels }, [width, height]) = self.raster()?;
         if step < 3 {
-            return Err(Error::data(
-                path,
-                "a gray picture is one channel; give all four, or one picture in colours",
-            ));
+            let what = "a gray image is one channel; give all four, or one image in colours";
+            return Err(Error::data(path, what));
         }
         let varies = step == 4 && pixels.chunks_exact(4).any(|p| p[3] != pixels[3]);
         let plane = |value: &dyn Fn(&[u8]) -> u8| Plane {
@@ -268,12 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn gray_pictures_and_large_ones_are_refused() {
+    fn gray_images_and_large_ones_are_refused() {
         let e = planes(&[1, 2], png::ColorType::Grayscale).unwrap_err();
         assert!(e.to_string().contains("a.png: "), "{e}");
         let bytes = encode_png(&[0; 33], 11, 1, png::ColorType::Rgb).unwrap();
-        assert!(
-            Encoded::new(Path::new("a.png"), bytes, 10).err().unwrap().to_string().contains("11x1")
-        );
+        let e = Encoded::new(Path::new("a.png"), bytes, 10).err().unwrap();
+        assert!(e.to_string().contains("11x1"), "{e}");
     }
 }

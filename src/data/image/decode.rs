@@ -18,12 +18,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
             let mut decoder = png::Decoder::new(Cursor::new(bytes));
             let info = decoder.read_header_info().map_err(|e| format!("broken PNG: {e}"))?;
             let raw = info.color_type.samples() as u64 * (info.bit_depth as u64).div_ceil(8);
-            Ok(Header {
-                format: Format::Png,
-                width: info.width,
-                height: info.height,
-                bytes_per_pixel: raw + 1,
-            })
+            let (width, height) = (info.width, info.height);
+            Ok(Header { format: Format::Png, width, height, bytes_per_pixel: raw + 1 })
         }
         [0xff, 0xd8, 0xff, ..] => jpeg::header(bytes),
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => {

@@ -24,7 +24,7 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         if rest.is_empty() {
             return Err("the file is cut short".into());
         }
-        // What comes behind the last row is read over.
+        // Data after the last row is skipped.
         let full = region.filled == filtered.len();
         let mut target = (!full).then(|| region.as_buf(&mut filtered));
         let (taken, decoded) = decoder.update(rest, target.as_mut()).map_err(|e| e.to_string())?;
@@ -95,7 +95,7 @@ fn unfilter(filtered: &[u8], width: usize, pixels: &mut [u8]) -> Result<(), Stri
     Ok(())
 }
 
-/// Pixels whose neighbours above are looked at together.
+/// Pixels for which what depends on the row above is computed together.
 const BLOCK: usize = 64;
 
 /// Undoes the Paeth filter, which predicts whichever of left, above and upper left is nearest to

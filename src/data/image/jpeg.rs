@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, String> {
 }
 
 /// An image in 4:2:0 with even sides as its planes of brightness `[height, width]`, Cb and Cr
-/// `[height / 2, width / 2]`, one behind the other.
+/// `[height / 2, width / 2]`, one after the other.
 pub(super) struct Planes {
     width: usize,
     height: usize,
@@ -225,31 +225,9 @@ fn clip(v: i16) -> u8 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use turbojpeg::Compressor;
 
     use super::*;
-    use crate::base::rng;
-
-    fn encoded(
-        pixels: &[u8],
-        width: usize,
-        height: usize,
-        subsamp: Subsamp,
-        quality: i32,
-    ) -> Vec<u8> {
-        let mut compressor = Compressor::new().unwrap();
-        compressor.set_subsamp(subsamp).unwrap();
-        compressor.set_quality(quality).unwrap();
-        compressor
-            .compress_to_vec(Image {
-                pixels,
-                width,
-                pitch: 3 * width,
-                height,
-                format: PixelFormat::RGB,
-            })
-            .unwrap()
-    }
+    use crate::{base::rng, data::image::tests::rgb_jpeg};
 
     proptest! {
         /// Against the colour image that libjpeg-turbo makes; noise, so that all colours and
@@ -261,7 +239,7 @@ mod tests {
             let (width, height) = (2 * half, 2 * half_height);
             let mut pixels = vec![0; 3 * width * height];
             rng::stream(rng::Use::Synth, seed, 0, 0).fill_bytes(&mut pixels);
-            let bytes = encoded(&pixels, width, height, Subsamp::Sub2x2, quality);
+            let bytes = rgb_jpeg(&pixels, width, height, Subsamp::Sub2x2, quality);
             let rgb = decode(&bytes).unwrap();
             for c in 0..4 {
                 let value = |p: &[u8; 3]| if c < 3 { p[c] } else { halved(p[0], p[1]) };
@@ -280,13 +258,10 @@ mod tests {
     fn other_layouts_are_decoded_to_the_colour_image() {
         let pixels = vec![77; 3 * 31 * 30];
         for width in [4, 31] {
-            assert!(
-                Planes::decode(&encoded(&pixels, width, 30, Subsamp::Sub2x2, 90))
-                    .unwrap()
-                    .is_none()
-            );
+            let bytes = rgb_jpeg(&pixels, width, 30, Subsamp::Sub2x2, 90);
+            assert!(Planes::decode(&bytes).unwrap().is_none());
         }
-        assert!(Planes::decode(&encoded(&pixels, 30, 31, Subsamp::None, 90)).unwrap().is_none());
-        assert_eq!(decode(&encoded(&pixels, 31, 30, Subsamp::Gray, 90)).unwrap().step, 1);
+        assert!(Planes::decode(&rgb_jpeg(&pixels, 30, 31, Subsamp::None, 90)).unwrap().is_none());
+        assert_eq!(decode(&rgb_jpeg(&pixels, 31, 30, Subsamp::Gray, 90)).unwrap().step, 1);
     }
 }

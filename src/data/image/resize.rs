@@ -89,7 +89,7 @@ impl AreaMean {
         (BAND / self.width).max(1).next_multiple_of(self.down.old)
     }
 
-    /// Makes the new rows of a whole number of [bands](Self::band), behind what `out` has.
+    /// Appends the new rows of a whole number of [bands](Self::band) to `out`.
     pub fn rows(&self, pixels: &[u8], out: &mut Vec<u8>) {
         // The narrowest numbers that hold the largest sum: a processor takes the more of them at a
         // time.
@@ -249,11 +249,8 @@ mod tests {
         for (width, height, side) in
             [(160, 80, 40), (54, 40, 16), (17, 16, 16), (150, 131, 77)].into_iter().chain(usual)
         {
-            let plane = Plane {
-                width,
-                height,
-                pixels: (0..width * height).map(|i| ((i * i) >> 5) as u8).collect(),
-            };
+            let pixels = (0..width * height).map(|i| ((i * i) >> 5) as u8).collect();
+            let plane = Plane { width, height, pixels };
             let small = resize(&plane, side);
             for (i, &got) in small.pixels.iter().enumerate() {
                 let (x, y) = (i % side * width, i / side * height);
@@ -262,11 +259,8 @@ mod tests {
                     .map(|(x, y)| f64::from(plane.pixels[y / side * width + x / side]))
                     .sum::<f64>()
                     / (width * height) as f64;
-                assert_eq!(
-                    got,
-                    mean.round_ties_even() as u8,
-                    "{width}x{height} to {side}, pixel {i}: {mean}"
-                );
+                let want = mean.round_ties_even() as u8;
+                assert_eq!(got, want, "{width}x{height} to {side}, pixel {i}: {mean}");
             }
             assert_eq!(resize(&small, side), small);
             let (mean, mut in_bands) = (AreaMean::new(width, height, side).unwrap(), Vec::new());
@@ -281,11 +275,8 @@ mod tests {
 
     #[test]
     fn wider_numbers_give_the_same_means() {
-        let plane = Plane {
-            width: 40,
-            height: 24,
-            pixels: (0..40 * 24).map(|i| ((i % 40 * 7) ^ (i / 40 * 3)) as u8).collect(),
-        };
+        let pixels = (0..40 * 24).map(|i| ((i % 40 * 7) ^ (i / 40 * 3)) as u8).collect();
+        let plane = Plane { width: 40, height: 24, pixels };
         let (mean, mut made) = (AreaMean::new(40, 24, 15).unwrap(), [const { Vec::new() }; 3]);
         average::<u16>(&mean, &plane.pixels, &mut made[0]);
         average::<u32>(&mean, &plane.pixels, &mut made[1]);

@@ -38,17 +38,23 @@ fn jpeg_of(side: usize, color: image::ExtendedColorType, data: &[u8]) -> Vec<u8>
     bytes
 }
 
+/// A JPEG of RGB `pixels`, `[height, width, 3]`.
+pub(crate) fn rgb_jpeg(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    layout: turbojpeg::Subsamp,
+    quality: i32,
+) -> Vec<u8> {
+    let (pitch, format) = (3 * width, turbojpeg::PixelFormat::RGB);
+    let image = turbojpeg::Image { pixels, width, pitch, height, format };
+    turbojpeg::compress(image, quality, layout).unwrap().to_vec()
+}
+
 /// Its colours at half the size.
 fn colour_jpeg(gray: &[u8]) -> Vec<u8> {
     let pixels: Vec<u8> = gray.iter().flat_map(|&v| [v, v / 2, 255 - v]).collect();
-    let image = turbojpeg::Image {
-        pixels: &pixels[..],
-        width: SIDE,
-        pitch: 3 * SIDE,
-        height: SIDE,
-        format: turbojpeg::PixelFormat::RGB,
-    };
-    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
+    rgb_jpeg(&pixels, SIDE, SIDE, turbojpeg::Subsamp::Sub2x2, 90)
 }
 
 fn gz(bytes: &[u8]) -> Vec<u8> {
@@ -128,15 +134,8 @@ fn a_channel_is_its_plane_of_a_colour_image() {
     let bytes = jpeg_of(64, image::ExtendedColorType::Rgb8, &blue);
     let plane = files.read(&bytes, 2).unwrap();
     assert!(plane.pixels.iter().all(|&v| v.abs_diff(200) <= 3));
-    assert!(
-        Encoded::read(&files.file(&bytes), 256)
-            .unwrap()
-            .luma()
-            .unwrap()
-            .pixels
-            .iter()
-            .all(|&v| v < 30)
-    );
+    let luma = Encoded::read(&files.file(&bytes), 256).unwrap().luma().unwrap();
+    assert!(luma.pixels.iter().all(|&v| v < 30));
 }
 
 #[test]
@@ -158,12 +157,8 @@ fn unreadable_files_are_refused_with_the_reason() {
     assert!(files.reason(&flipped).contains("PNG"));
     let float = tiff_of::<colortype::Gray32Float>(2, &[0.5, 0.1, 0.2, 0.3]);
     assert!(files.reason(&float).contains("TIFF"), "{}", files.reason(&float));
-    assert!(
-        read_channel(&files.0.path().join("none.png"), 0, 256)
-            .unwrap_err()
-            .to_string()
-            .contains("none.png")
-    );
+    let e = read_channel(&files.0.path().join("none.png"), 0, 256).unwrap_err();
+    assert!(e.to_string().contains("none.png"), "{e}");
 }
 
 #[test]

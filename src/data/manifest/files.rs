@@ -1,7 +1,7 @@
 //! The files of samples, in little memory: those of a folder differ only in the id, so that they
 //! share the rest.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 /// Stands for the id; no path has this character.
 pub(super) const ID: char = '\0';
@@ -12,18 +12,8 @@ pub struct Files(pub(super) Arc<[String; 4]>);
 
 impl Files {
     /// The file of `channel` of the sample `id`.
-    pub(super) fn path(&self, id: &str, channel: usize) -> PathBuf {
-        self.0[channel].replace(ID, id).into()
-    }
-
-    /// The same as text, put behind what `text` holds.
-    pub(super) fn push_path(&self, id: &str, channel: usize, text: &mut String) {
-        match self.0[channel].split_once(ID) {
-            Some((before, after)) => {
-                [before, id, after].iter().for_each(|part| text.push_str(part))
-            }
-            None => text.push_str(&self.0[channel]),
-        }
+    pub(super) fn path(&self, id: &str, channel: usize) -> String {
+        self.0[channel].replace(ID, id)
     }
 }
 
@@ -39,7 +29,7 @@ impl Pool {
     pub fn files(&mut self, id: &str, paths: [&str; 4]) -> Files {
         for (next, path) in self.next.iter_mut().zip(paths) {
             next.clear();
-            // The name begins with the id, unless someone else than `plan` wrote it.
+            // The name begins with the id, unless another program wrote the manifest.
             let name = path.rfind('/').map_or(0, |at| at + 1);
             match path[name..].strip_prefix(id) {
                 Some(rest) => {
@@ -72,15 +62,10 @@ mod tests {
             |id: &str, paths: [String; 4]| pool.files(id, paths.each_ref().map(String::as_str));
         let (a, b) = (files("a", of("a")), files("b", of("b")));
         assert!(Arc::ptr_eq(&a.0, &b.0));
-        assert_eq!(b.path("b", 2), PathBuf::from("/d/a/b_blue.png"));
+        assert_eq!(b.path("b", 2), "/d/a/b_blue.png");
         // Elsewhere for one channel, under another name.
-        let other = files("b", ["/e/b.tif", "x", "/d/a/b_blue.png", "b"].map(String::from));
-        let mut text = String::new();
-        (0..4).for_each(|c| other.push_path("b", c, &mut text));
-        assert_eq!(text, "/e/b.tifx/d/a/b_blue.pngb");
-        assert_eq!(
-            (0..4).map(|c| other.path("b", c)).collect::<PathBuf>(),
-            ["/e/b.tif", "x", "/d/a/b_blue.png", "b"].iter().collect::<PathBuf>()
-        );
+        let paths = ["/e/b.tif", "x", "/d/a/b_blue.png", "b"];
+        let other = files("b", paths.map(String::from));
+        assert_eq!([0, 1, 2, 3].map(|c| other.path("b", c)), paths);
     }
 }

@@ -13,19 +13,9 @@ use crate::{
 const NAME: &str = "problems.csv";
 
 /// What is wrong with a sample, a file or a row of a table. In the order of their names.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::IntoStaticStr,
-    Serialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(into = "&'static str")]
+#[derive(strum::Display, strum::IntoStaticStr)]
 pub enum ProblemKind {
     #[strum(to_string = "broken rows")]
     BrokenRow,

@@ -1,5 +1,5 @@
 //! Scans the data folders: finds the samples that are complete and labelled, and everything that is
-//! not, in one go.
+//! not, in one pass.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,7 @@ use std::{
 use super::{
     Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
-    problem::{Problem, ProblemKind},
+    problem::{Problem, ProblemKind as Kind},
 };
 use crate::{
     base::{Error, Result, progress::Progress},
@@ -43,20 +43,14 @@ pub fn scan(data: &Data) -> Result<Scan> {
         ));
     }
     if let Some(folder) = &data.kaggle {
-        exists("data.kaggle", folder, "")?;
-        exists("data.kaggle", folder, "train")?;
-        exists("data.kaggle", folder, "train.csv")?;
-        scan.labelled("train", Source::Official, &folder.join("train"), &folder.join("train.csv"))?;
+        let (images, table) = (folder.join("train"), folder.join("train.csv"));
+        exist("data.kaggle", &[folder, &images, &table])?;
+        scan.labelled("train", Source::Official, &images, &table)?;
     }
     if let Some(folder) = &data.external {
-        exists("data.external", folder, "")?;
-        exists("data.external", folder, "images")?;
-        scan.labelled(
-            "external",
-            Source::External,
-            &folder.join("images"),
-            &external_table(folder)?,
-        )?;
+        let images = folder.join("images");
+        exist("data.external", &[folder, &images])?;
+        scan.labelled("external", Source::External, &images, &external_table(folder)?)?;
     }
     if let Some(folder) = &data.kaggle {
         scan.test(folder)?;
@@ -77,13 +71,13 @@ pub fn scan(data: &Data) -> Result<Scan> {
 
 /// Every sample of a folder of images that belong to no data set, in order of id: as the test
 /// part, without labels.
-pub fn pictures(folder: &Path) -> Result<Scan> {
+pub fn scan_images(folder: &Path) -> Result<Scan> {
     let mut scan = Scan::default();
     let Listing { samples, mut names, .. } = scan.list("images", folder, 0)?;
     for (id, endings) in samples {
         match names.complete(endings) {
             Ok(files) => scan.add(id, Source::External, Part::Test, Labels::default(), files),
-            Err(missing) => scan.problem(ProblemKind::MissingChannels, "images", id, missing),
+            Err(missing) => scan.problem(Kind::MissingChannels, "images", id, missing),
         }
     }
     scan.problems.sort_unstable();
@@ -99,11 +93,10 @@ fn has(samples: &[Sample], id: &str) -> bool {
     samples.binary_search_by(|s| s.id.as_str().cmp(id)).is_ok()
 }
 
-fn exists(key: &str, folder: &Path, part: &str) -> Result<()> {
-    let path = if part.is_empty() { folder.into() } else { folder.join(part) };
-    match path.exists() {
-        true => Ok(()),
-        false => Err(Error::usage(format!(
+fn exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
+    match paths.iter().find(|path| !path.exists()) {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format!(
             "{key}: {} does not exist; set {key} to the folder that holds the data",
             path.display()
         ))),
@@ -121,9 +114,7 @@ pub fn external_table(folder: &Path) -> Result<PathBuf> {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"))
             && let Ok(mut reader) = csv::Reader::from_path(&path)
             && let Ok(header) = reader.headers()
-            && ["Id", "Target"]
-                .iter()
-                .all(|&want| header.iter().any(|h| h.trim().trim_start_matches('\u{feff}') == want))
+            && ["Id", "Target"].iter().all(|name| header.iter().any(|h| h.trim() == *name))
         {
             tables.push(path);
         }
@@ -150,7 +141,7 @@ pub fn external_table(folder: &Path) -> Result<PathBuf> {
 impl Scan {
     fn problem(
         &mut self,
-        kind: ProblemKind,
+        kind: Kind,
         place: &'static str,
         id: impl Into<String>,
         detail: impl Into<String>,
@@ -172,7 +163,7 @@ impl Scan {
     /// logs and tables.
     fn control_character(&mut self, place: &'static str, id: &str) {
         let detail = "rename its files; an id may have any characters but control characters";
-        self.problem(ProblemKind::ControlCharacter, place, id.escape_debug().to_string(), detail);
+        self.problem(Kind::ControlCharacter, place, id.escape_debug().to_string(), detail);
     }
 
     /// The train part or the external set: images with a table of labels.
@@ -192,34 +183,31 @@ impl Scan {
             self.bad_row(place, table, &row);
         }
         let Listing { samples, mut names, .. } = self.list(place, folder, rows.len())?;
-        // Both in order of id: they are walked along side by side.
+        // Both are in order of id, so that one pass over both finds the pairs.
         rows.sort_unstable();
         let mut rows = rows.into_iter().peekable();
         let official = self.manifest.samples.len();
         for (id, endings) in samples {
             while let Some((id, _)) = rows.next_if(|row| row.0 < id) {
-                self.problem(ProblemKind::LabelsWithoutImages, place, id, "");
+                self.problem(Kind::LabelsWithoutImages, place, id, "");
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
                 _ if has_control(&id) => self.control_character(place, &id),
-                (Err(missing), _) => self.problem(ProblemKind::MissingChannels, place, id, missing),
+                (Err(missing), _) => self.problem(Kind::MissingChannels, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
-                (Ok(_), None) => self.problem(ProblemKind::ImagesWithoutLabels, place, id, ""),
-                (Ok(_), Some(l)) if l.is_empty() => self.problem(
-                    ProblemKind::ImagesWithoutLabels,
-                    place,
-                    id,
-                    "its row has no class",
-                ),
+                (Ok(_), None) => self.problem(Kind::ImagesWithoutLabels, place, id, ""),
+                (Ok(_), Some(l)) if l.is_empty() => {
+                    self.problem(Kind::ImagesWithoutLabels, place, id, "its row has no class")
+                }
                 (Ok(_), Some(_)) if has(&self.manifest.samples[..official], &id) => {
-                    self.problem(ProblemKind::RepeatedId, place, id, "the official sample counts")
+                    self.problem(Kind::RepeatedId, place, id, "the official sample counts")
                 }
                 (Ok(files), Some(labels)) => self.add(id, source, Part::Train, labels, files),
             }
         }
         for (id, _) in rows {
-            self.problem(ProblemKind::LabelsWithoutImages, place, id, "");
+            self.problem(Kind::LabelsWithoutImages, place, id, "");
         }
         Ok(())
     }
@@ -262,17 +250,10 @@ impl Scan {
             let trained = &self.manifest.samples[..trained];
             match files {
                 _ if has_control(&id) => self.control_character("test", &id),
-                None => self.problem(
-                    ProblemKind::IdWithoutImages,
-                    "test",
-                    id,
-                    "in sample_submission.csv",
-                ),
-                Some(Err(missing)) => {
-                    self.problem(ProblemKind::MissingChannels, "test", id, missing)
-                }
+                None => self.problem(Kind::IdWithoutImages, "test", id, "in sample_submission.csv"),
+                Some(Err(missing)) => self.problem(Kind::MissingChannels, "test", id, missing),
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
-                    self.problem(ProblemKind::RepeatedId, "test", id, "in the train part too")
+                    self.problem(Kind::RepeatedId, "test", id, "in the train part too")
                 }
                 Some(Ok(files)) => {
                     self.add(id, Source::Official, Part::Test, Labels::default(), files);
@@ -282,7 +263,7 @@ impl Scan {
         for (id, _) in
             found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample)
         {
-            self.problem(ProblemKind::NotInSubmission, "test", id, "left out");
+            self.problem(Kind::NotInSubmission, "test", id, "left out");
         }
         Ok(())
     }
@@ -292,20 +273,11 @@ impl Scan {
         let mut listing =
             list(folder, &Progress::new(format!("list {place}"), "files", 4 * samples as u64))?;
         for (id, used, unused) in std::mem::take(&mut listing.doubled) {
-            self.problem(
-                ProblemKind::TwoFiles,
-                place,
-                id,
-                format!("{used} counts, {unused} does not"),
-            );
+            self.problem(Kind::TwoFiles, place, id, format!("{used} counts, {unused} does not"));
         }
         for name in std::mem::take(&mut listing.foreign) {
-            self.problem(
-                ProblemKind::ForeignFile,
-                place,
-                name,
-                "expected <id>_<channel>.<png|jpg|tif>[.gz]",
-            );
+            let expected = "expected <id>_<channel>.<png|jpg|tif>[.gz]";
+            self.problem(Kind::ForeignFile, place, name, expected);
         }
         Ok(listing)
     }

@@ -148,14 +148,10 @@ impl<'a> Builder<'a> {
         if !path.exists() {
             return None;
         }
-        let check = || -> Result<Option<Vec<Bad>>> {
+        let check = || -> Result<Result<Vec<Bad>, &str>> {
             let reader = Reader::open(path)?;
             if reader.manifest_hash() != self.hash || reader.size() != self.settings.size {
-                log::info!(
-                    "{} belongs to another manifest or another preprocess.size; made again",
-                    path.display()
-                );
-                return Ok(None);
+                return Ok(Err("belongs to another manifest or another preprocess.size"));
             }
             let bad = self::quarantined(self.work, unit)?;
             let quarantined: HashSet<&str> = bad.iter().map(|b| b.id.as_str()).collect();
@@ -165,24 +161,24 @@ impl<'a> Builder<'a> {
                 .filter(|id| !quarantined.contains(id.as_str()))
                 .eq(reader.ids())
             {
-                log::info!("{} does not fit its quarantine list; made again", path.display());
-                return Ok(None);
+                return Ok(Err("does not fit its quarantine list"));
             }
             // Files may have been repaired since, or the limits raised.
             let memory = Memory::of_pool();
             if samples.par_iter().any(|s| {
                 quarantined.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()
             }) {
-                log::info!("{} lacks samples that can be read now; made again", path.display());
-                return Ok(None);
+                return Ok(Err("lacks samples that can be read now"));
             }
             reader.verify()?;
-            Ok(Some(bad))
+            Ok(Ok(bad))
         };
-        check().unwrap_or_else(|e| {
-            log::warn!("{e}: made again");
-            None
-        })
+        match check() {
+            Ok(Ok(bad)) => return Some(bad),
+            Ok(Err(why)) => log::info!("{} {why}; made again", path.display()),
+            Err(e) => log::warn!("{e}: made again"),
+        }
+        None
     }
 }
 

@@ -145,7 +145,7 @@ impl Reader {
         self.read_bytes(i, rows.start * row, &mut out[rows.start * row..rows.end * row])
     }
 
-    /// Fills `out` with bytes of image `i`, the first of them `skip` bytes behind its beginning.
+    /// Fills `out` with bytes of image `i`, from its byte `skip` on.
     fn read_bytes(&self, i: usize, skip: usize, out: &mut [u8]) -> Result<()> {
         let bytes = self.size() * self.size() * 4;
         self.file.read_exact_at(out, self.offset + (i * bytes + skip) as u64).map_err(|e| {

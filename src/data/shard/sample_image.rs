@@ -90,7 +90,7 @@ pub(super) fn load(
     }
 }
 
-/// The hash of a channel and its pixels at `size`, in one go where it has to shrink.
+/// The hash of a channel and its pixels at `size`, in one pass where it has to shrink.
 fn hashed_and_resized(
     channel: Channel,
     (width, height): (u32, u32),
@@ -182,6 +182,7 @@ impl Drop for Taken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::image::tests::rgb_jpeg;
 
     #[test]
     fn memory_is_never_exceeded_and_a_huge_image_is_decoded_alone() {
@@ -209,18 +210,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (width, height) = (1024, 1000);
         let pixels: Vec<u8> = (0..3 * width * height).map(|i| ((i * i) >> 9) as u8).collect();
-        let image = turbojpeg::Image {
-            pixels: &pixels[..],
-            width,
-            pitch: 3 * width,
-            height,
-            format: turbojpeg::PixelFormat::RGB,
-        };
         for (name, layout) in
             [("planes.jpg", turbojpeg::Subsamp::Sub2x2), ("colours.jpg", turbojpeg::Subsamp::None)]
         {
             let file = dir.path().join(name);
-            std::fs::write(&file, turbojpeg::compress(image, 90, layout).unwrap()).unwrap();
+            std::fs::write(&file, rgb_jpeg(&pixels, width, height, layout, 90)).unwrap();
             for (c, size) in [(0, 1000), (1, 384), (3, 77), (2, 1010)] {
                 let read = || Encoded::read(&file, 2000).unwrap().channel(c).unwrap();
                 let plane = read().whole();

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, ops::Range, path::Path};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::{Reader, path};
 use crate::{
     base::{Error, Result},
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// The samples of a part, numbered through all its shards. Shared by threads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Store {
     shards: Vec<Reader>,
     /// By sample, its shard and its place in it.
@@ -31,8 +33,7 @@ impl Store {
     pub fn open(work: &Path, part: Part, manifest: &Manifest, hash: u64) -> Result<Self> {
         let plans: Vec<_> = manifest.shards().into_iter().filter(|s| s.part == part).collect();
         allow_open_files(plans.len() as u64 + 256);
-        let mut store =
-            Self { shards: Vec::new(), places: Vec::new(), by_id: HashMap::new(), size: 0 };
+        let mut store = Self::default();
         for plan in plans {
             let shard = Reader::open(&path(work, part, plan.number))?;
             if shard.manifest_hash() != hash {
@@ -152,12 +153,9 @@ impl Store {
 /// Many small shards are more files than the 1,024 that a process may usually hold open; most
 /// systems allow a process to raise that limit. Where it is refused, opening a shard fails.
 fn allow_open_files(wanted: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls only read or fill the struct that they are given.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < wanted {
-            limit.rlim_cur = wanted.min(limit.rlim_max);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
 }

@@ -11,11 +11,15 @@ use multiversion::multiversion;
 
 use super::{FORMAT, Reader, Tables, options, seal::Seal};
 use crate::{
-    base::{Error, Result, atomic_file, checksum},
+    base::{
+        Error, Result,
+        atomic_file::{self, Temporary},
+        checksum,
+    },
     data::{labels::Labels, manifest::Part},
 };
 
-/// One sample on its way into a shard, with everything that can be computed beside other samples.
+/// One sample for a shard, with everything that is computed for each sample on its own.
 pub struct Entry {
     pub(super) image: Vec<u8>,
     row: Row,
@@ -59,14 +63,14 @@ fn sums(image: &[u8]) -> [[u64; 2]; 4] {
     sums
 }
 
-/// A shard in the making, under a temporary name beside its final place; dropped before
+/// A shard that is being written, under a temporary name in its folder; dropped before
 /// [`finish`](Writer::finish), no file remains.
 pub struct Writer {
     path: PathBuf,
     part: Part,
     capacity: usize,
     images: Images,
-    /// Where the image of each row of the tables lies, in images.
+    /// For each row of the tables, the number of its image in the file.
     slots: Vec<usize>,
     tables: Tables,
     sums: [[u64; 2]; 4],
@@ -74,7 +78,7 @@ pub struct Writer {
 
 /// The file with room for the images.
 struct Images {
-    temporary: PathBuf,
+    temporary: Temporary,
     file: fs::File,
     offset: u64,
 }
@@ -82,18 +86,11 @@ struct Images {
 impl Writer {
     /// Starts the shard `path` for up to `capacity` samples of `size` pixels a side.
     pub fn create(path: &Path, part: Part, capacity: usize, size: usize) -> Result<Self> {
-        let images = Images::create(atomic_file::temporary_name(path)?, capacity, size)?;
+        let images = Images::create(path, capacity, size)?;
         let tables =
             Tables { size, labels: (part == Part::Train).then(Vec::new), ..Tables::default() };
-        Ok(Self {
-            path: path.into(),
-            part,
-            capacity,
-            images,
-            slots: Vec::new(),
-            tables,
-            sums: [[0; 2]; 4],
-        })
+        let (path, slots, sums) = (path.into(), Vec::new(), [[0; 2]; 4]);
+        Ok(Self { path, part, capacity, images, slots, tables, sums })
     }
 
     /// Adds the next sample.
@@ -104,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes an image to the place `slot`, beside other threads that write others.
+    /// Writes an image as number `slot`; other threads may write others at the same time.
     pub(super) fn place(&self, slot: usize, entry: Entry) -> Result<Row> {
         let bytes = self.tables.size * self.tables.size * 4;
         assert!(slot < self.capacity && entry.image.len() == bytes, "as announced to create()");
@@ -112,11 +109,11 @@ impl Writer {
         self.images
             .file
             .write_all_at(&entry.image, at)
-            .map_err(Error::io("write", &self.images.temporary))?;
+            .map_err(Error::io("write", &self.images.temporary.0))?;
         Ok(entry.row)
     }
 
-    /// Takes a sample whose image was placed into the tables.
+    /// Adds a sample to the tables, whose image [`place`](Self::place) wrote as number `slot`.
     pub(super) fn list(&mut self, slot: usize, row: Row) {
         self.slots.push(slot);
         let t = &mut self.tables;
@@ -136,8 +133,7 @@ impl Writer {
         let n = self.tables.ids.len();
         if n < self.capacity {
             // A contiguous dataset cannot shrink: copy the images into a file of the right size.
-            let temporary = atomic_file::temporary_name(&self.path.with_extension("short.h5"))?;
-            let short = Images::create(temporary, n, self.tables.size)?;
+            let short = Images::create(&self.path.with_extension("short.h5"), n, self.tables.size)?;
             self.images.copy_to(&short, &self.slots, self.tables.size * self.tables.size * 4)?;
             self.images = short;
         }
@@ -148,7 +144,7 @@ impl Writer {
             self.tables.std[c] = (squares as f64 / pixels - mean * mean).max(0.0).sqrt();
         }
         self.tables.manifest_hash = manifest_hash;
-        let temporary = &self.images.temporary;
+        let temporary = &self.images.temporary.0;
         let failed =
             |e: hdf5::Error| Error::failed(format!("cannot write {}: {e}", temporary.display()));
         self.write_tables().map_err(failed)?;
@@ -172,7 +168,7 @@ impl Writer {
 
     fn write_tables(&self) -> hdf5::Result<()> {
         let t = &self.tables;
-        let file = options().open_rw(&self.images.temporary)?;
+        let file = options().open_rw(&self.images.temporary.0)?;
         let ids: Vec<VarLenUnicode> = t
             .ids
             .iter()
@@ -209,9 +205,12 @@ impl Writer {
 }
 
 impl Images {
-    fn create(temporary: PathBuf, capacity: usize, size: usize) -> Result<Self> {
+    /// Creates the temporary file of the shard `path`.
+    fn create(path: &Path, capacity: usize, size: usize) -> Result<Self> {
+        let temporary = Temporary(atomic_file::temporary_name(path)?);
+        let shown = temporary.0.display();
         let make = || -> hdf5::Result<Option<u64>> {
-            let file = options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary)?;
+            let file = options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary.0)?;
             let images = file
                 .new_dataset_builder()
                 .obj_track_times(false)
@@ -225,41 +224,31 @@ impl Images {
             file.close()?;
             Ok(offset)
         };
-        let offset = make()
-            .map_err(|e| Error::failed(format!("cannot create {}: {e}", temporary.display())))?;
+        let offset = make().map_err(|e| Error::failed(format!("cannot create {shown}: {e}")))?;
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
-            .open(&temporary)
-            .map_err(Error::io("open", &temporary))?;
-        match offset {
-            Some(offset) => Ok(Self { temporary, file, offset }),
-            None if capacity == 0 => Ok(Self { temporary, file, offset: 0 }),
-            None => Err(Error::failed(format!(
-                "HDF5 gave {} no place for its images",
-                temporary.display()
-            ))),
-        }
+            .open(&temporary.0)
+            .map_err(Error::io("open", &temporary.0))?;
+        // HDF5 allocates nothing for a shard without images.
+        let offset = offset
+            .or((capacity == 0).then_some(0))
+            .ok_or_else(|| Error::failed(format!("HDF5 gave {shown} no place for its images")))?;
+        Ok(Self { temporary, file, offset })
     }
 
-    /// Copies the images at `slots`, of so many bytes each, one behind the other.
+    /// Copies the images numbered `slots`, of `bytes` each, one after the other.
     fn copy_to(&self, to: &Self, slots: &[usize], bytes: usize) -> Result<()> {
         let mut image = vec![0; bytes];
         for (i, slot) in slots.iter().enumerate() {
             let at = |i: usize| (i * bytes) as u64;
             self.file
                 .read_exact_at(&mut image, self.offset + at(*slot))
-                .map_err(Error::io("read", &self.temporary))?;
+                .map_err(Error::io("read", &self.temporary.0))?;
             to.file
                 .write_all_at(&image, to.offset + at(i))
-                .map_err(Error::io("write", &to.temporary))?;
+                .map_err(Error::io("write", &to.temporary.0))?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Images {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary); // already renamed after finish()
     }
 }

@@ -1,6 +1,9 @@
 //! One collective call that MPI works on: started, then tested until it is complete.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    any::Any,
+    ffi::{c_int, c_void},
+};
 
 use half::bf16;
 use mpi::ffi;
@@ -26,18 +29,12 @@ pub struct PendingCollective {
 }
 
 enum Stage {
-    /// One call of MPI, which writes its result into the buffer of the `Call`.
-    Direct { _send: SendBuffer },
+    /// One call of MPI, which reads `_send` and writes its result into the buffer of the `Call`.
+    Direct { _send: Box<dyn Any> },
     /// bf16, first half: every rank gets its piece of every rank's bucket.
     Scatter { _send: Vec<bf16>, pieces: Vec<bf16> },
     /// bf16, second half: every rank gets every rank's sum.
     Gather { _sum: Vec<bf16>, all: Vec<bf16> },
-}
-
-enum SendBuffer {
-    Nothing,
-    Bucket(#[expect(dead_code, reason = "MPI reads it")] Tensor),
-    Numbers(#[expect(dead_code, reason = "MPI reads it")] Vec<f64>),
 }
 
 fn count(n: usize) -> c_int {
@@ -71,12 +68,12 @@ impl PendingCollective {
                     let (kind, comm) = (ffi::RSMPI_UINT8_T, ffi::RSMPI_COMM_WORLD);
                     ffi::MPI_Ibcast(at, n, kind, 0, comm, &raw mut request)
                 });
-                Stage::Direct { _send: SendBuffer::Nothing }
+                Stage::Direct { _send: Box::new(()) }
             }
             Call::Barrier => {
                 // SAFETY: no buffers.
                 check(unsafe { ffi::MPI_Ibarrier(ffi::RSMPI_COMM_WORLD, &raw mut request) });
-                Stage::Direct { _send: SendBuffer::Nothing }
+                Stage::Direct { _send: Box::new(()) }
             }
         };
         Self { call, request, stage, size }
@@ -112,11 +109,8 @@ impl PendingCollective {
                     // SAFETY: the bucket holds its number of bf16 values, and `all` at least as
                     // many.
                     unsafe {
-                        std::ptr::copy_nonoverlapping(
-                            all.as_ptr(),
-                            bucket.data_ptr().cast(),
-                            bucket.numel(),
-                        )
+                        let to = bucket.data_ptr().cast();
+                        std::ptr::copy_nonoverlapping(all.as_ptr(), to, bucket.numel())
                     };
                 }
                 true
@@ -154,7 +148,7 @@ fn sum_bucket(bucket: &Tensor, request: &mut ffi::MPI_Request) -> Stage {
         let (op, comm) = (ffi::RSMPI_SUM, ffi::RSMPI_COMM_WORLD);
         ffi::MPI_Iallreduce(from, to, n, kind, op, comm, request)
     });
-    Stage::Direct { _send: SendBuffer::Bucket(send) }
+    Stage::Direct { _send: Box::new(send) }
 }
 
 /// Starts to combine a few numbers.
@@ -167,7 +161,7 @@ fn reduce_numbers(values: &mut [f64], op: Op, request: &mut ffi::MPI_Request) ->
         let (kind, comm) = (ffi::RSMPI_DOUBLE, ffi::RSMPI_COMM_WORLD);
         ffi::MPI_Iallreduce(from, to, n, kind, op, comm, request)
     });
-    Stage::Direct { _send: SendBuffer::Numbers(send) }
+    Stage::Direct { _send: Box::new(send) }
 }
 
 /// Starts the sum of a bf16 bucket. MPI has no bf16, and a sum in bf16 would round at every rank.

@@ -119,14 +119,14 @@ pub fn predict(
 
 /// The complete samples of a folder, and the faults of those that lack a channel.
 fn scan(folder: &Path) -> Result<(Vec<Sample>, Vec<Bad>)> {
-    let scan = manifest::pictures(folder)?;
+    let scan = manifest::scan_images(folder)?;
     let (lacking, other): (Vec<_>, Vec<_>) =
         scan.problems.into_iter().partition(|p| p.kind == ProblemKind::MissingChannels);
     manifest::summary(&other).iter().for_each(|line| log::warn!("{line}"));
     let bad = |p: manifest::Problem| Bad {
         id: p.id,
         file: String::new(),
-        reason: format!("no picture of {}", p.detail),
+        reason: format!("no image of {}", p.detail),
     };
     Ok((scan.manifest.samples, lacking.into_iter().map(bad).collect()))
 }

@@ -19,16 +19,9 @@ fn numbered(side: usize) -> Vec<u8> {
 }
 
 fn drawn(augment: &Augment, key: u64) -> Vec<[u8; 4]> {
+    let (mut rng, mut scratch) = (stream(Use::Augment, 5, 1, key), Scratch::default());
     let mut out = vec![0; 16 * 16 * 4];
-    random(
-        augment,
-        &mut stream(Use::Augment, 5, 1, key),
-        &numbered(24),
-        24,
-        &mut Scratch::default(),
-        &mut out,
-    )
-    .unwrap();
+    random(augment, &mut rng, &numbered(24), 24, &mut scratch, &mut out).unwrap();
     out.as_chunks().0.to_vec()
 }
 
@@ -157,19 +150,12 @@ fn five_crops_and_symmetries() {
 
 #[test]
 fn other_stored_sizes_are_resized_first() {
+    let (mut rng, mut scratch) = (stream(Use::Augment, 0, 0, 0), Scratch::default());
     let mut out = vec![0; 24 * 24 * 4];
     let image = [10u8, 20, 30, 40].repeat(48 * 48);
-    views(&plain(), Tta::None, &image, 48, &mut Scratch::default(), &mut out).unwrap();
+    views(&plain(), Tta::None, &image, 48, &mut scratch, &mut out).unwrap();
     assert_eq!(out, [10, 20, 30, 40].repeat(24 * 24));
     let mut out = vec![0; 16 * 16 * 4];
-    random(
-        &plain(),
-        &mut stream(Use::Augment, 0, 0, 0),
-        &image,
-        48,
-        &mut Scratch::default(),
-        &mut out,
-    )
-    .unwrap();
+    random(&plain(), &mut rng, &image, 48, &mut scratch, &mut out).unwrap();
     assert_eq!(out, [10, 20, 30, 40].repeat(16 * 16));
 }

@@ -76,14 +76,12 @@ mod tests {
         for (old, new) in before.iter().zip(&after) {
             for c in 0..4 {
                 let (tone, mean) = mean_of(c);
-                let want = (f64::from(tone.alpha) * f64::from(old[c])
-                    + f64::from(tone.beta) * mean)
-                    .clamp(0.0, 255.0);
+                let (alpha, beta) = (f64::from(tone.alpha), f64::from(tone.beta));
+                let (old, new) = (f64::from(old[c]), f64::from(new[c]));
+                let want = (alpha * old + beta * mean).clamp(0.0, 255.0);
                 assert!(
-                    (f64::from(new[c]) - want).abs() <= 0.501,
-                    "channel {c}: {} to {}, expected {want}",
-                    old[c],
-                    new[c]
+                    (new - want).abs() <= 0.501,
+                    "channel {c}: {old} to {new}, expected {want}"
                 );
             }
         }
@@ -114,11 +112,8 @@ mod tests {
             let mut after = all.clone();
             apply(&mut after, Tones::All(Tone { alpha, beta }));
             for (x, got) in all.iter().zip(after) {
-                assert_eq!(
-                    got,
-                    [(alpha * f32::from(x[0]) + beta * 127.5).round() as u8; 4],
-                    "{alpha} {beta} {x:?}"
-                );
+                let want = (alpha * f32::from(x[0]) + beta * 127.5).round() as u8;
+                assert_eq!(got, [want; 4], "{alpha} {beta} {x:?}");
             }
         }
         // The largest number below a half: were a half added to it, the sum would be rounded to 1.

@@ -223,11 +223,8 @@ mod tests {
                 });
                 for (column, got) in out.iter().enumerate() {
                     let [x, y] = after(place, [m[0], m[3]], column);
-                    assert_eq!(
-                        *got,
-                        bilinear(&image, side, x, y),
-                        "seed {seed}, row {row}, column {column}"
-                    );
+                    let want = bilinear(&image, side, x, y);
+                    assert_eq!(*got, want, "seed {seed}, row {row}, column {column}");
                 }
             }
         }

@@ -47,7 +47,7 @@ fn train() -> Make {
     Make::Train { augment: augment(), seed: 3, epoch: 2 }
 }
 
-/// `n` samples in batches of `size`, the keys apart from the samples.
+/// `n` samples in batches of `size`, with keys that differ from the samples.
 fn draws(n: usize, size: usize) -> Vec<Vec<Draw>> {
     let all: Vec<Draw> = (0..n).map(|i| Draw { sample: i, key: 1000 + i as u64 }).collect();
     all.chunks(size).map(<[Draw]>::to_vec).collect()
@@ -154,9 +154,8 @@ fn dropping_joins_the_workers() {
     }
 }
 
-/// Images in memory, of which only the rows asked for are given; all else is filled with a number
-/// of their own.
-struct Rows(u8);
+/// Images in memory, read whole, or with all but the rows asked for filled with a number.
+struct Rows(Option<u8>);
 
 impl Source for Rows {
     fn size(&self) -> usize {
@@ -174,40 +173,25 @@ impl Source for Rows {
 
     fn read_rows(&self, i: usize, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
         self.read(i, out)?;
-        out[..rows.start * 160].fill(self.0);
-        out[rows.end * 160..].fill(self.0);
+        if let Some(number) = self.0 {
+            out[..rows.start * 160].fill(number);
+            out[rows.end * 160..].fill(number);
+        }
         Ok(())
-    }
-}
-
-/// As [`Rows`], with nothing but `read`.
-struct Whole;
-
-impl Source for Whole {
-    fn size(&self) -> usize {
-        40
-    }
-
-    fn labels(&self, _: usize) -> Labels {
-        Labels::default()
-    }
-
-    fn read(&self, i: usize, out: &mut [u8]) -> Result<()> {
-        Rows(0).read(i, out)
     }
 }
 
 #[test]
 fn rows_that_are_not_asked_for_do_not_matter() {
-    fn all<S: Source>(source: S, make: &Make) -> Vec<Batch> {
-        let loader = Loader::new(Arc::new(source), draws(23, 4), make.clone(), 2, 1);
+    let all = |filled, make: &Make| -> Vec<Batch> {
+        let loader = Loader::new(Arc::new(Rows(filled)), draws(23, 4), make.clone(), 2, 1);
         loader.map(|b| Batch { waited: Duration::ZERO, ..b.unwrap() }).collect()
-    }
+    };
     // Stored at the size that is cropped, and resized first; the views of prediction.
     let resized = Make::Train { augment: Augment { resize: 36, ..augment() }, seed: 3, epoch: 2 };
     for make in [train(), resized, Make::Eval { augment: augment(), tta: Tta::FiveCrop }] {
-        let want = all(Whole, &make);
-        assert!(all(Rows(17), &make) == want && all(Rows(200), &make) == want, "{make:?}");
+        let want = all(None, &make);
+        assert!([17, 200].iter().all(|&n| all(Some(n), &make) == want), "{make:?}");
     }
 }
 

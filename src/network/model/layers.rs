@@ -21,13 +21,9 @@ impl SqueezeExcitation {
         let squeezed = channels / reduction;
         // 1x1 convolutions, as in timm: a matrix product would round differently.
         let layer = |plan: &mut LayerPlan, n: &str, from: i64, to: i64| {
+            let weight = Init::Normal((2.0 / to as f64).sqrt());
             let bias = Init::Uniform(1.0 / (from as f64).sqrt());
-            plan.linear(
-                &format!("{name}.{n}"),
-                &[to, from, 1, 1],
-                Init::Normal((2.0 / to as f64).sqrt()),
-                bias,
-            )
+            plan.linear(&format!("{name}.{n}"), &[to, from, 1, 1], weight, bias)
         };
         Self {
             down: layer(plan, "fc1", channels, squeezed),
@@ -127,14 +123,8 @@ impl Layers {
         for (stage, &count) in arch.blocks.iter().enumerate() {
             for i in 0..count {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                blocks.push(Bottleneck::new(
-                    plan,
-                    &format!("layer{}.{i}", stage + 1),
-                    arch,
-                    stage,
-                    from,
-                    stride,
-                ));
+                let name = format!("layer{}.{i}", stage + 1);
+                blocks.push(Bottleneck::new(plan, &name, arch, stage, from, stride));
                 from = arch.outs[stage];
             }
         }
@@ -146,16 +136,9 @@ impl Layers {
             Head::Seed => {
                 let mut part = |n: usize, from: i64, to: i64| {
                     let norm = plan.norm(&format!("head.bn{n}"), from);
-                    let init = Init::Normal((2.0 / from as f64).sqrt());
-                    (
-                        norm,
-                        plan.linear(
-                            &format!("head.fc{n}"),
-                            &[to, from],
-                            init,
-                            Init::Constant(0.01),
-                        ),
-                    )
+                    let (weight, bias) =
+                        (Init::Normal((2.0 / from as f64).sqrt()), Init::Constant(0.01));
+                    (norm, plan.linear(&format!("head.fc{n}"), &[to, from], weight, bias))
                 };
                 let ((norm1, linear1), (norm2, linear2)) =
                     (part(1, 2 * from, HIDDEN), part(2, HIDDEN, classes));

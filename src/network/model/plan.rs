@@ -44,24 +44,18 @@ impl LayerPlan {
     ) -> Conv {
         // torch counts all outputs for the fan-out, for any number of groups.
         let std = (2.0 / (to * side * side) as f64).sqrt();
-        let weight = self.parameters.add(
-            format!("{name}.weight"),
-            &[to, from / groups, side, side],
-            Init::Normal(std),
-        );
+        let (name, shape) = (format!("{name}.weight"), [to, from / groups, side, side]);
+        let weight = self.parameters.add(name, &shape, Init::Normal(std));
         Conv { weight, stride, padding: side / 2, groups }
     }
 
     pub fn norm(&mut self, name: &str, channels: i64) -> Norm {
+        let (zeros, ones) = (Init::Constant(0.0), Init::Constant(1.0));
         Norm {
-            weight: self.parameters.add(format!("{name}.weight"), &[channels], Init::Constant(1.0)),
-            bias: self.parameters.add(format!("{name}.bias"), &[channels], Init::Constant(0.0)),
-            mean: self.buffers.add(
-                format!("{name}.running_mean"),
-                &[channels],
-                Init::Constant(0.0),
-            ),
-            var: self.buffers.add(format!("{name}.running_var"), &[channels], Init::Constant(1.0)),
+            weight: self.parameters.add(format!("{name}.weight"), &[channels], ones),
+            bias: self.parameters.add(format!("{name}.bias"), &[channels], zeros),
+            mean: self.buffers.add(format!("{name}.running_mean"), &[channels], zeros),
+            var: self.buffers.add(format!("{name}.running_var"), &[channels], ones),
         }
     }
 

@@ -52,27 +52,16 @@ impl Spec {
     }
 
     pub(super) fn plan(&self) -> Result<(LayerPlan, Layers)> {
+        let Self { stem, head, channels, classes, .. } = *self;
         let mut plan = LayerPlan::default();
-        let layers = Layers::new(
-            &mut plan,
-            self.find_arch()?,
-            self.stem,
-            self.head,
-            self.channels,
-            self.classes,
-        );
+        let layers = Layers::new(&mut plan, self.find_arch()?, stem, head, channels, classes);
         Ok((plan, layers))
     }
 
     /// Names and shapes of all tensors of such a network: parameters, then buffers.
     pub fn shapes(&self) -> Result<Vec<(String, Vec<i64>)>> {
         let (plan, _) = self.plan()?;
-        Ok(plan
-            .parameters
-            .list
-            .into_iter()
-            .chain(plan.buffers.list)
-            .map(|s| (s.name, s.shape))
-            .collect())
+        let slots = plan.parameters.list.into_iter().chain(plan.buffers.list);
+        Ok(slots.map(|s| (s.name, s.shape)).collect())
     }
 }

@@ -1,5 +1,7 @@
 //! Running average of the weights.
 
+use std::collections::BTreeMap;
+
 use tch::Tensor;
 
 use crate::{
@@ -70,10 +72,10 @@ impl Ema {
     ///
     /// # Errors
     /// Failed, if an average is missing or of another length.
-    pub fn set_state(&mut self, state: &[(String, Tensor)], updates: u64) -> Result<()> {
+    pub fn set_state(&mut self, state: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
         for (name, mut mine) in self.state() {
-            match state.iter().find(|(n, _)| n == name) {
-                Some((_, theirs)) if theirs.size() == mine.size() => mine.copy_(theirs),
+            match state.get(name) {
+                Some(theirs) if theirs.size() == mine.size() => mine.copy_(theirs),
                 _ => {
                     return Err(Error::failed(format!(
                         "the state has no `{name}` of {} values: it is of another network",

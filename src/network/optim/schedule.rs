@@ -15,40 +15,25 @@ pub struct Rates {
 /// The rates of all steps of a run.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    kind: config::Schedule,
-    lr: f64,
-    momentum: f64,
+    train: config::Train,
     /// Steps of the run.
     steps: usize,
-    /// One-cycle: steps with rising lr, div, final_div, (largest, smallest) momentum.
+    /// One-cycle: steps with rising lr.
     rising: usize,
-    div: f64,
-    final_div: f64,
-    momenta: (f64, f64),
-    /// Multi-step: first steps of the later phases, and the factor of each.
+    /// Multi-step: first steps of the later phases.
     milestones: Vec<usize>,
-    gamma: f64,
 }
 
 impl Schedule {
     /// The configured schedule over `train.epochs` epochs of `steps_per_epoch` optimiser steps.
     pub fn new(train: &config::Train, steps_per_epoch: usize) -> Self {
         let steps = train.epochs * steps_per_epoch;
+        let first_step = |epochs: &f64| (epochs * steps_per_epoch as f64).round() as usize;
         Self {
-            kind: train.schedule,
-            lr: train.lr,
-            momentum: train.momentum,
+            train: train.clone(),
             steps,
             rising: (steps as f64 * train.pct_start) as usize,
-            div: train.div,
-            final_div: train.final_div,
-            momenta: (train.momentum_max, train.momentum_min),
-            milestones: train
-                .milestones
-                .iter()
-                .map(|m| (m * steps_per_epoch as f64).round() as usize)
-                .collect(),
-            gamma: train.gamma,
+            milestones: train.milestones.iter().map(first_step).collect(),
         }
     }
 
@@ -59,13 +44,13 @@ impl Schedule {
 
     /// Rates of step `step`, counted from 0.
     pub fn at(&self, step: usize) -> Rates {
-        let Self { lr, momentum, .. } = *self;
-        match self.kind {
+        let config::Train { schedule, lr, momentum, gamma, .. } = self.train;
+        match schedule {
             config::Schedule::OneCycle => self.one_cycle(step),
             config::Schedule::Constant => Rates { lr, momentum },
             config::Schedule::MultiStep => {
                 let passed = self.milestones.iter().filter(|&&m| m <= step).count();
-                Rates { lr: lr * self.gamma.powi(passed as i32), momentum }
+                Rates { lr: lr * gamma.powi(passed as i32), momentum }
             }
         }
     }
@@ -73,18 +58,19 @@ impl Schedule {
     /// As fastai 1.0 (Smith 2018): lr rises linearly from lr / div, then falls by a cosine to lr /
     /// div / final_div; the momentum mirrors it. The last step is one before the end of the curve.
     fn one_cycle(&self, step: usize) -> Rates {
-        let (low, (most, least)) = (self.lr / self.div, self.momenta);
+        let config::Train { lr, div, final_div, momentum_max, momentum_min, .. } = self.train;
+        let low = lr / div;
         if step <= self.rising && self.rising > 0 {
             let share = step as f64 / self.rising as f64;
             return Rates {
-                lr: low + share * (self.lr - low),
-                momentum: most + share * (least - most),
+                lr: low + share * (lr - low),
+                momentum: momentum_max + share * (momentum_min - momentum_max),
             };
         }
         let share = (step - self.rising) as f64 / (self.steps - self.rising).max(1) as f64;
         let cosine =
             |start: f64, end: f64| end + (start - end) / 2.0 * (1.0 + (PI * share.min(1.0)).cos());
-        Rates { lr: cosine(self.lr, low / self.final_div), momentum: cosine(least, most) }
+        Rates { lr: cosine(lr, low / final_div), momentum: cosine(momentum_min, momentum_max) }
     }
 }
 
@@ -126,18 +112,9 @@ mod tests {
             assert_eq!(expected.len(), schedule.steps());
             for (step, want) in expected.iter().enumerate() {
                 let is = schedule.at(step);
-                assert!(
-                    (is.lr - want.lr).abs() < 1e-15,
-                    "step {step}: lr {} not {}",
-                    is.lr,
-                    want.lr
-                );
-                assert!(
-                    (is.momentum - want.momentum).abs() < 1e-14,
-                    "step {step}: {} not {}",
-                    is.momentum,
-                    want.momentum
-                );
+                assert!((is.lr - want.lr).abs() < 1e-15, "step {step}: {is:?} not {want:?}");
+                let off = (is.momentum - want.momentum).abs();
+                assert!(off < 1e-14, "step {step}: {is:?} not {want:?}");
             }
         }
         let schedule = Schedule::new(&train(), 50);

@@ -3,20 +3,14 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::{
-    config::{Head, Stem},
+    config::Head,
     network::model::{DropKeys, Mode, Norms, Precision, Spec},
 };
 
 fn network(seed: u64) -> Network {
-    let spec = Spec {
-        arch: "se_resnext_tiny".into(),
-        stem: Stem::Standard,
-        head: Head::Linear,
-        channels: 4,
-        classes: 28,
-        dropout: 0.0,
-    };
-    Network::new(&spec, seed, false, Device::Cpu).unwrap()
+    let (arch, head) = ("se_resnext_tiny".into(), Head::Linear);
+    let model = config::Model { arch, head, dropout: 0.0, ..Default::default() };
+    Network::new(&Spec::of(&model), seed, false, Device::Cpu).unwrap()
 }
 
 fn floats(v: &Value) -> Tensor {
@@ -49,12 +43,8 @@ fn five_steps_are_those_of_torch() {
             for n in [kernel, bias] {
                 head_of(net.named_tensors(), n).copy_(&floats(&golden["start"]));
             }
-            for (rates, gradient) in golden["rates"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .zip(golden["gradients"].as_array().unwrap())
-            {
+            let rates = golden["rates"].as_array().unwrap().iter();
+            for (rates, gradient) in rates.zip(golden["gradients"].as_array().unwrap()) {
                 net.zero_gradients();
                 for n in [kernel, bias] {
                     head_of(net.named_gradients(), n).copy_(&floats(gradient));
@@ -63,13 +53,10 @@ fn five_steps_are_those_of_torch() {
                     Rates { lr: rates[0].as_f64().unwrap(), momentum: rates[1].as_f64().unwrap() };
                 assert!(!optimizer.step(&net, rates).skipped);
             }
-            for (n, want) in
-                [(kernel, "decayed"), (bias, if decay_all { "decayed" } else { "plain" })]
-            {
-                let off = (head_of(net.named_tensors(), n) - floats(&golden[name][want]))
-                    .abs()
-                    .max()
-                    .double_value(&[]);
+            let of_bias = if decay_all { "decayed" } else { "plain" };
+            for (n, want) in [(kernel, "decayed"), (bias, of_bias)] {
+                let off = head_of(net.named_tensors(), n) - floats(&golden[name][want]);
+                let off = off.abs().max().double_value(&[]);
                 assert!(off < 1e-6, "{name}: {n} is off by {off}");
             }
         }
@@ -118,7 +105,7 @@ fn train(net: &Network, optimizer: &mut Optimizer, ema: &mut Ema, steps: std::op
     }
 }
 
-fn named(state: impl IntoIterator<Item = (&'static str, Tensor)>) -> Vec<(String, Tensor)> {
+fn named(state: impl IntoIterator<Item = (&'static str, Tensor)>) -> BTreeMap<String, Tensor> {
     state.into_iter().map(|(n, t)| (n.to_string(), t.copy())).collect()
 }
 
@@ -141,10 +128,8 @@ fn a_run_resumes_bit_exactly_from_its_state() {
         train(&net, &mut optimizer, &mut ema, 3..6);
         train(&other, &mut optimizer2, &mut ema2, 3..6);
         assert!(net.flat_parameters().equal(&other.flat_parameters()), "{kind:?}");
-        assert!(
-            ema.state().iter().zip(ema2.state()).all(|((_, a), (_, b))| a.equal(&b)),
-            "{kind:?}"
-        );
+        let mut averages = ema.state().into_iter().zip(ema2.state());
+        assert!(averages.all(|((_, a), (_, b))| a.equal(&b)), "{kind:?}");
         assert_eq!(optimizer.steps(), 6);
     }
 }
@@ -152,10 +137,8 @@ fn a_run_resumes_bit_exactly_from_its_state() {
 #[test]
 fn state_of_another_optimiser_is_refused() {
     let net = network(0);
-    let sgd = Optimizer::new(
-        &config::Train { optimizer: config::Optimizer::Sgd, ..Default::default() },
-        &net,
-    );
+    let sgd = config::Train { optimizer: config::Optimizer::Sgd, ..Default::default() };
+    let sgd = Optimizer::new(&sgd, &net);
     let mut adamw = Optimizer::new(&config::Train::default(), &net);
     let error = adamw.set_state(&named(sgd.state()), 1).unwrap_err().to_string();
     assert!(error.contains("second_moment"), "{error}");

@@ -23,16 +23,13 @@ pub fn save(path: &Path, network: &Network, more: &Metadata) -> Result<()> {
 /// such a model, which the metadata repeat, with `more`.
 pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<String>> {
     let spec = network.spec();
-    let mut notes = Vec::new();
-    match TIMM.iter().find(|(ours, _)| *ours == spec.arch) {
-        Some((_, theirs)) => {
-            notes.push(format!(
-                "timm.create_model(\"{theirs}\", in_chans={}, num_classes={})",
-                spec.channels, spec.classes
-            ));
-        }
-        None => notes.push(format!("timm has no model with the shapes of {}", spec.arch)),
-    }
+    let mut notes = vec![match TIMM.iter().find(|(ours, _)| *ours == spec.arch) {
+        Some((_, theirs)) => format!(
+            "timm.create_model(\"{theirs}\", in_chans={}, num_classes={})",
+            spec.channels, spec.classes
+        ),
+        None => format!("timm has no model with the shapes of {}", spec.arch),
+    }];
     if spec.stem == Stem::Seed {
         notes.push("then layer0.conv1.stride = (3, 3)".into());
     }

@@ -39,32 +39,22 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     if torch::is_old(&bytes) {
         let how = "python -c \"import sys, torch; torch.save(torch.load(sys.argv[1], \
             map_location='cpu', weights_only=True), sys.argv[2])\"";
-        return Err(Error::data(
-            path,
-            format!(
-                "is in PyTorch's format from before version 1.6; convert it with `{how} \
-                    OLD.pth NEW.pth`"
-            ),
-        ));
+        let what = "is in PyTorch's format from before version 1.6; convert it with";
+        return Err(Error::data(path, format!("{what} `{how} OLD.pth NEW.pth`")));
     }
     let invalid = |e| {
-        Error::data(
-            path,
-            format!("expected a complete safetensors file or one of torch.save ({e})"),
-        )
+        let what = format!("expected a complete safetensors file or one of torch.save ({e})");
+        Error::data(path, what)
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
     for (name, view) in SafeTensors::deserialize(&bytes).map_err(invalid)?.iter() {
         let Some((_, kind, _)) = KINDS.iter().find(|k| k.0 == view.dtype()) else {
-            return Err(Error::data(
-                path,
-                format!(
-                    "tensor `{name}` is of kind {:?}; expected F32, F16, BF16 or F64",
-                    view.dtype()
-                ),
-            ));
+            let dtype = view.dtype();
+            let what =
+                format!("tensor `{name}` is of kind {dtype:?}; expected F32, F16, BF16 or F64");
+            return Err(Error::data(path, what));
         };
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, *kind)?);
@@ -161,20 +151,13 @@ mod tests {
     fn a_file_cut_off_or_foreign_is_bad_data() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.safetensors");
-        write(
-            &path,
-            &[("w".to_string(), Tensor::zeros([100], (Kind::Float, Device::Cpu)))],
-            &Metadata::new(),
-        )
-        .unwrap();
+        let tensor = Tensor::zeros([100], (Kind::Float, Device::Cpu));
+        write(&path, &[("w".to_string(), tensor)], &Metadata::new()).unwrap();
         let bytes = fs::read(&path).unwrap();
         for bad in [&bytes[..bytes.len() - 1], &bytes[..5], b"PK\x03\x04 no zip", b""] {
             fs::write(&path, bad).unwrap();
-            let error = read(&path).unwrap_err();
-            assert!(
-                error.exit_code() == 65 && error.to_string().contains("w.safetensors"),
-                "{error}"
-            );
+            let e = read(&path).unwrap_err();
+            assert!(e.exit_code() == 65 && e.to_string().contains("w.safetensors"), "{e}");
         }
     }
 }

@@ -58,20 +58,15 @@ pub fn write(
     };
     let any = |name: &str| Dimension { dim_value: None, dim_param: Some(name.into()) };
     let fixed = |n| Dimension { dim_value: Some(n), dim_param: None };
+    let image = vec![any("n"), fixed(spec.channels), any("h"), any("w")];
+    let (logits, gives) =
+        (vec![any("n"), fixed(spec.classes)], "sigmoid gives the probability of each class");
     let graph = Graph {
         node: nodes,
         name: spec.arch.clone(),
         initializer,
-        input: vec![value(
-            "image",
-            vec![any("n"), fixed(spec.channels), any("h"), any("w")],
-            takes,
-        )],
-        output: vec![value(
-            "logits",
-            vec![any("n"), fixed(spec.classes)],
-            "sigmoid gives the probability of each class",
-        )],
+        input: vec![value("image", image, takes)],
+        output: vec![value("logits", logits, gives)],
     };
     let mut metadata = describe(spec);
     metadata.extend(more.clone());
@@ -129,15 +124,11 @@ impl GraphBuilder {
     fn normalized(&mut self, x: &str, normalization: &Normalization) -> String {
         match normalization.method {
             Normalize::Unit | Normalize::Dataset => {
-                for (name, values) in [
-                    ("normalization.mean", normalization.mean),
-                    ("normalization.std", normalization.std),
-                ] {
-                    self.tensors.insert(
-                        name.into(),
-                        Tensor::from_slice(&values).to_kind(Kind::Float).view([1, -1, 1, 1]),
-                    );
-                }
+                let row = |values: [f64; 4]| {
+                    Tensor::from_slice(&values).to_kind(Kind::Float).view([1, -1, 1, 1])
+                };
+                self.tensors.insert("normalization.mean".into(), row(normalization.mean));
+                self.tensors.insert("normalization.std".into(), row(normalization.std));
                 let centred = self.op("Sub", &[x, "normalization.mean"], &[]);
                 self.op("Div", &[&centred, "normalization.std"], &[])
             }
@@ -180,11 +171,8 @@ impl GraphBuilder {
     fn norm(&mut self, x: &str, name: &str) -> String {
         let [weight, bias, mean, var] =
             ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{name}.{part}"));
-        self.op(
-            "BatchNormalization",
-            &[x, &weight, &bias, &mean, &var],
-            &[Attribute::float("epsilon", EPS as f32)],
-        )
+        let inputs: [&str; 5] = [x, &weight, &bias, &mean, &var];
+        self.op("BatchNormalization", &inputs, &[Attribute::float("epsilon", EPS as f32)])
     }
 
     fn relu(&mut self, x: &str) -> String {
@@ -192,11 +180,8 @@ impl GraphBuilder {
     }
 
     fn linear(&mut self, x: &str, name: &str) -> String {
-        self.op(
-            "Gemm",
-            &[x, &format!("{name}.weight"), &format!("{name}.bias")],
-            &[Attribute::int("transB", 1)],
-        )
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        self.op("Gemm", &[x, &weight, &bias], &[Attribute::int("transB", 1)])
     }
 
     /// The last feature maps.

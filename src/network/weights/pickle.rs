@@ -99,34 +99,18 @@ impl<'a> Machine<'a> {
 
     /// Makes or extends a tuple, list or dictionary.
     fn collection(&mut self, opcode: u8) -> Result<(), String> {
+        let items = match opcode {
+            b't' | b'e' | b'u' => self.since_mark()?,
+            b'a' => self.last(1)?,
+            b's' => self.last(2)?,
+            0x85..=0x87 => self.last(usize::from(opcode - 0x84))?,
+            _ => Vec::new(),
+        };
         match opcode {
             b'}' => self.push(Object::Dict(Vec::new())),
-            b']' | b')' => self.push(Object::Sequence(Vec::new())),
-            b't' => {
-                let items = self.since_mark()?;
-                self.push(Object::Sequence(items));
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.append(vec![item])?;
-            }
-            b'e' => {
-                let items = self.since_mark()?;
-                self.append(items)?;
-            }
-            b's' => {
-                let items = self.last(2)?;
-                self.set(&items)?;
-            }
-            b'u' => {
-                let items = self.since_mark()?;
-                self.set(&items)?;
-            }
-            // 0x85 to 0x87: a tuple of one to three.
-            _ => {
-                let items = self.last(usize::from(opcode - 0x84))?;
-                self.push(Object::Sequence(items));
-            }
+            b'a' | b'e' => self.append(items)?,
+            b's' | b'u' => self.set(&items)?,
+            _ => self.push(Object::Sequence(items)),
         }
         Ok(())
     }
@@ -179,10 +163,8 @@ impl<'a> Machine<'a> {
 
     fn top(&mut self) -> Result<&mut Object, String> {
         let from = self.below(1)?;
-        match self.stack[from] {
-            Value::Object(at) => Ok(&mut self.read.objects[at]),
-            _ => Err(CUT.into()),
-        }
+        let Value::Object(at) = self.stack[from] else { return Err(CUT.into()) };
+        Ok(&mut self.read.objects[at])
     }
 
     fn since_mark(&mut self) -> Result<Vec<Value>, String> {
@@ -191,19 +173,15 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, items: Vec<Value>) -> Result<(), String> {
-        match self.top()? {
-            Object::Sequence(list) => list.extend(items),
-            _ => return Err(CUT.into()),
-        }
+        let Object::Sequence(list) = self.top()? else { return Err(CUT.into()) };
+        list.extend(items);
         Ok(())
     }
 
     fn set(&mut self, items: &[Value]) -> Result<(), String> {
         let (pairs, []) = items.as_chunks::<2>() else { return Err(CUT.into()) };
-        match self.top()? {
-            Object::Dict(dict) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            _ => return Err(CUT.into()),
-        }
+        let Object::Dict(dict) = self.top()? else { return Err(CUT.into()) };
+        dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
         Ok(())
     }
 

@@ -97,10 +97,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
 }
 
 fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
-    let bind = match container::image() {
-        Some(_) => ", mount it from outside the container (--bind)",
-        None => "",
-    };
+    let bind = container::image().map_or("", |_| ", mount it from outside the container (--bind)");
     Check::fail(
         key,
         format!("{}: {why}", folder.display()),
@@ -154,11 +151,7 @@ fn read(key: &str, folder: &Path) -> Check {
             format!("set {key} to the folder that holds the data"),
         ),
         (Err(e), _) | (_, Err(e)) => {
-            let bind = if container::image().is_some() {
-                ", mounted into the container (--bind)"
-            } else {
-                ""
-            };
+            let bind = container::image().map_or("", |_| ", mounted into the container (--bind)");
             Check::fail(
                 key,
                 format!("{}: {e}", folder.display()),

@@ -71,20 +71,16 @@ pub(super) fn of_rank(backend: Backend, local_rank: usize) -> Option<String> {
 /// `ranks` in all; this one has the number `local_rank` on its machine.
 pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<Check> {
     // The setting or variable because of which GPUs are expected.
-    let promise = if backend == Backend::Nccl {
-        Some("comm.backend = \"nccl\"".to_string())
-    } else {
-        promised()
+    let expected_by = match backend {
+        Backend::Nccl => Some("comm.backend = \"nccl\"".to_string()),
+        _ => expecting_variable(),
     };
     let Some(found) = findings() else {
+        let found = format!("no answer from CUDA within {} s", DRIVER_TIMEOUT.as_secs());
         let fix = "the driver hangs: look at nvidia-smi and dmesg, and take another machine";
-        return vec![Check::fail(
-            "GPUs",
-            format!("no answer from CUDA within {} s", DRIVER_TIMEOUT.as_secs()),
-            fix,
-        )];
+        return vec![Check::fail("GPUs", found, fix)];
     };
-    let mut checks = vec![gpus(found, promise.as_deref())];
+    let mut checks = vec![gpus(found, expected_by.as_deref())];
     if checks[0].fix.is_none()
         && are_used(backend)
         && let Err(e) = device::choose(backend, local_rank)
@@ -92,7 +88,7 @@ pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<C
         checks[0] =
             Check::fail("GPUs", e.to_string(), "--ntasks-per-node as large as N in --gres=gpu:N");
     }
-    checks.push(libtorch(found, promise.is_some()));
+    checks.push(libtorch(found, expected_by.is_some()));
     checks.push(match &found.nccl {
         Ok(version) => Check::ok("NCCL", version),
         Err(why) if backend == Backend::Nccl || (ranks > 1 && are_used(backend)) => Check::fail(
@@ -106,21 +102,20 @@ pub(super) fn checks(backend: Backend, ranks: usize, local_rank: usize) -> Vec<C
     checks
 }
 
-/// The variable that promises GPUs to this process.
-fn promised() -> Option<String> {
+/// The variable with its value because of which this process should have GPUs.
+fn expecting_variable() -> Option<String> {
     let none = ["0", "-1", "NoDevFiles", "(null)"];
-    let promises = |name: &str| {
+    let value = |name: &str| {
         variable(name).filter(|value| {
             !none.contains(&value.as_str()) || (name != "SLURM_GPUS_ON_NODE" && value == "0")
         })
     };
     ["SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"]
         .iter()
-        .find_map(|name| Some(format!("{name}={}", promises(name)?)))
+        .find_map(|name| Some(format!("{name}={}", value(name)?)))
 }
 
-fn gpus(found: &GpuFindings, promise: Option<&str>) -> Check {
-    let but = promise.map_or(String::new(), |promise| format!(", but {promise}"));
+fn gpus(found: &GpuFindings, expected_by: Option<&str>) -> Check {
     let what = match &found.driver {
         None => "no CUDA driver".to_string(),
         Some(Err(why)) => format!("the CUDA driver fails: {why}"),
@@ -135,17 +130,17 @@ fn gpus(found: &GpuFindings, promise: Option<&str>) -> Check {
             );
         }
     };
-    let fix = match () {
-        () if container::image().is_some() && found.driver.is_none() => {
+    let fix = match (&found.driver, container::image()) {
+        (None, Some(_)) => {
             "start the container with --nv, which brings the driver in (and see nvidia-smi outside)"
         }
-        () if found.driver.is_none() => {
+        (None, None) => {
             "install NVIDIA's driver, or take a machine that has one (Slurm: --gres=gpu:N)"
         }
-        () => "ask Slurm for them: --gres=gpu:N; and look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+        _ => "ask Slurm for them: --gres=gpu:N; and look at nvidia-smi and CUDA_VISIBLE_DEVICES",
     };
-    match promise {
-        Some(_) => Check::fail("GPUs", format!("{what}{but}"), fix),
+    match expected_by {
+        Some(expected_by) => Check::fail("GPUs", format!("{what}, but {expected_by}"), fix),
         None => Check::ok("GPUs", format!("none: training on CPU ({what})")),
     }
 }

@@ -86,42 +86,32 @@ fn cores(threads: Option<usize>, world: &World) -> Check {
     let used = threads.unwrap_or(world.cores);
     let found = format!("{used} of {allowed} cores that this process may use");
     let number = |name: &str| variable(name).and_then(|text| text.parse::<usize>().ok());
-    let machine = std::fs::read_to_string("/proc/stat").map_or(0, |text| {
-        text.lines()
-            .filter(|l| {
-                l.strip_prefix("cpu")
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-            })
-            .count()
-    });
-    let problem = match (slurm::cpus_per_task(), number("OMP_NUM_THREADS")) {
-        (Some(n), _) if allowed < n => Some((
+    let is_core = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let machine = std::fs::read_to_string("/proc/stat")
+        .map_or(0, |text| text.lines().filter(is_core).count());
+    let bound_by_mpirun = variable("OMPI_COMM_WORLD_SIZE").is_some() && allowed == 1;
+    let (what, fix) = match (slurm::cpus_per_task(), number("OMP_NUM_THREADS")) {
+        (Some(n), _) if allowed < n => (
             format!("SLURM_CPUS_PER_TASK={n}"),
             "srun --cpus-per-task=$SLURM_CPUS_PER_TASK: since 22.05 it does not take the number \
                 from sbatch"
                 .to_string(),
-        )),
-        _ if variable("OMPI_COMM_WORLD_SIZE").is_some()
-            && allowed == 1
-            && machine > world.size() =>
-        {
-            Some((
-                format!("the machine has {machine}: mpirun gave each rank one"),
-                "mpirun --bind-to none".into(),
-            ))
-        }
-        _ if used > allowed => Some((
+        ),
+        _ if bound_by_mpirun && machine > world.size() => (
+            format!("the machine has {machine}: mpirun gave each rank one"),
+            "mpirun --bind-to none".into(),
+        ),
+        _ if used > allowed => (
             "they would share cores".into(),
             format!("unset threads, or set it to {allowed} at most"),
-        )),
-        (_, Some(n)) if n != used => Some((
+        ),
+        (_, Some(n)) if n != used => (
             format!("OMP_NUM_THREADS={n} differs"),
             format!("unset OMP_NUM_THREADS, which atlas ignores, or set threads={n}"),
-        )),
-        _ => None,
+        ),
+        _ => return Check::ok("threads", found),
     };
-    match problem {
-        None => Check::ok("threads", found),
-        Some((what, fix)) => Check::warning("threads", format!("{found}; {what}"), fix),
-    }
+    Check::warning("threads", format!("{found}; {what}"), fix)
 }

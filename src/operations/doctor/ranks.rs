@@ -1,7 +1,7 @@
 //! The ranks: whether they found each other, where they run, and whether two of them share a GPU or
 //! a core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,16 @@ impl RankFindings {
             gpu: gpus::of_rank(backend, local_rank),
             checks,
         }
+    }
+
+    fn row(&self, rank: usize) -> Check {
+        let gpu = self.gpu.as_deref().unwrap_or("no GPU");
+        let cores =
+            if self.cores.len() == 1 { "1 core" } else { &format!("{} cores", self.cores.len()) };
+        Check::ok(
+            format!("rank {rank}"),
+            format!("{}, {cores} ({}), {gpu}", self.host, ranges(self.cores.iter().copied())),
+        )
     }
 }
 
@@ -115,10 +125,8 @@ fn sharing(all: &[RankFindings]) -> Check {
         );
     }
     let crowded = hosts.iter().find_map(|(host, ranks)| {
-        let mut cores: Vec<usize> =
+        let cores: HashSet<usize> =
             ranks.iter().flat_map(|&rank| all[rank].cores.iter().copied()).collect();
-        cores.sort_unstable();
-        cores.dedup();
         (cores.len() < ranks.len()).then(|| {
             format!(
                 "{found}; {} on {host} have {} cores together",
@@ -135,18 +143,6 @@ fn sharing(all: &[RankFindings]) -> Check {
                 none",
         ),
         None => Check::ok("ranks", found),
-    }
-}
-
-impl RankFindings {
-    fn row(&self, rank: usize) -> Check {
-        let gpu = self.gpu.as_deref().unwrap_or("no GPU");
-        let cores =
-            if self.cores.len() == 1 { "1 core" } else { &format!("{} cores", self.cores.len()) };
-        Check::ok(
-            format!("rank {rank}"),
-            format!("{}, {cores} ({}), {gpu}", self.host, ranges(self.cores.iter().copied())),
-        )
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     },
     inference::{finished_run, predict, submit},
     training::{
+        fold_status::{FoldStatus, fold_status},
         run_folder::Run,
-        train::{self, FoldStatus},
     },
 };
 
@@ -67,7 +67,9 @@ pub(super) fn file_states(
         _ => vec![Missing; config.split.folds],
     };
     let (predicted, submitted) = match run {
-        Some(run) if is_split && all_done(&trained) => answer(config, work, run, tasks).ok(),
+        Some(run) if is_split && all_done(&trained) => {
+            predicted_and_submitted(config, work, run, tasks).ok()
+        }
         _ => None,
     }
     .unwrap_or_else(|| (missing(), Missing));
@@ -101,7 +103,7 @@ fn shards(work: &WorkFolder, manifest: &Manifest, size: u32, tasks: usize) -> Ve
 
 /// The training of each fold.
 fn folds(config: &Config, work: &WorkFolder, run: &Run) -> Vec<FileState> {
-    let fold = |k| match train::fold_status(config, work, run, k) {
+    let fold = |k| match fold_status(config, work, run, k) {
         Ok(FoldStatus::Done) => Done,
         Ok(FoldStatus::ToDo) => Missing,
         Ok(FoldStatus::Stale) | Err(_) => Stale,
@@ -110,7 +112,7 @@ fn folds(config: &Config, work: &WorkFolder, run: &Run) -> Vec<FileState> {
 }
 
 /// The predictions of each task, and the submissions.
-fn answer(
+fn predicted_and_submitted(
     config: &Config,
     work: &WorkFolder,
     run: &Run,

@@ -41,7 +41,7 @@ pub struct Truth {
 pub fn read_predictions(path: &Path) -> Result<PredictionMatrix> {
     let predictions = match extension(path).as_str() {
         "npy" => {
-            let npy::Npy { values, single } = npy::read(path)?;
+            let (values, single) = npy::read(path)?;
             PredictionMatrix { ids: None, values, single }
         }
         "h5" | "hdf5" => {
@@ -50,18 +50,14 @@ pub fn read_predictions(path: &Path) -> Result<PredictionMatrix> {
         }
         "csv" => read_csv(path)?,
         other => {
-            return Err(Error::data(
-                path,
-                format!("files named .{other} are not read (expected .csv, .npy or .h5)"),
-            ));
+            let what = format!("files named .{other} are not read (expected .csv, .npy or .h5)");
+            return Err(Error::data(path, what));
         }
     };
     let (rows, columns) = predictions.values.dim();
     if columns != CLASSES {
-        return Err(Error::data(
-            path,
-            format!("{rows} x {columns} numbers; expected {CLASSES} columns, one per class"),
-        ));
+        let what = format!("{rows} x {columns} numbers; expected {CLASSES} columns, one per class");
+        return Err(Error::data(path, what));
     }
     let name = |row: usize| {
         predictions.ids.as_ref().map_or(format!("row {row}"), |ids| format!("id {}", ids[row]))
@@ -69,10 +65,9 @@ pub fn read_predictions(path: &Path) -> Result<PredictionMatrix> {
     if let Some(((row, class), value)) =
         predictions.values.indexed_iter().find(|(_, v)| !(0.0..=1.0).contains(*v))
     {
-        return Err(Error::data(
-            path,
-            format!("{}, class {class}: {value} is not a probability from 0 to 1", name(row)),
-        ));
+        let row = name(row);
+        let what = format!("{row}, class {class}: {value} is not a probability from 0 to 1");
+        return Err(Error::data(path, what));
     }
     Ok(predictions)
 }
@@ -90,24 +85,17 @@ pub fn read_truth(path: &Path) -> Result<Truth> {
             Ok(Truth { ids: Some(ids), labels })
         }
         "npy" => {
-            let values = npy::read(path)?.values;
-            if values.ncols() != CLASSES {
-                return Err(Error::data(
-                    path,
-                    format!(
-                        "{} x {} numbers; expected {CLASSES} columns",
-                        values.nrows(),
-                        values.ncols()
-                    ),
-                ));
+            let (values, _) = npy::read(path)?;
+            let (rows, columns) = values.dim();
+            if columns != CLASSES {
+                let what = format!("{rows} x {columns} numbers; expected {CLASSES} columns");
+                return Err(Error::data(path, what));
             }
             if let Some(((row, class), value)) =
                 values.indexed_iter().find(|(_, v)| **v != 0.0 && **v != 1.0)
             {
-                return Err(Error::data(
-                    path,
-                    format!("row {row}, class {class}: {value} is neither 0 nor 1"),
-                ));
+                let what = format!("row {row}, class {class}: {value} is neither 0 nor 1");
+                return Err(Error::data(path, what));
             }
             let set = |row: ndarray::ArrayView1<f64>| {
                 Labels::from_classes((0..CLASSES).filter(|&c| row[c] == 1.0)).unwrap_or_default()
@@ -133,18 +121,12 @@ pub fn align(
     if let (Some(have), Some(want)) = (&predictions.ids, &truth.ids) {
         let order = places(want, have, path)?;
         let values = predictions.values.select(Axis(0), &order);
-        return Ok(PredictionMatrix {
-            ids: Some(want.clone()),
-            values,
-            single: predictions.single,
-        });
+        return Ok(PredictionMatrix { ids: Some(want.clone()), values, ..predictions });
     }
     let (rows, want) = (predictions.values.nrows(), truth.labels.len());
     if rows != want {
-        return Err(Error::data(
-            path,
-            format!("{rows} rows of predictions, but the truth has {want}"),
-        ));
+        let what = format!("{rows} rows of predictions, but the truth has {want}");
+        return Err(Error::data(path, what));
     }
     Ok(predictions)
 }
@@ -170,25 +152,22 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
         let shown = ids.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         format!("{} ({shown}{})", ids.len(), if ids.len() > 3 { ", ..." } else { "" })
     };
-    match (missing.is_empty(), extra.is_empty()) {
-        (true, true) if have.len() == wanted.len() => Ok(order),
+    let what = match (missing.is_empty(), extra.is_empty()) {
+        (true, true) if have.len() == wanted.len() => return Ok(order),
         (true, true) => {
             let mut seen = HashSet::new();
             let repeated = have.iter().find(|id| !seen.insert(id.as_str()));
             let repeated = repeated.expect("more rows than distinct ids");
             let (rows, ids) = (have.len(), wanted.len());
-            let what = format!("{rows} rows for {ids} ids: the id {repeated} is repeated");
-            Err(Error::data(path, what))
+            format!("{rows} rows for {ids} ids: the id {repeated} is repeated")
         }
-        (false, true) => Err(Error::data(path, format!("{} ids are missing", list(&missing)))),
-        (true, false) => {
-            Err(Error::data(path, format!("{} ids are not expected here", list(&extra))))
+        (false, true) => format!("{} ids are missing", list(&missing)),
+        (true, false) => format!("{} ids are not expected here", list(&extra)),
+        (false, false) => {
+            format!("{} ids are missing and {} not expected here", list(&missing), list(&extra))
         }
-        (false, false) => Err(Error::data(
-            path,
-            format!("{} ids are missing and {} not expected here", list(&missing), list(&extra)),
-        )),
-    }
+    };
+    Err(Error::data(path, what))
 }
 
 fn extension(path: &Path) -> String {
@@ -196,55 +175,42 @@ fn extension(path: &Path) -> String {
 }
 
 fn check(path: &Path, problems: &[BadRow]) -> Result<()> {
-    match problems {
-        [] => Ok(()),
-        [one] => Err(Error::data(path, one)),
-        [first, rest @ ..] => {
-            Err(Error::data(path, format!("{first} (and {} more problems)", rest.len())))
-        }
-    }
+    let what = match problems {
+        [] => return Ok(()),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more problems)", rest.len()),
+    };
+    Err(Error::data(path, what))
 }
 
 fn read_csv(path: &Path) -> Result<PredictionMatrix> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-    let header: Vec<String> = reader
-        .headers()
-        .map_err(|e| Error::data(path, e))?
-        .iter()
-        .map(|h| h.trim().to_string())
-        .collect();
+    let header = reader.headers().map_err(|e| Error::data(path, e))?;
+    let header: Vec<String> = header.iter().map(|h| h.trim().to_string()).collect();
     if header.len() == 2 {
         let (rows, problems) = labels::read_table(path)?;
         check(path, &problems)?;
         let values = Array2::from_shape_fn((rows.len(), CLASSES), |(i, c)| {
             f64::from(u8::from(rows[i].1.contains(c)))
         });
-        return Ok(PredictionMatrix {
-            ids: Some(rows.into_iter().map(|r| r.0).collect()),
-            values,
-            single: true,
-        });
+        let ids = Some(rows.into_iter().map(|r| r.0).collect());
+        return Ok(PredictionMatrix { ids, values, single: true });
     }
-    if header.len() != CLASSES + 1 {
-        return Err(Error::data(
-            path,
-            format!(
-                "{} columns; expected Id,Predicted or an id and {CLASSES} probabilities",
-                header.len()
-            ),
-        ));
+    let width = header.len();
+    if width != CLASSES + 1 {
+        let expected = format!("expected Id,Predicted or an id and {CLASSES} probabilities");
+        return Err(Error::data(path, format!("{width} columns; {expected}")));
     }
     let class_of = columns(&header[1..]).map_err(|what| Error::data(path, what))?;
     let (mut ids, mut values) = (Vec::new(), Vec::new());
     for record in reader.records() {
         let record = record.map_err(|e| Error::data(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
-        if record.len() != header.len() {
-            return Err(Error::data(
-                path,
-                format!("line {line}: expected {} columns, found {}", header.len(), record.len()),
-            ));
+        if record.len() != width {
+            let found = record.len();
+            let what = format!("line {line}: expected {width} columns, found {found}");
+            return Err(Error::data(path, what));
         }
         let mut row = [0.0; CLASSES];
         for (text, &class) in record.iter().skip(1).zip(&class_of) {

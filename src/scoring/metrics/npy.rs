@@ -8,23 +8,17 @@ use npyz::{DType, NpyFile, NpyHeader, Order, half::f16};
 
 use crate::base::{Error, Result};
 
-/// A matrix `[rows, columns]`.
-pub struct Npy {
-    pub values: Array2<f64>,
-    /// Whether the file holds numbers of at most 32-bit float precision.
-    pub single: bool,
-}
-
-/// Reads a two-dimensional array. Types: bool, signed and unsigned integers, f16, f32, f64.
+/// Reads a two-dimensional array. Types: bool, signed and unsigned integers, f16, f32, f64. Also
+/// returns whether the file holds numbers of at most 32-bit float precision.
 ///
 /// # Errors
 /// Data where the file is damaged, has another number of dimensions or another type.
-pub fn read(path: &Path) -> Result<Npy> {
+pub fn read(path: &Path) -> Result<(Array2<f64>, bool)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     parse(&bytes).map_err(|what| Error::data(path, what))
 }
 
-fn parse(bytes: &[u8]) -> Result<Npy, String> {
+fn parse(bytes: &[u8]) -> Result<(Array2<f64>, bool), String> {
     if !bytes.starts_with(b"\x93NUMPY") {
         return Err("not a .npy file (it does not begin with \\x93NUMPY)".into());
     }
@@ -75,7 +69,7 @@ fn parse(bytes: &[u8]) -> Result<Npy, String> {
     let shape = (rows as usize, columns as usize).set_f(order == Order::Fortran);
     let values = Array2::from_shape_vec(shape, values.map_err(|e| e.to_string())?)
         .map_err(|e| e.to_string())?;
-    Ok(Npy { values, single: matches!(&name[1..], "f2" | "f4") })
+    Ok((values, matches!(&name[1..], "f2" | "f4")))
 }
 
 #[cfg(test)]
@@ -96,9 +90,9 @@ mod tests {
                 n if n.contains('f') => [0.5, 0.25, 1.0, 0.0, 0.75, 0.000030517578125],
                 _ => [1.0, 0.0, 3.0, 4.0, 5.0, 100.0],
             };
-            let npy = read(&path).unwrap();
-            assert_eq!(npy.values.dim(), (3, 2), "{name}");
-            assert_eq!(npy.values.iter().copied().collect::<Vec<_>>(), want, "{name}");
+            let (values, _) = read(&path).unwrap();
+            assert_eq!(values.dim(), (3, 2), "{name}");
+            assert_eq!(values.iter().copied().collect::<Vec<_>>(), want, "{name}");
             seen += 1;
         }
         assert!(seen >= 25, "{seen} files");
@@ -133,7 +127,7 @@ mod tests {
         file.extend((header.len() as u16).to_le_bytes());
         file.extend(header.bytes());
         file.extend(values.iter().flat_map(|(bits, _)| bits.to_le_bytes()));
-        for (got, (bits, want)) in parse(&file).unwrap().values.iter().zip(values) {
+        for (got, (bits, want)) in parse(&file).unwrap().0.iter().zip(values) {
             assert!(*got == want || got.is_nan() && want.is_nan(), "{bits:x}: {got}");
         }
     }

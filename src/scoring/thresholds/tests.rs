@@ -64,18 +64,12 @@ fn thresholds_are_in_the_middle_of_the_gap() {
     let mut p = Array2::<f64>::zeros((4, CLASSES));
     p.column_mut(2).assign(&ndarray::arr1(&[0.9, 0.7, 0.3, 0.1]));
     let set = Labels::from_classes([2]).unwrap();
-    let truth = [set, set, Labels::default(), Labels::default()];
+    let none = Labels::default();
+    let truth = [set, set, none, none];
     for method in [Method::Optimum, Method::Proportion, Method::Constant] {
         assert_eq!(fit(method, p.view(), &truth)[2], 0.5, "{method:?}");
     }
-    assert_eq!(
-        fit(
-            Method::Proportion,
-            p.view(),
-            &[set, Labels::default(), Labels::default(), Labels::default()]
-        )[2],
-        0.8
-    );
+    assert_eq!(fit(Method::Proportion, p.view(), &[set, none, none, none])[2], 0.8);
 }
 
 #[test]
@@ -99,10 +93,8 @@ fn shrunken_is_between_optimum_and_constant_and_nearer_to_the_constant_for_rare_
     for class in 1..CLASSES {
         let share = f64::from(shrunken[class] - constant[class])
             / f64::from(optimum[class] - constant[class]);
-        assert!(
-            (share - positives[class] / (positives[class] + SHRINKAGE)).abs() < 1e-4,
-            "class {class}: {share}"
-        );
+        let expected = positives[class] / (positives[class] + SHRINKAGE);
+        assert!((share - expected).abs() < 1e-4, "class {class}: {share}");
     }
     assert_eq!((optimum[0], shrunken[0]), (constant[0], constant[0]), "class 0 has no positive");
 }

@@ -66,13 +66,8 @@ pub fn focal_adhesions(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
         for _ in 0..rng.count(11, 15) {
-            let (from, to) = radial(
-                scene,
-                number,
-                rng.angle(),
-                rng.range(0.86, 0.95),
-                -rng.range(5.0, 8.0) * unit,
-            );
+            let (angle, q) = (rng.angle(), rng.range(0.86, 0.95));
+            let (from, to) = radial(scene, number, angle, q, -rng.range(5.0, 8.0) * unit);
             if scene.at(from).is_none_or(|p| usize::from(p.cell) == number) {
                 c.line(from, to, 1.5 * unit, rng.range(0.75, 1.0));
             }
@@ -85,13 +80,8 @@ pub fn microtubule_ends(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
     let unit = scene.unit;
     for number in scene.resting() {
         for _ in 0..70 {
-            let (from, to) = radial(
-                scene,
-                number,
-                rng.angle(),
-                rng.range(0.74, 0.95),
-                rng.range(0.5, 2.2) * unit,
-            );
+            let (angle, q) = (rng.angle(), rng.range(0.74, 0.95));
+            let (from, to) = radial(scene, number, angle, q, rng.range(0.5, 2.2) * unit);
             if scene.at(from).is_none_or(|p| usize::from(p.cell) == number) {
                 c.line(from, to, 0.6 * unit, rng.range(0.65, 1.0));
             }

@@ -114,12 +114,8 @@ pub fn aggresomes(scene: &Scene, c: &mut Canvas, rng: &mut Rng) {
             1.35 * cell.mtoc.1 - 0.35 * cell.nucleus.1,
         );
         for _ in 0..6 {
-            c.disc(
-                x + 2.2 * unit * rng.normal(),
-                y + 2.2 * unit * rng.normal(),
-                rng.range(3.2, 4.6) * unit,
-                1.0,
-            );
+            let (x, y) = (x + 2.2 * unit * rng.normal(), y + 2.2 * unit * rng.normal());
+            c.disc(x, y, rng.range(3.2, 4.6) * unit, 1.0);
         }
     }
 }

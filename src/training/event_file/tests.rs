@@ -2,8 +2,12 @@ use super::*;
 
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/event_file.bin");
 
-fn event(step: i64, values: Vec<Value>) -> Event {
-    Event { wall_time: 0.0, step, what: Some(What::Summary(Summary { values })) }
+fn value(tag: &str, content: Content) -> Value {
+    Value { tag: tag.into(), content: Some(content) }
+}
+
+fn event(wall_time: f64, step: i64, values: Vec<Value>) -> Event {
+    Event { wall_time, step, what: Some(What::Summary(Summary { values })) }
 }
 
 /// What tests/golden/event_file.py writes with TensorBoard's own code.
@@ -21,23 +25,8 @@ fn golden() -> Vec<Event> {
     vec![
         Event { wall_time: 1.5, step: 0, what: Some(What::FileVersion("brain.Event:2".into())) },
         Event { wall_time: 2.5, step: 0, what: Some(What::SessionLog(SessionLog { status: 1 })) },
-        Event {
-            wall_time: 1e9,
-            ..event(
-                7,
-                vec![
-                    scalar("a/b", 0.25),
-                    Value { tag: "c".into(), content: Some(Content::Image(image)) },
-                ],
-            )
-        },
-        Event {
-            wall_time: 3.0,
-            ..event(
-                300,
-                vec![Value { tag: "h".into(), content: Some(Content::Histogram(histogram)) }],
-            )
-        },
+        event(1e9, 7, vec![scalar("a/b", 0.25), value("c", Content::Image(image))]),
+        event(3.0, 300, vec![value("h", Content::Histogram(histogram))]),
     ]
 }
 

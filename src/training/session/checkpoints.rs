@@ -28,7 +28,7 @@ impl Session<'_> {
             None => match Checkpoint::read(&self.folder.last()) {
                 // Finished, and the checkpoints of the running training are gone.
                 Ok(last) if self.continues(&last.state) => {
-                    self.set_weights(&last)?;
+                    last.load_into(&self.network)?;
                     self.ema = None; // the weights are the averaged ones
                     self.state = last.state;
                 }
@@ -44,22 +44,13 @@ impl Session<'_> {
         other.data == self.state.data && other.network.spec == self.state.network.spec
     }
 
-    fn set_weights(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let (parameters, buffers) =
-            (checkpoint.tensor("parameters")?, checkpoint.tensor("buffers")?);
-        predictor::set(&self.network, parameters, buffers);
-        Ok(())
-    }
-
     fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
         self.check_can_restore(&checkpoint.state)?;
-        self.set_weights(&checkpoint)?;
-        let tensors: Vec<(String, Tensor)> =
-            checkpoint.tensors.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
-        self.optimizer.set_state(&tensors, checkpoint.state.optimizer_steps)?;
+        checkpoint.load_into(&self.network)?;
+        self.optimizer.set_state(&checkpoint.tensors, checkpoint.state.optimizer_steps)?;
         if let Some(ema) = &mut self.ema {
             let updates = checkpoint.tensor("ema.updates")?.int64_value(&[0]) as u64;
-            ema.set_state(&tensors, updates)?;
+            ema.set_state(&checkpoint.tensors, updates)?;
         }
         self.seen_logits = predictor::to_vec(checkpoint.tensor("seen.logits")?);
         self.gathered = self.seen_logits.len();
@@ -79,18 +70,17 @@ impl Session<'_> {
     /// Usage, where a state does not fit this session.
     fn check_can_restore(&self, other: &TrainingState) -> Result<()> {
         let (mine, theirs) = (&self.state.conditions, &other.conditions);
+        let folder = self.folder.0.display();
         if !self.continues(other) {
             return Err(Error::usage(format!(
-                "the checkpoints in {} are of other data (shards, folds.csv) or another network; \
-                    train into a new run with --run NAME",
-                self.folder.0.display()
+                "the checkpoints in {folder} are of other data (shards, folds.csv) or another \
+                    network; train into a new run with --run NAME"
             )));
         }
         if theirs.compute_mode.channels_last != mine.compute_mode.channels_last {
             return Err(Error::usage(format!(
-                "the checkpoints in {} have the other memory layout; set train.layout as in the \
-                    run's config.toml",
-                self.folder.0.display()
+                "the checkpoints in {folder} have the other memory layout; set train.layout as in \
+                    the run's config.toml"
             )));
         }
         if self.is_first() && theirs != mine {
@@ -112,7 +102,7 @@ impl Session<'_> {
             self.logs.write_history(&self.state.history)?;
         }
         if self.config.train.tensorboard {
-            let log = TensorBoardLog::open(self.logs.folder(), &self.state, &self.data)?;
+            let log = TensorBoardLog::open(&self.logs.folder, &self.state, &self.data)?;
             self.tensorboard = Some(log);
         }
         Ok(())
@@ -136,30 +126,26 @@ impl Session<'_> {
 
     fn write_checkpoint(&self) -> Result<()> {
         let logits = Tensor::from_slice(&self.seen_logits).view([-1, CLASSES as i64]);
-        let mut checkpoint = self.weights();
-        let mut add = |name: &str, tensor| checkpoint.tensors.insert(name.into(), tensor);
-        add("seen.logits", logits);
-        add("seen.losses", Tensor::from_slice(&self.seen_losses));
-        for (name, tensor) in self.optimizer.state() {
-            add(name, tensor);
-        }
+        let losses = Tensor::from_slice(&self.seen_losses);
+        let mut more = vec![("seen.logits", logits), ("seen.losses", losses)];
+        more.extend(self.optimizer.state());
         if let Some(ema) = &self.ema {
-            for (name, tensor) in ema.state() {
-                add(name, tensor);
-            }
-            add("ema.updates", Tensor::from_slice(&[ema.updates() as i64]));
+            more.extend(ema.state());
+            more.push(("ema.updates", Tensor::from_slice(&[ema.updates() as i64])));
         }
+        let mut checkpoint = self.weights();
+        let more = more.into_iter().map(|(name, tensor)| (name.to_string(), tensor));
+        checkpoint.tensors.extend(more);
         self.folder.save(&checkpoint)
     }
 
     /// The state, and the weights that are in the network now.
     fn weights(&self) -> Checkpoint {
         let tensors = [
-            ("parameters", self.network.flat_parameters()),
-            ("buffers", self.network.flat_buffers()),
+            ("parameters".to_string(), self.network.flat_parameters()),
+            ("buffers".to_string(), self.network.flat_buffers()),
         ];
-        let tensors = tensors.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
-        Checkpoint { state: self.state.clone(), tensors }
+        Checkpoint { state: self.state.clone(), tensors: tensors.into() }
     }
 
     /// Writes the weights as validation uses them: averaged, if there is an average. By the first
@@ -186,13 +172,9 @@ impl Session<'_> {
         if self.config.train.keep == Keep::Best
             && self.state.best.is_none_or(|(_, epoch)| epoch != self.state.epoch)
         {
-            return Err(Error::data(
-                path,
-                format!(
-                    "{e}; the weights of the best epoch are lost: train into a new run with --run \
-                        NAME"
-                ),
-            ));
+            let what =
+                "the weights of the best epoch are lost: train into a new run with --run NAME";
+            return Err(Error::data(path, format!("{e}; {what}")));
         }
         self.write_weights(path)
     }

@@ -15,7 +15,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::{SampleImage, nearest::Embeddings};
+use super::{nearest::Embeddings, stores::SampleImage};
 use crate::{
     base::{Error, Result, stop_request::Stop},
     config::{Augment, Config, CropReduce, Tta},
@@ -220,9 +220,10 @@ impl LoadedNetworks {
     }
 
     fn predict(&mut self, image: &SampleImage, folds: &[usize]) -> Result<Prediction> {
-        let (config, stop) = (self.config.clone(), self.stop);
-        let (crops, crop_side) = views(&config.augment, config.predict.tta, image)?;
-        let (whole, whole_side) = views(&config.augment, Tta::None, image)?;
+        let Config { augment, predict, .. } = &self.config;
+        let (reduce, stop) = (predict.reduce, self.stop);
+        let (crops, crop_side) = views(augment, predict.tta, image)?;
+        let (whole, whole_side) = views(augment, Tta::None, image)?;
         let mut probabilities = vec![0.0; CLASSES];
         let mut maps = vec![Array2::<f32>::zeros((0, 0)); CLASSES];
         let mut of_folds = Vec::new();
@@ -240,7 +241,7 @@ impl LoadedNetworks {
             }
             for (class, probability) in probabilities.iter_mut().enumerate() {
                 let of_views = logits.iter().map(|row| row[class]);
-                let logit = match config.predict.reduce {
+                let logit = match reduce {
                     CropReduce::Max => of_views.fold(f32::NEG_INFINITY, f32::max),
                     CropReduce::Mean => of_views.sum::<f32>() / logits.len() as f32,
                 };

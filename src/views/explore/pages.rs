@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task, time};
 
 use super::{
-    Explorer, SampleImage, Subject,
+    Explorer, Subject,
     nearest::{bits, nearest},
+    stores::SampleImage,
     table::Query,
     upload::{self, UploadedFile},
 };
@@ -27,6 +28,9 @@ use crate::{
 };
 
 type Shared = State<Arc<Explorer>>;
+/// Kind and number of a [`Subject`].
+type SubjectPath = Path<(String, String)>;
+type TableQuery = Result<UrlQuery<Query>, QueryRejection>;
 /// A response, or a refusal with a message.
 type Answer<T> = Result<T, Refusal>;
 
@@ -86,7 +90,7 @@ const ASSETS: [(&str, &str, &str); 6] = [
     ("explore.css", "text/css; charset=utf-8", include_str!("assets/explore.css")),
     ("explore.js", SCRIPT, include_str!("assets/explore.js")),
     ("page.js", SCRIPT, include_str!("assets/page.js")),
-    ("picture.js", SCRIPT, include_str!("assets/picture.js")),
+    ("image.js", SCRIPT, include_str!("assets/image.js")),
     ("sample.js", SCRIPT, include_str!("assets/sample.js")),
     ("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
 ];
@@ -123,13 +127,10 @@ pub async fn run(State(explorer): Shared) -> Json<Value> {
 /// Most samples in one response.
 const MOST_ROWS: usize = 500;
 
-pub async fn samples(
-    State(explorer): Shared,
-    query: Result<UrlQuery<Query>, QueryRejection>,
-) -> Answer<Json<Value>> {
+pub async fn samples(State(explorer): Shared, query: TableQuery) -> Answer<Json<Value>> {
     let query = checked(query)?;
     let count = query.count.min(MOST_ROWS);
-    off(move || {
+    blocking(move || {
         let selected = query.select(&explorer.table);
         let page = selected.iter().skip(query.from).take(count);
         let rows: Vec<_> = page.map(|&i| explorer.table.summary(i, query.class)).collect();
@@ -138,12 +139,9 @@ pub async fn samples(
     .await
 }
 
-pub async fn csv(
-    State(explorer): Shared,
-    query: Result<UrlQuery<Query>, QueryRejection>,
-) -> Answer<Response> {
+pub async fn csv(State(explorer): Shared, query: TableQuery) -> Answer<Response> {
     let query = checked(query)?;
-    let bytes = off(move || {
+    let bytes = blocking(move || {
         Ok(explorer.table.csv(&query.select(&explorer.table)).map_err(Error::failed)?)
     })
     .await?;
@@ -154,7 +152,7 @@ pub async fn csv(
     Ok((headers, bytes).into_response())
 }
 
-fn checked(query: Result<UrlQuery<Query>, QueryRejection>) -> Answer<Query> {
+fn checked(query: TableQuery) -> Answer<Query> {
     let UrlQuery(query) = query?;
     match query.class {
         Some(class) if class >= CLASSES => Err(Refusal(
@@ -167,7 +165,7 @@ fn checked(query: Result<UrlQuery<Query>, QueryRejection>) -> Answer<Query> {
 
 /// The row and the stored probabilities of a sample.
 pub async fn sample(State(explorer): Shared, Path(number): Path<String>) -> Answer<Json<Value>> {
-    let Subject::Sample(i) = subject(&explorer, "samples", &number)? else {
+    let Subject::Sample(i) = subject(&explorer, &("samples".into(), number))? else {
         unreachable!("samples are samples")
     };
     let has_prediction = explorer.table.rows[i].has_prediction;
@@ -176,21 +174,15 @@ pub async fn sample(State(explorer): Shared, Path(number): Path<String>) -> Answ
 }
 
 /// Bytes u8 `[size, size, 4]`.
-pub async fn image(
-    State(explorer): Shared,
-    Path((kind, number)): Path<(String, String)>,
-) -> Answer<Response> {
-    let subject = subject(&explorer, &kind, &number)?;
-    off(move || Ok(bytes(explorer.image(subject)?))).await
+pub async fn image(State(explorer): Shared, Path(path): SubjectPath) -> Answer<Response> {
+    let subject = subject(&explorer, &path)?;
+    blocking(move || Ok(bytes(explorer.image(subject)?))).await
 }
 
 /// The same, scaled down to at most the size of a thumbnail.
-pub async fn thumbnail(
-    State(explorer): Shared,
-    Path((kind, number)): Path<(String, String)>,
-) -> Answer<Response> {
-    let subject = subject(&explorer, &kind, &number)?;
-    off(move || Ok(bytes(explorer.thumbnail(subject)?))).await
+pub async fn thumbnail(State(explorer): Shared, Path(path): SubjectPath) -> Answer<Response> {
+    let subject = subject(&explorer, &path)?;
+    blocking(move || Ok(bytes(explorer.thumbnail(subject)?))).await
 }
 
 fn bytes(image: SampleImage) -> Response {
@@ -198,25 +190,22 @@ fn bytes(image: SampleImage) -> Response {
 }
 
 /// Predictions and activation maps, computed now.
-pub async fn prediction(
-    State(explorer): Shared,
-    Path((kind, number)): Path<(String, String)>,
-) -> Answer<Response> {
-    let subject = subject(&explorer, &kind, &number)?;
+pub async fn prediction(State(explorer): Shared, Path(path): SubjectPath) -> Answer<Response> {
+    let subject = subject(&explorer, &path)?;
     let (shared, folds) = (explorer.clone(), explorer.folds_for(subject));
-    let image = off(move || Ok(shared.image(subject)?)).await?;
+    let image = blocking(move || Ok(shared.image(subject)?)).await?;
     Ok(Json(explorer.inference_worker.predict(image, folds).await?).into_response())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct By {
-    by: Likeness,
+    by: Similarity,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Likeness {
+enum Similarity {
     Hash,
     Embedding,
 }
@@ -227,30 +216,33 @@ const NEIGHBOURS: usize = 12;
 /// The most similar samples, by hash or by embedding; by embedding, among those embedded so far.
 pub async fn neighbours(
     State(explorer): Shared,
-    Path((kind, number)): Path<(String, String)>,
+    Path(path): SubjectPath,
     by: Result<UrlQuery<By>, QueryRejection>,
 ) -> Answer<Json<Value>> {
     let UrlQuery(By { by }) = by?;
-    let subject = subject(&explorer, &kind, &number)?;
+    let subject = subject(&explorer, &path)?;
     let own = match subject {
         Subject::Sample(i) => Some(i),
         Subject::Upload(_) => None,
     };
     match by {
-        Likeness::Hash => off(move || by_hash(&explorer, subject, own)).await,
-        Likeness::Embedding => by_embedding(explorer, subject, own).await,
+        Similarity::Hash => blocking(move || by_hash(&explorer, subject, own)).await,
+        Similarity::Embedding => by_embedding(explorer, subject, own).await,
     }
 }
 
 fn by_hash(explorer: &Explorer, subject: Subject, own: Option<usize>) -> Answer<Json<Value>> {
     let hashes = explorer.hashes(subject)?;
-    let found = nearest(explorer.len(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
+    let found =
+        nearest(explorer.sample_count(), own, NEIGHBOURS, |i| bits(hashes, explorer.hash_of(i)));
     let row = |&(i, bits): &(usize, u32)| {
         let sample = explorer.table.summary(i, None);
         json!({ "sample": sample, "bits": bits })
     };
     let rows: Vec<_> = found.iter().map(row).collect();
-    Ok(Json(json!({ "rows": rows, "done": explorer.len(), "of": explorer.len() })))
+    Ok(Json(
+        json!({ "rows": rows, "done": explorer.sample_count(), "of": explorer.sample_count() }),
+    ))
 }
 
 async fn by_embedding(
@@ -263,26 +255,27 @@ async fn by_embedding(
         Some(embedding) => embedding,
         None => {
             let shared = explorer.clone();
-            let image = off(move || Ok(shared.image(subject)?)).await?;
+            let image = blocking(move || Ok(shared.image(subject)?)).await?;
             explorer.inference_worker.embed(image).await?
         }
     };
-    off(move || {
+    blocking(move || {
         let embeddings = &explorer.inference_worker.embeddings;
         let found = embeddings.nearest(&embedding, own, NEIGHBOURS);
         let row = |&(i, cosine): &(usize, f32)| {
             json!({ "sample": explorer.table.summary(i, None), "cosine": cosine })
         };
         let rows: Vec<_> = found.iter().map(row).collect();
-        let of = explorer.len().min(embeddings.room().unwrap_or(usize::MAX));
+        let of = explorer.sample_count().min(embeddings.room().unwrap_or(usize::MAX));
         Ok(Json(json!({ "rows": rows, "done": embeddings.len(), "of": of })))
     })
     .await
 }
 
-/// One upload is read at a time, which bounds memory; a slow one is refused after [`PATIENCE`].
+/// One upload is read at a time, which bounds memory.
 static READING: Semaphore = Semaphore::const_new(1);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an upload may wait for its turn, and then take to arrive.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Accepts one or four image files; responds with the number of the upload.
 pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Response> {
@@ -293,9 +286,9 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
     }
     let slow =
         |_| Refusal(StatusCode::REQUEST_TIMEOUT, "the upload took too long; try again".into());
-    let turn = time::timeout(PATIENCE, READING.acquire()).await.map_err(slow)?;
-    let files = time::timeout(PATIENCE, files_of(request)).await.map_err(slow)??;
-    off(move || {
+    let turn = time::timeout(UPLOAD_TIMEOUT, READING.acquire()).await.map_err(slow)?;
+    let files = time::timeout(UPLOAD_TIMEOUT, files_of(request)).await.map_err(slow)??;
+    blocking(move || {
         // Held until the images are read, even if the client has disconnected.
         let _turn = turn;
         let size = explorer.stores.train.size();
@@ -329,20 +322,32 @@ async fn files_of(request: Request) -> Answer<Vec<UploadedFile>> {
     Ok(files)
 }
 
-fn subject(explorer: &Explorer, kind: &str, number: &str) -> Answer<Subject> {
-    let what = || match kind {
-        "samples" => format!(
-            "there is no such sample; they go from 0 to {}",
-            explorer.len().saturating_sub(1)
+/// The subject of the address part `kind/number`, where `kind` is `samples` or `uploads`. Both are
+/// looked up, never made into a path.
+fn subject(explorer: &Explorer, (kind, number): &(String, String)) -> Answer<Subject> {
+    let samples = explorer.sample_count();
+    let (found, what) = match kind.as_str() {
+        "samples" => (
+            number.parse().ok().filter(|&i| i < samples).map(Subject::Sample),
+            format!("there is no such sample; they go from 0 to {}", samples.saturating_sub(1)),
         ),
-        "uploads" => upload::forgotten().to_string(),
-        _ => NO_PAGE.into(),
+        "uploads" => (
+            number
+                .parse()
+                .ok()
+                .filter(|&i| explorer.uploads().find(i).is_ok())
+                .map(Subject::Upload),
+            upload::forgotten().to_string(),
+        ),
+        _ => (None, NO_PAGE.into()),
     };
-    explorer.subject(kind, number).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, what()))
+    found.ok_or(Refusal(StatusCode::NOT_FOUND, what))
 }
 
 /// Runs work that reads files or searches tables on a thread of its own.
-async fn off<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Answer<T> + Send + 'static,
+) -> Answer<T> {
     let ending = |_| Refusal(StatusCode::SERVICE_UNAVAILABLE, "the explorer is ending".into());
     task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ending(e)))
 }

@@ -1,11 +1,9 @@
 //! The samples of a run as rows of a table.
 
-use std::fmt::Write;
-
 use ndarray::Array2;
 use serde::Serialize;
 
-use super::Stores;
+use super::stores::Stores;
 use crate::{
     data::{
         labels::{CLASSES, Labels, NAMES},
@@ -89,15 +87,11 @@ impl SampleTable {
             let has_prediction = if i < n { !folds.is_empty() } else { test.is_some() };
             p /= folds.len().max(1) as f32;
             let truth = store.labels(place);
-            let predicted = if has_prediction {
-                submission_csv::labels_of(p.view(), thresholds)
-            } else {
-                Labels::default()
-            };
-            let loss = if has_prediction && part == Part::Train {
-                loss(truth, p.iter().copied())
-            } else {
-                f32::NAN
+            let predicted = || submission_csv::labels_of(p.view(), thresholds);
+            let (predicted, loss) = match part {
+                _ if !has_prediction => (Labels::default(), f32::NAN),
+                Part::Train => (predicted(), loss(truth, p.iter().copied())),
+                Part::Test => (predicted(), f32::NAN),
             };
             rows.push(SampleRow {
                 id: store.id(place).into(),
@@ -142,25 +136,14 @@ impl SampleTable {
         writer.write_record(
             ["id", "part", "folds", "truth", "predicted", "loss"].into_iter().chain(NAMES),
         )?;
-        let mut text = String::new();
         for &i in numbers {
             let (row, probabilities) = (&self.rows[i], self.probabilities.row(i));
             let folds = row.folds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             let loss = if row.loss.is_finite() { row.loss.to_string() } else { String::new() };
-            writer.write_field(&row.id)?;
-            for field in
-                [row.part.name(), &folds, &row.truth.to_string(), &row.predicted.to_string(), &loss]
-            {
-                writer.write_field(field)?;
-            }
-            for p in probabilities {
-                text.clear();
-                if row.has_prediction {
-                    let _ = write!(text, "{p}"); // a String takes anything
-                }
-                writer.write_field(&text)?;
-            }
-            writer.write_record(None::<&str>)?;
+            let p = |p: &f32| if row.has_prediction { p.to_string() } else { String::new() };
+            let (truth, predicted) = (row.truth.to_string(), row.predicted.to_string());
+            let fields = [row.id.clone(), row.part.name().into(), folds, truth, predicted, loss];
+            writer.write_record(fields.into_iter().chain(probabilities.iter().map(p)))?;
         }
         writer.into_inner().map_err(|e| e.into_error().into())
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, path::Path};
 
-use super::SampleImage;
+use super::stores::SampleImage;
 use crate::{
     base::{Error, Result},
     data::{
@@ -51,8 +51,11 @@ impl Uploads {
         self.next
     }
 
-    pub fn find(&self, number: u64) -> Option<&Upload> {
-        self.kept.iter().find(|(n, _)| *n == number).map(|(_, upload)| upload)
+    /// # Errors
+    /// Usage where the upload is no longer kept.
+    pub fn find(&self, number: u64) -> Result<&Upload> {
+        let found = self.kept.iter().find(|(n, _)| *n == number);
+        found.map(|(_, upload)| upload).ok_or_else(forgotten)
     }
 }
 
@@ -86,23 +89,18 @@ pub fn read(files: Vec<UploadedFile>, max_side: u32, size: usize) -> Result<Uplo
             [of(0)?, of(1)?, of(2)?, of(3)?]
         }
         _ => {
-            let what = format!(
+            return Err(Error::usage(format!(
                 "{} files; expected four (red, green, blue, yellow) or one colour image",
                 files.len()
-            );
-            return Err(Error::usage(what));
+            )));
         }
     };
-    if let Some(c) =
-        (1..4).find(|&c| (planes[c].width, planes[c].height) != (planes[0].width, planes[0].height))
-    {
-        let side = |p: &Plane| format!("{}x{} pixels", p.width, p.height);
-        return Err(Error::usage(format!(
-            "{} has {}, but red has {}",
-            CHANNELS[c],
-            side(&planes[c]),
-            side(&planes[0])
-        )));
+    let size_of = |plane: &Plane| format!("{}x{} pixels", plane.width, plane.height);
+    let red = size_of(&planes[0]);
+    let mut others = planes.iter().zip(CHANNELS);
+    if let Some((plane, channel)) = others.find(|&(plane, _)| size_of(plane) != red) {
+        let what = format!("{channel} has {}, but red has {red}", size_of(plane));
+        return Err(Error::usage(what));
     }
     let hashes = planes.each_ref().map(phash);
     let planes = planes.map(|plane| image::resize(&plane, size).pixels);
@@ -196,8 +194,8 @@ mod tests {
             || Upload { image: SampleImage { size: 1, pixels: vec![0; 4] }, hashes: [0; 4] };
         let numbers: Vec<u64> = (0..KEPT + 2).map(|_| uploads.add(upload())).collect();
         assert!(
-            numbers[..2].iter().all(|&n| uploads.find(n).is_none())
-                && numbers[2..].iter().all(|&n| uploads.find(n).is_some())
+            numbers[..2].iter().all(|&n| uploads.find(n).is_err())
+                && numbers[2..].iter().all(|&n| uploads.find(n).is_ok())
         );
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     base::{Error, Result},
-    config::{Config, Method, Tta},
+    config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
         manifest::{CHANNELS, Source},
@@ -15,7 +15,9 @@ use crate::{
     inference::finished_run::{self, FittedThresholds},
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
-    training::{checkpoint::TrainingState, history::EpochRow, run_folder::Run, train::FoldData},
+    training::{
+        checkpoint::TrainingState, fold_data::FoldData, history::EpochRow, run_folder::Run,
+    },
 };
 
 /// `None` stands for what this file does not reveal.
@@ -63,11 +65,8 @@ pub struct Origin {
 /// The thresholds of the run's submission.
 #[derive(Serialize)]
 pub struct CardThresholds {
-    pub method: Method,
-    pub values: [f32; CLASSES],
-    /// Macro F1 on samples that the thresholds were not fitted on.
-    pub cross_fitted_macro_f1: f64,
-    pub in_sample_macro_f1: f64,
+    #[serde(flatten)]
+    pub fitted: FittedThresholds,
     /// Views over which the predictions were reduced.
     pub tta: Tta,
 }
@@ -163,19 +162,13 @@ impl Origin {
         let mut provenance = run.provenance();
         provenance.as_object_mut().and_then(|pairs| pairs.remove("host"));
         let thresholds = finished_run::used_thresholds(&run, config.submit.thresholds)?;
-        let card_thresholds = |t: FittedThresholds| CardThresholds {
-            method: t.method,
-            values: t.values,
-            cross_fitted_macro_f1: t.cross_fitted,
-            in_sample_macro_f1: t.in_sample,
-            tta: config.predict.tta,
-        };
+        let tta = config.predict.tta;
         Ok(Some(Self {
             run: run.name(),
             fold,
             image_side: config.augment.resize,
             crop_side: config.augment.crop,
-            thresholds: thresholds.map(card_thresholds),
+            thresholds: thresholds.map(|fitted| CardThresholds { fitted, tta }),
             data: FoldSamples::of(&config, fold, state),
             provenance,
         }))

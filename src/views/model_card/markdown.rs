@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::card::{Card, SampleCounts, TrainingSummary};
+use super::card::{Card, CardThresholds, SampleCounts, TrainingSummary};
 use crate::config::Normalize;
 
 /// The format of the exported network.
@@ -97,7 +97,7 @@ fn classes(card: &Card, page: &mut String) {
     *page += "\n## Classes\n\n| number | name | threshold | training samples | validation samples \
         |\n|---|---|---|---|---|\n";
     for (class, name) in names.iter().enumerate() {
-        let threshold = thresholds.map_or("-".into(), |t| format!("{:.4}", t.values[class]));
+        let threshold = thresholds.map_or("-".into(), |t| format!("{:.4}", t.fitted.values[class]));
         let counts = data.map_or("- | -".into(), |d| {
             format!("{} | {}", d.train.positives[class], d.validation.positives[class])
         });
@@ -122,8 +122,9 @@ fn scores(card: &Card, page: &mut String) {
             }
         }
     }
-    if let Some(fitted) = card.origin.as_ref().and_then(|o| o.thresholds.as_ref()) {
-        let tta = serde_json::to_value(fitted.tta).unwrap_or_default();
+    let thresholds = card.origin.as_ref().and_then(|o| o.thresholds.as_ref());
+    if let Some(CardThresholds { fitted, tta }) = thresholds {
+        let tta = serde_json::to_value(tta).unwrap_or_default();
         let _ = writeln!(
             page,
             "\nThe thresholds (method {}) were fitted on the out-of-fold predictions of all \
@@ -132,8 +133,8 @@ fn scores(card: &Card, page: &mut String) {
                 threshold, the most probable one counts.",
             fitted.method,
             tta.as_str().unwrap_or_default(),
-            fitted.cross_fitted_macro_f1,
-            fitted.in_sample_macro_f1
+            fitted.cross_fitted,
+            fitted.in_sample
         );
     }
 }

@@ -6,16 +6,16 @@ use ndarray::Array2;
 
 use crate::{
     base::Result,
-    config::{Config, Tta},
+    config::Tta,
     data::shard::Store,
     distributed::device,
-    inference::{finished_run::OutOfFold, grad_cam::FeatureExtractor},
+    inference::grad_cam::FeatureExtractor,
     loading::{
         loader::{Loader, Make},
         sampler::Draw,
     },
-    training::{run_folder::Run, train, trained_network::TrainedNetwork},
-    views::report::selected_samples::SelectedSample,
+    training::trained_network::TrainedNetwork,
+    views::report::{scored_run::ScoredRun, selected_samples::SelectedSample},
 };
 
 /// By sample, the map `[h, w]`, 0 to 1, of the class for which it is shown; `None` for samples that
@@ -24,12 +24,11 @@ use crate::{
 /// # Errors
 /// Those of checkpoints and shards.
 pub fn maps(
-    config: &Config,
-    run: &Run,
-    answer: &OutOfFold,
+    scored: &ScoredRun,
     store: &Arc<Store>,
     samples: &[SelectedSample],
 ) -> Result<Vec<Option<Array2<f32>>>> {
+    let (config, run, answer) = (&scored.config, &scored.run, &scored.out_of_fold);
     let device = device::choose(config.comm.backend, 0)?;
     device::set_up_cpu(config.threads());
     let make = Make::Eval { augment: config.augment.clone(), tta: Tta::None };
@@ -41,7 +40,7 @@ pub fn maps(
         if mine.is_empty() {
             continue;
         }
-        let path = train::weights_path(config, run, fold);
+        let path = run.weights(fold, config.train.keep);
         let trained = TrainedNetwork::from_checkpoint(&path, &config.train, device)?;
         let extractor = FeatureExtractor::new(&trained.network);
         // Few samples: one image a batch saves memory.

@@ -126,12 +126,9 @@ mod tests {
         let g = golden::read();
         let (predicted, truth) = (g.predicted(), g.truth());
         let boot = Bootstrap::new(&predicted, &truth, &g.groups, 20, 5);
-        let mut order: Vec<usize> = Vec::new();
-        g.groups.iter().for_each(|group| {
-            if !order.contains(group) {
-                order.push(*group)
-            }
-        });
+        let mut seen = std::collections::HashSet::new();
+        let order: Vec<usize> =
+            g.groups.iter().copied().filter(|&group| seen.insert(group)).collect();
         assert_eq!(boot.groups, order.len());
         for (number, got) in boot.macro_f1.iter().enumerate() {
             let mut rng = rng::stream(Use::Bootstrap, 5, 0, number as u64);

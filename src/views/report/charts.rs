@@ -6,8 +6,9 @@ use std::ops::Range;
 use plotters::{coord::Shift, prelude::*, style::text_anchor};
 
 use crate::{
-    base::{Error, Result},
+    base::Result,
     data::labels::{CLASSES, NAMES},
+    scoring::svg,
     views::report::bootstrap::Interval,
 };
 
@@ -20,8 +21,8 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 const FAINT: RGBColor = RGBColor(4, 5, 6);
 
 /// Sizes in pixels: a line of the page holds two charts, or four small ones.
-pub const CHART: (u32, u32) = (440, 250);
-pub const SMALL: (u32, u32) = (210, 140);
+const CHART: (u32, u32) = (440, 250);
+const SMALL: (u32, u32) = (210, 140);
 
 /// A line through points.
 pub struct Line {
@@ -42,6 +43,18 @@ pub struct Axes<'a> {
     /// `None`: the range of the points.
     pub x_range: Option<Range<f64>>,
     pub y_range: Option<Range<f64>>,
+}
+
+impl<'a> Axes<'a> {
+    /// Of a chart of usual size.
+    pub fn new(label: &'a str, x: &'a str, y: &'a str) -> Self {
+        Self { label, x, y, size: CHART, x_range: None, y_range: None }
+    }
+
+    /// Of a small chart, whose axes have no names.
+    pub fn small(label: &'a str, x: Range<f64>, y: Range<f64>) -> Self {
+        Self { size: SMALL, x_range: Some(x), y_range: Some(y), ..Self::new(label, "", "") }
+    }
 }
 
 fn colour(i: usize) -> RGBColor {
@@ -172,23 +185,13 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     }
 }
 
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
-
 /// An SVG of `size` pixels with an accessible `label`.
 fn svg(
     label: &str,
     size: (u32, u32),
-    draw: impl Fn(&DrawingArea<SVGBackend, Shift>) -> Drawn,
+    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> svg::Drawn,
 ) -> Result<String> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let all = || -> Drawn {
-            draw(&root)?;
-            Ok(root.present()?)
-        };
-        all().map_err(|e| Error::failed(format!("cannot draw the chart `{label}`: {e}")))?;
-    }
+    let svg = svg::svg(label, size, draw)?;
     let label = label.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
     let svg = svg
         .replace("\"#010203\"", "\"currentColor\"")
@@ -202,14 +205,7 @@ mod tests {
 
     #[test]
     fn charts_have_the_text_colour_of_the_page_and_a_label() {
-        let axes = Axes {
-            label: "a \"b\" & c",
-            x: "epoch",
-            y: "F1",
-            size: (440, 260),
-            x_range: None,
-            y_range: Some(0.0..1.0),
-        };
+        let axes = Axes { y_range: Some(0.0..1.0), ..Axes::new("a \"b\" & c", "epoch", "F1") };
         let points = vec![(1.0, 0.2), (2.0, 0.5)];
         let line = |dashed| Line { points: points.clone(), colour: 7, dashed };
         let svg = lines(&axes, &[line(false), line(true)]).unwrap();

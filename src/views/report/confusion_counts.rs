@@ -1,8 +1,6 @@
 //! Which classes are predicted instead of others. Samples have several labels, so that there is no
 //! usual confusion matrix; instead, where a class was missed, the wrong predictions are counted.
 
-use serde::Serialize;
-
 use crate::data::labels::{CLASSES, Labels};
 
 /// `[a][b]`: number of samples with classes `a` and `b`; on the diagonal, those with class `a`.
@@ -25,7 +23,7 @@ pub struct ConfusionCounts {
 }
 
 /// Class `predicted` was predicted instead of class `missed`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
     pub missed: usize,
     pub predicted: usize,

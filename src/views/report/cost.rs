@@ -55,11 +55,8 @@ pub fn cost(work: &Path, run: &str, threads: usize) -> Cost {
         add(&mut cost.data, job, log.read(), threads);
         times.extend(add(&mut cost.run, job, log.in_run(run).read(), threads));
     }
-    if let (Some(first), Some(last)) =
-        (times.iter().map(|t| t.0).min(), times.iter().map(|t| t.1).max())
-    {
-        cost.wall_seconds = (last - first) as f64;
-    }
+    let (first, last) = (times.iter().map(|t| t.0).min(), times.iter().map(|t| t.1).max());
+    cost.wall_seconds = first.zip(last).map_or(0.0, |(first, last)| (last - first) as f64);
     cost
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, csv_file},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
     training::history::EpochRow,
@@ -42,12 +42,7 @@ impl FoldEpochs {
     /// Data where `history.csv` is damaged.
     pub fn read(fold: usize, folder: &Path) -> Result<Self> {
         let path = folder.join("history.csv");
-        let mut history = Vec::new();
-        if path.exists() {
-            let broken = |e| Error::data(&path, format!("{e}; `atlas train` writes it again"));
-            let mut reader = csv::Reader::from_path(&path).map_err(broken)?;
-            history = reader.deserialize().collect::<csv::Result<_>>().map_err(broken)?;
-        }
+        let history = if path.exists() { csv_file::read(&path, "train")? } else { Vec::new() };
         let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
         // The last line may be incomplete after a kill.
         let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

@@ -39,14 +39,14 @@ pub struct Page<'a> {
     learning: learning::Learning,
     classes: classes::Classes,
     confusion: confusion::ConfusionTables,
-    curves: curves::Curves,
+    curves: Vec<curves::ClassCurve>,
     calibration: calibration::Calibration,
-    thresholds: thresholds::ThresholdTables,
+    thresholds: thresholds::ThresholdTables<'a>,
     folds: folds::FoldScores,
     /// `None` where `dedup` was not run.
     duplicates: Option<duplicates::Duplicates>,
     samples: samples::Samples,
-    look: activation_maps::ActivationMaps,
+    activation_maps: activation_maps::ActivationMaps,
 }
 
 impl<'a> Page<'a> {
@@ -69,7 +69,7 @@ impl<'a> Page<'a> {
             learning: learning::Learning::of(folds)?,
             classes: classes::Classes::of(scored, folds)?,
             confusion: confusion::ConfusionTables::of(scored),
-            curves: curves::Curves::of(scored)?,
+            curves: curves::curves(scored)?,
             calibration: calibration::Calibration::of(scored)?,
             thresholds: thresholds::ThresholdTables::of(scored),
             folds: folds::FoldScores::of(scored, folds),
@@ -77,7 +77,7 @@ impl<'a> Page<'a> {
                 .map(|found| duplicates::Duplicates::of(&scored.config.dedup, &thumbnails, found))
                 .transpose()?,
             samples: samples::Samples::of(scored, &thumbnails)?,
-            look: activation_maps::ActivationMaps::of(scored, &thumbnails)?,
+            activation_maps: activation_maps::ActivationMaps::of(scored, &thumbnails)?,
         })
     }
 }

@@ -52,13 +52,8 @@ impl Rough {
             bounds.push([low, high]);
         }
         let weights = weights.into_iter().map(cast).collect();
-        Self {
-            exponent,
-            groups,
-            starts: windows.iter().map(|w| w.start / 4).collect(),
-            weights,
-            bounds,
-        }
+        let starts = windows.iter().map(|w| w.start / 4).collect();
+        Self { exponent, groups, starts, weights, bounds }
     }
 }
 
@@ -82,7 +77,7 @@ pub fn turn(
     out: &mut [u8],
     rows: usize,
 ) {
-    // Behind the last pixel lies what windows at the end have zeros for.
+    // Windows at the end have zeros as weights of what follows the last pixel.
     scratch.0.resize(width.next_multiple_of(STEP) / 4 + rough.groups, Column([[0; ROWS]; 2]));
     let (work, columns) = (Turn { pixels, width, windows, rough, rows }, &mut scratch.0[..]);
     match (V4::try_new(), V3::try_new()) {
@@ -132,8 +127,8 @@ impl Turn<'_> {
     #[inline(always)]
     fn by<L: Lanes>(&self, lanes: L, columns: &mut [Column], out: &mut [u8]) {
         let &Self { pixels, width, windows, rough, rows: height } = self;
-        // What is left in it of other rows and columns counts nothing: it belongs to no row, or its
-        // weights are zeros.
+        // Values left in it from other rows and columns have no effect: they belong to no row, or
+        // their weights are zeros.
         let mut part = [[0; STEP]; ROWS];
         for (tile, rows) in pixels.chunks(ROWS * width).enumerate() {
             for (x, columns) in

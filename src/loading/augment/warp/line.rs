@@ -194,11 +194,8 @@ mod tests {
                 line(&image, side, place, step, &mut out);
                 for (i, got) in out.iter().enumerate() {
                     let [x, y] = after(place, step, i);
-                    assert_eq!(
-                        *got,
-                        bilinear(&image, side, x, y),
-                        "side {side}, from {place:?} by {step:?}, pixel {i}"
-                    );
+                    let want = bilinear(&image, side, x, y);
+                    assert_eq!(*got, want, "side {side}, from {place:?} by {step:?}, pixel {i}");
                 }
             }
         }

@@ -31,10 +31,8 @@ fn parameter_counts_are_those_of_timm_and_of_the_original() {
 fn an_unknown_architecture_is_a_usage_error_that_lists_the_known() {
     let error = Network::new(&spec("resnet18", Head::Linear), 0, false, Device::Cpu).err().unwrap();
     assert_eq!(error.exit_code(), 2);
-    assert!(
-        error.to_string().contains("resnet18") && error.to_string().contains("se_resnext_tiny"),
-        "{error}"
-    );
+    let text = error.to_string();
+    assert!(text.contains("resnet18") && text.contains("se_resnext_tiny"), "{text}");
 }
 
 #[test]
@@ -100,17 +98,12 @@ fn training_moves_the_running_statistics_and_evaluation_does_not() {
     assert!(before.equal(&net.flat_buffers()));
     let keys = [9, 8, 7, 6];
     let train = |epoch| {
-        net.forward(
-            &x,
-            Mode::Train(DropKeys { seed: 1, epoch, keys: &keys }, Norms::Local),
-            Precision::F32,
-        )
+        let mode = Mode::Train(DropKeys { seed: 1, epoch, keys: &keys }, Norms::Local);
+        net.forward(&x, mode, Precision::F32)
     };
     let logits = train(0);
-    assert!(
-        logits.requires_grad() && logits.equal(&train(0)) && !logits.equal(&train(1)),
-        "dropout follows the epoch"
-    );
+    assert!(logits.requires_grad());
+    assert!(logits.equal(&train(0)) && !logits.equal(&train(1)), "dropout follows the epoch");
     // Closed form of one update: 0.9 of the old plus 0.1 of the batch's mean.
     let conv = &net.parameters[0];
     let out = x.conv2d(conv, None::<Tensor>, [2, 2], [3, 3], [1, 1], 1);
@@ -129,16 +122,11 @@ fn folded_batch_norms_change_nothing_but_rounding() {
             let net = Network::of_kind(&spec("se_resnext_tiny", head), 5, nhwc, Device::Cpu, kind)
                 .unwrap();
             tch::no_grad(|| {
-                for (name, mut tensor) in
-                    net.named_tensors().into_iter().filter(|(_, t)| t.dim() == 1)
-                {
+                let vectors = net.named_tensors().into_iter().filter(|(_, t)| t.dim() == 1);
+                for (name, mut tensor) in vectors {
                     let lift = if name.ends_with("running_var") { 0.5 } else { 0.1 };
-                    let values = Tensor::arange(tensor.numel() as i64, (Kind::Double, Device::Cpu))
-                        .multiply_scalar(0.7)
-                        .sin()
-                        * 0.4
-                        + lift;
-                    tensor.copy_(&values);
+                    let values = Tensor::arange(tensor.numel() as i64, (Kind::Double, Device::Cpu));
+                    tensor.copy_(&(values.multiply_scalar(0.7).sin() * 0.4 + lift));
                 }
             });
             net

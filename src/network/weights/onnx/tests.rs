@@ -25,35 +25,24 @@ fn every_value_is_made_once_before_it_is_used_and_every_constant_is_used() {
             let model = Model::decode(&std::fs::read(&path).unwrap()[..]).unwrap();
             let graph = model.graph.unwrap();
             let tensors: BTreeMap<_, _> = network.named_tensors().into_iter().collect();
-            for constant in
-                graph.initializer.iter().filter(|c| !c.name.starts_with("normalization."))
-            {
+            let own = graph.initializer.iter().filter(|c| !c.name.starts_with("normalization."));
+            for constant in own {
                 let tensor = &tensors[&constant.name];
-                assert!(
-                    constant.dims == tensor.size()
-                        && with_bytes(tensor, |b| b == constant.raw_data),
-                    "{}",
-                    constant.name
-                );
+                let is_same = with_bytes(tensor, |b| b == constant.raw_data);
+                assert!(constant.dims == tensor.size() && is_same, "{}", constant.name);
             }
             let constants: BTreeSet<&str> =
                 graph.initializer.iter().map(|c| c.name.as_str()).collect();
             assert!(tensors.keys().all(|name| constants.contains(name.as_str())));
             let (mut made, mut used) = (BTreeSet::from(["image"]), BTreeSet::new());
             for node in &graph.node {
-                for input in &node.input {
-                    assert!(
-                        made.contains(input.as_str()) || constants.contains(input.as_str()),
-                        "{} takes {input}",
-                        node.name
-                    );
-                    used.insert(input.as_str());
+                for input in node.input.iter().map(String::as_str) {
+                    let is_there = made.contains(input) || constants.contains(input);
+                    assert!(is_there, "{} takes {input}", node.name);
+                    used.insert(input);
                 }
-                assert!(
-                    node.output.iter().all(|output| made.insert(output)),
-                    "{} gives what is there",
-                    node.name
-                );
+                let are_new = node.output.iter().all(|output| made.insert(output));
+                assert!(are_new, "{} gives what is there", node.name);
             }
             assert!(constants.is_subset(&used) && made.contains("logits"));
             let convolutions = graph.node.iter().filter(|n| n.op_type == "Conv").count();

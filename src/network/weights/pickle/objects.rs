@@ -66,44 +66,32 @@ pub struct Pickle {
 
 impl Pickle {
     pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
-        match self.object(value)? {
-            Object::Dict(pairs) => Some(pairs),
-            _ => None,
-        }
+        let Object::Dict(pairs) = self.object(value)? else { return None };
+        Some(pairs)
     }
 
     pub fn text(&self, value: Value) -> Option<&str> {
-        match self.object(value)? {
-            Object::Text(text) => Some(text),
-            _ => None,
-        }
+        let Object::Text(text) = self.object(value)? else { return None };
+        Some(text)
     }
 
     pub fn view(&self, value: Value) -> Option<&TensorView> {
-        match self.object(value)? {
-            Object::Tensor(view) => Some(view),
-            _ => None,
-        }
+        let Object::Tensor(view) = self.object(value)? else { return None };
+        Some(view)
     }
 
     pub fn sequence(&self, value: Value) -> Option<&[Value]> {
-        match self.object(value)? {
-            Object::Sequence(items) => Some(items),
-            _ => None,
-        }
+        let Object::Sequence(items) = self.object(value)? else { return None };
+        Some(items)
     }
 
     pub fn global(&self, value: Value) -> Option<&str> {
-        match self.object(value)? {
-            Object::Global(name) => Some(name),
-            _ => None,
-        }
+        let Object::Global(name) = self.object(value)? else { return None };
+        Some(name)
     }
 
     pub fn object(&self, value: Value) -> Option<&Object> {
-        match value {
-            Value::Object(at) => self.objects.get(at),
-            _ => None,
-        }
+        let Value::Object(at) = value else { return None };
+        self.objects.get(at)
     }
 }

@@ -96,22 +96,13 @@ fn archives_that_torch_does_not_write_are_refused() {
         );
     };
     // A zip bomb needs compression: stored content cannot be larger than the file.
-    refused(
-        &archive(
-            &[("data.pkl", &good), ("data/0", &vec![0; 1 << 20])],
-            CompressionMethod::Deflated,
-        ),
-        "compressed",
-    );
+    let large = vec![0; 1 << 20];
+    let bomb = archive(&[("data.pkl", &good), ("data/0", &large)], CompressionMethod::Deflated);
+    refused(&bomb, "compressed");
     refused(&archive(&[("data/0", &data)], CompressionMethod::Stored), "data.pkl");
     refused(&archive(&[("data.pkl", &good)], CompressionMethod::Stored), "data/0");
-    refused(
-        &archive(
-            &[("byteorder", b"big"), ("data.pkl", &good), ("data/0", &data)],
-            CompressionMethod::Stored,
-        ),
-        "big-endian",
-    );
+    let big: [(&str, &[u8]); 3] = [("byteorder", b"big"), ("data.pkl", &good), ("data/0", &data)];
+    refused(&archive(&big, CompressionMethod::Stored), "big-endian");
     refused(&stored(b"\x80\x02]q\x00.", &data), "dictionary");
     refused(&stored(&pickle(12, 0, &[1; 9], &[1; 9]), &data), "broken");
     refused(b"PK\x03\x04", "zip");
@@ -120,10 +111,8 @@ fn archives_that_torch_does_not_write_are_refused() {
     let entry = &large[9..large.len() - 1];
     let many: Vec<u8> =
         (0..60).flat_map(|i| [text(&i.to_string()), entry.to_vec()].concat()).collect();
-    refused(
-        &stored(&[&b"\x80\x02}"[..], &many, b"."].concat(), &vec![0; 12_000]),
-        "larger than the file",
-    );
+    let many = [&b"\x80\x02}"[..], &many, b"."].concat();
+    refused(&stored(&many, &vec![0; 12_000]), "larger than the file");
 }
 
 /// The golden file's pickle and storages, so that a change is not detected by the zip's checksums.

@@ -1,6 +1,6 @@
 // The list of samples: filters, order and pages.
 import { by, json, make, run } from "/page.js";
-import { controls, forget } from "/picture.js";
+import { controls, forget } from "/image.js";
 import { open, setUp, thumbnail } from "/sample.js";
 
 const PAGE = 60;

@@ -1,6 +1,6 @@
 // One sample or upload: its classes, activation maps and similar samples.
 import { by, json, make, nameOf, run, share } from "/page.js";
-import { forget, show } from "/picture.js";
+import { forget, show } from "/image.js";
 
 const dialog = by("sample");
 /** The shown subject, as in addresses: `samples/12`. */
@@ -23,7 +23,7 @@ function verdicts({ truth, predicted, part, score }) {
   return [...new Set([...truth, ...predicted])].sort((a, b) => a - b).map((c) => make("span", { className: `label ${kind(c)}` }, sign[kind(c)] + nameOf(c)));
 }
 
-/** A button with a small picture; opens the sample. */
+/** A button with a small image; opens the sample. */
 export function thumbnail(sample, note, open, options) {
   const canvas = make("canvas", { "aria-hidden": "true", width: 96, height: 96 });
   const button = make("button", { type: "button", className: "thumb" }, canvas, make("span", { className: "id" }, sample.id), ...verdicts(sample), make("small", {}, note));

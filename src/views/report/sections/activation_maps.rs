@@ -7,7 +7,6 @@ use super::samples::Tile;
 use crate::{
     base::Result,
     data::labels::CLASSES,
-    training::train,
     views::report::{
         activation_maps,
         scored_run::ScoredRun,
@@ -46,12 +45,12 @@ impl ActivationMaps {
         };
         let (config, run, answer) = (&scored.config, &scored.run, &scored.out_of_fold);
         let mut weights =
-            run.finished_folds()?.into_iter().map(|k| train::weights_path(config, run, k));
+            run.finished_folds()?.into_iter().map(|k| run.weights(k, config.train.keep));
         if let Some(gone) = weights.find(|path| !path.exists()) {
             return skip(format!("The checkpoint {} is gone.", gone.display()));
         }
         let (kinds, samples): (Vec<_>, Vec<_>) = selected(scored).into_iter().unzip();
-        let maps = activation_maps::maps(config, run, answer, store, &samples)?;
+        let maps = activation_maps::maps(scored, store, &samples)?;
         let mut tiles = Vec::new();
         for ((kind, sample), map) in kinds.into_iter().zip(samples).zip(maps) {
             if let (Some(map), Some(i)) = (map, store.find(&answer.ids[sample.row])) {

@@ -6,7 +6,7 @@ use crate::{
     base::Result,
     data::labels::CLASSES,
     views::report::{
-        charts::{self, Axes, CHART, Line},
+        charts::{self, Axes, Line},
         reliability::Bin,
         scored_run::ScoredRun,
     },
@@ -31,12 +31,9 @@ impl Calibration {
             "How often what is predicted with a probability is true, calibration error {error:.4}"
         );
         let axes = Axes {
-            label: &label,
-            x: "mean probability",
-            y: "share that is true",
-            size: CHART,
             x_range: Some(0.0..1.0),
             y_range: Some(0.0..1.0),
+            ..Axes::new(&label, "mean probability", "share that is true")
         };
         let points = bins.iter().map(|b| (b.predicted, b.observed)).collect();
         let lines = [

@@ -8,7 +8,7 @@ use crate::{
     base::Result,
     data::labels::{CLASSES, NAMES},
     views::report::{
-        charts::{self, Axes, COLOURS, Line, SMALL},
+        charts::{self, Axes, COLOURS, Line},
         fold_epochs::{ClassF1ByEpoch, FoldEpochs, class_f1_by_epoch},
         scored_run::{ClassScores, ScoredRun},
     },
@@ -58,20 +58,12 @@ fn class_chart(class: usize, f1: &ClassF1ByEpoch) -> Result<ClassChart> {
     let points = |of: &BTreeMap<usize, [f64; CLASSES]>| {
         of.iter().map(|(&epoch, f1)| (epoch as f64, f1[class])).collect()
     };
-    let axes = Axes {
-        label: &format!(
-            "F1 at 0.5 of {} by epoch, training dashed, validation solid",
-            NAMES[class]
-        ),
-        x: "",
-        y: "",
-        size: SMALL,
-        x_range: Some(0.5..last + 0.5),
-        y_range: Some(0.0..1.0),
-    };
+    let name = NAMES[class];
+    let label = format!("F1 at 0.5 of {name} by epoch, training dashed, validation solid");
     let lines = [
         Line { points: points(&f1.train), colour: 1, dashed: true },
         Line { points: points(&f1.valid), colour: 0, dashed: false },
     ];
-    Ok(ClassChart { name: NAMES[class], svg: charts::lines(&axes, &lines)? })
+    let axes = Axes::small(&label, 0.5..last + 0.5, 0.0..1.0);
+    Ok(ClassChart { name, svg: charts::lines(&axes, &lines)? })
 }

@@ -10,7 +10,7 @@ use crate::{
     data::labels::{CLASSES, NAMES},
     views::report::{
         bootstrap::Interval,
-        charts::{self, Axes, CHART, COLOURS, Line},
+        charts::{self, Axes, COLOURS, Line},
         cost::Cost,
         fold_epochs::FoldEpochs,
         scored_run::ScoredRun,
@@ -72,14 +72,8 @@ struct KeyRow {
 impl Comparison {
     /// The others are compared with the first run.
     pub fn of(runs: &[RunWithEpochs]) -> Result<Self> {
-        let axes = Axes {
-            label: "Macro F1 at fitted thresholds by epoch, mean of the folds, one line a run",
-            x: "epoch",
-            y: "macro F1, thresholds fitted",
-            size: CHART,
-            x_range: None,
-            y_range: None,
-        };
+        let label = "Macro F1 at fitted thresholds by epoch, mean of the folds, one line a run";
+        let axes = Axes::new(label, "epoch", "macro F1, thresholds fitted");
         let lines: Vec<Line> =
             runs.iter().enumerate().map(|(i, (_, folds))| curve(i, folds)).collect();
         Ok(Self {

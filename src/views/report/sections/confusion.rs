@@ -25,7 +25,6 @@ pub struct ConfusionTables {
     co_occurrences: Vec<HeatRow>,
     /// Empty where every pair is predicted together as often as it is true together.
     joint_pairs: Vec<JointPair>,
-    names: [&'static str; CLASSES],
 }
 
 /// Class `a` missed and class `b` predicted wrongly.
@@ -56,8 +55,6 @@ struct HeatCell {
     /// 0 to 1.
     share: f64,
     count: u64,
-    /// Whether row and column are the same class.
-    diagonal: bool,
 }
 
 /// Samples for which two classes are both true, and for which both are predicted.
@@ -96,7 +93,6 @@ impl ConfusionTables {
             confusions: rows(|a, b| (confusion.share(a, b), confusion.instead[a][b])),
             co_occurrences: rows(|a, b| (together(a, b), is[a][b])),
             joint_pairs: joint_pairs(&is, &co_occurrences(&scored.predicted)),
-            names: NAMES,
         }
     }
 }
@@ -105,7 +101,7 @@ impl ConfusionTables {
 fn rows(of: impl Fn(usize, usize) -> (f64, u64)) -> Vec<HeatRow> {
     let cell = |a: usize, b: usize| {
         let (share, count) = of(a, b);
-        HeatCell { share, count, diagonal: a == b }
+        HeatCell { share, count }
     };
     let row = |a: usize| HeatRow {
         class: a,

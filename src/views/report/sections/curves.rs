@@ -7,7 +7,7 @@ use crate::{
     data::labels::{CLASSES, NAMES},
     scoring::metrics,
     views::report::{
-        charts::{self, Axes, Line, SMALL},
+        charts::{self, Axes, Line},
         precision_recall::{precision_recall, thinned},
         scored_run::ScoredRun,
     },
@@ -17,21 +17,15 @@ use crate::{
 const CURVE_POINTS: usize = 150;
 
 #[derive(Serialize)]
-pub struct Curves {
-    curves: Vec<ClassCurve>,
-}
-
-#[derive(Serialize)]
-struct ClassCurve {
+pub struct ClassCurve {
     name: &'static str,
     average_precision: f64,
     svg: String,
 }
 
-impl Curves {
-    pub fn of(scored: &ScoredRun) -> Result<Self> {
-        Ok(Self { curves: (0..CLASSES).map(|c| curve(scored, c)).collect::<Result<_>>()? })
-    }
+/// By class.
+pub fn curves(scored: &ScoredRun) -> Result<Vec<ClassCurve>> {
+    (0..CLASSES).map(|class| curve(scored, class)).collect()
 }
 
 fn curve(scored: &ScoredRun, class: usize) -> Result<ClassCurve> {
@@ -41,14 +35,7 @@ fn curve(scored: &ScoredRun, class: usize) -> Result<ClassCurve> {
     let label = format!(
         "Precision (upwards) by recall of {name}, average precision {average_precision:.3}"
     );
-    let axes = Axes {
-        label: &label,
-        x: "",
-        y: "",
-        size: SMALL,
-        x_range: Some(0.0..1.0),
-        y_range: Some(0.0..1.02),
-    };
+    let axes = Axes::small(&label, 0.0..1.0, 0.0..1.02);
     let counts = scored.counts[class];
     // The single point is that of the thresholds in use.
     let in_use = vec![(counts.recall(), counts.precision())];

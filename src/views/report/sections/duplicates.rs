@@ -34,20 +34,16 @@ pub struct Duplicates {
 
 #[derive(Serialize)]
 struct MemberTile {
-    id: String,
-    kept: bool,
-    correlation: String,
+    #[serde(flatten)]
+    row: DuplicateRow,
     /// `data:` URI of the image.
     src: Option<String>,
 }
 
 #[derive(Serialize)]
 struct LeakTile {
-    train: String,
-    test: String,
-    correlation: String,
-    /// Whether the training sample stays in training.
-    kept: bool,
+    #[serde(flatten)]
+    row: LeakRow,
     /// `data:` URIs of the images.
     src: Option<String>,
     test_src: Option<String>,
@@ -64,17 +60,10 @@ impl Duplicates {
         let ids = members.chain(leaks.iter().map(|l| l.train.as_str())).collect();
         let train = thumbnails.of(Part::Train, ids)?;
         let test = thumbnails.of(Part::Test, leaks.iter().map(|l| l.test.as_str()).collect())?;
-        let member = |m: &DuplicateRow| MemberTile {
-            id: m.id.clone(),
-            kept: m.kept,
-            correlation: m.correlation.clone(),
-            src: train.get(&m.id).cloned(),
-        };
+        let member =
+            |m: &DuplicateRow| MemberTile { row: m.clone(), src: train.get(&m.id).cloned() };
         let leak = |l: &LeakRow| LeakTile {
-            train: l.train.clone(),
-            test: l.test.clone(),
-            correlation: l.correlation.clone(),
-            kept: l.kept,
+            row: l.clone(),
             src: train.get(&l.train).cloned(),
             test_src: test.get(&l.test).cloned(),
         };

@@ -6,7 +6,7 @@ use crate::{
     base::Result,
     training::history::EpochRow,
     views::report::{
-        charts::{self, Axes, CHART, COLOURS, Line},
+        charts::{self, Axes, COLOURS, Line},
         fold_epochs::{FoldEpochs, StepMetrics},
         precision_recall::thinned,
     },
@@ -92,8 +92,7 @@ fn charts(folds: &[FoldEpochs]) -> Result<Vec<Chart>> {
         })
     };
     let chart = |label: &str, x: &str, title: &'static str, lines: Vec<Line>| -> Result<Chart> {
-        let axes = Axes { label, x, y: title, size: CHART, x_range: None, y_range: None };
-        Ok(Chart { title, svg: charts::lines(&axes, &lines)? })
+        Ok(Chart { title, svg: charts::lines(&Axes::new(label, x, title), &lines)? })
     };
     Ok(vec![
         chart(

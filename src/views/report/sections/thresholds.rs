@@ -3,23 +3,21 @@
 use serde::Serialize;
 
 use crate::{
-    config::Method,
     data::labels::{CLASSES, NAMES},
+    inference::finished_run::FittedThresholds,
     views::report::scored_run::ScoredRun,
 };
 
 #[derive(Serialize)]
-pub struct ThresholdTables {
-    methods: Vec<MethodRow>,
+pub struct ThresholdTables<'a> {
+    methods: Vec<MethodRow<'a>>,
     classes: Vec<ClassRow>,
 }
 
 #[derive(Serialize)]
-struct MethodRow {
-    name: Method,
-    /// Macro F1, 0 to 1.
-    cross_fitted: f64,
-    in_sample: f64,
+struct MethodRow<'a> {
+    #[serde(flatten)]
+    fitted: &'a FittedThresholds,
     /// Whether the submission uses it.
     used: bool,
 }
@@ -32,14 +30,10 @@ struct ClassRow {
     thresholds: Vec<f32>,
 }
 
-impl ThresholdTables {
-    pub fn of(scored: &ScoredRun) -> Self {
-        let methods = scored.methods.iter().enumerate().map(|(i, m)| MethodRow {
-            name: m.method,
-            cross_fitted: m.cross_fitted,
-            in_sample: m.in_sample,
-            used: i == scored.used,
-        });
+impl<'a> ThresholdTables<'a> {
+    pub fn of(scored: &'a ScoredRun) -> Self {
+        let methods = scored.methods.iter().enumerate();
+        let methods = methods.map(|(i, fitted)| MethodRow { fitted, used: i == scored.used });
         let class = |c: usize| ClassRow {
             name: NAMES[c],
             positives: scored.counts[c].positives(),
