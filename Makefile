@@ -10,7 +10,7 @@ build: setup
 	cargo build --release --locked
 
 demo: build
-	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 200 --external 40 --size 160 \
+	@$(ATLAS) synth --out work/demo/data --samples 2000 --test 1000 --external 40 --size 160 \
 		--seed 1 --min-per-class 30
 	@$(ATLAS) run --config configs/demo.toml
 	@$(ATLAS) evaluate --truth work/demo/data/truth.csv \

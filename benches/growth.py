@@ -3,9 +3,9 @@
 [--samples N] [--hashes N] [--runs N]
 
 Time, CPU time and peak memory of `preprocess`, `dedup`, `split`, `predict` and `submit` at n, 4n
-and 16n made training samples of 64 pixels (and half as many test samples), and of `dedup --hashes`
-at three sizes of a bare table with radius 4 and 12. Medians of three runs go to
-OUT_FOLDER/growth.csv, a picture to OUT_FOLDER/growth.svg; the exponents between the last two sizes
+and 16n synthetic training samples of 64 pixels (and half as many test samples), and of
+`dedup --hashes` at three sizes of a bare table with radius 4 and 12. Medians of three runs go to
+OUT_FOLDER/growth.csv, an image to OUT_FOLDER/growth.svg; the exponents between the last two sizes
 are printed: 1 is linear. Starting the program is in every figure (some 0.3 s and 120 MiB), so that
 small sizes seem to grow less.
 

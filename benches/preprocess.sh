@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Core time of `atlas preprocess` per sample and per pixel read, on real pictures, at 512, 768 and
+# Core time of `atlas preprocess` per sample and per pixel read, on real images, at 512, 768 and
 # 1024 pixels a side, with one thread. The samples of each source are taken many times over (links
 # with other ids). One row per run to OUT, medians at the end.
 #
@@ -29,9 +29,9 @@ sources = {
 
 def links(name):
     """A data folder with `most` samples, made of the complete ones of a source."""
-    pictures, table, part, most = sources[name]
+    images, table, part, most = sources[name]
     files = collections.defaultdict(dict)
-    for file in sorted(os.listdir(pictures)):
+    for file in sorted(os.listdir(images)):
         sample, _, rest = file.rpartition("_")
         files[sample][rest.split(".")[0]] = file
     labels = {row["Id"]: row["Target"] for row in csv.DictReader(open(table))}
@@ -42,7 +42,7 @@ def links(name):
         sample = whole[i % len(whole)]
         for channel, file in files[sample].items():
             link = f"{i:04}-{sample.replace('_', '-')}_{channel}.{file.split('.', 1)[1]}"
-            target = os.path.abspath(f"{pictures}/{file}")
+            target = os.path.abspath(f"{images}/{file}")
             os.symlink(target, f"{folder}/{name}/{part}/{link}")
         rows.append(f"{i:04}-{sample.replace('_', '-')},{labels[sample]}\n")
     open(f"{folder}/{name}/train.csv", "w").writelines(["Id,Target\n", *rows])

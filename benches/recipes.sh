@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# configs/atlas.toml against configs/seed.toml, scaled down alike: one made set, one fold of one
-# split, one small network, the same sizes, batch and number of steps, three seeds. Writes one row
-# per training to OUT and prints them with the means.
+# configs/atlas.toml against configs/seed.toml, scaled down alike: one synthetic set, one fold of
+# one split, one small network, the same sizes, batch and number of steps, three seeds. Writes one
+# row per training to OUT and prints them with the means.
 #
 #   benches/recipes.sh OUT.csv [FOLDER for data and runs]
 set -euo pipefail

@@ -144,7 +144,7 @@ class Results:
             "",
         ]
         lines += [
-            "| stage | ours | peers, and how many times as long they take | floor | |",
+            "| stage | atlas | peers, and how many times as long they take | floor | |",
             "|---|---|---|---|---|",
         ]
         self.table.write_text(
@@ -195,7 +195,7 @@ def preprocess(results, scratch, fast):
         "jpg": (REAL / "hpav18/images", "external", "images", 768, 128),
     }
     for extension, (source, key, part, size, repeat) in sources.items():
-        stage, note = f"preprocess {extension} to {size}", "real pictures"
+        stage, note = f"preprocess {extension} to {size}", "real images"
         if not results.wants(stage):
             continue
         if not source.exists():
@@ -218,7 +218,7 @@ def preprocess(results, scratch, fast):
             )
             source, note = (
                 target / ("train" if extension == "png" else "external/images"),
-                "made pictures",
+                "synthetic images",
             )
         data, work, theirs = fast / "data", fast / "work", fast / "theirs"
         n = repeated(source, extension, repeat, data, part)

@@ -101,8 +101,8 @@ fn on_threads(n: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// The floor of preprocessing: every picture of whole samples read and decoded, nothing else (a
-/// JPEG to its planes of brightness and colour), into buffers that are kept.
+/// The floor of preprocessing: every image of whole samples read and decoded, nothing else (a JPEG
+/// to its planes of brightness and colour), into buffers that are kept.
 fn decode(folder: &str, extension: &str, repeat: usize) -> Result<()> {
     device::keep_memory();
     let mut files: Vec<_> =

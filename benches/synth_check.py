@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Whether a made set is no toy: python3 benches/synth_check.py MADE [--real FOLDER]
+"""Whether a synthetic set is no toy: python3 benches/synth_check.py MADE [--real FOLDER]
 
 Prints one JSON line.
 * histogram_f1: macro F1 of a logistic regression on per-channel histograms, cross-validated in 5
   folds, at thresholds fitted on the folds that it was trained on (should stay below 0.30);
 * shuffled_f1: the same with shuffled labels (below 0.10);
 * with --real, a folder of real <id>_<colour>.png of the same size: per channel the mean, the 99th
-  percentile and the PNG's size in kB as [least, median, largest] of both sets, and how many made
-  samples lie outside the real range.
+  percentile and the PNG's size in kB as [least, median, largest] of both sets, and how many
+  synthetic samples lie outside the real range.
 
 Needs numpy, Pillow and scikit-learn."""
 

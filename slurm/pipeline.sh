@@ -5,7 +5,7 @@
 #   slurm/pipeline.sh --cancel RUN   ends its jobs; finished work stays
 # Steps that are done already end at once. --fetch begins with the download.
 # The experiment is ATLAS_CONFIG (configs/atlas.toml), the site slurm/site.env (ATLAS_SITE).
-# Job ids, keys and logs are in paths.work/pipeline/RUN/; `atlas status --run RUN` shows progress.
+# Job ids, keys and logs are in paths.work/pipeline/RUN/. It prints the command that shows progress.
 set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)

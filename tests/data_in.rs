@@ -1,5 +1,5 @@
 //! `atlas plan` and `atlas preprocess` from outside.
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink};
 
 use atlas::data::{
     manifest::{Manifest, Part},
@@ -8,6 +8,8 @@ use atlas::data::{
 
 #[path = "common/needs.rs"]
 mod needs;
+#[path = "data_in/real.rs"]
+mod real;
 #[path = "data_in/synthetic.rs"]
 mod synthetic;
 use synthetic::{CHANNELS, Set, atlas, fails, succeeds};
@@ -144,7 +146,7 @@ fn plan_names_what_is_missing() {
 }
 
 #[test]
-fn the_same_pictures_in_other_formats_give_the_same_shards() {
+fn the_same_images_in_other_formats_give_the_same_shards() {
     let run = |set: &Set| {
         set.plan(&["--set", "preprocess.shard_samples=2"]);
         set.preprocess(&[]);
@@ -268,127 +270,15 @@ fn bad_files_are_left_out_up_to_the_limit() {
     assert_eq!(preprocess("preprocess.max_pixels_side=64"), 9);
 }
 
-#[test]
-#[cfg_attr(not(has_shared_data), ignore = "needs ../shared/data")]
-fn real_samples_are_planned_and_preprocessed() {
-    let data = needs::shared_data();
-    let (set, external) = real(&data);
-    let external = format!("data.external={}", external.display());
-    let more = [
-        "--set",
-        &external,
-        "--set",
-        "preprocess.size=512",
-        "--set",
-        "preprocess.shard_samples=16",
-    ];
-    let out = set.run("plan", &[&["--json"][..], &more].concat());
-    succeeds(&out);
-    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(
-        (&json["train"], &json["external"], &json["test"]),
-        (&31.into(), &7.into(), &8.into()),
-        "24 + 6 + the JPEG named .png"
-    );
-    let warnings = json["warnings"].to_string();
-    for part in [
-        "10814_51_A1_1 (green, yellow)",
-        "11311_88_G2_1 (red, green, yellow)",
-        "gray16_383_D2_1 (red, green, yellow)",
-    ] {
-        assert!(warnings.contains(part), "{warnings}");
-    }
-    assert_eq!(set.preprocess(&more)["samples"], 39);
-    let store = set.store(Part::Train).unwrap();
-    let mut image = vec![0; 512 * 512 * 4];
-    store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
-    let mean = |c: usize| {
-        image.iter().skip(c).step_by(4).map(|&v| f64::from(v)).sum::<f64>() / (512.0 * 512.0)
-    };
-    // Means of the right planes: read as gray, they would be 5.50, 3.06, 1.71 and 7.80.
-    for (c, want) in [16.24, 4.61, 13.96, (8.44 + 8.80) / 2.0].into_iter().enumerate() {
-        assert!((mean(c) - want).abs() < 0.35, "{}: {} instead of {want}", CHANNELS[c], mean(c));
-    }
-    assert!(store.find("jpeg_bytes_named_png_57_F11_1").is_some());
-}
-
-/// Links 24 real samples as train, 8 as test, and all external and awkward ones.
-fn real(data: &Path) -> (Set, std::path::PathBuf) {
-    let set = Set::new(0, 0, 16);
-    let table = fs::read_to_string(data.join("kaggle/train.csv")).unwrap();
-    let mut ids: Vec<String> = fs::read_dir(data.join("kaggle/train"))
-        .unwrap()
-        .filter_map(|e| e.unwrap().file_name().to_str()?.strip_suffix("_red.png").map(String::from))
-        .collect();
-    ids.sort();
-    let (mut rows, mut submission) = ("Id,Target\n".to_string(), "Id,Predicted\n".to_string());
-    for (i, id) in ids.iter().enumerate() {
-        let part = if i < 24 { "train" } else { "test" };
-        match part {
-            "train" => {
-                rows +=
-                    &format!("{}\n", table.lines().find(|l| l.starts_with(id.as_str())).unwrap())
-            }
-            _ => submission += &format!("{id},0\n"),
-        }
-        for c in CHANNELS {
-            let file = fs::canonicalize(data.join(format!("kaggle/train/{id}_{c}.png"))).unwrap();
-            symlink(file, set.path(&format!("{part}/{id}_{c}.png"))).unwrap();
-        }
-    }
-    fs::write(set.path("train.csv"), rows).unwrap();
-    fs::write(set.path("sample_submission.csv"), submission).unwrap();
-    let external = set.path("external");
-    fs::create_dir_all(external.join("images")).unwrap();
-    for folder in ["hpav18/images", "awkward"] {
-        for entry in fs::read_dir(fs::canonicalize(data.join(folder)).unwrap()).unwrap() {
-            let entry = entry.unwrap();
-            symlink(entry.path(), external.join("images").join(entry.file_name())).unwrap();
-        }
-    }
-    let labels = fs::read_to_string(data.join("hpav18/HPAv18RBGY_wodpl.csv")).unwrap();
-    let labels =
-        labels.trim_end().to_string() + "\njpeg_bytes_named_png_57_F11_1,3\ngray16_383_D2_1,2\n";
-    fs::write(external.join("labels.csv"), labels).unwrap();
-    (set, external)
-}
-
-#[test]
-#[ignore = "needs ATLAS_PYTHON with h5py and OpenCV, ../shared/data; run by make test-all"]
-fn h5py_finds_the_pixels_that_opencv_decodes() {
-    let (python, data) = (needs::python(), needs::shared_data());
-    let (set, external) = real(&data);
-    let external = format!("data.external={}", external.display());
-    // At 512 pixels the PNGs are stored as they are; at 2048 the external JPEGs are.
-    for size in ["512", "2048"] {
-        let size = format!("preprocess.size={size}");
-        let more = ["--set", &external, "--set", &size, "--set", "preprocess.shard_samples=16"];
-        set.plan(&more);
-        set.preprocess(&more);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data_in/compare.py");
-        let out = std::process::Command::new(&python)
-            .arg(script)
-            .arg(set.folder.path())
-            .output()
-            .unwrap();
-        succeeds(&out);
-        assert!(
-            String::from_utf8_lossy(&out.stdout).contains("pictures equal"),
-            "{}",
-            String::from_utf8_lossy(&out.stdout)
-        );
-    }
-}
-
 /// Largest anonymous memory of `preprocess` on 2048-pixel JPEGs and 512-pixel PNGs, in MiB.
-fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
+fn peak_memory(images: usize, shard_samples: usize) -> f64 {
     let set = Set::new(1, 0, 512);
     let mut table = "Id,Target\n".to_string();
     let jpeg = set.path("large.jpg");
     let pixels: Vec<u8> =
         synthetic::pattern(2048, 3).into_iter().flat_map(|v| [v, v / 2, v / 3]).collect();
     image::save_buffer(&jpeg, &pixels, 2048, 2048, image::ExtendedColorType::Rgb8).unwrap();
-    for i in 0..pictures {
+    for i in 0..images {
         for c in CHANNELS {
             // The first of every 64 are the large ones.
             let from = if i % 64 < 4 {
@@ -404,9 +294,9 @@ fn peak_memory(pictures: usize, shard_samples: usize) -> f64 {
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
-    assert_eq!(set.store(Part::Train).unwrap().len(), pictures);
+    assert_eq!(set.store(Part::Train).unwrap().len(), images);
     eprintln!(
-        "{pictures} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
+        "{images} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
             peak"
     );
     peak

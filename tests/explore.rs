@@ -16,6 +16,8 @@ mod synthetic;
 mod needs;
 #[path = "pipeline/small.rs"]
 mod small;
+#[path = "common/training_state.rs"]
+mod training_state;
 use atlas::data::contact_sheet::encode_png;
 use png::ColorType::{Grayscale, Rgb};
 use serde_json::Value;
@@ -244,15 +246,15 @@ fn broken_huge_and_wrong_uploads_are_refused_with_a_reason() {
     let wide = encode_png(&[0; 4097 * 3], 4097, 1, Rgb).unwrap();
     let mut cut = encode_png(&[9; SIDE * SIDE * 3], SIDE, SIDE, Rgb).unwrap();
     cut.truncate(cut.len() / 2);
-    explored.post(&[]).refused(400, "0");
-    explored.post(&[("a.png", &gray), ("b.png", &gray)]).refused(400, "2");
-    explored.post(&[("a.png", &gray[..]); 5]).refused(400, "four");
+    explored.post(&[]).refused(400, "0 files");
+    explored.post(&[("a.png", &gray), ("b.png", &gray)]).refused(400, "2 files");
+    explored.post(&[("a.png", &gray[..]); 5]).refused(400, "more than four");
     explored.post(&[("a.png", &gray[..]); 4]).refused(400, "_red");
-    explored.post(&[("a.png", &gray)]).refused(400, "a.png");
+    explored.post(&[("a.png", &gray)]).refused(400, "a gray image is one channel");
     explored.post(&[("a.png", &wide)]).refused(400, "4097x1");
-    explored.post(&[("a.png", &cut)]).refused(400, "PNG");
-    explored.post(&[(EVIL, b"<svg onload=alert(1)>")]).refused(400, "JPEG");
-    explored.post(&[("../../etc/passwd", b"")]).refused(400, "passwd");
+    explored.post(&[("a.png", &cut)]).refused(400, "broken PNG");
+    explored.post(&[(EVIL, b"<svg onload=alert(1)>")]).refused(400, "neither PNG nor JPEG");
+    explored.post(&[("../../etc/passwd", b"")]).refused(400, "the file is empty");
     // A bomb: 30,000 x 30,000 pixels in a few bytes of header.
     let mut bomb = encode_png(&[0; 3], 1, 1, Rgb).unwrap();
     bomb[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
@@ -285,7 +287,7 @@ fn broken_huge_and_wrong_uploads_are_refused_with_a_reason() {
     }
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
-    explored.raw(&format!("{head}Content-Length: 5\r\n\r\nabcde")).refused(400, "");
+    explored.raw(&format!("{head}Content-Length: 5\r\n\r\nabcde")).refused(400, "cannot be read");
     assert_eq!(explored.get("/").status, 200, "it still answers");
 }
 

@@ -10,13 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "ranks/killed.rs"]
+mod killed;
 #[path = "ranks/launcher.rs"]
 mod launcher;
 #[path = "common/needs.rs"]
 mod needs;
 #[path = "pipeline/small.rs"]
 mod small;
-use small::{Small, files, stderr, succeeds};
+use small::{Small, assert_equal, stderr, succeeds};
 
 /// How long a job with a dead, stopped or failing rank may last.
 const OVER: Duration = Duration::from_secs(30);
@@ -112,36 +114,13 @@ fn checkpoint_verifies(small: &Small, run: &str) {
     );
 }
 
-/// What a training leaves, but for the clock.
-fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
-    let mut all = files(&small.result(run, "fold_0"));
-    all.retain(|name, _| {
-        name != "metrics.jsonl"
-            && name != ".lock"
-            && !name.contains("/step_")
-            && !name.starts_with("tensorboard/")
-    });
-    assert!(
-        all.contains_key("validation.h5") && !all.contains_key("heartbeat.json"),
-        "{:?}",
-        all.keys()
-    );
-    all.into_iter().collect()
-}
-
-fn assert_equal(small: &Small, run: &str, other: &str) {
-    for ((name, a), (other_name, b)) in outcome(small, run).into_iter().zip(outcome(small, other)) {
-        assert!(name == other_name && a == b, "{name} of {run} differs from that of {other}");
-    }
-}
-
 /// Ids of the training samples in their order, from the logs of all epochs.
 fn order(small: &Small, run: &str) -> Vec<String> {
     let logs = small.result(run, "fold_0/training_logs");
     let mut paths: Vec<PathBuf> = fs::read_dir(logs)
         .unwrap()
         .map(|e| e.unwrap().path())
-        .filter(|p| p.ends_with_train())
+        .filter(|p| p.to_string_lossy().ends_with("_train.csv"))
         .collect();
     paths.sort();
     assert_eq!(paths.len(), 5);
@@ -153,16 +132,6 @@ fn order(small: &Small, run: &str) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     paths.iter().flat_map(rows).collect()
-}
-
-trait EndsWithTrain {
-    fn ends_with_train(&self) -> bool;
-}
-
-impl EndsWithTrain for PathBuf {
-    fn ends_with_train(&self) -> bool {
-        self.to_string_lossy().ends_with("_train.csv")
-    }
 }
 
 #[test]
@@ -433,100 +402,4 @@ fn run_hands_on_a_signal_to_its_ranks() {
     let out = ended(child);
     assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
     checkpoint_verifies(&small, "r");
-}
-
-/// Ten times each; the second needs the Slurm that tests/all.sh starts.
-fn killed_ten_times(
-    launch: impl Fn(&Small, &str) -> Command,
-    names_the_dead: impl Fn(&str) -> bool,
-) {
-    let mut small = prepared();
-    small.set("train.epochs=40").set("train.validate_every=40");
-    for i in 0..10 {
-        let (run, rank) = (format!("killed-{i}"), i % 2);
-        let after = 5 + 37 * i % 60;
-        let child = started(launch(&small, &run), || intervals(&small, &run) >= after);
-        let since = Instant::now();
-        signal(process_of(&run, rank), libc::SIGKILL);
-        let out = ended(child);
-        let took = since.elapsed();
-        let said = stderr(&out);
-        assert!(!out.status.success() && names_the_dead(&said), "{said}");
-        let survivor = format!("rank {} of 2 on ", 1 - rank);
-        let by_survivor = said
-            .lines()
-            .rfind(|l| l.contains(&survivor))
-            .filter(|l| l.contains("epoch ") && l.contains("step "));
-        checkpoint_verifies(&small, &run);
-        let out =
-            launch(&small, &run).args(["--set", "train.max_minutes=0.000001"]).output().unwrap();
-        let quoted = stderr(&out)
-            .lines()
-            .find(|l| l.contains("fold 0") && l.contains("2 ranks"))
-            .map(String::from);
-        let quoted = quoted
-            .filter(|l| l.contains("epoch ") && l.contains("step "))
-            .unwrap_or_else(|| panic!("{}", stderr(&out)));
-        println!("{run}: over after {took:?}; {}", by_survivor.unwrap_or(&quoted));
-        train(&small, 2, &run);
-    }
-}
-
-/// Under the Slurm that `slurm/local_cluster.sh` starts.
-fn srun(small: &Small, n: usize, run: &str) -> Command {
-    let alone = small.job(&["train", "--fold", "0", "--run", run]);
-    let mut command = Command::new("srun");
-    command
-        .args(["-n", &n.to_string(), "--mpi=pmix", "--kill-on-bad-exit=1"])
-        .arg(alone.get_program())
-        .args(alone.get_args());
-    command.env("OMP_WAIT_POLICY", "PASSIVE");
-    command
-}
-
-#[test]
-#[ignore = "twenty trainings under Slurm; needs SLURM_CONF"]
-fn killed_under_srun() {
-    needs::slurm();
-    killed_ten_times(
-        |small, run| srun(small, 2, run),
-        |said| said.contains("task ") && said.contains("Killed"),
-    );
-}
-
-#[test]
-#[ignore = "needs SLURM_CONF"]
-fn srun_hands_on_sigusr2_and_a_missing_pmi_is_reported() {
-    needs::slurm();
-    let small = prepared();
-    train(&small, 2, "whole");
-    let child = started(srun(&small, 2, "stops"), || intervals(&small, "stops") >= 8);
-    signal(child.id() as i32, libc::SIGUSR2);
-    let out = ended(child);
-    assert_eq!(out.status.code(), Some(75), "{}", stderr(&out));
-    succeeds(&srun(&small, 2, "stops").output().unwrap());
-    assert_equal(&small, "whole", "stops");
-
-    let alone = small.job(&["train", "--fold", "0"]);
-    let out = Command::new("srun")
-        .args(["-n", "2", "--mpi=none"])
-        .arg(alone.get_program())
-        .args(alone.get_args())
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
-    assert!(
-        stderr(&out).contains("MPI/PMI ") && stderr(&out).contains("2 tasks"),
-        "{}",
-        stderr(&out)
-    );
-}
-
-#[test]
-#[ignore = "twenty trainings"]
-fn killed_under_mpirun() {
-    killed_ten_times(
-        |small, run| ranks(small, 2, run),
-        |said| said.contains("process rank") || said.contains("exited on signal 9"),
-    );
 }

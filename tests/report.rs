@@ -61,7 +61,7 @@ fn a_run_ends_with_a_report_that_agrees_with_its_files() {
     assert_eq!(between(&page, "<strong>", "</strong>"), format!("{score:.3}"));
     assert!(
         page.contains("Grad-CAM") && page.matches("data:image/jpeg").count() > 60,
-        "maps and pictures"
+        "maps and images"
     );
 
     // Nothing has changed: it stays.

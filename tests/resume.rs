@@ -11,7 +11,7 @@ use atlas::{scoring::prediction_file::Predictions, training::checkpoint::Checkpo
 
 #[path = "pipeline/small.rs"]
 mod small;
-use small::{Small, files, stderr, succeeds};
+use small::{Small, assert_equal, outcome, stderr, succeeds};
 
 /// Three epochs of few steps with a checkpoint every second one.
 fn prepared(precision: &str) -> Small {
@@ -35,33 +35,6 @@ fn spawn(small: &Small, run: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// What an undisturbed training leaves: everything but the run's own times and the checkpoints on
-/// the way.
-fn outcome(small: &Small, run: &str) -> Vec<(String, Vec<u8>)> {
-    let mut all = files(&small.result(run, "fold_0"));
-    all.retain(|name, _| {
-        name != "metrics.jsonl"
-            && name != ".lock"
-            && !name.contains("/step_")
-            && !name.starts_with("tensorboard/")
-    });
-    assert!(all.keys().all(|name| !name.contains(".tmp.")), "litter: {:?}", all.keys());
-    assert!(
-        all.contains_key("model_checkpoints/last.safetensors")
-            && all.contains_key("validation.h5")
-            && all.len() == 10,
-        "{:?}",
-        all.keys()
-    );
-    all.into_iter().collect()
-}
-
-fn assert_equal(small: &Small, run: &str, other: &str) {
-    for ((name, a), (other_name, b)) in outcome(small, run).into_iter().zip(outcome(small, other)) {
-        assert!(name == other_name && a == b, "{name} of {run} differs from that of {other}");
-    }
 }
 
 /// The lines of metrics.jsonl without what depends on the clock.

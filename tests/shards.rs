@@ -10,16 +10,19 @@ use atlas::{
     },
     loading::normalization::Normalization,
     network::{
-        model::{ComputeMode, Network, Spec},
+        model::{Network, Spec},
         weights,
     },
     scoring::prediction_file::Predictions,
-    training::checkpoint::{Checkpoint, Conditions, TrainingState},
+    training::checkpoint::Checkpoint,
 };
 
 #[path = "data_in/synthetic.rs"]
 mod synthetic;
+#[path = "common/training_state.rs"]
+mod training_state;
 use synthetic::{Set, atlas, fails, succeeds};
+use training_state::training_state;
 
 fn write(file: &Path, part: Part, n: usize, capacity: usize, size: usize) -> Vec<Vec<u8>> {
     let mut writer = Writer::create(file, part, capacity, size).unwrap();
@@ -243,18 +246,7 @@ fn verify_knows_every_kind_by_its_content() {
     )
     .unwrap();
     let network = weights::NetworkState { spec, normalization: Normalization::unit() };
-    let conditions = Conditions {
-        threads: 1,
-        ranks: 1,
-        compute_mode: ComputeMode::PREFERRED,
-        processor: "p".into(),
-    };
-    let state = TrainingState {
-        epoch: 1,
-        step: 3,
-        optimizer_steps: 3,
-        ..TrainingState::new(network, conditions, 5)
-    };
+    let state = training_state(network, 1, 3);
     let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
     Checkpoint { state, tensors }.write(&file("d.safetensors")).unwrap();
 

@@ -1,4 +1,4 @@
-"""Compares shards, read with h5py, with the pictures, decoded by OpenCV. Argument: the folder of
+"""Compares shards, read with h5py, with the images, decoded by OpenCV. Argument: the folder of
 the test."""
 
 import glob, os, sys
@@ -29,16 +29,16 @@ for shard in sorted(glob.glob(os.path.join(root, "work", "shards", "*.h5"))):
                     for d in ("train", "test", "external/images")
                     for p in glob.glob(f"{root}/{d}/{glob.escape(sample)}_{name}.*")
                 ]
-                picture = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-                if picture.shape[0] != size:
+                image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+                if image.shape[0] != size:
                     continue
-                if picture.ndim == 3:  # OpenCV's order is blue, green, red
-                    bgr = picture.astype(float)
-                    picture = (bgr[..., 2] + bgr[..., 1]) / 2 if c == 3 else bgr[..., 2 - c]
-                    off = np.abs(picture - images[i, :, :, c])
+                if image.ndim == 3:  # OpenCV's order is blue, green, red
+                    bgr = image.astype(float)
+                    image = (bgr[..., 2] + bgr[..., 1]) / 2 if c == 3 else bgr[..., 2 - c]
+                    off = np.abs(image - images[i, :, :, c])
                     assert off.max() <= 4 and off.mean() < 0.6, (path, off.max(), off.mean())
                 else:
-                    assert (picture == images[i, :, :, c]).all(), path
+                    assert (image == images[i, :, :, c]).all(), path
                 checked += 1
 assert checked >= 24
-print(checked, "pictures equal")
+print(checked, "images equal")

@@ -184,7 +184,7 @@ fn in_a_browser_everything_works_without_other_hosts() {
         fs::write(folder.path().join(name), bytes).unwrap();
         folder.path().join(name).display().to_string()
     };
-    browser.keys("#files", &write("evil.png", b"<b>no picture</b>"));
+    browser.keys("#files", &write("evil.png", b"<b>no image</b>"));
     browser.until(
         "/evil.png: neither PNG nor JPEG/.test(document.querySelector('#dropped').textContent)",
     );

@@ -23,16 +23,15 @@ use atlas::{
     inference::predict,
     loading::normalization::Normalization,
     network::{
-        model::{ComputeMode, Network, Spec},
+        model::{Network, Spec},
         weights::NetworkState,
     },
     scoring::{prediction_file::Predictions, prediction_freshness},
-    training::{
-        checkpoint::{Checkpoint, Conditions, TrainingState},
-        run_folder::Run,
-    },
+    training::{checkpoint::Checkpoint, run_folder::Run},
 };
 use ndarray::Array2;
+
+use super::training_state::training_state;
 
 pub const SIDE: usize = 32;
 /// What a hostile data set could call a sample.
@@ -46,7 +45,7 @@ pub struct SyntheticRun {
     pub work: PathBuf,
 }
 
-/// Channel `c` of the made sample `i`; 1 is nearly the same as 0.
+/// Channel `c` of the synthetic sample `i`; 1 is nearly the same as 0.
 pub fn plane(i: usize, c: usize) -> Vec<u8> {
     let (of, more) = if i == 1 { (0, 1) } else { (i, 0) };
     let (a, b) = (of * 7 % 23 + 3, of * 5 % 17 + c);
@@ -55,7 +54,7 @@ pub fn plane(i: usize, c: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Classes of the made sample `i`.
+/// Classes of the synthetic sample `i`.
 pub fn truth(i: usize) -> Labels {
     Labels::from_classes([i % 28, (i / 3) % 5]).unwrap()
 }
@@ -163,18 +162,7 @@ fn checkpoint(config: &Config, seed: u64) -> Checkpoint {
     let spec = Spec::of(&config.model);
     let network = Network::new(&spec, seed, true, tch::Device::Cpu).unwrap();
     let network_state = NetworkState { spec, normalization: Normalization::unit() };
-    let conditions = Conditions {
-        threads: 1,
-        ranks: 1,
-        compute_mode: ComputeMode::PREFERRED,
-        processor: "made".into(),
-    };
-    let state = TrainingState {
-        epoch: 1,
-        step: 1,
-        optimizer_steps: 1,
-        ..TrainingState::new(network_state, conditions, 0)
-    };
+    let state = training_state(network_state, 1, 1);
     let tensors = [
         ("parameters".to_string(), network.flat_parameters()),
         ("buffers".into(), network.flat_buffers()),

@@ -33,16 +33,16 @@ fn malicious_zips_write_nothing() {
     let claims = Entry { declared: 1 << 30, ..evil("claims_red.png") };
     let short = Entry { declared: 5000, ..evil("short_red.png") };
     let cases = [
-        (evil("../evil_red.png"), "evil_red.png", false),
-        (evil("/tmp/evil_red.png"), "evil_red.png", false),
-        (evil("train/../../evil_red.png"), "evil_red.png", false),
-        (evil("a/evil_red.png"), "evil_red.png", false),
-        (evil("..\\evil_red.png"), "evil_red.png", false),
-        (evil("train/.."), "train/..", false),
-        (link, "link_red.png", false),
-        (device, "device_red.png", false),
-        (honest, "train.zip", false),
-        (claims, "1073741824", false),
+        (evil("../evil_red.png"), "evil_red.png` is no plain file name", false),
+        (evil("/tmp/evil_red.png"), "evil_red.png` is no plain file name", false),
+        (evil("train/../../evil_red.png"), "evil_red.png` is no plain file name", false),
+        (evil("a/evil_red.png"), "evil_red.png` is no plain file name", false),
+        (evil("..\\evil_red.png"), "evil_red.png` is no plain file name", false),
+        (evil("train/.."), "train/..` is no plain file name", false),
+        (link, "link_red.png` is a link or a device", false),
+        (device, "device_red.png` is a link or a device", false),
+        (honest, "claims to hold 300", false),
+        (claims, "claims 1073741824 bytes", false),
         (bomb, "bomb_red.png", true),
         (short, "5000", true),
     ];

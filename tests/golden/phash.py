@@ -1,8 +1,8 @@
-"""Writes phash.csv: hashes of made pictures by imagehash 4.3.2 on Pillow 13 (pip install imagehash
-pillow numpy).
+"""Writes phash.csv: hashes of synthetic images by imagehash 4.3.2 on Pillow 13 (pip install
+imagehash pillow numpy).
 
 Pixel (x, y) of channel c is ((x * a + y * b + c * 50) ^ (x * y >> s)) & 255, in whole numbers, so
-that the tests can make the same pictures. One channel: gray; three: RGB, turned to gray by Pillow;
+that the tests can make the same images. One channel: gray; three: RGB, turned to gray by Pillow;
 `top` caps the pixels (0 or 7: blank)."""
 
 import csv, sys

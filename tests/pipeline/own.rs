@@ -44,9 +44,9 @@ fn thresholds(run: &Path) -> Vec<f32> {
         .collect()
 }
 
-pub fn pictures(small: &Small, run: &Path) {
+pub fn images(small: &Small, run: &Path) {
     let (data, out, skipped) =
-        (small.path("own pictures"), small.path("own/out.csv"), small.path("own/out-skipped.csv"));
+        (small.path("own images"), small.path("own/out.csv"), small.path("own/out-skipped.csv"));
     fs::create_dir(&data).unwrap();
     let test: Vec<_> =
         fs::read_dir(small.path("data/test")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -111,7 +111,7 @@ pub fn pictures(small: &Small, run: &Path) {
     // What cannot be read is listed and skipped.
     let ids: Vec<&String> = rows.keys().collect();
     let file = |id: &str, channel: &str| format!("{data}/{id}_{channel}.png");
-    fs::write(file(ids[0], "blue"), "not a picture").unwrap();
+    fs::write(file(ids[0], "blue"), "not an image").unwrap();
     fs::remove_file(file(ids[1], "red")).unwrap();
     fs::write(format!("{data}/notes.txt"), "").unwrap();
     let partly = predict(&["--json"]);

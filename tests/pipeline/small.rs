@@ -188,3 +188,31 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     all
 }
+
+/// What an undisturbed training of fold 0 leaves: everything but the run's own times and the
+/// checkpoints on the way.
+pub fn outcome(small: &Small, run: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut all = files(&small.result(run, "fold_0"));
+    all.retain(|name, _| {
+        name != "metrics.jsonl"
+            && name != ".lock"
+            && !name.contains("/step_")
+            && !name.starts_with("tensorboard/")
+    });
+    assert!(all.keys().all(|name| !name.contains(".tmp.")), "litter: {:?}", all.keys());
+    assert!(
+        all.contains_key("model_checkpoints/last.safetensors")
+            && all.contains_key("validation.h5")
+            && all.len() == 10,
+        "{:?}",
+        all.keys()
+    );
+    all
+}
+
+/// The trainings of fold 0 in both runs left the same.
+pub fn assert_equal(small: &Small, run: &str, other: &str) {
+    for ((name, a), (other_name, b)) in outcome(small, run).into_iter().zip(outcome(small, other)) {
+        assert!(name == other_name && a == b, "{name} of {run} differs from that of {other}");
+    }
+}

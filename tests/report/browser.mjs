@@ -1,5 +1,5 @@
 // node browser.mjs REPORT FOLDER: opens a report from disk in Chromium and looks at it as its
-// readers do; pictures of the page go to FOLDER. Prints what is wrong, line by line, and exits 1.
+// readers do; screenshots go to FOLDER. Prints what is wrong, line by line, and exits 1.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -33,12 +33,12 @@ for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], 
   const broken = await page.$$eval("a[href^='#']", (links) =>
     links.map((a) => a.hash).filter((hash) => !document.getElementById(hash.slice(1))));
   if (broken.length) say(`links to nowhere: ${broken}`);
-  const pictures = await page.$$eval("img", async (all) => {
+  const images = await page.$$eval("img", async (all) => {
     await Promise.all(all.map((i) => i.decode().catch(() => {})));
     return [all.length, all.filter((i) => !i.alt || i.naturalWidth !== 96).length];
   });
-  if (pictures[0] === 0 || pictures[1])
-    say(`${pictures[1]} of ${pictures[0]} images have no text or cannot be shown`);
+  if (images[0] === 0 || images[1])
+    say(`${images[1]} of ${images[0]} images have no text or cannot be shown`);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (wide > 0) {
     const over = await page.$$eval("main *", (all) => all

@@ -127,7 +127,9 @@ mod tests {
         file.extend((header.len() as u16).to_le_bytes());
         file.extend(header.bytes());
         file.extend(values.iter().flat_map(|(bits, _)| bits.to_le_bytes()));
-        for (got, (bits, want)) in parse(&file).unwrap().0.iter().zip(values) {
+        let read = parse(&file).unwrap().0;
+        assert_eq!(read.dim(), (1, values.len()));
+        for (got, (bits, want)) in read.iter().zip(values) {
             assert!(*got == want || got.is_nan() && want.is_nan(), "{bits:x}: {got}");
         }
     }

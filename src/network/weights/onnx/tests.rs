@@ -5,7 +5,7 @@ use tch::Device;
 use super::*;
 use crate::network::model::{ARCHS, Spec};
 
-/// The values are compared with those of ONNX Runtime in tests/weights.rs.
+/// The values are compared with those of ONNX Runtime in tests/weights/export.rs.
 #[test]
 fn every_value_is_made_once_before_it_is_used_and_every_constant_is_used() {
     let dir = tempfile::tempdir().unwrap();
