@@ -41,8 +41,8 @@ bench: build
 		"$$python" benches/growth.py $(RESULTS)
 	cat $(RESULTS)/speed.md
 
-# What else docs/performance.md quotes, except benches/preprocess.sh, which needs real images;
-# about 35 minutes.
+# What else docs/performance.md quotes, except benches/preprocess.sh, which needs real images, and
+# benches/demo_scores.sh, which needs the demo; about 35 minutes.
 bench-all: bench
 	benches/recipes.sh work/recipes.csv
 	benches/scaling.sh work/scaling.csv

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# The score of `make demo` over seeds of the training and over instruction sets: how far it depends
-# on chance and on the order in which a processor adds numbers. Run `make demo` first. Writes one
-# row per run to OUT and prints the range; about half an hour on two cores.
+# The score of `make demo` over seeds of the training and over instruction sets of ATen's kernels
+# (not of the convolutions, which choose theirs): how far it depends on chance and on the order in
+# which numbers are added. Run `make demo` first. Writes one row per run to OUT and prints the
+# range; about half an hour on two cores.
 #
 #   benches/demo_scores.sh OUT.csv [FOLDER for the runs]
 set -euo pipefail
 out=$(realpath -m -- "${1:?usage: benches/demo_scores.sh OUT.csv [FOLDER]}")
-results=$(realpath -m -- "${2:-work/demo_scores}")
+results=${2:+$(realpath -m -- "$2")}
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+results=${results:-$PWD/work/demo_scores}
+mkdir -p "$(dirname -- "$out")"
 atlas=target/release/atlas
 processor=$(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo)
 best=$(awk '/^flags/ { print (/avx512f/ ? "avx512" : "avx2"); exit }' /proc/cpuinfo)
 
-echo "processor,instructions,seed,macro_f1" >"$out"
+echo "processor,aten_kernels,seed,macro_f1" >"$out"
 run() { # run INSTRUCTIONS SEED
     local name=$1-$2 score
     ATEN_CPU_CAPABILITY=$1 "$atlas" run --config configs/demo.toml --run "$name" \

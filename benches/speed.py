@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ours against the Python stack, stage by stage, in turn on the same inputs: benches/speed.py
+"""atlas against the Python stack, stage by stage, in turn on the same inputs: benches/speed.py
 OUT_FOLDER [--rounds 7] [--stage NAME ...]
 
 Every round of a stage runs each contestant once, in alternating order. All seconds go to
@@ -7,7 +7,7 @@ OUT_FOLDER/speed.json, the table of medians and ratios to OUT_FOLDER/speed.md; s
 measured again replace those of before, the others stay. Run it with the Python of a virtual
 environment that has benches/peers/requirements.txt; with two threads or workers everywhere, while
 nothing else runs. Shards are written to the memory file system where there is room, so that the
-disk is not what is measured: ours also makes its files durable (fsync), theirs does not."""
+disk is not what is measured: atlas also makes its files durable (fsync), theirs does not."""
 
 import argparse
 import collections

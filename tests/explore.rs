@@ -250,11 +250,11 @@ fn broken_huge_and_wrong_uploads_are_refused_with_a_reason() {
     explored.post(&[("a.png", &gray), ("b.png", &gray)]).refused(400, "2 files");
     explored.post(&[("a.png", &gray[..]); 5]).refused(400, "more than four");
     explored.post(&[("a.png", &gray[..]); 4]).refused(400, "_red");
-    explored.post(&[("a.png", &gray)]).refused(400, "a gray image is one channel");
+    explored.post(&[("a.png", &gray)]).refused(400, "a.png: a gray image is one channel");
     explored.post(&[("a.png", &wide)]).refused(400, "4097x1");
     explored.post(&[("a.png", &cut)]).refused(400, "broken PNG");
     explored.post(&[(EVIL, b"<svg onload=alert(1)>")]).refused(400, "neither PNG nor JPEG");
-    explored.post(&[("../../etc/passwd", b"")]).refused(400, "the file is empty");
+    explored.post(&[("../../etc/passwd", b"")]).refused(400, "passwd: the file is empty");
     // A bomb: 30,000 x 30,000 pixels in a few bytes of header.
     let mut bomb = encode_png(&[0; 3], 1, 1, Rgb).unwrap();
     bomb[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);

@@ -19,6 +19,7 @@ impl Config {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
             })?;
+            // For an error with its line; what is used is the table, so that `sets` can follow.
             toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             resolve_file_paths(&mut table, path);

@@ -241,5 +241,8 @@ mod tests {
         assert_eq!(problems, faults.map(|(line, fault)| BadRow { line, fault }));
         let text = problems[1].to_string();
         assert!(["line 4", "id a", "line 2"].iter().all(|part| text.contains(part)), "{text}");
+
+        fs::write(&path, "\u{feff}Id,Target\na,1\n").unwrap();
+        assert_eq!(read_table(&path).unwrap().0.len(), 1, "a byte order mark before the header");
     }
 }

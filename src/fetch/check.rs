@@ -133,3 +133,32 @@ pub fn is_zip(path: &Path) -> Result<bool> {
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_column_id_and_whole_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        for (text, is_table, cut) in [
+            ("Id,Target\na,1\n", true, false),
+            ("\"Id\",\"Target\"\na,1\n", true, false),
+            ("\u{feff}Id,Target\na,1\n", true, false),
+            ("Target, Id\n1,a", true, false),
+            ("Id,Target\na", true, true),
+            ("Id,Target\n\"a,b\"", true, true),
+            ("Id,Target\n\"a,b\",1", true, false),
+            ("Id,Target", true, true),
+            ("Id,Target\n", true, false),
+            ("Identity,Target\na,1\n", false, false),
+            ("", false, false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let checked = content(FileKind::Table, &path, 4096);
+            assert_eq!(checked.is_ok(), is_table, "{text:?}: {checked:?}");
+            assert_eq!(is_cut(&path).unwrap(), cut, "{text:?}");
+        }
+    }
+}

@@ -98,12 +98,12 @@ pub struct FittedThresholds {
 
 /// The index of the thresholds that the submission uses: those of `wanted` (`submit.thresholds`),
 /// else those with the best cross-fitted score; `None` where there are none.
-pub fn used(all: &[FittedThresholds], wanted: Option<Method>) -> Option<usize> {
+pub fn used_index(all: &[FittedThresholds], wanted: Option<Method>) -> Option<usize> {
     let best = (0..all.len()).max_by(|&a, &b| all[a].cross_fitted.total_cmp(&all[b].cross_fitted));
     all.iter().position(|fitted| Some(fitted.method) == wanted).or(best)
 }
 
-/// The thresholds of every method, in the order of the files, and the index of those [`used`].
+/// The thresholds of every method, in the order of the files, and the index of those used ([`used_index`]).
 ///
 /// # Errors
 /// Usage where `submit` has not run; data where a file is damaged or the two do not match.
@@ -134,7 +134,7 @@ pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresh
                 text.parse().map_err(|_| broken(&table, format!("`{text}` is not a number")))?;
         }
     }
-    let used = used(&all, wanted).ok_or_else(|| broken(&scores, "no method".into()))?;
+    let used = used_index(&all, wanted).ok_or_else(|| broken(&scores, "no method".into()))?;
     Ok((all, used))
 }
 

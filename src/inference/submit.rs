@@ -68,7 +68,7 @@ pub fn submit(config: &Config, run: &Run) -> Result<SubmitOutcome> {
         (fitted, metrics::counts_of(predicted, truth))
     };
     let (fits, counts): (Vec<_>, Vec<[Counts; CLASSES]>) = Method::VARIANTS.iter().map(fit).unzip();
-    let used = finished_run::used(&fits, config.submit.thresholds).unwrap_or(0);
+    let used = finished_run::used_index(&fits, config.submit.thresholds).unwrap_or(0);
     let FittedThresholds { method, values, .. } = &fits[used];
     write_tables(run, &fits)?;
     let title = format!("F1 per class, out of fold, {method} thresholds cross-fitted");

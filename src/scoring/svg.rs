@@ -11,7 +11,7 @@ pub const GREEN: RGBColor = RGBColor(0, 158, 115);
 pub const GREY: RGBColor = RGBColor(120, 120, 120);
 
 /// What drawing a chart returns.
-pub type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+pub type DrawResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// The SVG of `size` pixels that `draw` fills; `name` tells in an error which chart it is.
 ///
@@ -20,7 +20,7 @@ pub type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 pub fn svg(
     name: &str,
     size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Drawn,
+    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> DrawResult,
 ) -> Result<String> {
     let mut svg = String::new();
     {

@@ -5,7 +5,8 @@ use atlas::{
     training::checkpoint::{Conditions, TrainingState},
 };
 
-/// After `epoch` whole epochs and `step` steps in all.
+/// After `epoch` whole epochs and `step` steps in all. The kernels of the checkpoint have to be in
+/// the layout of [`ComputeMode::PREFERRED`].
 pub fn training_state(network: NetworkState, epoch: usize, step: u64) -> TrainingState {
     let conditions = Conditions {
         threads: 1,

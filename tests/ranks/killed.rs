@@ -8,7 +8,7 @@ use super::{
     started, train,
 };
 
-/// Ten times each; the second needs the Slurm that tests/all.sh starts.
+/// Ten times each; the one under srun needs the Slurm that tests/all.sh starts.
 fn killed_ten_times(
     launch: impl Fn(&Small, &str) -> Command,
     names_the_dead: impl Fn(&str) -> bool,

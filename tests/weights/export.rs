@@ -7,7 +7,7 @@ use atlas::{
     data::image,
     loading::normalization::Normalization,
     network::{
-        model::{Mode, Network, Precision, Spec},
+        model::{ComputeMode, Mode, Network, Precision, Spec},
         weights::{self, Metadata, NetworkState},
     },
     training::checkpoint::Checkpoint,
@@ -18,7 +18,7 @@ use super::{atlas, formula, needs, text, training_state::training_state};
 
 /// A checkpoint of a network with weights from the formula.
 fn checkpoint(path: &Path, spec: &Spec, normalization: &Normalization) -> Network {
-    let network = Network::new(spec, 0, false, Device::Cpu).unwrap();
+    let network = Network::new(spec, 0, ComputeMode::PREFERRED.channels_last, Device::Cpu).unwrap();
     formula::fill(network.named_tensors());
     let network_state = NetworkState { spec: spec.clone(), normalization: normalization.clone() };
     let state = training_state(network_state, 2, 9);

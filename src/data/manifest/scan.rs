@@ -44,12 +44,12 @@ pub fn scan(data: &Data) -> Result<Scan> {
     }
     if let Some(folder) = &data.kaggle {
         let (images, table) = (folder.join("train"), folder.join("train.csv"));
-        exist("data.kaggle", &[folder, &images, &table])?;
+        must_exist("data.kaggle", &[folder, &images, &table])?;
         scan.labelled("train", Source::Official, &images, &table)?;
     }
     if let Some(folder) = &data.external {
         let images = folder.join("images");
-        exist("data.external", &[folder, &images])?;
+        must_exist("data.external", &[folder, &images])?;
         scan.labelled("external", Source::External, &images, &external_table(folder)?)?;
     }
     if let Some(folder) = &data.kaggle {
@@ -93,7 +93,8 @@ fn has(samples: &[Sample], id: &str) -> bool {
     samples.binary_search_by(|s| s.id.as_str().cmp(id)).is_ok()
 }
 
-fn exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
+/// The `paths` that `key` names.
+fn must_exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.exists()) {
         None => Ok(()),
         Some(path) => Err(Error::usage(format!(

@@ -148,6 +148,7 @@ impl<'a> Builder<'a> {
         if !path.exists() {
             return None;
         }
+        // The inner error says why the shard has to be made again.
         let check = || -> Result<Result<Vec<Bad>, &str>> {
             let reader = Reader::open(path)?;
             if reader.manifest_hash() != self.hash || reader.size() != self.settings.size {

@@ -189,7 +189,7 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
 fn svg(
     label: &str,
     size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> svg::Drawn,
+    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> svg::DrawResult,
 ) -> Result<String> {
     let svg = svg::svg(label, size, draw)?;
     let label = label.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
