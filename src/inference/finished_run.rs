@@ -103,7 +103,8 @@ pub fn used_index(all: &[FittedThresholds], wanted: Option<Method>) -> Option<us
     all.iter().position(|fitted| Some(fitted.method) == wanted).or(best)
 }
 
-/// The thresholds of every method, in the order of the files, and the index of those used ([`used_index`]).
+/// The thresholds of every method, in the order of the files, and the index of those used
+/// ([`used_index`]).
 ///
 /// # Errors
 /// Usage where `submit` has not run; data where a file is damaged or the two do not match.
