@@ -2,14 +2,23 @@
 //! exit codes.
 
 use std::{
-    io::Write,
-    path::PathBuf,
+    fmt::Display,
+    io::{ErrorKind, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use atlas::{
-    base::{Error, Result, progress, slurm, stop_request::Stop, task_log::TaskLog},
+    base::{
+        Error, Result,
+        error::READER_GONE,
+        output_target::{self, Target},
+        progress, slurm,
+        stop_request::Stop,
+        task_log::TaskLog,
+    },
     config::Config,
     data::work_folder::WorkFolder,
     distributed::{self, watchdog},
@@ -56,18 +65,88 @@ impl Common {
     }
 
     /// Prints the job's summary on standard output: `json` with `--json`, else `text`.
-    pub fn print(&self, text: impl std::fmt::Display, json: serde_json::Value) {
-        if self.json {
-            println!("{json}");
-        } else {
-            println!("{text}");
+    ///
+    /// # Errors
+    /// As [`say`].
+    pub fn print(&self, text: impl Display, json: serde_json::Value) -> Result<()> {
+        if self.json { say(json) } else { say(text) }
+    }
+
+    /// As [`print`](Self::print) for a job that wrote `output`: where that is standard output, the
+    /// summary is logged, on standard error.
+    pub fn print_beside(
+        &self,
+        output: &Path,
+        text: impl Display,
+        json: serde_json::Value,
+    ) -> Result<()> {
+        if !output_target::is_standard_output(output) {
+            return self.print(text, json);
         }
+        text.to_string().lines().for_each(|line| log::info!("{line}"));
+        Ok(())
+    }
+
+    /// The path that `option` names for an output; `-` is standard output.
+    ///
+    /// # Errors
+    /// Usage where no file can be written there, or the summary of `--json` goes there, too.
+    pub fn output(&self, option: &str, path: &Path) -> Result<PathBuf> {
+        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
+        if self.json && output_target::is_standard_output(path) {
+            return Err(Error::usage(format!(
+                "{option} is standard output, where --json prints, too: name a file, or leave out \
+                 --json"
+            )));
+        }
+        Target::of(path).map_err(|e| Error::usage(format!("{option} {e}")))?;
+        Ok(path.into())
+    }
+}
+
+/// Prints a line, or lines, on standard output.
+///
+/// # Errors
+/// With exit code 141 where the reader has gone away, as in `atlas hash ... | head`; else failed.
+pub fn say(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(cannot_say)
+}
+
+fn cannot_say(e: std::io::Error) -> Error {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Error::io("write to", "standard output")(e),
+        _ => Error::failed(format!(
+            "cannot write to standard output: {e}; the files of this job are complete"
+        )),
+    }
+}
+
+/// Prints a message of this program on standard error. Where that is gone, too, nobody is left to
+/// tell.
+pub fn complain(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "atlas: {message}");
+}
+
+/// Prints what the parser of the command line has to say: help, the version, or what is wrong.
+/// Returns the exit code.
+pub fn answer(parsed: &clap::Error) -> u8 {
+    let code = u8::try_from(parsed.exit_code()).unwrap_or(2);
+    let printed = parsed.print().and_then(|()| std::io::stdout().flush());
+    match printed.map_err(cannot_say) {
+        Err(e) if code == 0 => {
+            if e.exit_code() != READER_GONE {
+                complain(&e);
+            }
+            e.exit_code()
+        }
+        _ => code,
     }
 }
 
 /// # Errors
 /// Usage, unless `path`, the value of `option` on the command line, is an existing file.
-pub fn must_exist(option: &str, path: &std::path::Path) -> Result<()> {
+pub fn must_exist(option: &str, path: &Path) -> Result<()> {
     let what = match std::fs::metadata(path) {
         Ok(m) if m.is_dir() => "this is a folder; name a file".into(),
         Ok(_) => return Ok(()),
@@ -75,6 +154,23 @@ pub fn must_exist(option: &str, path: &std::path::Path) -> Result<()> {
         Err(e) => format!("cannot access it: {e}"),
     };
     Err(Error::usage(format!("{option} {}: {what}", path.display())))
+}
+
+/// # Errors
+/// Usage where `output`, the value of `option`, is the same file as `input`, which would be lost.
+pub fn must_not_replace(option: &str, output: &Path, input: &Path) -> Result<()> {
+    let file = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    match file(output) {
+        same if same.is_some() && same == file(input) => Err(Error::usage(format!(
+            "{option} {}: this is the file to read, {}, which would be lost; name another file",
+            output.display(),
+            input.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Which share of the shards a task of an array job does.
@@ -128,10 +224,12 @@ pub fn recorded<T>(log: &TaskLog, work: impl FnOnce() -> anyhow::Result<T>) -> a
     result
 }
 
-/// The exit code of an error, and its message unless another rank prints it.
+/// The exit code of an error, and its message unless another rank prints it or the reader of the
+/// output has gone away.
 pub fn exit_code_and_message(e: &anyhow::Error) -> (u8, Option<String>) {
     match e.downcast_ref::<Error>() {
         Some(Error::Elsewhere(code)) => (*code, None),
+        Some(error) if error.exit_code() == READER_GONE => (READER_GONE, None),
         // Our own messages already contain the system's.
         Some(error) => (error.exit_code(), Some(error.to_string())),
         None => (1, Some(format!("{e:#}"))),
@@ -178,7 +276,7 @@ pub fn set_up_panics() {
     std::panic::set_hook(Box::new(move |info| {
         default(info);
         let place = watchdog::place().map_or(String::new(), |place| format!("{place}: "));
-        eprintln!("atlas: {place}this is a bug; please report it with the lines above");
+        complain(format!("{place}this is a bug; please report it with the lines above"));
         distributed::abort(70);
     }));
 }
@@ -217,11 +315,4 @@ pub fn stop_on_signals() -> anyhow::Result<&'static Stop> {
         low_level::register(SIGUSR2, || STOP.ask())?;
     }
     Ok(&STOP)
-}
-
-/// For jobs that only print: ends them silently when their reader is gone, as in
-/// `atlas hash ... | head`.
-pub fn end_with_the_reader() {
-    // SAFETY: restores the default action, which runs no code of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -2,7 +2,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{Cli, common::end_with_the_reader};
+use crate::{Cli, common::say};
 
 /// Print a script that completes subcommands and options in a shell
 ///
@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
-    clap_complete::generate(args.shell, &mut Cli::command(), "atlas", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new(); // the generator panics where it cannot write
+    clap_complete::generate(args.shell, &mut Cli::command(), "atlas", &mut script);
+    Ok(say(String::from_utf8_lossy(&script).trim_end())?)
 }

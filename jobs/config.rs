@@ -1,7 +1,7 @@
 //! `atlas config`
 use atlas::base::Error;
 
-use crate::common::{Common, end_with_the_reader};
+use crate::common::{Common, say};
 
 /// Print the effective configuration, complete, as TOML
 #[derive(clap::Args)]
@@ -15,7 +15,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
     let config = args.common.config()?;
     if let Some(key) = args.get {
         let value = config.leaves().remove(&key);
@@ -24,9 +23,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "--get {key}: no such key, or it has no value; `atlas config` lists all"
             ))
         })?;
-        println!("{}", value.as_str().map_or_else(|| value.to_string(), str::to_string));
-        return Ok(());
+        return Ok(say(value.as_str().map_or_else(|| value.to_string(), str::to_string))?);
     }
-    args.common.print(config.to_toml().trim_end(), serde_json::to_value(&config)?);
+    args.common.print(config.to_toml().trim_end(), serde_json::to_value(&config)?)?;
     Ok(())
 }

@@ -16,7 +16,9 @@ use atlas::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::json;
 
-use crate::common::{Common, Summary, Tasks, must_exist, planned, recorded, stop_on_signals};
+use crate::common::{
+    Common, Summary, Tasks, must_exist, must_not_replace, planned, recorded, stop_on_signals,
+};
 
 /// Find near-duplicates, keep one of each, and list label conflicts and matches with the test set
 ///
@@ -48,7 +50,7 @@ pub struct Args {
     /// A bare table id,red,green,blue,yellow in hex, instead of shards
     #[arg(long, value_name = "FILE", requires = "out")]
     hashes: Option<PathBuf>,
-    /// Where the bare table's groups go, as id,group
+    /// Where the bare table's groups go, as id,group; `-`: to standard output
     #[arg(long, value_name = "FILE", requires = "hashes")]
     out: Option<PathBuf>,
 }
@@ -58,7 +60,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let work = &WorkFolder::open(&config.paths.work);
     let (keys, threads) = (&config.dedup, config.threads());
     let Summary { text, json } = match (&args.hashes, &args.out) {
-        (Some(hashes), Some(out)) => group_table(hashes, out, keys.radius, threads)?,
+        (Some(hashes), Some(out)) => {
+            let out = args.common.output("--out", out)?;
+            must_not_replace("--out", &out, hashes)?;
+            let made = group_table(hashes, &out, keys.radius, threads)?;
+            return Ok(args.common.print_beside(&out, made.text, made.json)?);
+        }
         _ if args.merge => decide(work, threads, || {
             job::merge(work, keys, args.tasks.tasks.map_or_else(|| planned(work), Ok)?)
         })?,
@@ -67,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             None => dedup(&config, work)?,
         },
     };
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 
@@ -140,7 +147,8 @@ fn group_table(hashes: &Path, out: &Path, radius: u32, threads: usize) -> anyhow
         out.display()
     );
     let json = json!({
-        "samples": ids.len(), "groups": groups, "duplicates": duplicates, "out": out,
+        "samples": ids.len(), "groups": groups, "duplicates": duplicates,
+        "out": out.display().to_string(),
     });
     Ok(Summary { text, json })
 }

@@ -22,13 +22,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (report, world) = doctor::examine(&config)?;
     let result = match &report {
         Some(report) => {
-            args.common.print(report, serde_json::to_value(report)?);
-            match report.failed()[..] {
+            // The other ranks wait for the result, also where nobody reads the report.
+            let printed = args.common.print(report, serde_json::to_value(report)?);
+            printed.and_then(|()| match report.failed()[..] {
                 [] => Ok(()),
                 ref failed => {
                     Err(Error::usage(format!("failed: {}; see the fix there", failed.join(", "))))
                 }
-            }
+            })
         }
         // Where the tasks did not find each other, task 0 reports it.
         None if world.is_none() => Err(Error::Elsewhere(2)),

@@ -14,7 +14,7 @@ use atlas::{
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use crate::common::{end_with_the_reader, must_exist};
+use crate::common::{must_exist, say};
 
 /// Score predictions against the truth: macro F1, micro F1, mean average precision, figures per
 /// class
@@ -58,7 +58,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
     let methods = methods(args.fit.as_deref())?;
     must_exist("--predictions", &args.predictions)?;
     must_exist("--truth", &args.truth)?;
@@ -78,11 +77,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let scores = evaluation.at(threshold);
     let fits: Vec<MethodScore> =
         methods.into_iter().map(|m| evaluation.fit(m, args.folds, args.seed)).collect();
-    match args.json {
-        true => println!("{}", json(&scores, &fits)),
-        false => print(&args, samples, &scores, &fits),
-    }
-    Ok(())
+    Ok(match args.json {
+        true => say(json(&scores, &fits)),
+        false => say(text(&args, samples, &scores, &fits)),
+    }?)
 }
 
 fn json(Scores { counts, average_precision }: &Scores, fits: &[MethodScore]) -> Value {
@@ -116,35 +114,41 @@ fn json(Scores { counts, average_precision }: &Scores, fits: &[MethodScore]) -> 
     result
 }
 
-fn print(args: &Args, samples: usize, scores: &Scores, fits: &[MethodScore]) {
+fn text(args: &Args, samples: usize, scores: &Scores, fits: &[MethodScore]) -> String {
     let Scores { counts, average_precision } = scores;
-    println!(
+    let mut lines = vec![format!(
         "{:<32}{:>9}{:>10}{:>10}{:>8}{:>8}{:>8}",
         "class", "positive", "predicted", "precision", "recall", "F1", "AP"
-    );
+    )];
     for (c, n) in counts.iter().enumerate() {
         let (name, p, r) = (format!("{c:>2} {}", NAMES[c]), n.precision(), n.recall());
-        println!(
+        lines.push(format!(
             "{name:<32}{:>9}{:>10}{p:>10.3}{r:>8.3}{:>8.3}{:>8.3}",
             n.positives(),
             n.predicted(),
             n.f1(),
             average_precision[c]
-        );
+        ));
     }
-    println!("\n{samples} samples, threshold {}", args.threshold);
-    println!("{:<10}{:.6}", "macro F1", metrics::macro_f1(counts));
-    println!("{:<10}{:.6}", "micro F1", metrics::micro_f1(counts));
-    println!("{:<10}{:.6}", "mAP", metrics::mean_average_precision(average_precision));
+    lines.push(format!("\n{samples} samples, threshold {}", args.threshold));
+    let map = metrics::mean_average_precision(average_precision);
+    for (name, value) in [
+        ("macro F1", metrics::macro_f1(counts)),
+        ("micro F1", metrics::micro_f1(counts)),
+        ("mAP", map),
+    ] {
+        lines.push(format!("{name:<10}{value:.6}"));
+    }
     if !fits.is_empty() {
-        println!(
+        lines.push(format!(
             "\nmacro F1 at fitted thresholds, {} inner folds\n{:<12}{:>14}{:>11}",
             args.folds, "method", "cross-fitted", "in-sample"
-        );
+        ));
     }
     for MethodScore { method, cross_fitted, in_sample } in fits {
-        println!("{method:<12}{cross_fitted:>14.6}{in_sample:>11.6}");
+        lines.push(format!("{method:<12}{cross_fitted:>14.6}{in_sample:>11.6}"));
     }
+    lines.join("\n")
 }
 
 /// The methods that `--fit` names.

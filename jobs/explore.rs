@@ -48,6 +48,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         run.name(),
         server.url
     );
-    args.common.print(text, json!({ "url": server.url, "run": run.name(), "samples": samples }));
+    args.common.print(text, json!({ "url": server.url, "run": run.name(), "samples": samples }))?;
     Ok(server.run(explorer, stop)?)
 }

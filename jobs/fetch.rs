@@ -34,8 +34,9 @@ enum Source {
     /// Fetch train.zip, test.zip, train.csv and sample_submission.csv and unpack the zips
     ///
     /// Reads the credentials from KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME and
-    /// KAGGLE_KEY, or ~/.kaggle/kaggle.json, whichever comes first. The competition's rules must
-    /// have been accepted in a browser.
+    /// KAGGLE_KEY, or ~/.kaggle/kaggle.json, whichever comes first. The two files may also be in
+    /// $XDG_CONFIG_HOME/kaggle (~/.config/kaggle); KAGGLE_CONFIG_DIR names another folder for them.
+    /// The competition's rules must have been accepted in a browser.
     ///
     /// Writes train/, test/, train.csv and sample_submission.csv to data.kaggle. A zip is removed
     /// once all of it is unpacked.
@@ -144,7 +145,7 @@ fn make_table(options: &Options, xml: &str) -> anyhow::Result<()> {
         made.foreign,
         made.table.display()
     );
-    options.common.print(text, serde_json::to_value(&made)?);
+    options.common.print(text, serde_json::to_value(&made)?)?;
     Ok(())
 }
 
@@ -175,7 +176,7 @@ impl Options {
         let last = tasks - 1;
         let text =
             format!("nothing to do: fetch.tasks is {tasks}, so the tasks count from 0 to {last}");
-        self.common.print(text, json!({ "files": 0 }));
+        self.common.print(text, json!({ "files": 0 }))?;
         Ok(None)
     }
 
@@ -201,7 +202,9 @@ impl Options {
             true => "\nnext: the other tasks, if there are any, then atlas plan",
             false => "",
         };
-        self.common.print(format!("{summary}{next}"), serde_json::to_value(&summary)?);
-        Ok(summary.into_result()?)
+        let printed =
+            self.common.print(format!("{summary}{next}"), serde_json::to_value(&summary)?);
+        summary.into_result()?; // which tells more than an end without a summary
+        Ok(printed?)
     }
 }

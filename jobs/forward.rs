@@ -12,7 +12,7 @@ use atlas::{
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::common::{Common, must_exist};
+use crate::common::{Common, must_exist, must_not_replace};
 
 /// Run a network on tensors: reads `input` [n, c, h, w] from a safetensors file, writes `logits`
 /// [n, classes]
@@ -29,7 +29,7 @@ pub struct Args {
     /// A safetensors file with the tensor `input`
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// The safetensors file to write
+    /// The safetensors file to write; `-`: to standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -45,6 +45,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let weights = Weights::open(&args.weights)?;
     let spec = weights.spec();
     let input = read_input(&args.input, spec.channels)?;
+    let output = args.common.output("--output", &args.output)?;
+    must_not_replace("--output", &output, &args.weights)?;
+    must_not_replace("--output", &output, &args.input)?;
     let compute_mode = ComputeMode::of(&config.train, ComputeMode::PREFERRED);
     let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
     let logits = network.forward(
@@ -53,12 +56,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         compute_mode.precision,
     );
     let shape = logits.size();
-    weights::write(&args.output, &[("logits".into(), logits)], &Metadata::new())?;
-    args.common.print(
-        format!("{}: logits {shape:?}", args.output.display()),
-        json!({ "output": args.output, "shape": shape }),
-    );
-    Ok(())
+    weights::write(&output, &[("logits".into(), logits)], &Metadata::new())?;
+    Ok(args.common.print_beside(
+        &output,
+        format!("{}: logits {shape:?}", output.display()),
+        json!({ "output": output.display().to_string(), "shape": shape }),
+    )?)
 }
 
 /// The tensor `input`, `[n, channels, h, w]`.

@@ -11,7 +11,7 @@ use atlas::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::common::{Common, end_with_the_reader, must_exist};
+use crate::common::{Common, must_exist, say};
 
 /// Print the perceptual hashes of images
 ///
@@ -34,7 +34,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
     let config = args.common.config()?;
     let limit = config.preprocess.max_pixels_side;
     if args.stack && !args.files.len().is_multiple_of(4) {
@@ -72,9 +71,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         match result {
             Ok((p, a)) if args.common.json => {
                 let [p, a] = [p, a].map(|hash| format!("{hash:016x}"));
-                rows.push(json!({ "phash": p, "ahash": a, "path": path }));
+                rows.push(json!({ "phash": p, "ahash": a, "path": path.display().to_string() }));
             }
-            Ok((p, a)) => println!("{p:016x} {a:016x} {}", path.display()),
+            Ok((p, a)) => say(format!("{p:016x} {a:016x} {}", path.display()))?,
             Err(e) => {
                 log::warn!("{e}");
                 // The exit code of a damaged file takes precedence over that of a wrong path.
@@ -84,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     if args.common.json {
-        println!("{}", json!({ "hashes": rows }));
+        say(json!({ "hashes": rows }))?;
     }
     log::info!("{done} of {all} hashed");
     failed.map_or(Ok(()), |e| Err(e.into()))

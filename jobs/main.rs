@@ -33,6 +33,7 @@ mod weights;
 
 use std::process::ExitCode;
 
+use atlas::base::hdf5_file;
 use clap::Parser;
 
 /// The version and the commit of the source, as in `0.1.0 (ebe0f4f0852f)`.
@@ -41,7 +42,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ATLAS_GIT_C
 /// Batch jobs that turn the Human Protein Atlas into a trained, scored classifier.
 ///
 /// Exit codes: 0 done; 1 failed; 2 usage or configuration; 65 bad data; 70 a bug; 75 stopped at a
-/// checkpoint, run again.
+/// checkpoint, run again; 141 the reader of the output went away.
 #[derive(Parser)]
 #[command(name = "atlas", version = VERSION)]
 struct Cli {
@@ -104,14 +105,21 @@ fn run(job: Job) -> anyhow::Result<()> {
 }
 
 fn main() -> ExitCode {
+    let (variable, value) = hdf5_file::NO_LOCKS;
+    // SAFETY: the program has no other thread yet that could read the environment.
+    unsafe { std::env::set_var(variable, value) };
     common::set_up_logging();
     common::set_up_panics();
-    match run(Cli::parse().job) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return ExitCode::from(common::answer(&e)),
+    };
+    match run(cli.job) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let (code, message) = common::exit_code_and_message(&e);
             if let Some(message) = message {
-                eprintln!("atlas: {message}");
+                common::complain(message);
             }
             ExitCode::from(code)
         }

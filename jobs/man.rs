@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 use atlas::base::Error;
 use clap::CommandFactory;
 
-use crate::Cli;
+use crate::{Cli, common::say};
 
 /// Write the manual pages of this program
 ///
@@ -22,6 +22,5 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let folder = &args.folder;
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(Error::io("write to", folder))?;
-    println!("wrote {}", folder.join("atlas.1").display());
-    Ok(())
+    Ok(say(format!("wrote {}", folder.join("atlas.1").display()))?)
 }

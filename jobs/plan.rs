@@ -17,7 +17,8 @@ use crate::common::{Common, Summary, recorded};
 /// themselves are not decoded.
 ///
 /// Writes manifest.csv (the complete samples), plan.json (shards and tasks) and problems.csv (the
-/// rest) to paths.work.
+/// rest, also where nothing else can be written) to paths.work. A table that cannot be read, or a
+/// blank or repeated row in sample_submission.csv, is refused with exit code 65.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas plan --set data.kaggle=/data/kaggle --set \
         data.external=/data/hpav18")]
@@ -28,7 +29,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Summary { text, json } = plan(&args.common.config()?)?;
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 
@@ -39,8 +40,10 @@ pub fn plan(config: &Config) -> anyhow::Result<Summary> {
         let mut scan = scan(&config.data)?;
         let skipped = problem_summary(&scan.problems);
         scan.warnings.iter().chain(&skipped).for_each(|warning| log::warn!("{warning}"));
-        let plan = Plan::new(&mut scan.manifest, keys);
+        // The list is wanted most where nothing can go on.
         let problems = write_problems(work, &scan.problems)?;
+        scan.check()?;
+        let plan = Plan::new(&mut scan.manifest, keys);
         scan.manifest.write(work)?;
         plan.write(work)?;
         Ok((scan, skipped, plan, problems))

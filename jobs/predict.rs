@@ -60,7 +60,7 @@ struct OwnImages {
     /// any size
     #[arg(long, value_name = "FOLDER", requires = "output", conflicts_with_all = ["task", "tasks"])]
     images: Option<PathBuf>,
-    /// The table to write for --images
+    /// The table to write for --images; `-`: to standard output
     #[arg(long, value_name = "FILE.csv", requires = "images")]
     output: Option<PathBuf>,
     /// Also write the first fold's features of each whole image, [n, features] f32 in the order of
@@ -76,7 +76,11 @@ struct OwnImages {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let Summary { text, json } = match (&args.own.images, &args.own.output) {
-        (Some(images), Some(output)) => predict_folder(&args, &config, images, output)?,
+        (Some(images), Some(output)) => {
+            let output = args.common.output("--output", output)?;
+            let made = predict_folder(&args, &config, images, &output)?;
+            return Ok(args.common.print_beside(&output, made.text, made.json)?);
+        }
         _ => {
             let run = Run::existing(&config, args.run.as_deref())?;
             let work = &WorkFolder::open(&config.paths.work);
@@ -84,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             predict(&config, work, &run, share)?
         }
     };
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 
@@ -126,6 +130,7 @@ fn predict_folder(
 ) -> anyhow::Result<Summary> {
     let embeddings = args.own.embeddings.as_deref();
     check_paths(images, embeddings)?;
+    embeddings.map(|path| args.common.output("--embeddings", path)).transpose()?;
     let device = device::choose(config.comm.backend, 0)?;
     let ensemble = match &args.own.weights {
         Some(file) => {
@@ -149,8 +154,9 @@ fn predict_folder(
         .map(|b| json!({ "id": b.id, "file": b.file, "reason": b.reason }))
         .collect();
     let json = json!({
-        "predicted": done.predicted, "skipped": skipped, "output": output,
-        "embeddings": embeddings,
+        "predicted": done.predicted, "skipped": skipped,
+        "output": output.display().to_string(),
+        "embeddings": embeddings.map(|path| path.display().to_string()),
     });
     Ok(Summary { text, json })
 }

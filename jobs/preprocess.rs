@@ -35,7 +35,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let work = &WorkFolder::open(&config.paths.work);
     let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
     let Summary { text, json } = preprocess(&config, work, share)?;
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let run = Run::existing(&config, args.run.as_deref())?;
     let Summary { text, json } = report(&config, &run, &args.compare)?;
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 

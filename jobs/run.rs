@@ -70,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         "run": run.folder, "seconds": seconds, "method": method,
         "cross_fitted_macro_f1": cross_fitted,
     });
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 

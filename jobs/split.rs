@@ -11,7 +11,7 @@ use atlas::{
     },
 };
 
-use crate::common::{Common, Summary, must_exist, recorded};
+use crate::common::{Common, Summary, must_exist, must_not_replace, recorded};
 
 /// Split the training samples into stratified folds, groups kept whole
 ///
@@ -32,7 +32,7 @@ pub struct Args {
     /// A bare table Id,Target, instead of a manifest
     #[arg(long, value_name = "FILE", requires = "out")]
     labels: Option<PathBuf>,
-    /// Where the bare table's folds go
+    /// Where the bare table's folds go; `-`: to standard output
     #[arg(long, value_name = "FILE", requires = "labels")]
     out: Option<PathBuf>,
 }
@@ -42,11 +42,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let Summary { text, json } = match (&args.labels, &args.out) {
         (Some(labels), Some(out)) => {
             must_exist("--labels", labels)?;
-            summary(&folds::assign_table(labels, out, &config.split)?, out, "")?
+            let out = args.common.output("--out", out)?;
+            must_not_replace("--out", &out, labels)?;
+            let made = summary(&folds::assign_table(labels, &out, &config.split)?, &out, "")?;
+            return Ok(args.common.print_beside(&out, made.text, made.json)?);
         }
         _ => split(&config)?,
     };
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 
@@ -76,6 +79,6 @@ fn summary(assigned: &Assigned, out: &Path, next: &str) -> anyhow::Result<Summar
     );
     let mut json = serde_json::to_value(quality)?;
     (json["samples"], json["groups"]) = ((*samples).into(), (*groups).into());
-    json["out"] = serde_json::to_value(out)?;
+    json["out"] = out.display().to_string().into();
     Ok(Summary { text, json })
 }

@@ -11,7 +11,7 @@ use atlas::{
     operations::status::{self, PipelineStatus},
 };
 
-use crate::common::{Common, end_with_the_reader};
+use crate::common::{Common, say};
 
 /// Show the status of a pipeline: tasks done, running, waiting, failed and missing, and what went
 /// wrong
@@ -42,26 +42,25 @@ pub struct Args {
 const INTERVAL: Duration = Duration::from_secs(5);
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
     let config = args.common.config()?;
     loop {
         let work = &WorkFolder::open(&config.paths.work); // anew: the jobs change it
         let run = status::find_run(&config, args.run.as_deref())?;
         if args.missing {
             for (step, tasks) in status::missing(&config, work, run.as_ref()) {
-                println!("{step} {tasks}");
+                say(format!("{step} {tasks}"))?;
             }
             return Ok(());
         }
         let status = PipelineStatus::read(&config, work, run.as_ref());
         if args.watch && std::io::stdout().is_terminal() {
-            print!("\x1b[H\x1b[2J"); // to the top of an empty screen
+            // To the top of an empty screen; an error recurs below.
+            let _ = std::io::stdout().write_all(b"\x1b[H\x1b[2J");
         }
-        args.common.print(status.to_string().trim_end(), serde_json::to_value(&status)?);
+        args.common.print(status.to_string().trim_end(), serde_json::to_value(&status)?)?;
         if !args.watch || status.finished {
             return Ok(());
         }
-        std::io::stdout().flush()?;
         thread::sleep(INTERVAL);
     }
 }

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use atlas::synth::{SynthOptions, SynthOutcome, generate};
 
+use crate::common::say;
+
 /// Generate synthetic microscopy in the competition's layout, with the true labels of its test set
 ///
 /// Writes to DIR: train/, test/, train.csv, sample_submission.csv, truth.csv (labels of the test
@@ -62,10 +64,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             (true, text)
         }
     };
-    if json {
-        println!("{}", serde_json::json!({ "out": out, "made": made, "options": options }));
-    } else {
-        println!("{text}");
-    }
-    Ok(())
+    Ok(match json {
+        true => {
+            let out = out.display().to_string();
+            say(serde_json::json!({ "out": out, "made": made, "options": options }))
+        }
+        false => say(text),
+    }?)
 }

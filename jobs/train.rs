@@ -89,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Ok(None) => no_such_fold(),
         Ok(Some(Summary { text, json })) => {
             if world.rank() == 0 {
-                args.common.print(text, json);
+                args.common.print(text, json)?;
             }
             Ok(())
         }
@@ -216,7 +216,7 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
         "fold": fold, "steps": points.len(), "suggestion": suggestion, "table": table,
         "chart": chart,
     });
-    args.common.print(text, json);
+    args.common.print(text, json)?;
     Ok(())
 }
 

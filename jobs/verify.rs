@@ -8,7 +8,7 @@ use atlas::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::common::{Common, end_with_the_reader};
+use crate::common::{Common, say};
 
 /// Check that shards, checkpoints, weights and predictions are complete and undamaged
 ///
@@ -29,7 +29,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    end_with_the_reader();
     let config = args.common.config()?;
     let mut files = Vec::new();
     for path in &args.paths {
@@ -49,14 +48,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (path, result) in files.iter().zip(results) {
         let what = result.as_ref().map_or_else(ToString::to_string, Clone::clone);
         match (args.common.json, &result) {
-            (true, _) => rows.push(json!({ "path": path, "ok": result.is_ok(), "what": what })),
-            (false, Ok(_)) => println!("ok {}: {what}", path.display()),
-            (false, Err(_)) => println!("broken {what}"), // an error names its file
+            (true, _) => {
+                let path = path.display().to_string(); // a name may be no UTF-8
+                rows.push(json!({ "path": path, "ok": result.is_ok(), "what": what }));
+            }
+            (false, Ok(_)) => say(format!("ok {}: {what}", path.display()))?,
+            (false, Err(_)) => say(format!("broken {what}"))?, // an error names its file
         }
         failed = failed.or(result.err());
     }
     if args.common.json {
-        println!("{}", json!({ "ok": failed.is_none(), "files": rows }));
+        say(json!({ "ok": failed.is_none(), "files": rows }))?;
     }
     log::info!("{whole} of {} files are whole", files.len());
     failed.map_or(Ok(()), |e| Err(e.into()))

@@ -10,7 +10,7 @@ use atlas::{
 use serde_json::json;
 use tch::Device;
 
-use crate::common::{Common, must_exist};
+use crate::common::{Common, must_exist, must_not_replace};
 
 /// Import and export weights: state dicts of Cadene's and timm's SE-ResNeXt networks, ONNX
 ///
@@ -101,6 +101,8 @@ impl Import {
         let Files { file, output, common } = &self.files;
         let config = common.config()?;
         must_exist("FILE", file)?;
+        let output = &common.output("--output", output)?;
+        must_not_replace("--output", output, file)?;
         let weights = Weights::open(file)?;
         let mut spec = weights.spec().clone();
         spec.channels = self.channels.unwrap_or(spec.channels);
@@ -114,18 +116,17 @@ impl Import {
         weights::save(output, &network, &Metadata::new())?;
         let described = weights::describe(&spec);
         let what = described.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ");
-        let text = format!(
-            "{}: {what}, {} parameters\nnext: atlas train --set model.weights={}",
-            output.display(),
-            network.parameter_count(),
-            output.display()
-        );
+        let mut text =
+            format!("{}: {what}, {} parameters", output.display(), network.parameter_count());
+        if output.is_file() {
+            text += &format!("\nnext: atlas train --set model.weights={}", output.display());
+        }
         let json = json!({
-            "output": output, "network": described, "parameters": network.parameter_count(),
+            "output": output.display().to_string(), "network": described,
+            "parameters": network.parameter_count(),
             "notes": notes,
         });
-        common.print(text, json);
-        Ok(())
+        Ok(common.print_beside(output, text, json)?)
     }
 }
 
@@ -144,6 +145,8 @@ impl Files {
                 .into());
             }
         };
+        let output = &common.output("--output", output)?;
+        must_not_replace("--output", output, file)?;
         let weights = Weights::open(file)?;
         let (network, _) = weights.network(weights.spec(), 0, false, Device::Cpu)?;
         let card = Card::of(file, &weights)?;
@@ -170,8 +173,11 @@ impl Files {
         let network = weights::describe(network.spec());
         common.print(
             text,
-            json!({ "output": output, "card": page, "network": network, "notes": notes }),
-        );
+            json!({
+                "output": output.display().to_string(), "card": page.display().to_string(),
+                "network": network, "notes": notes,
+            }),
+        )?;
         Ok(())
     }
 }

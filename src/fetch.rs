@@ -9,7 +9,7 @@
 //! file, checked (no error page, not truncated, an image that decodes), and only then renamed.
 //!
 //! Read [`kaggle`] and [`external`] first, then `download` (many files), `transfer` (one file) and
-//! `client` (one request).
+//! `client` (one request) and `certificates` (whom it trusts).
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use crate::{base::stop_request::Stop, config};
 
 mod address;
 mod attempt_error;
+mod certificates;
 mod check;
 mod client;
 mod download;

@@ -8,6 +8,8 @@ use atlas::data::{
 
 #[path = "common/needs.rs"]
 mod needs;
+#[path = "data_in/as_found.rs"]
+mod as_found;
 #[path = "data_in/real.rs"]
 mod real;
 #[path = "data_in/synthetic.rs"]
@@ -21,7 +23,7 @@ fn plan_reports_every_fault_in_one_go() {
     fs::remove_file(set.path("train/train-001_yellow.png")).unwrap();
     fs::remove_file(set.path("test/test-001_red.png")).unwrap();
     fs::copy(set.path("train/train-000_red.png"), set.path("train/train-000_red.tif")).unwrap();
-    fs::write(set.path("train/Thumbs.db"), "").unwrap();
+    fs::write(set.path("train/notes.txt"), "").unwrap();
     let table = fs::read_to_string(set.path("train.csv"))
         .unwrap()
         .replace("train-002,2 25", "train-002,2 31");
@@ -39,8 +41,8 @@ fn plan_reports_every_fault_in_one_go() {
     assert_eq!(
         problems,
         [
-            "files that are no channel of a sample|train|Thumbs.db|expected \
-                <id>_<channel>.<png|jpg|tif>[.gz]",
+            "files that are no channel of a sample|train|notes.txt|expected \
+                <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz]",
             "images without labels|train|train-003|",
             "labels without images|train|ghost|",
             "missing channels|test|test-001|red",
@@ -50,7 +52,7 @@ fn plan_reports_every_fault_in_one_go() {
             "two files for a channel|train|train-000|train-000_red.png counts, train-000_red.tif \
                 does not",
             "unknown classes|train|train-002|train.csv, line 4: id train-002: unknown class `31` \
-                (expected 0 to 27)",
+                (expected 0 to 27, or a name such as Nucleoplasm)",
         ]
     );
     let text = String::from_utf8_lossy(&out.stderr);

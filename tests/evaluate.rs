@@ -160,12 +160,20 @@ fn what_does_not_fit_is_named() {
         (matrix("1.5"), &["id a, class 0: 1.5"]),
         (matrix("x"), &["line 2: `x`"]),
         ("Id,a,b\n".into(), &["3 columns", "Id,Predicted", "28"]),
+        ("Id;Predicted\na;1\n".into(), &["line 1", "`Id;Predicted`", "commas"]),
+        ("Id,Predicted\na,1,2\nb,1\nc,1\n".into(), &["line 2", "`a,1,2`", "3"]),
     ] {
         let (code, message) = case(&text);
         assert!(
             code == 65 && parts.iter().all(|p| message.contains(p)) && message.contains("p.csv"),
             "{code}: {message}; expected {parts:?}"
         );
+    }
+    let utf16 = "Id,Predicted\na,1\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    for (bytes, part) in [(utf16, "UTF-16"), (b"Id,Predicted\n\xe9,1\n".to_vec(), "line 2: ")] {
+        fs::write(file("p.csv"), bytes).unwrap();
+        let (code, _, err) = evaluate(&file("p.csv"), &file("truth.csv"), &[]);
+        assert!(code == 65 && [part, "p.csv", "UTF-8"].iter().all(|p| err.contains(p)), "{err}");
     }
     case("Id,Predicted\na,1\nb,1\nc,1\n");
     for (more, parts) in [

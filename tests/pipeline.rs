@@ -9,6 +9,8 @@ use atlas::{
     training::run_folder::Run,
 };
 
+#[path = "pipeline/moved.rs"]
+mod moved;
 #[path = "pipeline/own.rs"]
 mod own;
 #[path = "pipeline/refused.rs"]

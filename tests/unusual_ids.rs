@@ -32,13 +32,14 @@ fn copy_images(small: &Small, from: &str, to: &str) {
 const COMMA: &str = "a,b";
 const QUOTES: &str = "the \"second\"";
 const BOTH: &str = "\"t\",1";
+const ODD: &str = "=two words;#%41&é'|";
 
 #[test]
 fn commas_and_quotes_survive_every_table() {
     let small = Small::new();
     let original = format!("train/{}", rows(small.path("data/train.csv"))[0][0]);
-    // Two copies with other labels, which conflict, and one in the test set, which leaks.
-    for (id, labels) in [(COMMA, "3 4"), (QUOTES, "5")] {
+    // Three copies with other labels, which conflict, and one in the test set, which leaks.
+    for (id, labels) in [(COMMA, "3 4"), (QUOTES, "5"), (ODD, "6")] {
         copy_images(&small, &original, &format!("train/{id}"));
         add_row(&small.path("data/train.csv"), [id, labels]);
     }
@@ -50,12 +51,12 @@ fn commas_and_quotes_survive_every_table() {
         rows(small.path(name)).into_iter().map(|mut row| row.swap_remove(column)).collect()
     };
     let has = |ids: &[String], id: &str| ids.iter().any(|other| other == id);
-    let duplicates = column("work/duplicates.csv", 0);
-    assert!(has(&duplicates, COMMA) && has(&duplicates, QUOTES), "{duplicates:?}");
-    let conflicts = column("work/conflicts.csv", 1);
-    assert!(has(&conflicts, COMMA) && has(&conflicts, QUOTES), "{conflicts:?}");
+    for (table, at) in [("work/duplicates.csv", 0), ("work/conflicts.csv", 1)] {
+        let ids = column(table, at);
+        assert!([COMMA, QUOTES, ODD].iter().all(|id| has(&ids, id)), "{table}: {ids:?}");
+    }
     assert!(has(&column("work/leaks.csv", 0), COMMA) && has(&column("work/leaks.csv", 1), BOTH));
-    // Of the three copies the one with most labels stays.
+    // Of the copies the one with most labels stays.
     let folds = column("work/folds.csv", 0);
     let stays = rows(small.path("work/duplicates.csv"))
         .into_iter()
@@ -108,4 +109,26 @@ fn plan_refuses_control_characters() {
     let log = small::stderr(&out);
     assert!(log.contains(r"1 ids with control characters in train: two\nlines"), "{log}");
     assert!(rows(small.path("work/manifest.csv")).iter().all(|row| !row[0].contains('\n')));
+}
+
+#[test]
+fn plan_refuses_blanks_at_the_ends_of_an_id() {
+    let small = Small::new();
+    let old = rows(small.path("data/train.csv"))[0][0].clone();
+    let ids = [" before", "after ", "in between"];
+    for id in ids {
+        copy_images(&small, &format!("train/{old}"), &format!("train/{id}"));
+        copy_images(&small, &format!("train/{old}"), &format!("test/t{id}"));
+        add_row(&small.path("data/train.csv"), [id, "3"]);
+    }
+    succeeds(&small.run(&["plan"]));
+    let refused: Vec<String> = rows(small.path("work/problems.csv"))
+        .into_iter()
+        .filter(|row| row[0] == "ids with blanks at an end")
+        .map(|row| format!("{}|{}", row[1], row[2]))
+        .collect();
+    assert_eq!(refused, ["test|tafter ", "train| before", "train|after "]);
+    let listed = rows(small.path("work/manifest.csv"));
+    assert!(listed.iter().any(|row| row[0] == "in between"));
+    assert!(listed.iter().all(|row| row[0].trim() == row[0]));
 }

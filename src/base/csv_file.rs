@@ -1,7 +1,10 @@
 //! The CSV files that this program writes for itself: written whole or not at all, with a field in
 //! quotes where its text needs them; read back with the line of a fault in the message.
 
-use std::{io::ErrorKind, path::Path};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -16,12 +19,12 @@ pub fn write<R: Serialize>(
     header: &[&str],
     rows: impl IntoIterator<Item = R>,
 ) -> Result<()> {
-    let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
+    let failed = cannot_write(path);
     let mut writer = csv::WriterBuilder::new()
         .has_headers(false)
         .from_writer(atomic_file::Writer::create(path)?);
-    writer.write_record(header).map_err(failed)?;
-    rows.into_iter().try_for_each(|row| writer.serialize(row)).map_err(failed)?;
+    writer.write_record(header).map_err(&failed)?;
+    rows.into_iter().try_for_each(|row| writer.serialize(row)).map_err(&failed)?;
     finish(writer, path)
 }
 
@@ -29,8 +32,26 @@ pub fn write<R: Serialize>(
 pub fn finish(writer: csv::Writer<atomic_file::Writer>, path: &Path) -> Result<()> {
     writer
         .into_inner()
-        .map_err(|e| Error::failed(format!("cannot write {}: {}", path.display(), e.error())))?
+        .map_err(|e| {
+            let e = e.error();
+            Error::io("write", path)(e.raw_os_error().map_or_else(
+                || io::Error::new(e.kind(), e.to_string()),
+                io::Error::from_raw_os_error,
+            ))
+        })?
         .finish()
+}
+
+/// The error of a file that cannot be written, with the system's where there is one: it says
+/// whether a reader has gone away.
+pub fn cannot_write(path: &Path) -> impl Fn(csv::Error) -> Error {
+    move |e| {
+        let text = format!("cannot write {}: {e}", path.display());
+        match e.into_kind() {
+            csv::ErrorKind::Io(e) => Error::io("write", path)(e),
+            _ => Error::failed(text),
+        }
+    }
 }
 
 /// Reads the rows of a file that `job` (such as `split`) wrote: structs by the names of their

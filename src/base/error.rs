@@ -2,7 +2,10 @@
 //! rank, what was expected and what to do next; the program prefixes them and turns the kind
 //! into an exit code.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 /// What went wrong. The variants differ in who can fix it.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,10 @@ pub enum Error {
     #[error("{0}")]
     Failed(String),
 }
+
+/// The exit code where the reader of a pipe went away, as a shell gives it for other programs: 128
+/// and the number of SIGPIPE.
+pub const READER_GONE: u8 = 141;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -56,6 +63,7 @@ impl Error {
             Self::Data { .. } => 65,
             Self::Stopped(_) => 75,
             Self::Elsewhere(code) => *code,
+            Self::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => READER_GONE,
             Self::Io { .. } | Self::Failed(_) => 1,
         }
     }

@@ -1,6 +1,7 @@
 //! Progress of long work: a bar on a terminal, a line every few seconds in a log file.
 
 use std::{
+    io::IsTerminal,
     sync::{
         LazyLock, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,9 +15,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 static DRAWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Runs `write`, which writes whole lines to standard error, so that they appear above the
-/// bars.
+/// bars. A terminal that was closed is none any more, and has no bars to move.
 pub fn above<T>(write: impl FnOnce() -> T) -> T {
-    DRAWN.suspend(write)
+    match std::io::stderr().is_terminal() {
+        true => DRAWN.suspend(write),
+        false => write(),
+    }
 }
 
 /// Counts units of work; shared by threads.

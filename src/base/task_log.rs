@@ -112,7 +112,9 @@ impl TaskLog {
             gpus: self.gpus,
             run: self.run.clone(),
             slurm: slurm::job_name(),
-            log: std::env::var_os("ATLAS_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
+            log: std::env::var_os("ATLAS_LOG")
+                .filter(|path| !path.is_empty())
+                .map(|path| path.to_string_lossy().into_owned().into()), // JSON takes no other
         }));
     }
 

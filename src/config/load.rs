@@ -23,6 +23,7 @@ impl Config {
             toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             resolve_file_paths(&mut table, path);
+            follow_move(&mut table, path);
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
@@ -85,17 +86,20 @@ impl Config {
     }
 }
 
+/// The keys that name files and folders, with their defaults.
+const PATHS: [(&str, &str, Option<&str>); 5] = [
+    ("paths", "work", Some("work")),
+    ("paths", "results", Some("results")),
+    ("data", "kaggle", None),
+    ("data", "external", None),
+    ("model", "weights", None),
+];
+
 /// Makes the relative paths of a file, and the defaults of `paths`, absolute: against the project
 /// of that file.
 fn resolve_file_paths(table: &mut toml::Table, file: &Path) {
     let project = project_of(file);
-    for (section, key, default) in [
-        ("paths", "work", Some("work")),
-        ("paths", "results", Some("results")),
-        ("data", "kaggle", None),
-        ("data", "external", None),
-        ("model", "weights", None),
-    ] {
+    for (section, key, default) in PATHS {
         let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
         let path = section.get(key).and_then(toml::Value::as_str).or(default);
         let path = path.map(|path| project.join(path).to_string_lossy().into_owned());
@@ -104,6 +108,46 @@ fn resolve_file_paths(table: &mut toml::Table, file: &Path) {
         }
     }
 }
+
+/// Where `file` is the `config.toml` in a run's folder, and the results folder that it names is
+/// gone, the project was moved, or is mounted at another place: what it names and is not there, but
+/// at the same place beside or below the present results folder, is taken from there.
+fn follow_move(table: &mut toml::Table, file: &Path) {
+    let text = |table: &toml::Table, section: &str, key: &str| {
+        table.get(section)?.get(key)?.as_str().map(PathBuf::from)
+    };
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.into());
+    let is_of_run = file.ends_with("config.toml") && file.with_file_name(PROVENANCE).exists();
+    let new = file.parent().and_then(Path::parent).filter(|_| is_of_run);
+    let (Some(new), Some(old)) = (new, text(table, "paths", "results")) else { return };
+    if old.exists() {
+        return;
+    }
+    // Folder by folder upwards, as long as the names are the same.
+    let mut same_name = true;
+    let folders: Vec<(&Path, &Path)> = old
+        .ancestors()
+        .zip(new.ancestors())
+        .take_while(|(a, b)| std::mem::replace(&mut same_name, a.file_name() == b.file_name()))
+        .collect();
+    for (section, key, _) in PATHS {
+        let Some(path) = text(table, section, key).filter(|path| !path.exists()) else { continue };
+        let moved = |(a, b): &(&Path, &Path)| match path.strip_prefix(a).ok()? {
+            rest if rest.as_os_str().is_empty() => Some(b.to_path_buf()),
+            rest => Some(b.join(rest)),
+        };
+        let there = folders.iter().filter_map(moved).find(|path| path.exists());
+        if let (Some(there), Some(section)) =
+            (there, table.get_mut(section).and_then(toml::Value::as_table_mut))
+        {
+            section.insert(key.into(), there.to_string_lossy().into_owned().into());
+        }
+    }
+    log::info!("{}: the results are now in {}", file.display(), new.display());
+}
+
+/// The file beside a run's `config.toml`.
+const PROVENANCE: &str = "provenance.json";
 
 /// The nearest parent of a TOML that has a `configs/` folder, else the TOML's own folder.
 fn project_of(file: &Path) -> PathBuf {
@@ -276,6 +320,47 @@ mod tests {
         assert_eq!(config.data.kaggle, Some(dir.path().join("d")));
         assert_eq!(config.paths.work, dir.path().join("work"));
         assert_eq!(config.paths.results, std::env::current_dir().unwrap().join("r"));
+    }
+
+    #[test]
+    fn a_runs_configuration_follows_its_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        let run = Path::new("results/r");
+        for folder in ["results/r", "work", "data/kaggle"] {
+            std::fs::create_dir_all(a.join(folder)).unwrap();
+        }
+        let mut config = Config::default();
+        config.paths.work = a.join("work");
+        config.paths.results = a.join("results");
+        config.data.kaggle = Some(a.join("data/kaggle"));
+        config.data.external = Some(dir.path().join("elsewhere"));
+        config.model.weights = Some(a.join("gone"));
+        std::fs::write(a.join(run).join("config.toml"), config.to_toml()).unwrap();
+        std::fs::write(a.join(run).join(PROVENANCE), "{}").unwrap();
+        let load = |project: &Path| {
+            Config::load(Some(&project.join(run).join("config.toml")), &[]).unwrap()
+        };
+        assert_eq!(load(&a), config);
+        std::fs::rename(&a, &b).unwrap();
+        let moved = load(&b);
+        assert_eq!(moved.paths.work, b.join("work"));
+        assert_eq!(moved.paths.results, b.join("results"));
+        assert_eq!(moved.data.kaggle, Some(b.join("data/kaggle")));
+        assert_eq!(moved.data.external, config.data.external, "not of the project");
+        assert_eq!(moved.model.weights, config.model.weights, "nowhere to be found");
+        let sets = ["paths.work=/w".to_string()];
+        let file = b.join(run).join("config.toml");
+        let set = Config::load(Some(&file), &sets).unwrap();
+        assert_eq!(set.paths.work, Path::new("/w"), "what is set counts");
+
+        // A copy does not change what the original names.
+        std::fs::create_dir_all(a.join("results")).unwrap();
+        assert_eq!(load(&b), config);
+        // Only of a run: another TOML names what it names.
+        std::fs::remove_dir_all(&a).unwrap();
+        std::fs::remove_file(b.join(run).join(PROVENANCE)).unwrap();
+        assert_eq!(load(&b), config);
     }
 
     #[test]

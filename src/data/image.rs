@@ -18,7 +18,7 @@ mod raster;
 mod resize;
 
 pub use buffers::reuse;
-pub use channel_plane::{Channel, Encoded, read_channel};
+pub use channel_plane::{Channel, Encoded, largest, read_channel};
 pub use luma::luma;
 pub use raster::Plane;
 pub use resize::{AreaMean, resize};

@@ -1,8 +1,10 @@
 //! The 28 protein locations and sets of them.
 
-use std::{collections::HashMap, fmt, fs, path::Path};
+use std::fmt;
 
-use crate::base::{Error, Result};
+mod table;
+
+pub use table::{BadRow, RowFault, Rows, check_columns, read_ids, read_table, read_text};
 
 /// Number of classes.
 pub const CLASSES: usize = 28;
@@ -49,14 +51,26 @@ impl Labels {
         classes.into_iter().try_fold(Self(0), |set, c| (c < CLASSES).then(|| Self(set.0 | 1 << c)))
     }
 
-    /// Reads `"16 0"`: class numbers separated by blanks, in any order. The error names the
-    /// part that is wrong.
+    /// Reads `"16 0"`: class numbers or [`NAMES`] in any order and case, separated by blanks, or by
+    /// `;`, `|` or `,`. The error names the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut set = Self::default();
-        for part in text.split_whitespace() {
-            match part.parse::<usize>() {
-                Ok(c) if c < CLASSES => set.0 |= 1 << c,
-                _ => return Err(format!("unknown class `{part}` (expected 0 to {})", CLASSES - 1)),
+        for part in text.split([';', '|', ',']) {
+            let words: Vec<&str> = part.split_whitespace().collect();
+            let mut rest = &words[..];
+            while let Some(first) = rest.first() {
+                let Some((class, used)) = first_class(rest) else {
+                    let is_number = first.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+                    let what = if is_number { (*first).into() } else { rest.join(" ") };
+                    return Err(format!(
+                        "unknown class `{}` (expected 0 to {}, or a name such as {})",
+                        excerpt(&what),
+                        CLASSES - 1,
+                        NAMES[0]
+                    ));
+                };
+                set.0 |= 1 << class;
+                rest = &rest[used..];
             }
         }
         Ok(set)
@@ -100,113 +114,30 @@ impl fmt::Display for Labels {
     }
 }
 
-/// Ids and their labels, in file order.
-pub type Rows = Vec<(String, Labels)>;
-
-/// A row of a table of ids that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {fault}")]
-pub struct BadRow {
-    pub line: u64,
-    pub fault: RowFault,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RowFault {
-    #[error("expected {expected} columns, found {found}")]
-    Short { expected: usize, found: usize },
-    #[error("the id is empty")]
-    EmptyId,
-    #[error("id {id} is repeated (first in line {first})")]
-    RepeatedId { id: String, first: u64 },
-    #[error("id {id}: {what}")]
-    UnknownClass { id: String, what: String },
-}
-
-impl RowFault {
-    /// The id of the row; empty where it has none.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::RepeatedId { id, .. } | Self::UnknownClass { id, .. } => id,
-            Self::Short { .. } | Self::EmptyId => "",
-        }
+/// The class that `words` begin with, and how many of them it takes: of several names the longest.
+fn first_class(words: &[&str]) -> Option<(usize, usize)> {
+    if let Ok(class) = words.first()?.parse::<usize>() {
+        return (class < CLASSES).then_some((class, 1));
     }
+    let taken = |class: usize| {
+        let (mut name, mut taken) = (NAMES[class].split(' '), 0);
+        name.all(|word| {
+            taken += 1;
+            words.get(taken - 1).is_some_and(|other| other.eq_ignore_ascii_case(word))
+        })
+        .then_some((class, taken))
+    };
+    (0..CLASSES).filter_map(taken).max_by_key(|&(_, taken)| taken)
 }
 
-/// Rows of an `Id,Target` table in file order, and every bad row, so that a caller can report all
-/// of them. A repeated id and a row with an unknown class are left out of the rows.
-///
-/// # Errors
-/// [`Error::Data`] where there are no such columns.
-pub fn read_table(path: &Path) -> Result<(Rows, Vec<BadRow>)> {
-    let (mut reader, header) = open(path)?;
-    let column = |names: &[&str]| column(path, &header, names, "Id,Target");
-    let (id, target) = (column(&["Id"])?, column(&["Target", "Predicted"])?);
-    let mut seen = HashMap::new();
-    split(path, &mut reader, |line, record| {
-        let (Some(id), Some(target)) = (record.get(id).map(str::trim), record.get(target)) else {
-            return Err(RowFault::Short { expected: header.len(), found: record.len() });
-        };
-        note(&mut seen, id, line)?;
-        let unknown = |what| RowFault::UnknownClass { id: id.into(), what };
-        Ok((id.to_string(), Labels::parse(target).map_err(unknown)?))
-    })
-}
-
-/// The ids of a submission or sample submission, in file order, and every bad row: empty and
-/// repeated ids, which are left out.
-///
-/// # Errors
-/// [`Error::Data`] where there is no column `Id`.
-pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<BadRow>)> {
-    let (mut reader, header) = open(path)?;
-    let column = column(path, &header, &["Id"], "Id,Predicted")?;
-    let mut seen = HashMap::new();
-    split(path, &mut reader, |line, record| match record.get(column).map_or("", str::trim) {
-        "" => Err(RowFault::EmptyId),
-        id => note(&mut seen, id, line).map(|()| id.to_string()),
-    })
-}
-
-fn open(path: &Path) -> Result<(csv::Reader<fs::File>, csv::StringRecord)> {
-    let file = fs::File::open(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(|e| Error::data(path, e))?.clone();
-    Ok((reader, header))
-}
-
-/// The column with one of these names; `all` are the columns that the error names.
-fn column(path: &Path, header: &csv::StringRecord, names: &[&str], all: &str) -> Result<usize> {
-    header.iter().position(|h| names.contains(&h.trim())).ok_or_else(|| {
-        let found = header.iter().collect::<Vec<_>>().join(",");
-        Error::data(path, format!("expected the columns {all}; the header is `{found}`"))
-    })
-}
-
-/// The rows that `read` accepts, and those that it does not.
-fn split<T>(
-    path: &Path,
-    reader: &mut csv::Reader<fs::File>,
-    mut read: impl FnMut(u64, &csv::StringRecord) -> Result<T, RowFault>,
-) -> Result<(Vec<T>, Vec<BadRow>)> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for record in reader.records() {
-        let record = record.map_err(|e| Error::data(path, e))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        match read(line, &record) {
-            Ok(row) => good.push(row),
-            Err(fault) => bad.push(BadRow { line, fault }),
-        }
+/// The beginning of `text`, on one line, for messages.
+pub fn excerpt(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    let mut short: String = text.chars().take(60).map(shown).collect();
+    if text.chars().nth(60).is_some() {
+        short += "...";
     }
-    Ok((good, bad))
-}
-
-/// Keeps the line of an id, which must be new.
-fn note(seen: &mut HashMap<String, u64>, id: &str, line: u64) -> Result<(), RowFault> {
-    match seen.insert(id.to_string(), line) {
-        Some(first) => Err(RowFault::RepeatedId { id: id.into(), first }),
-        None => Ok(()),
-    }
+    short
 }
 
 #[cfg(test)]
@@ -224,25 +155,27 @@ mod tests {
     }
 
     #[test]
-    fn table_reports_all_problems_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.csv");
-        fs::write(&path, "Id,Target\na,1 2\nb,99\na,3\nc\nd,\n").unwrap();
-        let (rows, problems) = read_table(&path).unwrap();
-        assert_eq!(
-            rows.iter().map(|r| (r.0.as_str(), r.1.to_string())).collect::<Vec<_>>(),
-            [("a", "1 2".into()), ("d", String::new())]
-        );
-        let faults = [
-            (3, RowFault::UnknownClass { id: "b".into(), what: Labels::parse("99").unwrap_err() }),
-            (4, RowFault::RepeatedId { id: "a".into(), first: 2 }),
-            (5, RowFault::Short { expected: 2, found: 1 }),
-        ];
-        assert_eq!(problems, faults.map(|(line, fault)| BadRow { line, fault }));
-        let text = problems[1].to_string();
-        assert!(["line 4", "id a", "line 2"].iter().all(|part| text.contains(part)), "{text}");
-
-        fs::write(&path, "\u{feff}Id,Target\na,1\n").unwrap();
-        assert_eq!(read_table(&path).unwrap().0.len(), 1, "a byte order mark before the header");
+    fn names_are_as_good_as_numbers() {
+        let every: Vec<String> = (0..CLASSES).map(|c| c.to_string()).collect();
+        for text in [NAMES.join(";"), NAMES.join(" | "), NAMES.join(" "), every.join(",")] {
+            assert_eq!(Labels::parse(&text).unwrap().len(), CLASSES, "{text}");
+        }
+        for (class, name) in NAMES.iter().enumerate() {
+            let one = Labels::from_classes([class]).unwrap();
+            assert_eq!(Labels::parse(name), Ok(one));
+            assert_eq!(Labels::parse(&format!(" {} ", name.to_uppercase())), Ok(one));
+        }
+        let mixed = Labels::parse("nucleoli fibrillar center 25;Rods & rings").unwrap();
+        assert_eq!(mixed.to_string(), "3 25 27");
+        assert!(Labels::parse(" ; ").unwrap().is_empty());
+        for (text, named) in [
+            ("0;Nucleus", "`Nucleus`"),
+            ("Nuclear membrane Nuclear pore", "`Nuclear pore`"),
+            ("-1", "`-1`"),
+            ("16.0 3", "`16.0`"),
+        ] {
+            let e = Labels::parse(text).unwrap_err();
+            assert!(e.contains(named) && e.contains("0 to 27") && e.contains(NAMES[0]), "{e}");
+        }
     }
 }

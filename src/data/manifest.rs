@@ -155,14 +155,18 @@ impl Manifest {
     /// left out, so that the same images at another place or in another file format give the same
     /// shards.
     pub fn hash(&self) -> u64 {
-        let (mut hash, mut line) = (XxHash3_64::new(), String::new());
-        for s in &self.samples {
-            line.clear();
+        hash_of(&self.samples, |line, s| {
             let (source, part) = (s.source.name(), s.part.name());
-            let _ = writeln!(line, "{},{source},{part},{},{}", s.id, s.shard, s.labels);
-            hash.write(line.as_bytes());
-        }
-        hash.finish()
+            writeln!(line, "{},{source},{part},{},{}", s.id, s.shard, s.labels)
+        })
+    }
+
+    /// Fingerprint of the training samples alone: ids, labels and sources. It tells the data of two
+    /// runs apart, wherever the files are, however they are cut into shards and whatever is to be
+    /// predicted.
+    pub fn training_hash(&self) -> u64 {
+        let training = self.samples.iter().filter(|s| s.part == Part::Train);
+        hash_of(training, |line, s| writeln!(line, "{},{},{}", s.id, s.source.name(), s.labels))
     }
 
     /// The shards in order: train, then test. The position in this list is the shard's unit of
@@ -184,6 +188,20 @@ impl Manifest {
     pub fn count(&self, part: Part) -> usize {
         self.samples.iter().filter(|s| s.part == part).count()
     }
+}
+
+/// A hash of one line for each sample.
+fn hash_of<'a>(
+    samples: impl IntoIterator<Item = &'a Sample>,
+    write: impl Fn(&mut String, &Sample) -> std::fmt::Result,
+) -> u64 {
+    let (mut hash, mut line) = (XxHash3_64::new(), String::new());
+    for sample in samples {
+        line.clear();
+        let _ = write(&mut line, sample); // a String takes everything
+        hash.write(line.as_bytes());
+    }
+    hash.finish()
 }
 
 /// The well of an external id `<antibody>_<plate>_<well>_<field>`: `antibody_plate_well`. `None`
@@ -248,6 +266,26 @@ mod tests {
         assert!(changed(|m| m.samples[1].shard = 1));
         assert!(changed(|m| m.samples[0].id.push('x')));
         assert!(changed(|m| m.samples[0].source = Source::External));
+        assert!(!changed(
+            |m| m.samples[0].files = Pool::default().files("a", ["/elsewhere/a_red.tif.gz"; 4])
+        ));
+    }
+
+    #[test]
+    fn the_training_hash_depends_on_ids_labels_and_sources_of_training_samples_alone() {
+        let base =
+            Manifest { samples: vec![sample("a", Part::Train, 0), sample("t", Part::Test, 0)] };
+        let changed = |f: fn(&mut Manifest)| {
+            let mut m = base.clone();
+            f(&mut m);
+            m.training_hash() != base.training_hash()
+        };
+        assert!(changed(|m| m.samples[0].labels.insert(3)));
+        assert!(changed(|m| m.samples[0].id.push('x')));
+        assert!(changed(|m| m.samples[0].source = Source::External));
+        assert!(changed(|m| m.samples.insert(1, sample("b", Part::Train, 0))));
+        assert!(!changed(|m| m.samples[0].shard = 1));
+        assert!(!changed(|m| m.samples.push(sample("u", Part::Test, 0))));
         assert!(!changed(
             |m| m.samples[0].files = Pool::default().files("a", ["/elsewhere/a_red.tif.gz"; 4])
         ));

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 
 use hdf5::file::LibraryVersion;
 
-use crate::data::{labels::Labels, manifest::Part};
+use crate::{
+    base::hdf5_file,
+    data::{labels::Labels, manifest::Part},
+};
 
 mod build;
 mod reader;
@@ -39,13 +42,10 @@ pub fn path(work: &Path, part: Part, number: usize) -> PathBuf {
     work.join("shards").join(format!("{}-{number:05}.h5", part.name()))
 }
 
-/// Metadata of HDF5 1.8 and later carries its own checksums; locks fail on many parallel file
-/// systems, and the rename makes them needless.
+/// Metadata of HDF5 1.8 and later carries its own checksums.
 fn options() -> hdf5::file::FileBuilder {
-    let mut options = hdf5::File::with_options();
-    options.with_fapl(|p| {
-        p.libver_bounds(LibraryVersion::V18, LibraryVersion::V110).file_locking(false)
-    });
+    let mut options = hdf5_file::options();
+    options.with_fapl(|p| p.libver_bounds(LibraryVersion::V18, LibraryVersion::V110));
     options
 }
 

@@ -25,11 +25,17 @@ pub fn images(ids: &[String], base: &str) -> (Vec<Item>, Vec<(String, &'static s
     (items, refused)
 }
 
+/// Bytes of an id: with a channel and an ending it has to be a file name, of at most 255.
+const LONGEST_ID: usize = 200;
+
 /// `<antibody>/<plate>_<well>_<field>` of an id.
 fn server_path(id: &str) -> Result<String, &'static str> {
     let expected = "expected <antibody>_<plate>_<well>_<field>";
     if id.contains('-') {
         return Err("ids with - are not of the Atlas");
+    }
+    if id.len() > LONGEST_ID {
+        return Err("longer than the ids of the Atlas");
     }
     let parts: Vec<&str> = id.split('_').collect();
     if parts.iter().any(|p| p.starts_with("si")) {
@@ -75,6 +81,7 @@ mod tests {
         ] {
             assert!(server_path(id).is_err(), "{id}");
         }
+        assert!(server_path(&format!("1_2_C1_3_{}", "a".repeat(LONGEST_ID))).is_err());
         let (items, refused) = images(&["1_2_C1_3_cr9".into(), "a-b".into()], "https://host/");
         assert_eq!((items.len(), refused.len()), (4, 1));
         assert_eq!(

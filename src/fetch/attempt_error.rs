@@ -10,6 +10,9 @@ pub enum AttemptError {
     /// The content is not the requested file; another attempt may succeed.
     #[error("{0}")]
     Corrupt(String),
+    /// The body is larger than such a file can be; another attempt would bring the same.
+    #[error("{0}")]
+    TooLarge(String),
     /// The server does not have the file (400, 404, 410).
     #[error("{0}")]
     Missing(String),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::FileKind;
 use crate::{
     base::{Error, Result},
-    data::image::Encoded,
+    data::image::{self, Encoded},
 };
 
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
@@ -25,6 +25,19 @@ pub fn content_type(kind: FileKind, content_type: &str) -> bool {
             name.is_empty() || name.starts_with("image/") || name.ends_with("/octet-stream")
         }
         _ => name != "text/html",
+    }
+}
+
+/// Bytes that no file of this kind exceeds. A server that sends more, or says that it will, is cut
+/// off there: the check would refuse the file anyway, and only the disk would end it.
+pub fn largest(kind: FileKind, max_side: u32) -> u64 {
+    match kind {
+        FileKind::Image => image::largest(max_side),
+        FileKind::Table => 1 << 28,
+        // The competition's images in full size have a quarter of a terabyte.
+        FileKind::Archive => 1 << 39,
+        // The Atlas's has tens of gigabytes.
+        FileKind::Xml => 1 << 37,
     }
 }
 

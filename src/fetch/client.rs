@@ -2,15 +2,22 @@
 
 use std::{
     fmt,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use ureq::{Agent, Body, http::Response};
+use ureq::{
+    Agent, Body,
+    http::Response,
+    tls::{RootCerts, TlsConfig},
+};
 use url::{Origin, Url};
 
-use super::{attempt_error::AttemptError, rate_limit::RateLimit, redirect::redirect};
+use super::{attempt_error::AttemptError, certificates, rate_limit::RateLimit, redirect::redirect};
 use crate::{
     base::{Error, Result, progress, stop_request::Stop},
     config,
@@ -32,7 +39,10 @@ pub struct Credentials {
 
 /// All connections of a job.
 pub struct Client<'a> {
-    agent: Agent,
+    /// One for each set of trusted certificates.
+    agents: Vec<Agent>,
+    /// The one that the last server was trusted by.
+    first: AtomicUsize,
     rate_limit: RateLimit,
     credentials: Option<Credentials>,
     stop: &'a Stop,
@@ -41,26 +51,11 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn new(config: &config::Fetch, credentials: Option<Credentials>, stop: &'a Stop) -> Self {
-        let connect = Some(Duration::from_secs_f64(config.connect_timeout_seconds));
-        let read = Some(Duration::from_secs_f64(config.read_timeout_seconds));
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(config.connections)
-            .max_idle_connections_per_host(config.connections)
-            .timeout_resolve(connect)
-            .timeout_connect(connect)
-            .timeout_recv_response(read)
-            .timeout_per_read(read)
-            .timeout_per_write(read)
-            .user_agent(concat!("atlas/", env!("CARGO_PKG_VERSION"), " (batch download)"))
-            // A range counts the bytes as they are stored.
-            .accept_encoding("identity")
-            .build()
-            .new_agent();
+        let agents =
+            certificates::trusted().into_iter().map(|roots| agent(config, roots)).collect();
         let rate_limit = RateLimit::new(config.requests_per_second);
-        Self { agent, rate_limit, credentials, stop, shut_down: OnceLock::new() }
+        let (first, shut_down) = (AtomicUsize::new(0), OnceLock::new());
+        Self { agents, first, rate_limit, credentials, stop, shut_down }
     }
 
     /// Requests `url` and follows redirects; the answer has the status 200, 206 or 416.
@@ -78,11 +73,8 @@ impl<'a> Client<'a> {
             self.check_stop()?;
             let credentials = self.credentials.as_ref().filter(|c| c.host == host);
             let authorization = credentials.map(|c| ("Authorization", &c.header));
-            let headers = headers.iter().map(|(name, value)| (*name, value));
-            let request = headers
-                .chain(authorization)
-                .fold(self.agent.get(url.as_str()), |r, (name, value)| r.header(name, value));
-            let answer = request.call().map_err(|e| self.connection_error(&e))?;
+            let headers = headers.iter().map(|(name, value)| (*name, value)).chain(authorization);
+            let answer = self.call(&url, &headers.collect::<Vec<_>>())?;
             match answer.status().as_u16() {
                 200 | 206 | 416 => return Ok(answer),
                 status @ (301 | 302 | 303 | 307 | 308) => {
@@ -95,6 +87,28 @@ impl<'a> Client<'a> {
             }
         }
         Err(AttemptError::Refused(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// One request, over the first agent that trusts the server.
+    fn call(&self, url: &Url, headers: &[(&str, &String)]) -> Result<Response<Body>, AttemptError> {
+        let first = self.first.load(Relaxed);
+        let mut why = String::new();
+        for at in (0..self.agents.len()).map(|i| (first + i) % self.agents.len()) {
+            let request = self.agents[at].get(url.as_str());
+            let request = headers.iter().fold(request, |r, (name, value)| r.header(*name, *value));
+            match request.call() {
+                Ok(answer) => {
+                    self.first.store(at, Relaxed);
+                    return Ok(answer);
+                }
+                Err(e) => match certificate_fault(&e.to_string()) {
+                    Some(fault) if why.is_empty() || why == UNKNOWN_ISSUER => why = fault.into(),
+                    Some(_) => {}
+                    None => return Err(self.connection_error(&e)),
+                },
+            }
+        }
+        Err(untrusted(url, &why).into())
     }
 
     fn status_error(
@@ -151,7 +165,8 @@ impl<'a> Client<'a> {
     /// If the job was asked to stop, ends the requests that wait for a server.
     pub fn shut_down_on_stop(&self) {
         if self.stop.asked() {
-            self.shut_down.get_or_init(|| self.agent.clone().shutdown());
+            let shut_down = || self.agents.iter().for_each(|agent| agent.clone().shutdown());
+            self.shut_down.get_or_init(shut_down);
         }
     }
 
@@ -162,6 +177,50 @@ impl<'a> Client<'a> {
             Ok(()) => AttemptError::Retry(e.to_string()),
         }
     }
+}
+
+/// Connections that trust the servers that `roots` vouch for.
+fn agent(config: &config::Fetch, roots: RootCerts) -> Agent {
+    let connect = Some(Duration::from_secs_f64(config.connect_timeout_seconds));
+    let read = Some(Duration::from_secs_f64(config.read_timeout_seconds));
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections(config.connections)
+        .max_idle_connections_per_host(config.connections)
+        .timeout_resolve(connect)
+        .timeout_connect(connect)
+        .timeout_recv_response(read)
+        .timeout_per_read(read)
+        .timeout_per_write(read)
+        .user_agent(concat!("atlas/", env!("CARGO_PKG_VERSION"), " (batch download)"))
+        // A range counts the bytes as they are stored.
+        .accept_encoding("identity")
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .build()
+        .new_agent()
+}
+
+/// What is wrong with the server's certificate, if that broke the connection: rustls's words.
+fn certificate_fault(error: &str) -> Option<&str> {
+    Some(error.split_once("invalid peer certificate: ")?.1)
+}
+
+const UNKNOWN_ISSUER: &str = "UnknownIssuer";
+
+/// The error of a server that no agent trusts. Another attempt would not help.
+fn untrusted(url: &Url, why: &str) -> Error {
+    let host = url.origin().ascii_serialization();
+    let advice = if why.contains("CaUsedAsEndEntity") {
+        "the server shows the certificate of an authority as its own; it needs one that the \
+         authority has signed"
+    } else {
+        "where the network has a certificate authority of its own, name the authority's \
+         certificate (a PEM file) in the variable SSL_CERT_FILE; otherwise check the address and \
+         this machine's clock"
+    };
+    Error::failed(format!("{host}: the server's certificate is not trusted ({why}); {advice}"))
 }
 
 /// A header of an answer, if there is one and it is text.
@@ -185,6 +244,18 @@ fn retry_after(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_not_trusted_is_told_from_a_broken_connection() {
+        let text = "io: invalid peer certificate: UnknownIssuer";
+        assert_eq!(certificate_fault(text), Some(UNKNOWN_ISSUER));
+        assert_eq!(certificate_fault("io: connection refused"), None);
+        let url = Url::parse("https://atlas.example/x.jpg").unwrap();
+        let text = untrusted(&url, UNKNOWN_ISSUER).to_string();
+        for part in ["https://atlas.example: ", UNKNOWN_ISSUER, "SSL_CERT_FILE"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn retry_after_is_a_number_or_a_date() {

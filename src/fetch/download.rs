@@ -109,7 +109,10 @@ impl Download<'_> {
             url: item.url.clone(),
             reason: reason.clone(),
             attempts,
-            missing: matches!(error, AttemptError::Missing(_) | AttemptError::Corrupt(_)),
+            missing: matches!(
+                error,
+                AttemptError::Missing(_) | AttemptError::Corrupt(_) | AttemptError::TooLarge(_)
+            ),
         });
         // A corrupt file counts: a host that is down may answer every request with some page.
         if matches!(error, AttemptError::Missing(_)) {

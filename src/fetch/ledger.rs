@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, file_lock};
 
 /// One complete file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,18 +48,11 @@ impl Ledger {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::usage(format!(
-                    "{}: another process fetches as task {task}; wait for it",
-                    path.display()
-                )));
-            }
-            Err(TryLockError::Error(e)) => log::warn!(
-                "{} cannot be locked ({e}): do not run this task twice at once",
+        if !file_lock::hold(&file, &path) {
+            return Err(Error::usage(format!(
+                "{}: another process fetches as task {task}; wait for it",
                 path.display()
-            ),
+            )));
         }
         // Drop a line that a killed job did not finish.
         let text = fs::read(&path).map_err(Error::io("read", &path))?;

@@ -2,7 +2,7 @@
 //! its source so that a later run can resume it.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::Write,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use std::{
 use ureq::{Body, http::Response};
 
 use super::{attempt_error::AttemptError, client::header, with_suffix};
-use crate::base::{Error, Result, atomic_file};
+use crate::base::{Error, Result, atomic_file, file_lock};
 
 pub struct Part<'a> {
     /// Where the complete file will be.
@@ -120,7 +120,7 @@ impl<'a> Part<'a> {
 
     /// Renames the complete file. Returns the server's validator.
     pub fn publish(self) -> Result<String> {
-        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
+        atomic_file::sync(&self.file, &self.path)?;
         atomic_file::publish(&self.path, self.target)?;
         let _ = fs::remove_file(mark(self.target));
         Ok(self.source.map_or(String::new(), |s| s.validator))
@@ -149,11 +149,8 @@ fn open_locked(path: &Path) -> Result<File, AttemptError> {
             .append(true)
             .open(path)
             .map_err(Error::io("open", path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(AttemptError::Refused("another process is fetching it".into()));
-            }
-            Ok(()) | Err(TryLockError::Error(_)) => {}
+        if !file_lock::hold(&file, path) {
+            return Err(AttemptError::Refused("another process is fetching it".into()));
         }
         // The process that held the lock until now may have renamed or removed the file.
         let ours = file.metadata().map_err(Error::io("look at", path))?;

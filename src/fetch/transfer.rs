@@ -85,7 +85,8 @@ impl Transfer<'_> {
         match result {
             Ok(()) => self.publish(part, item),
             Err(e) => {
-                if matches!(e, AttemptError::Missing(_)) || part.len() == 0 {
+                let is_useless = matches!(e, AttemptError::Missing(_) | AttemptError::TooLarge(_));
+                if is_useless || part.len() == 0 {
                     part.discard();
                 }
                 Err(e)
@@ -111,10 +112,18 @@ impl Transfer<'_> {
             true => part.restart(&item.url, &answer)?,
             false => part.learn_total(&answer),
         }
-        let result = self.receive(part, answer);
+        let largest = check::largest(item.kind, self.max_side);
+        if let Some(total) = part.total().filter(|&total| total > largest) {
+            return Err(self.too_large(
+                item,
+                format!("the server announces {total} bytes"),
+                largest,
+            ));
+        }
+        let result = self.receive(part, answer, item, largest);
         let len = part.len();
         match (result, part.total()) {
-            (Err(e @ AttemptError::Fatal(_)), _) => return Err(e),
+            (Err(e @ (AttemptError::Fatal(_) | AttemptError::TooLarge(_))), _) => return Err(e),
             (_, Some(total)) if len == total => {}
             (Ok(()), Some(total)) => {
                 let what = format!("the connection ended after {len} of {total} bytes");
@@ -132,8 +141,27 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Appends the body of `answer` to `part`.
-    fn receive(&self, part: &mut Part, answer: Response<Body>) -> Result<(), AttemptError> {
+    /// Why more than `largest` bytes are not taken.
+    fn too_large(&self, item: &Item, what: String, largest: u64) -> AttemptError {
+        let bound = match item.kind {
+            FileKind::Image => {
+                format!("any image of preprocess.max_pixels_side = {} pixels", self.max_side)
+            }
+            FileKind::Table => "any table of samples".into(),
+            FileKind::Archive => "any archive of the competition".into(),
+            FileKind::Xml => "any XML of the Atlas".into(),
+        };
+        AttemptError::TooLarge(format!("{what}, more than {bound} has ({largest} bytes)"))
+    }
+
+    /// Appends the body of `answer`, which is `item`, to `part`, up to `largest` bytes in all.
+    fn receive(
+        &self,
+        part: &mut Part,
+        answer: Response<Body>,
+        item: &Item,
+        largest: u64,
+    ) -> Result<(), AttemptError> {
         let mut body = answer.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let patience = Duration::from_secs_f64(2.0 * self.config.read_timeout_seconds);
@@ -150,6 +178,10 @@ impl Transfer<'_> {
             }
             match body.read(&mut buffer) {
                 Ok(0) => return Ok(()),
+                Ok(n) if part.len() + n as u64 > largest => {
+                    let what = "the server goes on sending".to_string();
+                    return Err(self.too_large(item, what, largest));
+                }
                 Ok(n) => {
                     part.append(&buffer[..n])?;
                     received += n as u64;

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::Path,
 };
 
@@ -22,6 +22,18 @@ use crate::{
     base::{Error, Result, progress::Progress, stop_request::Stop},
     data::labels::{Labels, NAMES, Rows},
 };
+
+/// Depth of the Atlas's elements is 10.
+const MAX_DEPTH: usize = 100;
+
+/// Bytes of one tag, text or comment, at most; those of the Atlas have some thousands.
+const MAX_PIECE: usize = 1 << 20;
+
+/// Bytes of a location's name or an image's address, at most.
+const MAX_TEXT: usize = 4096;
+
+/// Images or locations of one `data` element, and unknown locations of the whole file, at most.
+const MAX_LIST: usize = 10_000;
 
 /// The images that the XML lists.
 #[derive(Debug, Default)]
@@ -39,7 +51,8 @@ pub struct AtlasImages {
 /// Reads a file, gzipped or not. `progress` counts the bytes of the file.
 ///
 /// # Errors
-/// [`Error::Data`], if it is not XML, truncated, or lists no image.
+/// [`Error::Data`], if it is not XML, truncated, lists no image, or is nested deeper or has longer
+/// pieces than the Atlas's: memory and time are bounded for each byte of text.
 pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<AtlasImages> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut file = BufReader::with_capacity(1 << 16, Counted(file, progress));
@@ -49,11 +62,17 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
     } else {
         Box::new(file)
     };
-    let mut reader = Reader::from_reader(text);
+    let mut reader = Reader::from_reader(InPieces { text, left: 0 });
     let (mut buffer, mut parser) = (Vec::new(), AtlasParser::default());
     loop {
+        reader.get_mut().left = MAX_PIECE;
         let broken = |position: u64, e: &dyn std::fmt::Display| {
             Error::data(path, format!("not complete XML: {e}, at byte {position} of the text"))
+        };
+        let begin = reader.buffer_position();
+        let excess = |what: &dyn std::fmt::Display| {
+            let what = format!("{what}, near byte {begin} of the text");
+            Error::data(path, format!("{what}; expected the Atlas's proteinatlas.xml"))
         };
         match reader.read_event_into(&mut buffer) {
             Ok(Event::Eof) if parser.open.is_empty() => break,
@@ -62,16 +81,22 @@ pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<Atlas
             }
             Ok(Event::Start(e)) => parser.start(&e),
             Ok(Event::End(_)) => parser.end(),
-            Ok(Event::Text(e)) => parser.text.push_str(&e),
-            Ok(Event::CData(e)) => parser.text.push_str(&e),
+            Ok(Event::Text(e)) => parser.add(&e),
+            Ok(Event::CData(e)) => parser.add(&e),
             Ok(Event::GeneralRef(e)) => match (e.resolve_char_ref(), resolve_predefined_entity(&e))
             {
-                (Ok(Some(c)), _) => parser.text.push(c),
-                (_, Some(text)) => parser.text.push_str(text),
+                (Ok(Some(c)), _) => parser.add(c.encode_utf8(&mut [0; 4])),
+                (_, Some(text)) => parser.add(text),
                 _ => {}
             },
             Ok(_) => {}
+            Err(quick_xml::Error::Io(e)) if e.kind() == ErrorKind::FileTooLarge => {
+                return Err(excess(&e));
+            }
             Err(e) => return Err(broken(reader.error_position(), &e)),
+        }
+        if let Some(what) = parser.excess() {
+            return Err(excess(&what));
         }
         buffer.clear();
         if stop.asked() {
@@ -102,11 +127,44 @@ impl Read for Counted<'_> {
     }
 }
 
+/// Text of which at most `left` bytes are read before `left` is set anew: the XML reader keeps a
+/// tag or a text as a whole, however long it is.
+struct InPieces<R> {
+    text: R,
+    left: usize,
+}
+
+impl<R: BufRead> Read for InPieces<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut text = self.fill_buf()?;
+        let n = text.read(buffer)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl<R: BufRead> BufRead for InPieces<R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        let text = self.text.fill_buf()?;
+        if self.left == 0 && !text.is_empty() {
+            let what = format!("a tag, text or comment has more than {MAX_PIECE} bytes");
+            return Err(std::io::Error::new(ErrorKind::FileTooLarge, what));
+        }
+        Ok(&text[..text.len().min(self.left)])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.left = self.left.saturating_sub(n);
+        self.text.consume(n);
+    }
+}
+
 #[derive(Default)]
 struct AtlasParser {
     /// The enclosing elements, outermost first: name, and whether its attribute is the required
     /// one.
     open: Vec<(String, bool)>,
+    /// Of a location or an address.
     text: String,
     locations: Vec<String>,
     urls: Vec<String>,
@@ -135,6 +193,28 @@ impl AtlasParser {
         }
         self.open.push((name.into(), wanted));
         self.text.clear();
+    }
+
+    /// Adds text where it is of use.
+    fn add(&mut self, text: &str) {
+        let is_wanted = |(name, _): &(String, bool)| name == "location" || name == "imageUrl";
+        if self.open.last().is_some_and(is_wanted) {
+            self.text.push_str(text);
+        }
+    }
+
+    /// What is more than the Atlas has.
+    fn excess(&self) -> Option<String> {
+        let list = self.locations.len().max(self.urls.len()).max(self.atlas.unknown.len());
+        if self.open.len() > MAX_DEPTH {
+            Some(format!("elements are nested more than {MAX_DEPTH} deep"))
+        } else if self.text.len() > MAX_TEXT {
+            Some(format!("a location or an address of more than {MAX_TEXT} bytes"))
+        } else if list > MAX_LIST {
+            Some(format!("more than {MAX_LIST} images of one `data` element or unknown locations"))
+        } else {
+            None
+        }
     }
 
     fn end(&mut self) {

@@ -24,26 +24,30 @@ use crate::{
 pub fn check(config: &Config, named: Option<&Run>) -> Result<()> {
     match named {
         Some(run) if run.folder.exists() => run.must_be_of(config),
-        None if Run::newest(config)?.is_some() => Ok(()),
+        None if Run::newest_of_any_samples(config)?.is_some() => Ok(()),
         _ => train::check(&config.model),
     }
 }
 
 /// The run to continue, with the status of its folds: the one named, else the newest one of this
-/// configuration, unless the data changed since; else a new one.
+/// configuration and these samples, unless the data changed since; else a new one.
 pub fn choose_run(
     config: &Config,
     work: &WorkFolder,
     named: Option<Run>,
 ) -> Result<(Run, Vec<FoldStatus>)> {
     let new = || (Run::new(&config.paths.results), vec![FoldStatus::ToDo; config.split.folds]);
+    let changed = |run: &Run| {
+        log::info!("the data changed since the run {}; a new run starts", run.name());
+    };
     let is_named = named.is_some();
     let Some(run) = named.map_or_else(|| Run::newest(config), |run| Ok(Some(run)))? else {
+        Run::newest_of_any_samples(config)?.iter().for_each(changed);
         return Ok(new());
     };
     let statuses = fold_statuses(config, work, &run)?;
     if !is_named && statuses.contains(&FoldStatus::Stale) {
-        log::info!("the data changed since the run {}; a new run starts", run.name());
+        changed(&run);
         return Ok(new());
     }
     Ok((run, statuses))

@@ -59,7 +59,8 @@ struct StepStatus {
     reason: String,
 }
 
-/// The run that the command line names, else the newest one of this configuration.
+/// The run that the command line names, else the newest one of this configuration and of these
+/// samples.
 ///
 /// # Errors
 /// Usage, where the run named is of another configuration.

@@ -7,7 +7,7 @@ use hdf5::types::{VarLenAscii, VarLenUnicode};
 use ndarray::Array2;
 
 use crate::{
-    base::{Error, Result, atomic_file, checksum},
+    base::{Error, Result, atomic_file, checksum, hdf5_file},
     data::labels::CLASSES,
 };
 
@@ -78,9 +78,8 @@ pub fn write_hdf5(
     let temporary = atomic_file::temporary_name(path)?;
     let write = || -> hdf5::Result<()> {
         // Without times, so that equal content gives equal bytes.
-        let file = hdf5::File::with_options()
-            .with_fcpl(|p| p.obj_track_times(false))
-            .create(&temporary)?;
+        let file =
+            hdf5_file::options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary)?;
         let new = || file.new_dataset_builder().obj_track_times(false);
         let ids: Vec<VarLenUnicode> = ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
         new().with_data(&ids).create("ids")?;
@@ -94,9 +93,8 @@ pub fn write_hdf5(
         let _ = std::fs::remove_file(&temporary);
         Error::failed(format!("cannot write {}: {e}", path.display()))
     })?;
-    std::fs::File::open(&temporary)
-        .and_then(|f| f.sync_all())
-        .map_err(Error::io("sync", &temporary))?;
+    let written = std::fs::File::open(&temporary).map_err(Error::io("open", &temporary))?;
+    atomic_file::sync(&written, &temporary)?;
     atomic_file::publish(&temporary, path)
 }
 
@@ -120,7 +118,7 @@ pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
     let wrong =
         |what: &'static str| move |e: hdf5::Error| Error::data(path, format!("{what}: {e}"));
     std::fs::metadata(path).map_err(Error::io("read", path))?;
-    let file = hdf5::File::open(path).map_err(wrong("not an HDF5 file, or damaged"))?;
+    let file = hdf5_file::options().open(path).map_err(wrong("not an HDF5 file, or damaged"))?;
     let data = file.dataset("probabilities").map_err(wrong("no dataset /probabilities"))?;
     let values =
         data.read_2d::<f64>().map_err(wrong("/probabilities is not a matrix of numbers"))?;

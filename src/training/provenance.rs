@@ -1,12 +1,14 @@
 //! Where a run comes from: program, libraries, machine, configuration and data.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde::Serialize;
 
 use crate::{
     base::{checksum, host},
+    config::Config,
     distributed::device,
+    training::run_identity,
 };
 
 #[derive(Serialize)]
@@ -21,11 +23,16 @@ struct Provenance {
     started: String,
     config_xxh3: String,
     manifest_xxh3: Option<String>,
+    /// These two tell runs apart, see `run_identity`.
+    training_samples_xxh3: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights_xxh3: Option<String>,
     folds_xxh3: Option<String>,
 }
 
-/// The text of `provenance.json` for a run that starts now; `config` is that of its `config.toml`.
-pub fn provenance(work: &Path, threads: usize, config: &str) -> String {
+/// The text of `provenance.json` for a run that starts now.
+pub fn provenance(config: &Config) -> String {
+    let work = &config.paths.work;
     let hash = |name: &str| checksum::of_file(&work.join(name)).ok().map(|h| format!("{h:016x}"));
     let (a, b, c) = hdf5::library_version();
     let provenance = Provenance {
@@ -35,10 +42,12 @@ pub fn provenance(work: &Path, threads: usize, config: &str) -> String {
         hdf5: format!("{a}.{b}.{c}"),
         host: host::name(),
         processor: processor(),
-        threads,
+        threads: config.threads(),
         started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        config_xxh3: format!("{:016x}", checksum::of(config.as_bytes())),
+        config_xxh3: format!("{:016x}", checksum::of(config.to_toml().as_bytes())),
         manifest_xxh3: hash("manifest.csv"),
+        training_samples_xxh3: run_identity::of_samples(work),
+        weights_xxh3: run_identity::of_weights(config),
         folds_xxh3: hash("folds.csv"),
     };
     serde_json::to_string_pretty(&provenance).expect("plain data") + "\n"

@@ -1,20 +1,25 @@
 //! The results folder: a folder for each run, and in it one for each fold.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     ops::Range,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
 use crate::{
-    base::{Error, Result, atomic_file, checksum, slurm, stop_request::Stop},
+    base::{Error, Result, atomic_file, checksum, file_lock, host, slurm, stop_request::Stop},
     config::{Config, Keep},
-    training::{checkpoint::CheckpointFolder, provenance::provenance},
+    data::manifest::Manifest,
+    training::{
+        checkpoint::CheckpointFolder,
+        provenance::provenance,
+        run_identity::{self, Difference},
+    },
 };
 
 /// One run: `results/<name>/`.
@@ -28,7 +33,8 @@ impl Run {
     pub fn named(results: &Path, name: Option<&str>) -> Result<Option<Self>> {
         let variable = || std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty());
         let Some(n) = name.map(str::to_string).or_else(variable) else { return Ok(None) };
-        if n.contains('/') || n.starts_with('.') || n.is_empty() || n == "latest" {
+        let n = n.trim_end_matches('/'); // which a shell completes to the name of a folder
+        if n.contains('/') || n.starts_with('.') || n.is_empty() || n == LATEST {
             return Err(Error::usage(format!(
                 "`{n}` is not a run's name: expected a folder name in paths.results, such as \
                     20260131-235959"
@@ -64,16 +70,18 @@ impl Run {
             return Ok(run);
         }
         let unfinished = |folds: Range<usize>| -> Result<Self> {
-            let runs = all(results)?.into_iter();
-            let mut fitting = runs.filter(|run| run.differences(config).is_empty());
+            let mut fitting = Self::all_of(config)?.into_iter();
             let found = fitting.find(|run| folds.clone().any(|k| !finished(run, k)));
             Ok(found.unwrap_or_else(|| Self::new(results)))
         };
         match slurm::array() {
             None => unfinished(fold..fold + 1),
-            Some(array) => Self::of_array(results, &array, &config.to_toml(), || {
-                unfinished(0..config.split.folds)
-            }),
+            Some(array) => {
+                // Not the paths: a node may have the folders at another place.
+                let keys = format!("{:?}", run_identity::keys(config));
+                let choose = || unfinished(0..config.split.folds);
+                Self::of_array(results, &array, &keys, choose)
+            }
         }
     }
 
@@ -99,38 +107,66 @@ impl Run {
         let run = choose()?;
         match symlink(run.name(), &marker) {
             Ok(()) => Ok(run),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                let name = fs::read_link(&marker).map_err(Error::io("read the link", &marker))?;
-                Ok(Self { folder: results.join(name) })
-            }
-            Err(e) => Err(Error::io("link", &marker)(e)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => marked(results, &marker),
+            Err(_) => mark_without_links(run, &marker).unwrap_or_else(|| marked(results, &marker)),
         }
     }
 
-    /// The newest run of this configuration, finished or not.
+    /// The newest run of this configuration and of the training samples in `paths.work`, finished
+    /// or not.
     pub fn newest(config: &Config) -> Result<Option<Self>> {
-        Ok(all(&config.paths.results)?.into_iter().find(|r| r.differences(config).is_empty()))
+        Ok(Self::all_of(config)?.into_iter().next())
     }
 
-    /// The run named, else the newest one of this configuration.
+    /// The newest run of this configuration, of these samples or others.
+    pub fn newest_of_any_samples(config: &Config) -> Result<Option<Self>> {
+        Ok(all(&config.paths.results)?.into_iter().find(|run| run.is_of(config)))
+    }
+
+    /// The runs of this configuration and of the training samples in `paths.work`, newest first.
+    fn all_of(config: &Config) -> Result<Vec<Self>> {
+        let mut runs = all(&config.paths.results)?;
+        runs.retain(|run| run.is_of(config));
+        if !runs.is_empty() {
+            let samples = run_identity::of_samples(&config.paths.work);
+            runs.retain(|run| run.has_samples(samples.as_deref()));
+        }
+        Ok(runs)
+    }
+
+    /// The run named, else the newest one of this configuration and of the samples at hand. One
+    /// that is named may be of other samples, with a warning.
     ///
     /// # Errors
-    /// Usage where there is none, or the one named is of another configuration.
+    /// Usage where there is none, or it is of another configuration.
     pub fn existing(config: &Config, name: Option<&str>) -> Result<Self> {
         let (results, folder) = (&config.paths.results, config.paths.results.display());
         let run = match Self::named(results, name)? {
             Some(run) if !run.folder.join("config.toml").exists() => {
                 return Err(Error::usage(format!("there is no run {} in {folder}", run.name())));
             }
-            Some(run) => run,
-            None => {
-                let any = all(results)?.into_iter().next();
-                Self::newest(config)?.or(any).ok_or_else(|| {
-                    Error::usage(format!("there is no run in {folder}; run `atlas train` first"))
-                })?
+            Some(run) => {
+                run.must_be_of(config)?;
+                if let Err(e) = run.must_have_samples(config) {
+                    log::warn!("{e}");
+                }
+                return Ok(run);
             }
+            None => match Self::newest(config)? {
+                Some(run) => return Ok(run),
+                None => match Self::newest_of_any_samples(config)? {
+                    Some(run) => Some(run),
+                    None => all(results)?.into_iter().next(),
+                },
+            },
         };
-        run.must_be_of(config).map(|()| run)
+        let run = run.ok_or_else(|| {
+            Error::usage(format!("there is no run in {folder}; run `atlas train` first"))
+        })?;
+        run.must_be_of(config)?;
+        let all_the_same = |e| format!("{e}; --run={} takes this one all the same", run.name());
+        run.must_have_samples(config).map_err(|e| Error::usage(all_the_same(e)))?;
+        Ok(run)
     }
 
     /// Makes the folder with `config.toml` and `provenance.json`, or joins the run that exists, and
@@ -158,14 +194,14 @@ impl Run {
         if path.exists() {
             self.must_be_of(config)?;
         } else {
-            let provenance = provenance(&config.paths.work, config.threads(), &text);
-            atomic_file::write(self.folder.join("provenance.json"), provenance)?;
+            atomic_file::write(self.folder.join("provenance.json"), provenance(config))?;
         }
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             // new, or with other settings for what follows training
             atomic_file::write(&path, text)?;
         }
-        self.point_latest()
+        self.point_latest();
+        Ok(())
     }
 
     /// Holds a fold for this process until the file is dropped. A job that Slurm restarted waits
@@ -183,24 +219,16 @@ impl Run {
             format!("fold {fold} of the run {} is being trained by another process", self.name());
         let mut warned = false;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(fs::TryLockError::Error(e)) => {
-                    let path = path.display();
-                    log::warn!(
-                        "{path} cannot be locked ({e}): do not train this fold twice at once"
-                    );
-                    return Ok(file);
-                }
-                Err(fs::TryLockError::WouldBlock) if !slurm::is_restarted() => {
-                    return Err(Error::usage(format!(
-                        "{what}; wait for it, or train into another run with --run NAME"
-                    )));
-                }
-                Err(fs::TryLockError::WouldBlock) if stop.asked() => {
-                    return Err(Error::Stopped(format!("{what}; run this again to go on")));
-                }
-                Err(fs::TryLockError::WouldBlock) => {}
+            if file_lock::hold(&file, &path) {
+                return Ok(file);
+            }
+            if !slurm::is_restarted() {
+                return Err(Error::usage(format!(
+                    "{what}; wait for it, or train into another run with --run NAME"
+                )));
+            }
+            if stop.asked() {
+                return Err(Error::Stopped(format!("{what}; run this again to go on")));
             }
             if !std::mem::replace(&mut warned, true) {
                 log::warn!("{what}, as may happen after a restart; waiting for its end");
@@ -209,44 +237,66 @@ impl Run {
         }
     }
 
-    /// The keys in which the run's configuration differs from this one. Keys that may change within
-    /// a run do not count: threads and ranks, how data are fetched, how often checkpoints are
-    /// written, when to stop or to give up, and everything that follows training.
-    fn differences(&self, config: &Config) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.join("config.toml")).unwrap_or_default();
-        let leaves = |c: &Config| {
-            let Config { fetch, predict, submit, .. } = config.clone();
-            let c = Config { threads: None, fetch, predict, submit, ..c.clone() };
-            let mut leaves = c.leaves();
-            for key in FREE {
-                leaves.remove(key);
-            }
-            leaves
-        };
-        let Ok(theirs) = toml::from_str::<Config>(&text) else {
-            return vec!["its config.toml, which cannot be read".into()];
-        };
-        let (mine, theirs) = (leaves(config), leaves(&theirs));
-        let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
-        keys.into_iter().filter(|k| mine.get(*k) != theirs.get(*k)).cloned().collect()
+    /// The keys in which the run's configuration differs from this one, but for those that may
+    /// change within a run.
+    fn differences(&self, config: &Config) -> Result<Vec<Difference>> {
+        let path = self.folder.join("config.toml");
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let theirs = toml::from_str::<Config>(&text).map_err(|e| {
+            // What follows is the list of all keys.
+            let what = e.message().lines().next().unwrap_or_default();
+            let what = what.split(", expected one of").next().unwrap_or_default();
+            Error::usage(format!(
+                "{}: {what}; it is not a configuration of this version, so name another run with \
+                 --run NAME",
+                path.display()
+            ))
+        })?;
+        let provenance = self.provenance();
+        Ok(run_identity::differences(config, &theirs, provenance["weights_xxh3"].as_str()))
+    }
+
+    fn is_of(&self, config: &Config) -> bool {
+        self.differences(config).is_ok_and(|differences| differences.is_empty())
     }
 
     /// # Errors
-    /// Usage, if the run exists and is of another configuration; the keys are named.
+    /// Usage, if the run exists and is of another configuration; keys and values are named.
     pub fn must_be_of(&self, config: &Config) -> Result<()> {
         if !self.folder.join("config.toml").exists() {
             return Ok(());
         }
-        let differences = self.differences(config);
-        if differences.is_empty() {
+        match self.differences(config)? {
+            differences if differences.is_empty() => Ok(()),
+            differences => Err(Error::usage(run_identity::explain(&self.folder, &differences))),
+        }
+    }
+
+    /// Whether the run is of these training samples, as far as that is known: of a run of an
+    /// earlier version, or where there is no manifest, it is not.
+    fn has_samples(&self, samples: Option<&str>) -> bool {
+        let provenance = self.provenance();
+        let theirs = provenance["training_samples_xxh3"].as_str();
+        samples.is_none() || theirs.is_none() || samples == theirs
+    }
+
+    /// # Errors
+    /// Usage, if the run was trained on other samples than the manifest in `paths.work` lists.
+    pub fn must_have_samples(&self, config: &Config) -> Result<()> {
+        let work = &config.paths.work;
+        let samples = run_identity::of_samples(work);
+        if self.has_samples(samples.as_deref()) {
             return Ok(());
         }
-        let few = differences.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
-        let more = if differences.len() > 4 { ", ..." } else { "" };
-        let folder = self.folder.display();
+        let provenance = self.provenance();
         Err(Error::usage(format!(
-            "the run {folder} was made with another configuration (it differs in {few}{more}); \
-             name another run with --run, or take its own by --config '{folder}/config.toml'"
+            "the run {} was trained on other samples than {} lists (training_samples_xxh3 is {} in \
+             its provenance.json and {} here); set paths.work to the folder that it was trained \
+             from, or name another run with --run NAME",
+            self.folder.display(),
+            Manifest::path(work).display(),
+            provenance["training_samples_xxh3"].as_str().unwrap_or_default(),
+            samples.unwrap_or_default()
         )))
     }
 
@@ -308,44 +358,90 @@ impl Run {
         self.folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
     }
 
-    /// `results/latest` → this run.
-    fn point_latest(&self) -> Result<()> {
-        let link = self.folder.with_file_name("latest");
-        let temporary = atomic_file::temporary_name(&link)?;
+    /// `results/latest` → this run. It is a convenience: where no link can be made, or something
+    /// else has that name, the run goes on with one warning.
+    fn point_latest(&self) {
+        let link = self.folder.with_file_name(LATEST);
+        let name = self.name();
+        if fs::read_link(&link).is_ok_and(|to| to == Path::new(&name)) {
+            return;
+        }
+        let host = host::name();
+        let temporary = link.with_file_name(format!(".latest.{host}.{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
-        symlink(self.name(), &temporary).map_err(Error::io("link", &link))?;
-        atomic_file::publish(&temporary, &link)
+        let made = symlink(&name, &temporary).and_then(|()| fs::rename(&temporary, &link));
+        if let Err(e) = made {
+            let _ = fs::remove_file(&temporary);
+            static WARNED: AtomicBool = AtomicBool::new(false);
+            if !WARNED.swap(true, Relaxed) {
+                log::warn!(
+                    "{} cannot be made a link to the run {name} ({e}); the run is in {}",
+                    link.display(),
+                    self.folder.display()
+                );
+            }
+        }
     }
 }
+
+/// The run that `marker` names, a link or, without links, a file with the name and a line feed.
+fn marked(results: &Path, marker: &Path) -> Result<Run> {
+    for _ in 0..50 {
+        if let Ok(name) = fs::read_link(marker) {
+            return Ok(Run { folder: results.join(name) });
+        }
+        let text = fs::read_to_string(marker).map_err(Error::io("read", marker))?;
+        if let Some(name) = text.strip_suffix('\n').filter(|name| !name.is_empty()) {
+            return Ok(Run { folder: results.join(name) });
+        }
+        thread::sleep(Duration::from_millis(100)); // the task that makes it writes the name
+    }
+    Err(Error::data(marker, "names no run; remove it and run the command again"))
+}
+
+/// On file systems without links, a file that only one process can create decides; `None` where
+/// another one has created it.
+fn mark_without_links(run: Run, marker: &Path) -> Option<Result<Run>> {
+    let mut file = match fs::File::create_new(marker) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return None,
+        Err(e) => return Some(Err(Error::io("create", marker)(e))),
+    };
+    let written = file.write_all(format!("{}\n", run.name()).as_bytes());
+    Some(match written {
+        Ok(()) => Ok(run),
+        Err(e) => {
+            let _ = fs::remove_file(marker);
+            Err(Error::io("write", marker)(e))
+        }
+    })
+}
+
+/// Name of the link to the run last worked on.
+const LATEST: &str = "latest";
 
 /// Longer than any array job lasts.
 const LONG_AGO: Duration = Duration::from_secs(60 * 86_400);
 
-/// Keys that may change within a run, besides threads, [fetch] and all that follows training.
-const FREE: [&str; 9] = [
-    "preprocess.tasks",
-    "train.checkpoint_steps",
-    "train.max_skipped_steps",
-    "train.max_minutes",
-    "train.ranks",
-    "train.tensorboard",
-    "comm.backend",
-    "comm.timeout_seconds",
-    "comm.start_timeout_seconds",
-];
-
-/// All runs, newest first, by the time when they were made.
+/// All runs, newest first, by the time when they were made as they record it: the times of files
+/// change when a folder is copied, and lie where the clocks of two machines differ.
 fn all(results: &Path) -> Result<Vec<Run>> {
     let Ok(entries) = fs::read_dir(results) else { return Ok(Vec::new()) };
     let mut runs: Vec<_> = entries
         .flatten()
         .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
         .map(|e| e.path())
+        .filter(|p| !p.ends_with(LATEST)) // a copy, made by a program that follows links
         .filter(|p| p.join("config.toml").exists())
-        .map(|p| (fs::metadata(p.join("provenance.json")).and_then(|m| m.modified()).ok(), p))
+        .map(|folder| {
+            let modified = fs::metadata(folder.join("provenance.json")).and_then(|m| m.modified());
+            let run = Run { folder };
+            let started = run.provenance()["started"].as_str().map(String::from);
+            (started, modified.ok(), run.folder)
+        })
         .collect();
     runs.sort();
-    Ok(runs.into_iter().rev().map(|(_, folder)| Run { folder }).collect())
+    Ok(runs.into_iter().rev().map(|(.., folder)| Run { folder }).collect())
 }
 
 #[cfg(test)]
@@ -372,6 +468,9 @@ mod tests {
             fs::read_link(config.paths.results.join("latest")).unwrap().to_str(),
             Some(first.name().as_str())
         );
+        let completed = format!("{}/", first.name());
+        assert_eq!(Run::existing(&config, Some(&completed)).unwrap().name(), first.name());
+        assert!(Run::named(&config.paths.results, Some("/")).is_err());
         assert!(Run::existing(&config, Some("../x")).is_err());
         let e = Run::existing(&config, Some("no-such")).unwrap_err();
         assert!(e.exit_code() == 2 && e.to_string().contains("no-such"), "{e}");
@@ -400,8 +499,118 @@ mod tests {
         ] {
             let e = result.unwrap_err();
             assert_eq!(e.exit_code(), 2);
-            assert!(e.to_string().contains("train.epochs, train.loss.bce)"), "{e}");
+            let text = e.to_string();
+            for part in ["train.epochs is 7 here", " --set train.loss.bce=0.0", &run.name()] {
+                assert!(text.contains(part), "`{part}` is not in: {text}");
+            }
         }
+    }
+
+    /// A manifest of one training sample in `paths.work`.
+    fn plan(config: &Config, id: &str) {
+        let header = "id,source,part,shard,target,red,green,blue,yellow";
+        let row = format!("{id},official,train,0,1,/d/r.png,/d/g.png,/d/b.png,/d/y.png");
+        fs::create_dir_all(&config.paths.work).unwrap();
+        fs::write(Manifest::path(&config.paths.work), format!("{header}\n{row}\n")).unwrap();
+    }
+
+    #[test]
+    fn a_run_is_of_its_samples_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.paths.work = dir.path().join("work");
+        plan(&config, "a");
+        let first = Run::to_train(&config, None, 0, Run::is_finished).unwrap();
+        first.begin(&config).unwrap();
+        let to_train = |config: &Config| Run::to_train(config, None, 0, Run::is_finished).unwrap();
+
+        // Everything at another place: the same run.
+        let moved = dir.path().join("moved");
+        fs::create_dir(&moved).unwrap();
+        fs::rename(&config.paths.results, moved.join("results")).unwrap();
+        config.paths.results = moved.join("results");
+        config.paths.work = moved.join("work");
+        config.data.kaggle = Some("/mnt/data".into());
+        plan(&config, "a");
+        let run = Run { folder: config.paths.results.join(first.name()) };
+        assert_eq!(to_train(&config).folder, run.folder);
+        assert_eq!(Run::existing(&config, None).unwrap().folder, run.folder);
+        run.begin(&config).unwrap();
+
+        // Other samples at the same place: another run, and the old one only where it is named.
+        plan(&config, "b");
+        assert_ne!(to_train(&config).folder, run.folder);
+        assert!(Run::newest(&config).unwrap().is_none());
+        assert_eq!(Run::newest_of_any_samples(&config).unwrap().unwrap().folder, run.folder);
+        let e = Run::existing(&config, None).unwrap_err();
+        let text = e.to_string();
+        assert!(e.exit_code() == 2 && text.contains("manifest.csv"), "{text}");
+        Run::existing(&config, Some(&run.name())).unwrap();
+
+        // Without a manifest, and for a run of an earlier version, nothing is known of the samples.
+        fs::remove_file(Manifest::path(&config.paths.work)).unwrap();
+        assert_eq!(to_train(&config).folder, run.folder);
+        plan(&config, "b");
+        fs::write(run.folder.join("provenance.json"), "{}").unwrap();
+        assert_eq!(to_train(&config).folder, run.folder);
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let run = Run::new(&config.paths.results);
+        run.begin(&config).unwrap();
+        fs::write(run.folder.join("config.toml"), "[train]\nfrom_the_future = 1\n").unwrap();
+        let e = run.must_be_of(&config).unwrap_err();
+        let text = e.to_string();
+        assert!(e.exit_code() == 2 && text.contains("config.toml: "), "{text}");
+        assert!(text.contains("`from_the_future`"), "{text}");
+        assert!(Run::newest(&config).unwrap().is_none());
+    }
+
+    #[test]
+    fn latest_is_no_reason_to_fail_and_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let latest = config.paths.results.join(LATEST);
+        fs::create_dir_all(latest.join("fold_0")).unwrap();
+        let run = Run::new(&config.paths.results);
+        run.begin(&config).unwrap();
+        fs::copy(run.folder.join("config.toml"), latest.join("config.toml")).unwrap();
+        run.begin(&config).unwrap();
+        assert!(latest.join("fold_0").is_dir(), "what has the name stays");
+        let names: Vec<_> = all(&config.paths.results).unwrap().iter().map(Run::name).collect();
+        assert_eq!(names, [run.name()]);
+        let left = fs::read_dir(&config.paths.results).unwrap().count();
+        assert_eq!(left, 2, "no temporary link remains");
+    }
+
+    #[test]
+    fn the_newest_run_is_the_one_begun_last_whatever_its_files_say() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, started) in [("new", "2026-03-01T00:00:00Z"), ("old", "2026-02-01T00:00:00Z")] {
+            let folder = dir.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("config.toml"), "").unwrap();
+            let text = format!("{{\"started\": \"{started}\"}}");
+            fs::write(folder.join("provenance.json"), text).unwrap(); // the old one last
+        }
+        let names: Vec<_> = all(dir.path()).unwrap().iter().map(Run::name).collect();
+        assert_eq!(names, ["new", "old"]);
+    }
+
+    #[test]
+    fn tasks_of_an_array_agree_on_a_run_without_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (results, marker) = (dir.path(), dir.path().join(".array-1-0"));
+        let run = |name: &str| Run { folder: results.join(name) };
+        let first = mark_without_links(run("a"), &marker).unwrap().unwrap();
+        assert!(mark_without_links(run("b"), &marker).is_none());
+        assert_eq!(marked(results, &marker).unwrap().folder, first.folder);
+        fs::remove_file(&marker).unwrap();
+        symlink("c", &marker).unwrap();
+        assert_eq!(marked(results, &marker).unwrap().name(), "c");
     }
 
     #[test]

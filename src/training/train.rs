@@ -93,6 +93,10 @@ pub fn train(
 
 /// What only the first rank does before the first step. Holds the fold until the file is dropped.
 fn begin(config: &Config, run: &Run, fold: usize, stop: &Stop) -> Result<fs::File> {
+    // The checkpoints of a fold that is begun tell by themselves.
+    if !CheckpointFolder::of(&run.fold(fold)).is_begun() {
+        run.must_have_samples(config)?;
+    }
     run.begin(config)?;
     let lock = run.lock(fold, stop)?;
     if let Some(last) = Heartbeat::read(&run.heartbeat(fold)) {

@@ -196,6 +196,44 @@ fn a_large_file_that_is_broken_each_time_is_abandoned() {
 }
 
 #[test]
+fn a_body_without_end_is_cut_off_where_no_image_is_larger() {
+    let (ids, good) = samples(1);
+    let served = good.clone();
+    let server = Server::start(move |r| {
+        let mut answer = Answer::file(r, JPEG, "e", &served[&r.path]);
+        let channel = r.path.rsplit('_').next().unwrap();
+        answer.unsized_ = channel != "yellow.jpg";
+        match channel {
+            "red.jpg" => answer.body = [&answer.body[..], &vec![7; 3 << 20]].concat(),
+            "green.jpg" => return answer.with("Content-Length", "1000000000000"),
+            // The rest of a part is said to be huge.
+            "blue.jpg" if r.earlier == 0 => return answer.cut(5000).stall(),
+            "blue.jpg" => {
+                answer.headers.retain(|(name, _)| *name != "Content-Range");
+                answer.status = 206;
+                return answer.with("Content-Range", "bytes 5000-999999999999/1000000000000");
+            }
+            _ => {}
+        }
+        answer
+    });
+    let setup = Setup::new(&server.url).set("preprocess.max_pixels_side=128");
+    setup.table(&ids);
+    ends(&setup.fetch(&["external"]), 65, &["3 of 4 files"]);
+    let failed = setup.rows("failed-00000.csv");
+    for (channel, reason) in
+        [("red", "goes on sending"), ("green", "1000000000000 bytes"), ("blue", "1000000000000 ")]
+    {
+        let row = failed.iter().find(|r| r[0].ends_with(&format!("_{channel}.jpg"))).unwrap();
+        assert!(row[2].contains(reason), "{row:?}");
+        assert!(row[2].contains("preprocess.max_pixels_side = 128"), "{row:?}");
+    }
+    let there: Vec<String> = setup.list("images").into_keys().collect();
+    assert_eq!(there, ["1_1_A1_0_yellow.jpg"], "no part remains");
+    assert_eq!(server.requests(), 5, "none is asked for again, besides the rest of blue");
+}
+
+#[test]
 fn a_few_missing_files_are_allowed_many_are_bad_data() {
     let (mut ids, mut good) = samples(6);
     good.remove(&path("1_1_A1_3_blue.jpg"));

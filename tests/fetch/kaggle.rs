@@ -110,6 +110,45 @@ fn kaggle_files_are_complete_and_unpacked() {
 }
 
 #[test]
+fn kaggles_files_are_found_where_its_program_keeps_them() {
+    let storage = storage(competition(), false);
+    let basic = kaggle("Basic dXNlcjprZXk=", storage.url.clone()); // user:key
+    let bearer = kaggle("Bearer token", storage.url.clone());
+    let setup = Setup::new(&basic.url);
+    let fetch = |server: &Server, code: i32, variables: &[(&str, &str)]| {
+        let _ = fs::remove_file(setup.data("train.csv"));
+        let set = format!("fetch.kaggle_url={}/api/v1", server.url);
+        let words = ["kaggle", "--task", "2", "--tasks", "4", "--verify", "--set", &set];
+        let out = setup.command(&words).envs(variables.iter().copied()).output().unwrap();
+        ends(&out, code, &[]);
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let home = setup.folder.path();
+    let write = |file: &str, text: &str| {
+        let path = home.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let key = r#"{"username":"user","key":"key"}"#;
+    let elsewhere = home.join("elsewhere").display().to_string();
+    write(".config/kaggle/kaggle.json", key);
+    fetch(&basic, 0, &[]);
+    let none = fetch(&basic, 2, &[("XDG_CONFIG_HOME", &elsewhere)]);
+    assert!(none.contains(&format!("{elsewhere}/kaggle")), "where they were looked for: {none}");
+    write("elsewhere/kaggle/kaggle.json", key);
+    fetch(&basic, 0, &[("XDG_CONFIG_HOME", &elsewhere)]);
+    fetch(&basic, 2, &[("KAGGLE_CONFIG_DIR", &elsewhere)]);
+
+    // An empty token, or one that cannot be read, hides nothing.
+    write(".kaggle/access_token", "\n");
+    let out = fetch(&basic, 0, &[]);
+    assert!(out.contains("access_token is empty"), "{out}");
+    fetch(&basic, 0, &[("KAGGLE_API_TOKEN", " ")]);
+    write(".config/kaggle/access_token", "token\n");
+    fetch(&bearer, 0, &[]);
+}
+
+#[test]
 fn kaggle_credentials_in_their_order() {
     let files = competition();
     let storage = storage(files.clone(), false);

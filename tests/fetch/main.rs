@@ -1,5 +1,6 @@
 //! `atlas fetch` from outside, against servers with every fault that a server can have.
 
+mod certificates;
 mod faults;
 mod kaggle;
 mod limits;

@@ -136,6 +136,11 @@ impl Setup {
             "KAGGLE_USERNAME",
             "KAGGLE_KEY",
             "KAGGLE_CONFIG_DIR",
+            "XDG_CONFIG_HOME",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
         ] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }

@@ -49,6 +49,13 @@ fn the_table_comes_from_the_atlas_xml() {
     ends(&setup.fetch(&["external"]), 65, &["8 of 8 files"]);
     assert!(server.take_paths().contains(&"/10580/1610_C1_2_yellow.jpg".into()));
 
+    // Long text that is of no use is passed over.
+    let long = XML.replacen("AAA", &"x".repeat(500_000), 1);
+    assert_ne!(long.len(), XML.len());
+    fs::write(&xml, long).unwrap();
+    setup.fetched(&["external", "--xml", xml.to_str().unwrap()]);
+    assert_eq!(table(), want);
+
     let broken = |bytes: &[u8]| {
         fs::write(&xml, bytes).unwrap();
         let error =
@@ -56,8 +63,21 @@ fn the_table_comes_from_the_atlas_xml() {
         assert_eq!(error.exit_code(), 65);
         error.to_string()
     };
-    // Where it ends, where it is wrong, or what it lacks.
+    // Where it ends, where it is wrong, or what it lacks; or what it has more than the Atlas, which
+    // would take memory and time without end.
+    let location = |text: &str| XML.replacen("Nucleoplasm", text, 1).into_bytes();
+    let long = "x".repeat(2 << 20);
     for (bytes, part) in [
+        ([b"<p>".to_vec(), b"<a>".repeat(300_000)].concat(), "nested more than 100 deep"),
+        (gz(&[b"<p>".to_vec(), b"<a b='c'>".repeat(300_000)].concat()), "nested more than"),
+        (location(&long), "more than 1048576 bytes"),
+        (location(&format!("<!--{long}-->")), "more than 1048576 bytes"),
+        (location(&format!("<![CDATA[{long}]]>")), "more than 1048576 bytes"),
+        (location(&format!("<a b='{long}'/>")), "more than 1048576 bytes"),
+        (gz(&vec![b' '; 64 << 20]), "more than 1048576 bytes"),
+        (location(&"x".repeat(5000)), "more than 4096 bytes"),
+        (location(&"&amp;".repeat(5000)), "more than 4096 bytes"),
+        (location(&"a</location><location>".repeat(11_000)), "more than 10000 "),
         (XML.as_bytes()[..900].to_vec(), "byte "),
         (gz(XML.as_bytes())[..300].to_vec(), "byte "),
         (b"<?xml version=\"1.0\"?><a></b>".to_vec(), "byte "),

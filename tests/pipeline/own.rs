@@ -114,6 +114,9 @@ pub fn images(small: &Small, run: &Path) {
     fs::write(file(ids[0], "blue"), "not an image").unwrap();
     fs::remove_file(file(ids[1], "red")).unwrap();
     fs::write(format!("{data}/notes.txt"), "").unwrap();
+    fs::write(format!("{data}/.DS_Store"), "").unwrap();
+    fs::copy(file(ids[2], "red"), format!("{data}/._{}_red.png", ids[2])).unwrap();
+    std::os::unix::fs::symlink("nowhere", format!("{data}/gone_red.png")).unwrap();
     let partly = predict(&["--json"]);
     succeeds(&partly);
     let told: serde_json::Value = serde_json::from_slice(&partly.stdout).unwrap();
@@ -127,7 +130,9 @@ pub fn images(small: &Small, run: &Path) {
     let row = |id: &str| listed.iter().find(|r| &r[0] == id).unwrap();
     assert!(row(ids[1])[1].is_empty() && row(ids[1])[2].contains("red"), "{listed:?}");
     assert_eq!(row(ids[0])[1], file(ids[0], "blue"));
-    assert!(stderr(&partly).contains("notes.txt"), "{}", stderr(&partly));
+    for listed in ["notes.txt", "gone_red.png"] {
+        assert!(stderr(&partly).contains(listed), "{}", stderr(&partly));
+    }
     let fewer = table(&out);
     assert!(
         fewer.len() == rows.len() - 2 && fewer.iter().all(|(id, row)| row.0 == rows[id].0),

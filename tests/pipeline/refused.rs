@@ -53,12 +53,23 @@ fn a_submission_is_never_mixed_from_old_and_new_predictions() {
     ] {
         let out = small.run(words);
         assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
-        assert!(
-            stderr(&out).contains("train.lr") && stderr(&out).contains("config.toml"),
-            "{}",
-            stderr(&out)
-        );
+        let text = stderr(&out);
+        let own = fs::read_to_string(small.result("r", "config.toml")).unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("lr = ")).unwrap();
+        for part in [
+            "config.toml",
+            &format!("train.lr is 0.1 here and {own} there"),
+            &format!(" --set train.lr={own} "),
+        ] {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
     }
+    // What is advised is never what was just done.
+    let own = small.result("r", "config.toml").display().to_string();
+    let words = ["report", "--config", &own, "--set", "train.lr=0.1"];
+    let out = small.atlas(&words).output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    assert!(!stderr(&out).contains("--config"), "{}", stderr(&out));
 
     // Weights that were lost after the last epoch come back from the checkpoint; folds of other
     // settings are refused.

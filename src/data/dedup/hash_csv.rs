@@ -1,8 +1,11 @@
 //! Tables of hashes in and of their groups out, for lists that come without images.
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
-use crate::base::{Error, Result, csv_file};
+use crate::{
+    base::{Error, Result, csv_file},
+    data::labels,
+};
 
 const HEADER: [&str; 5] = ["id", "red", "green", "blue", "yellow"];
 
@@ -11,13 +14,14 @@ const HEADER: [&str; 5] = ["id", "red", "green", "blue", "yellow"];
 /// # Errors
 /// [`Error::Data`] names the line that is wrong.
 pub fn read(path: &Path) -> Result<(Vec<String>, Vec<[u64; 4]>)> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let text = labels::read_text(path)?;
     let wrong = |e: csv::Error| Error::data(path, e);
     let mut reader =
-        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(wrong)?.iter().collect::<Vec<_>>().join(",");
     if header != HEADER.join(",") {
-        let what = format!("expected the header {}, found `{header}`", HEADER.join(","));
+        let (header, expected) = (labels::excerpt(&header), HEADER.join(","));
+        let what = format!("line 1: expected the header {expected}, found `{header}`");
         return Err(Error::data(path, what));
     }
     let (mut ids, mut hashes) = (Vec::new(), Vec::new());
@@ -83,6 +87,10 @@ mod tests {
                 read_text(&format!("id,red,green,blue,yellow\nb,0,0,0,0\n{bad}\n")).unwrap_err();
             assert!(error.contains("h.csv: line 3"), "{error}");
         }
+        let error = read_text("id;red;green;blue;yellow\na;0;0;0;0\n").unwrap_err();
+        assert!(error.contains("line 1") && error.contains("`id;red;green;blue;yellow`"));
+        assert!(read_text("\u{feff}id,red,green,blue,yellow\na,0,0,0,0\n").is_ok());
+        assert!(read_text("i\0d\0").unwrap_err().contains("UTF-16"));
         assert!(read_text("id,hash\n").unwrap_err().contains("id,red,green,blue,yellow"));
         assert!(read_text("id,red,green,blue,yellow\n").unwrap_err().contains("h.csv: "));
     }

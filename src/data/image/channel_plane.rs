@@ -152,8 +152,9 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// No image within the limit has more bytes than its 16-bit RGB pixels plus some headers.
-fn largest(max_side: u32) -> u64 {
+/// Bytes of the largest image file that is read: no image within the limit has more than its 16-bit
+/// RGB pixels plus some headers.
+pub fn largest(max_side: u32) -> u64 {
     u64::from(max_side).pow(2) * 6 + (1 << 20)
 }
 

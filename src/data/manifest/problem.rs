@@ -17,10 +17,17 @@ const NAME: &str = "problems.csv";
 #[serde(into = "&'static str")]
 #[derive(strum::Display, strum::IntoStaticStr)]
 pub enum ProblemKind {
+    #[strum(to_string = "broken links")]
+    BrokenLink,
     #[strum(to_string = "broken rows")]
     BrokenRow,
+    #[strum(to_string = "broken tables")]
+    BrokenTable,
     #[strum(to_string = "files that are no channel of a sample")]
     ForeignFile,
+    /// Tables lose them.
+    #[strum(to_string = "ids with blanks at an end")]
+    OuterBlank,
     #[strum(to_string = "ids with control characters")]
     ControlCharacter,
     #[strum(to_string = "ids without images")]
@@ -34,8 +41,12 @@ pub enum ProblemKind {
     /// The detail names the channels.
     #[strum(to_string = "missing channels")]
     MissingChannels,
+    #[strum(to_string = "names that are not UTF-8")]
+    NotUtf8,
     #[strum(to_string = "repeated ids")]
     RepeatedId,
+    #[strum(to_string = "sub-folders")]
+    SubFolder,
     #[strum(to_string = "two files for a channel")]
     TwoFiles,
     #[strum(to_string = "unknown classes")]
@@ -47,7 +58,7 @@ impl From<&RowFault> for ProblemKind {
         match fault {
             RowFault::RepeatedId { .. } => Self::RepeatedId,
             RowFault::UnknownClass { .. } => Self::UnknownClass,
-            RowFault::Short { .. } | RowFault::EmptyId => Self::BrokenRow,
+            RowFault::Width { .. } | RowFault::OpenQuote | RowFault::EmptyId => Self::BrokenRow,
         }
     }
 }
@@ -66,14 +77,16 @@ pub struct Problem {
 /// One line per kind and place of the sorted `problems`: how many, and a few ids.
 pub fn summary(problems: &[Problem]) -> Vec<String> {
     let line = |same: &[Problem]| {
-        let few = |p: &Problem| match p.detail.as_str() {
-            detail
-                if !detail.is_empty()
-                    && (same.len() <= 3 || p.kind == ProblemKind::MissingChannels) =>
-            {
-                format!("{} ({detail})", p.id)
+        let few = |p: &Problem| {
+            let id = match p.id.is_empty() {
+                true => "no id".into(),
+                false => p.id.replace(char::is_control, "\u{fffd}"),
+            };
+            let told = same.len() <= 3 || p.kind == ProblemKind::MissingChannels;
+            match p.detail.as_str() {
+                detail if !detail.is_empty() && told => format!("{id} ({detail})"),
+                _ => id,
             }
-            _ => p.id.clone(),
         };
         let ids: Vec<String> = same.iter().take(5).map(few).collect();
         let more = if same.len() > 5 { ", ..." } else { "" };

@@ -10,12 +10,12 @@ use std::{
 use super::{
     Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
-    problem::{Problem, ProblemKind as Kind},
+    problem::{Problem, ProblemKind as Kind, summary},
 };
 use crate::{
     base::{Error, Result, progress::Progress},
     config::Data,
-    data::labels::{BadRow, Labels, RowFault, read_ids, read_table},
+    data::labels::{BadRow, Labels, RowFault, check_columns, read_ids, read_table},
 };
 
 /// What the folders hold.
@@ -27,12 +27,15 @@ pub struct Scan {
     pub problems: Vec<Problem>,
     /// Faults of whole folders, such as a missing test part.
     pub warnings: Vec<String>,
+    /// The first fault with which nothing can go on.
+    fatal: Option<Error>,
 }
 
-/// Reads the competition's and the external folder, whichever is set.
+/// Reads the competition's and the external folder, whichever is set. What it finds can be listed
+/// whether or not it can be used, which [`Scan::check`] tells.
 ///
 /// # Errors
-/// Usage where no folder is set, a folder or a table is missing; data where no sample is complete.
+/// Usage where no folder is set, a folder or a table is missing.
 pub fn scan(data: &Data) -> Result<Scan> {
     let mut scan = Scan::default();
     if data.kaggle.is_none() && data.external.is_none() {
@@ -45,26 +48,28 @@ pub fn scan(data: &Data) -> Result<Scan> {
     if let Some(folder) = &data.kaggle {
         let (images, table) = (folder.join("train"), folder.join("train.csv"));
         must_exist("data.kaggle", &[folder, &images, &table])?;
-        scan.labelled("train", Source::Official, &images, &table)?;
+        let read = scan.labelled("train", Source::Official, &images, &table);
+        scan.go_on("train", read)?;
     }
     if let Some(folder) = &data.external {
         let images = folder.join("images");
         must_exist("data.external", &[folder, &images])?;
-        scan.labelled("external", Source::External, &images, &external_table(folder)?)?;
+        let read = scan.labelled("external", Source::External, &images, &external_table(folder)?);
+        scan.go_on("external", read)?;
     }
     if let Some(folder) = &data.kaggle {
-        scan.test(folder)?;
+        let read = scan.test(folder);
+        scan.go_on("test", read)?;
     }
     scan.problems.sort_unstable();
-    if scan.manifest.count(Part::Train) == 0 {
+    if scan.manifest.count(Part::Train) == 0 && scan.fatal.is_none() {
         let folder = data.kaggle.as_ref().or(data.external.as_ref()).expect("one of them is set");
-        let first = scan.problems.first().map_or(String::new(), |p| {
-            format!(" (first fault: {} in {}: {})", p.kind, p.place, p.id)
+        let alike = scan.problems.chunk_by(|a, b| (a.kind, a.place) == (b.kind, b.place));
+        let found = alike.max_by_key(|same| same.len()).map_or(String::new(), |same| {
+            format!("; found {}; problems.csv in paths.work lists all", summary(same).join(""))
         });
-        return Err(Error::data(
-            folder,
-            format!("the data set is empty: no labelled sample has all four channels{first}"),
-        ));
+        let what = "the data set is empty: no labelled sample has all four channels";
+        scan.fatal = Some(Error::data(folder, format!("{what}{found}")));
     }
     Ok(scan)
 }
@@ -84,8 +89,9 @@ pub fn scan_images(folder: &Path) -> Result<Scan> {
     Ok(scan)
 }
 
-fn has_control(id: &str) -> bool {
-    id.chars().any(char::is_control)
+/// Whether an id of a file would not survive the tables that list it.
+fn is_unusual(id: &str) -> bool {
+    id.chars().any(char::is_control) || id.trim() != id
 }
 
 /// Whether one of `samples`, which are in order of id, has this one.
@@ -109,22 +115,26 @@ fn must_exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
 /// # Errors
 /// Usage where there is none, or several.
 pub fn external_table(folder: &Path) -> Result<PathBuf> {
-    let mut tables = Vec::new();
+    let (mut tables, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"))
-            && let Ok(mut reader) = csv::Reader::from_path(&path)
-            && let Ok(header) = reader.headers()
-            && ["Id", "Target"].iter().all(|name| header.iter().any(|h| h.trim() == *name))
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.as_encoded_bytes().starts_with(b".")
+            || !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"))
         {
-            tables.push(path);
+            continue;
+        }
+        match check_columns(&path) {
+            Ok(()) => tables.push(path),
+            Err(e) => others.push(e.to_string()),
         }
     }
     tables.sort();
+    others.sort();
+    let found = others.first().map_or(String::new(), |other| format!(" ({other})"));
     match tables.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Error::usage(format!(
-            "data.external: {} has no CSV with the columns Id,Target beside images/",
+            "data.external: {} has no CSV with the columns Id,Target beside images/{found}",
             folder.display()
         ))),
         many => {
@@ -161,10 +171,43 @@ impl Scan {
     }
 
     /// Reports an id with a control character, such as a newline, which would break the lines of
-    /// logs and tables.
-    fn control_character(&mut self, place: &'static str, id: &str) {
-        let detail = "rename its files; an id may have any characters but control characters";
-        self.problem(Kind::ControlCharacter, place, id.escape_debug().to_string(), detail);
+    /// logs and tables, or with a blank at an end, which tables lose.
+    fn unusual(&mut self, place: &'static str, id: &str) {
+        match id.contains(char::is_control) {
+            true => {
+                let detail = "rename its files; an id may have any characters but control \
+                    characters";
+                let id = id.escape_debug().to_string();
+                self.problem(Kind::ControlCharacter, place, id, detail);
+            }
+            false => {
+                let detail = "rename its files; an id may have blanks, but not as its first or \
+                    last character";
+                self.problem(Kind::OuterBlank, place, id, detail);
+            }
+        }
+    }
+
+    /// Keeps what is wrong with a table or folder, so that the rest is looked at, too.
+    fn go_on(&mut self, place: &'static str, read: Result<()>) -> Result<()> {
+        match read {
+            Err(Error::Data { path, what }) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.problem(Kind::BrokenTable, place, name, what.clone());
+                self.fatal.get_or_insert(Error::Data { path, what });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the samples can be used.
+    ///
+    /// # Errors
+    /// Data where a table cannot be read, the sample submission has blank or repeated rows, or no
+    /// sample is complete.
+    pub fn check(&mut self) -> Result<()> {
+        self.fatal.take().map_or(Ok(()), Err)
     }
 
     /// The train part or the external set: images with a table of labels.
@@ -194,7 +237,7 @@ impl Scan {
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
-                _ if has_control(&id) => self.control_character(place, &id),
+                _ if is_unusual(&id) => self.unusual(place, &id),
                 (Err(missing), _) => self.problem(Kind::MissingChannels, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
                 (Ok(_), None) => self.problem(Kind::ImagesWithoutLabels, place, id, ""),
@@ -215,7 +258,7 @@ impl Scan {
 
     /// The ids of the sample submission in their order; `None` where there is none.
     fn test_ids(&mut self, submission: &Path) -> Result<Option<Vec<String>>> {
-        if !submission.exists() {
+        if !submission.exists() && !submission.is_symlink() {
             self.warnings.push(format!(
                 "{} is missing; the test part is taken in the order of its ids",
                 submission.display()
@@ -224,13 +267,23 @@ impl Scan {
         }
         let (ids, bad_rows) = read_ids(submission)?;
         bad_rows.iter().for_each(|row| self.bad_row("test", submission, row));
+        // `submit` writes one row for each of them, in this order, and accepts nothing else.
+        if let [first, rest @ ..] = bad_rows.as_slice() {
+            let more = match rest.len() {
+                0 => String::new(),
+                n => format!(" (and {n} more bad rows, listed in problems.csv in paths.work)"),
+            };
+            let what = format!("{first}{more}; correct the table, then run the job again");
+            self.fatal.get_or_insert(Error::data(submission, what));
+        }
         Ok(Some(ids))
     }
 
     /// The test part, in the order of the sample submission where there is one.
     fn test(&mut self, folder: &Path) -> Result<()> {
         let images = folder.join("test");
-        let order = self.test_ids(&folder.join("sample_submission.csv"))?;
+        let submission = folder.join("sample_submission.csv");
+        let order = self.test_ids(&submission)?;
         if !images.exists() {
             self.warnings
                 .push(format!("{} is missing; there will be nothing to predict", images.display()));
@@ -238,6 +291,10 @@ impl Scan {
         }
         let Listing { samples: found, mut names, .. } =
             self.list("test", &images, order.as_ref().map_or(0, Vec::len))?;
+        if order.as_ref().is_some_and(Vec::is_empty) && !found.is_empty() {
+            let what = "no row below the header; list the ids to predict, or remove the file";
+            self.fatal.get_or_insert(Error::data(&submission, what));
+        }
         let order = order.unwrap_or_else(|| found.iter().map(|sample| sample.0.clone()).collect());
         let mut ordered = vec![false; found.len()];
         let trained = self.manifest.samples.len();
@@ -250,7 +307,7 @@ impl Scan {
             });
             let trained = &self.manifest.samples[..trained];
             match files {
-                _ if has_control(&id) => self.control_character("test", &id),
+                _ if is_unusual(&id) => self.unusual("test", &id),
                 None => self.problem(Kind::IdWithoutImages, "test", id, "in sample_submission.csv"),
                 Some(Err(missing)) => self.problem(Kind::MissingChannels, "test", id, missing),
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
@@ -264,7 +321,10 @@ impl Scan {
         for (id, _) in
             found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample)
         {
-            self.problem(Kind::NotInSubmission, "test", id, "left out");
+            match is_unusual(&id) {
+                true => self.unusual("test", &id),
+                false => self.problem(Kind::NotInSubmission, "test", id, "left out"),
+            }
         }
         Ok(())
     }
@@ -276,9 +336,11 @@ impl Scan {
         for (id, used, unused) in std::mem::take(&mut listing.doubled) {
             self.problem(Kind::TwoFiles, place, id, format!("{used} counts, {unused} does not"));
         }
-        for name in std::mem::take(&mut listing.foreign) {
-            let expected = "expected <id>_<channel>.<png|jpg|tif>[.gz]";
-            self.problem(Kind::ForeignFile, place, name, expected);
+        for (kind, name, detail) in std::mem::take(&mut listing.rejected) {
+            self.problem(kind, place, name, detail);
+        }
+        if let (number @ 1.., first) = &listing.passed_over {
+            log::info!("{place}: {number} hidden and system files passed over, such as {first}");
         }
         Ok(listing)
     }

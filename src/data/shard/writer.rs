@@ -153,7 +153,7 @@ impl Writer {
             bytes: (n * self.tables.size * self.tables.size * 4) as u64,
         };
         seal.write(&self.images.file).map_err(Error::io("write", temporary))?;
-        self.images.file.sync_all().map_err(Error::io("sync", temporary))?;
+        atomic_file::sync(&self.images.file, temporary)?;
         let written = Reader::open(temporary)?;
         written.verify()?;
         if written.tables != self.tables || written.labels().is_some() != (self.part == Part::Train)

@@ -8,10 +8,13 @@ use std::{
 };
 
 use ndarray::{Array2, Axis};
-use ndarray_npy::WriteNpyExt;
+use ndarray_npy::{WriteNpyError, WriteNpyExt};
 
 use crate::{
-    base::{Error, Result, atomic_file, csv_file, progress::Progress, stop_request::Stop},
+    base::{
+        Error, Result, atomic_file, csv_file, output_target::Target, progress::Progress,
+        stop_request::Stop,
+    },
     config::{Config, Tta},
     data::{
         labels::{CLASSES, Labels, NAMES},
@@ -67,7 +70,7 @@ pub fn predict(
     stop: &Stop,
 ) -> Result<FolderOutcome> {
     device::set_up_cpu(config.threads());
-    let (samples, mut skipped) = scan(folder)?;
+    let (samples, mut skipped, other) = scan(folder)?;
     let size = config.preprocess.size as usize;
     let settings = shard::Settings { size, max_side: config.preprocess.max_pixels_side };
     let pool = rayon::ThreadPoolBuilder::new()
@@ -102,43 +105,66 @@ pub fn predict(
         predictions.add(images)?;
     }
     if predictions.ids.is_empty() {
-        return Err(nothing_readable(folder, &skipped));
+        return Err(nothing_readable(folder, &skipped, &other));
     }
     predictions.write(output)?;
-    let list = skipped_list(output.table);
-    match skipped.is_empty() {
-        true => _ = fs::remove_file(&list), // of an earlier call
-        false => shard::write_bad(&list, &skipped)?,
-    }
-    Ok(FolderOutcome {
-        predicted: predictions.ids.len(),
-        skipped_list: (!skipped.is_empty()).then_some(list),
-        skipped,
-    })
+    let skipped_list = list_skipped(output.table, &skipped)?;
+    Ok(FolderOutcome { predicted: predictions.ids.len(), skipped_list, skipped })
 }
 
-/// The complete samples of a folder, and the faults of those that lack a channel.
-fn scan(folder: &Path) -> Result<(Vec<Sample>, Vec<Bad>)> {
+/// Writes the list of the samples that cannot be read beside the table, and returns its path; where
+/// there are none, removes that of an earlier call. Beside a device or a pipe there is no place for
+/// it: the samples are said.
+fn list_skipped(table: &Path, skipped: &[Bad]) -> Result<Option<PathBuf>> {
+    if matches!(Target::of(table)?, Target::Into) {
+        for bad in skipped.iter().take(SAID) {
+            log::warn!("skipped {} {}: {}", bad.id, bad.file, bad.reason);
+        }
+        if skipped.len() > SAID {
+            log::warn!("and {} more; with a file as --output all are listed", skipped.len() - SAID);
+        }
+        return Ok(None);
+    }
+    let list = skipped_list(table);
+    if skipped.is_empty() {
+        let _ = fs::remove_file(&list);
+        return Ok(None);
+    }
+    shard::write_bad(&list, skipped)?;
+    Ok(Some(list))
+}
+
+/// How many skipped samples are said where they cannot be listed.
+const SAID: usize = 8;
+
+/// The complete samples of a folder, the faults of those that lack a channel, and the lines about
+/// everything else.
+fn scan(folder: &Path) -> Result<(Vec<Sample>, Vec<Bad>, Vec<String>)> {
     let scan = manifest::scan_images(folder)?;
     let (lacking, other): (Vec<_>, Vec<_>) =
         scan.problems.into_iter().partition(|p| p.kind == ProblemKind::MissingChannels);
-    manifest::summary(&other).iter().for_each(|line| log::warn!("{line}"));
+    let other = manifest::summary(&other);
+    other.iter().for_each(|line| log::warn!("{line}"));
     let bad = |p: manifest::Problem| Bad {
         id: p.id,
         file: String::new(),
         reason: format!("no image of {}", p.detail),
     };
-    Ok((scan.manifest.samples, lacking.into_iter().map(bad).collect()))
+    Ok((scan.manifest.samples, lacking.into_iter().map(bad).collect(), other))
 }
 
-fn nothing_readable(folder: &Path, skipped: &[Bad]) -> Error {
-    let why = match skipped.first() {
-        None => "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, \
-            <id>_yellow.png (or .jpg, .tif, each also with .gz)"
-            .into(),
-        Some(bad) => {
+fn nothing_readable(folder: &Path, skipped: &[Bad], other: &[String]) -> Error {
+    let why = match (skipped.first(), other.first()) {
+        (Some(bad), _) => {
             let name = if bad.file.is_empty() { &bad.id } else { &bad.file };
             format!("such as {name}: {}", bad.reason)
+        }
+        (None, other) => {
+            let found = other.map_or(String::new(), |line| format!("; found {line}"));
+            format!(
+                "expected files called <id>_red.png, <id>_green.png, <id>_blue.png, \
+                    <id>_yellow.png (or .jpg, .tif, each also with .gz){found}"
+            )
         }
     };
     Error::data(folder, format!("no sample can be read ({why})"))
@@ -247,15 +273,15 @@ impl FolderPredictions<'_> {
     }
 
     fn write_table(&self, path: &Path) -> Result<()> {
-        let failed = |e: csv::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
+        let failed = csv_file::cannot_write(path);
         let mut writer = csv::Writer::from_writer(atomic_file::Writer::create(path)?);
-        writer.write_record(["id", "labels"].iter().chain(&NAMES)).map_err(failed)?;
+        writer.write_record(["id", "labels"].iter().chain(&NAMES)).map_err(&failed)?;
         for (id, row) in self.ids.iter().zip(concatenated(&self.probabilities)?.rows()) {
             let labels = submission_csv::labels_of(row, &self.ensemble.thresholds);
             let labels: Vec<&str> = labels.iter().map(|c| NAMES[c]).collect();
             let probabilities = row.iter().map(ToString::to_string);
             let fields = [id.clone(), labels.join(";")].into_iter().chain(probabilities);
-            writer.write_record(fields).map_err(failed)?;
+            writer.write_record(fields).map_err(&failed)?;
         }
         csv_file::finish(writer, path)
     }
@@ -266,9 +292,10 @@ impl FolderPredictions<'_> {
             return prediction_file::write_hdf5(path, &self.ids, "embeddings", &values, &[]);
         }
         let mut writer = atomic_file::Writer::create(path)?;
-        values
-            .write_npy(&mut writer)
-            .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
+        values.write_npy(&mut writer).map_err(|e| match e {
+            WriteNpyError::Io(e) => Error::io("write", path)(e),
+            e => Error::failed(format!("cannot write {}: {e}", path.display())),
+        })?;
         writer.finish()
     }
 }

@@ -3,7 +3,9 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::{
@@ -76,8 +78,8 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
             format!("set {key} to a folder"),
         );
     }
-    let (kind, lock) = match (kind(present), try_write(present)) {
-        (Ok(kind), Ok(lock)) => (kind, lock),
+    let (kind, probe) = match (kind(present), Probe::of(present)) {
+        (Ok(kind), Ok(probe)) => (kind, probe),
         (_, Err(e)) => return not_writable(key, folder, &format!("cannot write there: {e}")),
         (Err(e), _) => return not_writable(key, folder, &format!("cannot access it: {e}")),
     };
@@ -93,7 +95,7 @@ fn written(key: &str, folder: &Path, wanted: Option<u64>) -> Check {
             return Check::fail(key, found, fix);
         }
     }
-    writable(key, found, &kind, free, lock)
+    writable(key, found, &kind, free, &probe)
 }
 
 fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
@@ -105,38 +107,123 @@ fn not_writable(key: &str, folder: &Path, why: &str) -> Check {
     )
 }
 
-/// A folder with enough space: whether it is fit for long use. `lock` is the result of locking a
-/// file in it.
-fn writable(key: &str, found: String, kind: &str, free: u64, lock: io::Result<()>) -> Check {
-    match lock {
-        Err(e) => Check::warning(
-            key,
-            format!("{found}, no locks: {e}"),
-            "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
-        ),
-        Ok(()) if ["tmpfs", "overlay", "ramfs"].contains(&kind) => Check::warning(
-            key,
-            format!("{found}; files there may not outlive the machine or the container"),
+/// A folder with enough space: whether it is fit for long use.
+fn writable(key: &str, found: String, kind: &str, free: u64, probe: &Probe) -> Check {
+    let mut lacks = probe.lacks();
+    if ["tmpfs", "overlay", "ramfs"].contains(&kind) {
+        lacks.push((
+            "files there may not outlive the machine or the container".into(),
             "fine for a trial; else use a folder on a disk or a parallel file system (in a \
              container: --bind)",
-        ),
-        Ok(()) if free < 1 << 30 => Check::warning(
-            key,
-            found,
-            "make room: a training keeps two checkpoints of up to half a GB",
-        ),
-        Ok(()) => Check::ok(key, format!("{found}, locks work")),
+        ));
     }
+    if free < 1 << 30 {
+        lacks.push((
+            "little space".into(),
+            "make room: a training keeps two checkpoints of up to half a GB",
+        ));
+    }
+    if lacks.is_empty() {
+        return Check::ok(key, format!("{found}, locks work, links and syncing too"));
+    }
+    let (what, fixes): (Vec<String>, Vec<&str>) = lacks.into_iter().unzip();
+    Check::warning(key, format!("{found}; {}", what.join("; ")), fixes.join("; "))
 }
 
-/// Writes a file and locks it; the inner result is that of locking. Removes the file.
-fn try_write(folder: &Path) -> io::Result<io::Result<()>> {
-    let path = folder.join(format!(".atlas-doctor.{}.{}", host::name(), std::process::id()));
-    let mut file = File::create_new(&path)?;
-    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
-    let locked = file.try_lock().map_err(io::Error::from);
-    fs::remove_file(&path)?;
-    written.map(|()| locked)
+/// What the file system of a folder can do, tried in a folder of its own there, which is removed.
+#[derive(Debug)]
+struct Probe {
+    lock: io::Result<()>,
+    /// Whether a lock kept a second holder away.
+    lock_holds: bool,
+    link: io::Result<()>,
+    folder_sync: io::Result<()>,
+    /// Whether names that differ in case only are two files.
+    case_counts: bool,
+    /// Seconds by which the time of a new file differs from this machine's clock.
+    clock: f64,
+}
+
+/// More than this many seconds between two clocks are said.
+const CLOCKS_AGREE: f64 = 5.0;
+
+impl Probe {
+    /// # Errors
+    /// Where a file cannot be made, written, synced, renamed or removed there.
+    fn of(folder: &Path) -> io::Result<Self> {
+        let own = folder.join(format!(".atlas-doctor.{}.{}", host::name(), std::process::id()));
+        fs::create_dir(&own)?;
+        let probe = Self::within(&own);
+        fs::remove_dir_all(&own)?;
+        probe
+    }
+
+    fn within(folder: &Path) -> io::Result<Self> {
+        let (path, other) = (folder.join("a"), folder.join("b"));
+        let mut file = File::create_new(&path)?;
+        file.write_all(&[0; 4096])?;
+        match file.sync_all() {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(e),
+            _ => {} // some cannot; that of the folder says so
+        }
+        let lock = file.try_lock().map_err(io::Error::from);
+        let second = File::options().append(true).open(&path)?;
+        let lock_holds = lock.is_ok() && second.try_lock().is_err();
+        let modified = file.metadata()?.modified()?;
+        let clock = match SystemTime::now().duration_since(modified) {
+            Ok(behind) => behind.as_secs_f64(),
+            Err(ahead) => -ahead.duration().as_secs_f64(),
+        };
+        File::create_new(&other)?;
+        fs::rename(&path, &other)?; // over a file, as every output appears
+        Ok(Self {
+            lock,
+            lock_holds,
+            link: symlink("b", folder.join("link")),
+            folder_sync: File::open(folder).and_then(|folder| folder.sync_all()),
+            case_counts: !folder.join("B").exists(),
+            clock,
+        })
+    }
+
+    /// What is missing, each with what to do about it.
+    fn lacks(&self) -> Vec<(String, &'static str)> {
+        let mut lacks = Vec::new();
+        match &self.lock {
+            Err(e) => lacks.push((
+                format!("no locks: {e}"),
+                "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
+            )),
+            Ok(()) if !self.lock_holds => lacks
+                .push(("its locks keep nobody away".into(), "never train one fold twice at once")),
+            Ok(()) => {}
+        }
+        if let Err(e) = &self.link {
+            lacks.push((
+                format!("no symbolic links: {e}"),
+                "name runs by --run: results/latest is not made there",
+            ));
+        }
+        if let Err(e) = &self.folder_sync {
+            lacks.push((
+                format!("folders cannot be synced: {e}"),
+                "should a machine crash, run the same command again: it makes what is missing",
+            ));
+        }
+        if !self.case_counts {
+            lacks.push((
+                "names that differ in case only are one file".into(),
+                "give samples and runs names that differ in more than case",
+            ));
+        }
+        if self.clock.abs() > CLOCKS_AGREE {
+            lacks.push((
+                format!("times of its files differ by {:.0} s from the clock", self.clock),
+                "have the clocks synchronised (NTP); `status` may show finished steps as stale",
+            ));
+        }
+        lacks
+    }
 }
 
 fn read(key: &str, folder: &Path) -> Check {
@@ -223,6 +310,34 @@ mod tests {
             written("paths.work", dir.path(), Some(1 << 60)).state,
             super::super::check::CheckState::Fail
         );
+    }
+
+    #[test]
+    fn what_a_file_system_lacks_is_said_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = Probe::of(dir.path()).unwrap();
+        assert!(whole.lacks().is_empty(), "{whole:?}");
+        let refused = || Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        let probe = |lock, link, folder_sync| Probe {
+            lock,
+            lock_holds: true,
+            link,
+            folder_sync,
+            case_counts: true,
+            clock: 0.0,
+        };
+        for (lacking, said) in [
+            (probe(refused(), Ok(()), Ok(())), "no locks"),
+            (probe(Ok(()), refused(), Ok(())), "links"),
+            (probe(Ok(()), Ok(()), refused()), "synced"),
+            (Probe { lock_holds: false, ..probe(Ok(()), Ok(()), Ok(())) }, "nobody"),
+            (Probe { case_counts: false, ..probe(Ok(()), Ok(()), Ok(())) }, "case"),
+            (Probe { clock: -3600.0, ..probe(Ok(()), Ok(()), Ok(())) }, "-3600 s"),
+        ] {
+            let check = writable("paths.work", "there".into(), "ext4", 1 << 40, &lacking);
+            assert_eq!(check.state, super::super::check::CheckState::Warning);
+            assert!(check.found.contains(said) && check.fix.is_some(), "{check:?}");
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn check(path: &Path, problems: &[BadRow]) -> Result<()> {
 }
 
 fn read_csv(path: &Path) -> Result<PredictionMatrix> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = labels::read_text(path)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| Error::data(path, e))?;
     let header: Vec<String> = header.iter().map(|h| h.trim().to_string()).collect();
@@ -200,7 +200,9 @@ fn read_csv(path: &Path) -> Result<PredictionMatrix> {
     let width = header.len();
     if width != CLASSES + 1 {
         let expected = format!("expected Id,Predicted or an id and {CLASSES} probabilities");
-        return Err(Error::data(path, format!("{width} columns; {expected}")));
+        let found = labels::excerpt(&header.join(","));
+        let what = format!("line 1: {width} columns in `{found}`; {expected}, with commas between");
+        return Err(Error::data(path, what));
     }
     let class_of = columns(&header[1..]).map_err(|what| Error::data(path, what))?;
     let (mut ids, mut values) = (Vec::new(), Vec::new());

@@ -72,9 +72,19 @@ impl Session<'_> {
         let (mine, theirs) = (&self.state.conditions, &other.conditions);
         let folder = self.folder.0.display();
         if !self.continues(other) {
+            let what = match (other.data, self.state.data) {
+                (theirs, mine) if theirs != mine => format!(
+                    "other data (the hash of images, labels and folds is {theirs:016x} there and \
+                     {mine:016x} in {})",
+                    self.config.paths.work.display()
+                ),
+                _ => format!(
+                    "another network ({:?} there and {:?} here)",
+                    other.network.spec, self.state.network.spec
+                ),
+            };
             return Err(Error::usage(format!(
-                "the checkpoints in {folder} are of other data (shards, folds.csv) or another \
-                    network; train into a new run with --run NAME"
+                "the checkpoints in {folder} are of {what}; train into another run with --run NAME"
             )));
         }
         if theirs.compute_mode.channels_last != mine.compute_mode.channels_last {
