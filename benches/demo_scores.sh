@@ -9,7 +9,7 @@ set -euo pipefail
 out=$(realpath -m -- "${1:?usage: benches/demo_scores.sh OUT.csv [FOLDER]}")
 results=${2:+$(realpath -m -- "$2")}
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-results=${results:-$PWD/work/demo_scores}
+results=${results:-work/demo_scores}
 mkdir -p "$(dirname -- "$out")"
 atlas=target/release/atlas
 processor=$(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo)

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use atlas::{
-    training::run_folder::Run,
+    data::work_folder::WorkFolder,
+    training::run_choice,
     views::explore::{Explorer, PORT, Server},
 };
 use serde_json::json;
@@ -38,10 +39,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let run = Run::existing(&config, args.run.as_deref())?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let run = run_choice::existing(&config, work, args.run.as_deref())?;
     let stop = stop_on_signals()?;
     let server = Server::bind(args.host, args.port, args.token)?;
-    let explorer = Explorer::open(&config, &run, stop)?;
+    let explorer = Explorer::open(&config, work, &run, stop)?;
     let samples = explorer.sample_count();
     let text = format!(
         "{samples} samples of the run {} are at\n\n  {}\n\nCtrl-C ends the server",

@@ -14,7 +14,7 @@ use atlas::{
             folder::{self, OutputFiles},
         },
     },
-    training::run_folder::Run,
+    training::{run_choice, run_folder::Run},
 };
 use serde_json::json;
 
@@ -82,8 +82,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return Ok(args.common.print_beside(&output, made.text, made.json)?);
         }
         _ => {
-            let run = Run::existing(&config, args.run.as_deref())?;
             let work = &WorkFolder::open(&config.paths.work);
+            let run = run_choice::existing(&config, work, args.run.as_deref())?;
             let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
             predict(&config, work, &run, share)?
         }
@@ -99,7 +99,7 @@ pub fn predict(
     run: &Run,
     (task, tasks): (usize, usize),
 ) -> anyhow::Result<Summary> {
-    run.begin(config)?;
+    run.begin(config, work)?;
     let stop = stop_on_signals()?;
     let gpus = usize::from(device::choose(config.comm.backend, 0)?.is_cuda());
     let log = TaskLog::of(work.path(), Step::Predict, task)
@@ -137,7 +137,11 @@ fn predict_folder(
             must_exist("--weights", file)?;
             Ensemble::from_file(file, config.augment.resize, &config.train, device)?
         }
-        None => Ensemble::of_run(config, &Run::existing(config, args.run.as_deref())?, device)?,
+        None => {
+            let work = &WorkFolder::open(&config.paths.work);
+            let run = run_choice::existing(config, work, args.run.as_deref())?;
+            Ensemble::of_run(config, &run, device)?
+        }
     };
     let (files, stop) = (OutputFiles { table: output, embeddings }, stop_on_signals()?);
     let done = folder::predict(config, images, &ensemble, &files, stop)?;

@@ -1,6 +1,11 @@
 //! `atlas report`
 
-use atlas::{config::Config, training::run_folder::Run, views::report};
+use atlas::{
+    config::Config,
+    data::work_folder::WorkFolder,
+    training::{run_choice, run_folder::Run},
+    views::report,
+};
 use serde_json::json;
 
 use crate::common::{Common, Summary};
@@ -29,7 +34,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let run = Run::existing(&config, args.run.as_deref())?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let run = run_choice::existing(&config, work, args.run.as_deref())?;
     let Summary { text, json } = report(&config, &run, &args.compare)?;
     args.common.print(text, json)?;
     Ok(())

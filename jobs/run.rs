@@ -104,7 +104,7 @@ fn all_steps(common: &Common, config: &Config, named: Option<Run>) -> anyhow::Re
     steps.begin(Step::Predict)?;
     log_summary(&predict(config, &work(), &run, WHOLE)?);
     steps.begin(Step::Submit)?;
-    log_summary(&submit(config, &run)?);
+    log_summary(&submit(config, &work(), &run)?);
     steps.begin(Step::Report)?;
     log_summary(&report(config, &run, &[])?);
     Ok(run)

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     loop {
         let work = &WorkFolder::open(&config.paths.work); // anew: the jobs change it
-        let run = status::find_run(&config, args.run.as_deref())?;
+        let run = status::find_run(&config, work, args.run.as_deref())?;
         if args.missing {
             for (step, tasks) in status::missing(&config, work, run.as_ref()) {
                 say(format!("{step} {tasks}"))?;

@@ -3,8 +3,9 @@
 use atlas::{
     base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
+    data::work_folder::WorkFolder,
     inference::submit,
-    training::run_folder::Run,
+    training::{run_choice, run_folder::Run},
 };
 use serde_json::{Map, Value, json};
 
@@ -32,18 +33,19 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let run = Run::existing(&config, args.run.as_deref())?;
-    let Summary { text, json } = submit(&config, &run)?;
+    let work = &WorkFolder::open(&config.paths.work);
+    let run = run_choice::existing(&config, work, args.run.as_deref())?;
+    let Summary { text, json } = submit(&config, work, &run)?;
     args.common.print(text, json)?;
     Ok(())
 }
 
 /// Fits the thresholds of a run and writes its submissions.
-pub fn submit(config: &Config, run: &Run) -> anyhow::Result<Summary> {
-    run.begin(config)?;
-    let log = TaskLog::of(&config.paths.work, Step::Submit, 0).in_run(&run.name());
+pub fn submit(config: &Config, work: &WorkFolder, run: &Run) -> anyhow::Result<Summary> {
+    run.begin(config, work)?;
+    let log = TaskLog::of(work.path(), Step::Submit, 0).in_run(&run.name());
     let submit::SubmitOutcome { fits, used, map, written } =
-        recorded(&log, || Ok(submit::submit(config, run)?))?;
+        recorded(&log, || Ok(submit::submit(config, work, run)?))?;
     let mut text = String::from("macro F1 out of fold    cross-fitted  in sample\n");
     let mut scores = Map::new();
     for (i, f) in fits.iter().enumerate() {

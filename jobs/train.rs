@@ -6,10 +6,12 @@ use atlas::{
         task_log::TaskLog,
     },
     config::Config,
+    data::work_folder::WorkFolder,
     distributed::{self, World},
     training::{
         find_lr::{self, RangeTest, Suggestion},
         fold_status::has_predictions,
+        run_choice,
         run_folder::Run,
         train::{self, FoldOutcome},
     },
@@ -118,10 +120,11 @@ fn train_on_all_ranks(
     }
     // The choice depends on the clock and on the file system: the first rank makes it.
     let chosen = match world.rank() {
-        0 => Run::to_train(config, args.run.as_deref(), fold, |run, k| {
-            has_predictions(config, run, k)
-        })
-        .map(Some),
+        0 => {
+            let (work, name) = (WorkFolder::open(&config.paths.work), args.run.as_deref());
+            let finished = |run: &Run, k| has_predictions(config, run, k);
+            run_choice::to_train(config, &work, name, fold, finished).map(Some)
+        }
         _ => Ok(None),
     };
     let name = world.agree(chosen)?.map(|run| run.name()).unwrap_or_default();

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use load::PROVENANCE;
 pub use train::{
     Keep, Layout, Losses, Normalize, Optimizer, Over, Precision, Reduce, Sampling, Schedule, Train,
 };

@@ -7,11 +7,12 @@
 //! [`gradient_sync`](crate::distributed::gradient_sync); `session`: what a training carries from
 //! step to step, and how it becomes a checkpoint and back; `validation`.
 //!
-//! Around it: `run_folder` finds or makes the run (`run_identity` says which trainings belong to
-//! one, `provenance` records where it comes from), `fold_data` chooses the samples of a fold,
-//! `fold_status` tells which folds are done; `checkpoint`, `history`, `event_file` and
-//! `tensorboard_log` are the files; `meter` and `terminal_view` report the speed;
-//! `auto_compute_mode` measures what `auto` stands for; `find_lr` is the learning-rate range test.
+//! Around it: `run_choice` finds the run that a job works on (`run_identity` says which trainings
+//! belong to one), `run_folder` is its folder (`provenance` records where it comes from),
+//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done;
+//! `checkpoint`, `history`, `event_file` and `tensorboard_log` are the files; `meter` and
+//! `terminal_view` report the speed; `auto_compute_mode` measures what `auto` stands for; `find_lr`
+//! is the learning-rate range test.
 
 mod auto_compute_mode;
 pub mod backward;
@@ -25,6 +26,7 @@ pub mod fold_status;
 pub mod history;
 mod meter;
 mod provenance;
+pub mod run_choice;
 pub mod run_folder;
 mod run_identity;
 mod session;

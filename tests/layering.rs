@@ -1,6 +1,6 @@
 //! The folders of `src/` depend on each other in one direction: each uses only those declared
 //! before it in `src/lib.rs`. Inside a folder two files use each other only where ARCHITECTURE.md
-//! lists them under "Cycles within a folder".
+//! lists them under "Cycles within a folder". HDF5 files are opened in one file only.
 
 #[path = "layering/modules.rs"]
 mod modules;
@@ -134,6 +134,54 @@ fn files_of_a_folder_use_each_other_only_where_architecture_md_says_so() {
         lines(found.difference(&listed).collect()),
         lines(listed.difference(&found).collect())
     );
+}
+
+/// The files that open or make HDF5 files by the library's own means, or import these.
+fn hdf5_openers(modules: &Modules) -> BTreeSet<&str> {
+    let opens = |path: &[String]| {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        // The short ones are of imports: of everything there, or of the module itself.
+        matches!(
+            path[..],
+            ["hdf5"]
+                | ["hdf5", "file"]
+                | ["hdf5", "File", ..]
+                | ["hdf5", "file", "File", ..]
+                | [.., "FileBuilder", "new"]
+        )
+    };
+    modules.paths().filter(|(_, path)| opens(path)).map(|(file, _)| file).collect()
+}
+
+/// The way through `base/hdf5_file` is the only one, so that no lock is taken.
+#[test]
+fn hdf5_files_are_opened_in_one_place() {
+    let jobs = Modules::read(&root().join("jobs"));
+    assert!(jobs.len() > 10, "only {} files were read", jobs.len());
+    assert_eq!(hdf5_openers(&source()), BTreeSet::from(["base/hdf5_file.rs"]));
+    assert_eq!(hdf5_openers(&jobs), BTreeSet::new());
+    let is_found = |source| !hdf5_openers(&example(&[("data/a.rs", source)])).is_empty();
+    for source in [
+        "fn f() { hdf5::File::open(path) }",
+        "fn f() { hdf5::file::File::create(path) }",
+        "fn f() { FileBuilder::new() }",
+        "fn f() { hdf5::file::FileBuilder::new() }",
+        "use hdf5::{Dataset, File};",
+        "use hdf5::file::File as Table;",
+        "use hdf5::*;",
+        "use hdf5::file::{self, FileBuilder};",
+        "use hdf5 as h5;",
+    ] {
+        assert!(is_found(source), "{source}");
+    }
+    for source in [
+        "use hdf5::{Result, types::VarLenUnicode};",
+        "fn f() -> hdf5::file::FileBuilder { hdf5_file::options() }",
+        "use std::fs::File;\nfn f() { File::open(path) }",
+        "#[cfg(test)]\nmod tests { use hdf5::File; }",
+    ] {
+        assert!(!is_found(source), "{source}");
+    }
 }
 
 /// `src/` of two folders, `data` before `views`, with these files besides.

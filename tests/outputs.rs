@@ -226,28 +226,3 @@ fn a_locked_hdf5_file_is_read() {
         assert!(out.status.success(), "{locking}: {}", String::from_utf8_lossy(&out.stderr));
     }
 }
-
-/// The way through `base/hdf5_file` is the only one, so that no lock is forgotten.
-#[test]
-fn hdf5_files_are_opened_in_one_place() {
-    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            match path.is_dir() {
-                true => sources(&path, found),
-                false => found.push(path),
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for folder in ["src", "jobs"] {
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
-    }
-    for path in found.iter().filter(|p| !p.ends_with("base/hdf5_file.rs")) {
-        let text = fs::read_to_string(path).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        for call in ["File::with_options()", "File::create(", "File::open("] {
-            assert!(!code.contains(&format!("hdf5::{call}")), "{}: {call}", path.display());
-        }
-    }
-}

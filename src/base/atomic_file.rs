@@ -24,9 +24,18 @@ use crate::base::{
 /// written into.
 pub struct Writer {
     file: BufWriter<File>,
-    /// `None` where the path is written into.
-    temporary: Option<Temporary>,
     path: PathBuf,
+    /// `None` where the path is written into.
+    new: Option<NewFile>,
+}
+
+/// A file that is going to appear.
+struct NewFile {
+    temporary: Temporary,
+    /// Where it appears; no link.
+    target: PathBuf,
+    /// The file that is there now.
+    old: Option<Metadata>,
 }
 
 /// The path of a temporary file. Dropped before the file is renamed, it removes the file.
@@ -36,38 +45,36 @@ impl Writer {
     /// Creates the parent folders too.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let target = Target::of(&path)?;
-        let (file, temporary) = match &target {
-            Target::Into => {
-                let file = Target::open(&path).map_err(Error::io("open", &path))?;
-                (file, None)
-            }
-            Target::Replace { old, .. } => {
-                let temporary = Temporary(temporary_of(&target, &path)?);
+        let (file, new) = match Target::of(&path)? {
+            Target::Into(sink) => (sink.open().map_err(Error::io("open", &path))?, None),
+            Target::Replace { path: target, old } => {
+                let temporary = Temporary(temporary_beside(&target, &path)?);
                 // Never through a link that someone else has put there.
                 let _ = fs::remove_file(&temporary.0);
                 let file = File::create_new(&temporary.0);
                 let file = file.map_err(Error::io("create", &temporary.0))?;
                 keep_owner_and_mode(&temporary.0, old.as_ref()); // before there is content to read
-                (file, Some(temporary))
+                (file, Some(NewFile { temporary, target, old }))
             }
         };
         fault::kill_at("created", &path);
-        Ok(Self { file: BufWriter::new(file), temporary, path })
+        Ok(Self { file: BufWriter::new(file), path, new })
     }
 
     /// Flushes, syncs, renames into place and syncs the folder.
     pub fn finish(self) -> Result<()> {
-        let path = &self.path;
-        let written = self.temporary.as_ref().map_or(path, |t| &t.0);
-        let file = self.file.into_inner();
+        let Self { file, path, new } = self;
+        let written = new.as_ref().map_or(&path, |new| &new.temporary.0);
+        let file = file.into_inner();
         let file = file.map_err(|e| Error::io("write", written)(e.into_error()))?;
-        fault::kill_at("written", path);
-        let Some(Temporary(temporary)) = &self.temporary else { return sync_regular(&file, path) };
-        sync(&file, temporary)?;
-        fault::kill_at("synced", path);
-        publish(temporary, path)?;
-        fault::kill_at("renamed", path);
+        fault::kill_at("written", &path);
+        let Some(NewFile { temporary, target, old }) = new else {
+            return sync_regular(&file, &path);
+        };
+        sync(&file, &temporary.0)?;
+        fault::kill_at("synced", &path);
+        replace(&temporary.0, &target, old.is_some())?;
+        fault::kill_at("renamed", &path);
         Ok(())
     }
 }
@@ -100,17 +107,20 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// processes of this machine for the same path. For what is no regular file, a name in the system's
 /// folder of temporary files.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {
-    temporary_of(&Target::of(path)?, path)
+    match Target::of(path)? {
+        Target::Replace { path: target, .. } => temporary_beside(&target, path),
+        Target::Into(_) => temporary_in(&std::env::temp_dir(), path),
+    }
 }
 
-fn temporary_of(target: &Target, path: &Path) -> Result<PathBuf> {
+fn temporary_beside(target: &Path, path: &Path) -> Result<PathBuf> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-    let (place, folder) = match target {
-        Target::Replace { path, .. } => (path.as_path(), folder_of(path).to_path_buf()),
-        Target::Into => (path, std::env::temp_dir()),
-    };
-    let name = place
+    temporary_in(folder_of(target), target)
+}
+
+fn temporary_in(folder: &Path, path: &Path) -> Result<PathBuf> {
+    let name = path
         .file_name()
         .ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
     let name = match name.to_str() {
@@ -119,7 +129,7 @@ fn temporary_of(target: &Target, path: &Path) -> Result<PathBuf> {
     };
     let prefix = format!(".{name}.tmp.{}.", host::name());
     // A folder that can be written but not listed is no hindrance.
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let owner =
             entry.file_name().to_str().and_then(|n| n.strip_prefix(&prefix)?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
@@ -136,21 +146,27 @@ const LONGEST: usize = 60;
 /// Makes a complete, synced file appear at `path`: renames it and syncs the folder, so that the
 /// name survives a crash too. What is no regular file gets the content.
 pub fn publish(temporary: &Path, path: &Path) -> Result<()> {
-    let Target::Replace { path: target, old } = Target::of(path)? else {
-        let to = Target::open(path).map_err(Error::io("open", path))?;
-        return pour(temporary, to, path);
-    };
-    keep_owner_and_mode(temporary, old.as_ref());
-    match fs::rename(temporary, &target) {
+    match Target::of(path)? {
+        Target::Replace { path, old } => {
+            keep_owner_and_mode(temporary, old.as_ref());
+            replace(temporary, &path, old.is_some())
+        }
+        Target::Into(sink) => pour(temporary, sink.open().map_err(Error::io("open", path))?, path),
+    }
+}
+
+/// Renames a complete, synced file to `target`, which is no link, and syncs the folder.
+fn replace(temporary: &Path, target: &Path, exists: bool) -> Result<()> {
+    match fs::rename(temporary, target) {
         // A file that is mounted on its own, as containers do it, cannot be renamed over; a link
         // may lead to another file system.
-        Err(e) if old.is_some() && is_one_of(&e, &[libc::EBUSY, libc::EXDEV]) => {
-            let to = File::options().write(true).truncate(true).open(&target);
-            return pour(temporary, to.map_err(Error::io("open", &target))?, &target);
+        Err(e) if exists && is_one_of(&e, &[libc::EBUSY, libc::EXDEV]) => {
+            let to = File::options().write(true).truncate(true).open(target);
+            return pour(temporary, to.map_err(Error::io("open", target))?, target);
         }
-        renamed => renamed.map_err(Error::io("rename into place", path))?,
+        renamed => renamed.map_err(Error::io("rename into place", target))?,
     }
-    sync_folder(folder_of(&target))
+    sync_folder(folder_of(target))
 }
 
 /// Copies a complete file into an open one, and removes it.
@@ -193,7 +209,7 @@ fn keep_owner_and_mode(new: &Path, old: Option<&Metadata>) {
 /// Where the content could not be stored.
 pub fn sync(file: &File, path: &Path) -> Result<()> {
     match file.sync_all() {
-        Err(e) if is_one_of(&e, &NO_SYNC) => {
+        Err(e) if cannot_sync(&e) => {
             warn_unsynced(path, &e);
             Ok(())
         }
@@ -213,7 +229,20 @@ fn sync_regular(file: &File, path: &Path) -> Result<()> {
 /// only a disk that fails or is full is an error; some file systems cannot sync folders, and some
 /// folders can be written but not read.
 fn sync_folder(folder: &Path) -> Result<()> {
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
+    check_synced(folder, File::open(folder).and_then(|folder| folder.sync_all()))
+}
+
+/// Syncs the file system of `folder`, for many new files at once; as with a folder, a file system
+/// that cannot is worth one warning.
+///
+/// # Errors
+/// Where a disk fails or is full.
+pub fn sync_all_of(folder: &Path) -> Result<()> {
+    check_synced(folder, File::open(folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)))
+}
+
+fn check_synced(folder: &Path, synced: io::Result<()>) -> Result<()> {
+    match synced {
         Err(e) if is_one_of(&e, &[libc::EIO, libc::ENOSPC, libc::EDQUOT]) => {
             Err(Error::io("sync the folder", folder)(e))
         }
@@ -225,8 +254,10 @@ fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// How systems say that they cannot sync a file.
-const NO_SYNC: [i32; 3] = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP];
+/// Whether the error says that the file system cannot sync a file.
+pub fn cannot_sync(e: &io::Error) -> bool {
+    is_one_of(e, &[libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP])
+}
 
 fn is_one_of(e: &io::Error, codes: &[i32]) -> bool {
     e.raw_os_error().is_some_and(|code| codes.contains(&code))

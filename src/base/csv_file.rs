@@ -1,10 +1,7 @@
 //! The CSV files that this program writes for itself: written whole or not at all, with a field in
 //! quotes where its text needs them; read back with the line of a fault in the message.
 
-use std::{
-    io::{self, ErrorKind},
-    path::Path,
-};
+use std::{io::ErrorKind, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -30,16 +27,7 @@ pub fn write<R: Serialize>(
 
 /// Makes a CSV file that was written row by row appear at `path`.
 pub fn finish(writer: csv::Writer<atomic_file::Writer>, path: &Path) -> Result<()> {
-    writer
-        .into_inner()
-        .map_err(|e| {
-            let e = e.error();
-            Error::io("write", path)(e.raw_os_error().map_or_else(
-                || io::Error::new(e.kind(), e.to_string()),
-                io::Error::from_raw_os_error,
-            ))
-        })?
-        .finish()
+    writer.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?.finish()
 }
 
 /// The error of a file that cannot be written, with the system's where there is one: it says

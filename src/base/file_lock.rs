@@ -10,10 +10,10 @@ use std::{
 
 /// Locks `file`, called `path`, until it is dropped; false where another process holds it.
 pub fn hold(file: &File, path: &Path) -> bool {
-    judge(file.try_lock(), path)
+    is_held(file.try_lock(), path)
 }
 
-fn judge(locked: Result<(), TryLockError>, path: &Path) -> bool {
+fn is_held(locked: Result<(), TryLockError>, path: &Path) -> bool {
     match locked {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
@@ -48,7 +48,7 @@ mod tests {
         assert!(hold(&second, file.path()));
         for code in [libc::ENOLCK, libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL] {
             let refused = Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
-            assert!(judge(refused, file.path()), "{code}");
+            assert!(is_held(refused, file.path()), "{code}");
         }
     }
 }

@@ -13,8 +13,22 @@ use crate::base::{Error, Result};
 pub enum Target {
     /// A file appears at `path`, which is no link; `old` is the regular file that is there now.
     Replace { path: PathBuf, old: Option<Metadata> },
-    /// A device, a pipe or an open file of a process (`/dev/stdout`, `/dev/fd/63`) gets the bytes.
-    Into,
+    /// A device, a pipe or an open file gets the bytes.
+    Into(Sink),
+}
+
+/// What is written into, at the end of all links.
+pub struct Sink {
+    path: PathBuf,
+    /// Where it is an open file of a process (`/dev/stdout`, `/dev/fd/63`).
+    descriptor: Option<Descriptor>,
+}
+
+/// An open file of a process.
+struct Descriptor {
+    number: u32,
+    /// Of this process.
+    own: bool,
 }
 
 /// As many links as the kernel follows.
@@ -29,10 +43,10 @@ impl Target {
         let refused = |what: &str| Err(Error::usage(format!("{}: {what}", path.display())));
         let mut at = path.to_path_buf();
         for _ in 0..LINKS {
-            if let Some(Descriptor { number, own }) = descriptor(&at) {
-                let open = own && number < 3 || fs::symlink_metadata(&at).is_ok();
-                return match open {
-                    true => Ok(Self::Into),
+            if let Some(descriptor) = descriptor(&at) {
+                let is_standard = descriptor.own && descriptor.number < 3;
+                return match is_standard || fs::symlink_metadata(&at).is_ok() {
+                    true => Ok(Self::Into(Sink { path: at, descriptor: Some(descriptor) })),
                     false => refused("no file is open under this number; name a file"),
                 };
             }
@@ -53,52 +67,36 @@ impl Target {
             } else if kind.is_file() {
                 return Ok(Self::Replace { path: at, old: Some(metadata) });
             } else {
-                return Ok(Self::Into);
+                return Ok(Self::Into(Sink { path: at, descriptor: None }));
             }
         }
         refused("its links lead in a circle; name a file")
     }
+}
 
-    /// Opens a path that is [`Into`](Self::Into). Open files of this process keep their place, so
-    /// that what is written later comes after it.
+impl Sink {
+    /// Open files of this process keep their place, so that what is written later comes after it.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn open(path: &Path) -> io::Result<File> {
+    pub fn open(&self) -> io::Result<File> {
         let own = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().map(File::from);
-        let mut at = path.to_path_buf();
-        loop {
-            match descriptor(&at) {
-                Some(Descriptor { number: 1, own: true }) => return own(&io::stdout()),
-                Some(Descriptor { number: 2, own: true }) => return own(&io::stderr()),
-                Some(_) => return File::options().append(true).open(&at),
-                None => match fs::read_link(&at) {
-                    Ok(to) => at = folder_of(&at).join(to),
-                    Err(_) => return File::options().write(true).open(&at),
-                },
-            }
+        match self.descriptor {
+            Some(Descriptor { number: 1, own: true }) => own(&io::stdout()),
+            Some(Descriptor { number: 2, own: true }) => own(&io::stderr()),
+            Some(_) => File::options().append(true).open(&self.path),
+            None => File::options().write(true).open(&self.path),
         }
+    }
+
+    fn is_standard_output(&self) -> bool {
+        matches!(self.descriptor, Some(Descriptor { number: 1, own: true }))
     }
 }
 
 /// Whether what is written to `path` goes to standard output.
 pub fn is_standard_output(path: &Path) -> bool {
-    let mut at = path.to_path_buf();
-    for _ in 0..LINKS {
-        if let Some(Descriptor { number, own }) = descriptor(&at) {
-            return number == 1 && own;
-        }
-        let Ok(to) = fs::read_link(&at) else { return false };
-        at = folder_of(&at).join(to);
-    }
-    false
-}
-
-/// An open file of a process.
-struct Descriptor {
-    number: u32,
-    /// Of this process.
-    own: bool,
+    matches!(Target::of(path), Ok(Target::Into(sink)) if sink.is_standard_output())
 }
 
 /// What looks like a link in `/proc/PID/fd` leads to an open file and not to a name.
@@ -135,7 +133,7 @@ mod tests {
     fn standard_output_has_many_names() {
         for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
             assert!(is_standard_output(Path::new(name)), "{name}");
-            assert!(matches!(Target::of(Path::new(name)), Ok(Target::Into)), "{name}");
+            assert!(matches!(Target::of(Path::new(name)), Ok(Target::Into(_))), "{name}");
         }
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("1");

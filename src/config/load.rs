@@ -109,9 +109,9 @@ fn resolve_file_paths(table: &mut toml::Table, file: &Path) {
     }
 }
 
-/// Where `file` is the `config.toml` in a run's folder, and the results folder that it names is
-/// gone, the project was moved, or is mounted at another place: what it names and is not there, but
-/// at the same place beside or below the present results folder, is taken from there.
+/// If the results folder in a run's `config.toml` is gone, the project was moved, or is mounted at
+/// another place. Each path that is missing is then looked for at the same place relative to the
+/// present results folder.
 fn follow_move(table: &mut toml::Table, file: &Path) {
     let text = |table: &toml::Table, section: &str, key: &str| {
         table.get(section)?.get(key)?.as_str().map(PathBuf::from)
@@ -147,7 +147,7 @@ fn follow_move(table: &mut toml::Table, file: &Path) {
 }
 
 /// The file beside a run's `config.toml`.
-const PROVENANCE: &str = "provenance.json";
+pub const PROVENANCE: &str = "provenance.json";
 
 /// The nearest parent of a TOML that has a `configs/` folder, else the TOML's own folder.
 fn project_of(file: &Path) -> PathBuf {

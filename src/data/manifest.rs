@@ -28,7 +28,7 @@ mod scan;
 pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};
 pub use plan::Plan;
-pub use problem::{Problem, ProblemKind, problem_ids, summary, write_problems};
+pub use problem::{Problem, ProblemKind, listed_id, problem_ids, summary, write_problems};
 pub use scan::{Scan, external_table, scan, scan_images};
 
 /// The channels of a sample in the order in which they are stored everywhere.

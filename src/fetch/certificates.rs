@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,8 @@ use std::{
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 
 /// Variables that name a file of certificates (PEM), or folders of such files: those of OpenSSL,
-/// Python's requests and curl. Where any is set, nothing else is trusted, as in those programs.
+/// Python's requests and curl. Where they name any certificate, only those are trusted; otherwise a
+/// warning, and the usual ones.
 const VARIABLES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
@@ -32,18 +33,22 @@ const MAX_FILE: u64 = 16 << 20;
 
 /// One set, or several of which any may vouch for a server.
 pub fn trusted() -> Vec<RootCerts> {
-    let named = named(|name| env::var_os(name));
+    trusted_of(|name| env::var_os(name), &SYSTEM.map(Path::new))
+}
+
+fn trusted_of(variable: impl Fn(&str) -> Option<OsString>, system: &[&Path]) -> Vec<RootCerts> {
+    let named = named(variable);
     if !named.is_empty() {
         return vec![RootCerts::from(named)];
     }
-    let mut system = SYSTEM.iter().map(|place| certificates(Path::new(place)).unwrap_or_default());
+    let mut system = system.iter().map(|place| certificates(place).unwrap_or_default());
     let system = system.find(|found| !found.is_empty()).map(RootCerts::from);
     [RootCerts::WebPki].into_iter().chain(system).collect()
 }
 
 /// The certificates that the variables name; none where no variable is set, or none of those set
 /// has any.
-fn named(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<Certificate<'static>> {
+fn named(variable: impl Fn(&str) -> Option<OsString>) -> Vec<Certificate<'static>> {
     let mut all = Vec::new();
     let set = VARIABLES.iter().filter_map(|name| Some((name, variable(name)?)));
     for (name, value) in set.filter(|(_, value)| !value.is_empty()) {
@@ -102,6 +107,38 @@ mod tests {
         format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
     }
 
+    fn texts(certificates: &[Certificate]) -> Vec<String> {
+        certificates.iter().map(|c| String::from_utf8(c.der().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_system_is_trusted_besides_mozilla_unless_a_variable_names_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let [site, first, second] = ["site", "first", "second"].map(|name| {
+            fs::write(path(name), pem(name)).unwrap();
+            path(name)
+        });
+        let (gone, empty) = (path("gone"), path("empty"));
+        fs::write(&empty, "").unwrap();
+        let of = |named: Option<&Path>, system: &[&Path]| -> Vec<Vec<String>> {
+            let variable =
+                |name: &str| named.filter(|_| name == "SSL_CERT_FILE").map(OsString::from);
+            let names = |roots: &RootCerts| match roots {
+                RootCerts::Specific(certificates) => texts(certificates),
+                _ => vec!["Mozilla's".into()],
+            };
+            trusted_of(variable, system).iter().map(names).collect()
+        };
+        let system: [&Path; 4] = [&gone, &empty, &first, &second];
+        assert_eq!(of(None, &system), [["Mozilla's"], ["first"]]);
+        assert_eq!(of(Some(&site), &system), [["site"]]);
+        for nothing in [&gone, &empty] {
+            assert_eq!(of(Some(nothing), &system), [["Mozilla's"], ["first"]], "no certificate");
+        }
+        assert_eq!(of(None, &[&gone, &empty]), [["Mozilla's"]]);
+    }
+
     #[test]
     fn the_variables_name_files_and_folders() {
         let dir = tempfile::tempdir().unwrap();
@@ -117,8 +154,7 @@ mod tests {
         fs::write(path("empty"), "").unwrap();
         let of = |set: &[(&str, &str)]| -> Vec<String> {
             let find = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).into());
-            let text = |c: &Certificate| String::from_utf8(c.der().to_vec()).unwrap();
-            named(find).iter().map(text).collect()
+            texts(&named(find))
         };
         let [a, b, c] = [&a, &b, &c].map(|path| path.to_str().unwrap());
         assert!(of(&[]).is_empty() && of(&[("SSL_CERT_FILE", "")]).is_empty());

@@ -29,14 +29,13 @@ pub fn content_type(kind: FileKind, content_type: &str) -> bool {
 }
 
 /// Bytes that no file of this kind exceeds. A server that sends more, or says that it will, is cut
-/// off there: the check would refuse the file anyway, and only the disk would end it.
+/// off there: such a file would fail its check, or fill the disk.
 pub fn largest(kind: FileKind, max_side: u32) -> u64 {
     match kind {
         FileKind::Image => image::largest(max_side),
         FileKind::Table => 1 << 28,
-        // The competition's images in full size have a quarter of a terabyte.
+        // Far above what Kaggle and the Atlas serve.
         FileKind::Archive => 1 << 39,
-        // The Atlas's has tens of gigabytes.
         FileKind::Xml => 1 << 37,
     }
 }

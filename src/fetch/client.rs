@@ -255,6 +255,12 @@ mod tests {
         for part in ["https://atlas.example: ", UNKNOWN_ISSUER, "SSL_CERT_FILE"] {
             assert!(text.contains(part), "{text}");
         }
+        let why = "Other(OtherError(CaUsedAsEndEntity))";
+        let text = untrusted(&url, why).to_string();
+        for part in ["https://atlas.example: ", why, "needs one that the authority has signed"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("SSL_CERT_FILE"), "{text}");
     }
 
     #[test]

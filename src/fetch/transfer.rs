@@ -112,15 +112,10 @@ impl Transfer<'_> {
             true => part.restart(&item.url, &answer)?,
             false => part.learn_total(&answer),
         }
-        let largest = check::largest(item.kind, self.max_side);
-        if let Some(total) = part.total().filter(|&total| total > largest) {
-            return Err(self.too_large(
-                item,
-                format!("the server announces {total} bytes"),
-                largest,
-            ));
+        if let Some(total) = part.total().filter(|&total| total > self.largest(item)) {
+            return Err(self.too_large(item, &format!("the server announces {total} bytes")));
         }
-        let result = self.receive(part, answer, item, largest);
+        let result = self.receive(part, answer, item);
         let len = part.len();
         match (result, part.total()) {
             (Err(e @ (AttemptError::Fatal(_) | AttemptError::TooLarge(_))), _) => return Err(e),
@@ -141,8 +136,13 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Why more than `largest` bytes are not taken.
-    fn too_large(&self, item: &Item, what: String, largest: u64) -> AttemptError {
+    /// Bytes that `item` cannot exceed.
+    fn largest(&self, item: &Item) -> u64 {
+        check::largest(item.kind, self.max_side)
+    }
+
+    /// Why more than [`largest`](Self::largest) bytes are not taken.
+    fn too_large(&self, item: &Item, what: &str) -> AttemptError {
         let bound = match item.kind {
             FileKind::Image => {
                 format!("any image of preprocess.max_pixels_side = {} pixels", self.max_side)
@@ -151,17 +151,18 @@ impl Transfer<'_> {
             FileKind::Archive => "any archive of the competition".into(),
             FileKind::Xml => "any XML of the Atlas".into(),
         };
+        let largest = self.largest(item);
         AttemptError::TooLarge(format!("{what}, more than {bound} has ({largest} bytes)"))
     }
 
-    /// Appends the body of `answer`, which is `item`, to `part`, up to `largest` bytes in all.
+    /// Appends the body of `answer`, which is `item`, to `part`.
     fn receive(
         &self,
         part: &mut Part,
         answer: Response<Body>,
         item: &Item,
-        largest: u64,
     ) -> Result<(), AttemptError> {
+        let largest = self.largest(item);
         let mut body = answer.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let patience = Duration::from_secs_f64(2.0 * self.config.read_timeout_seconds);
@@ -179,8 +180,7 @@ impl Transfer<'_> {
             match body.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(n) if part.len() + n as u64 > largest => {
-                    let what = "the server goes on sending".to_string();
-                    return Err(self.too_large(item, what, largest));
+                    return Err(self.too_large(item, "the server goes on sending"));
                 }
                 Ok(n) => {
                     part.append(&buffer[..n])?;

@@ -15,7 +15,7 @@ use super::{
     ledger::{Ledger, LedgerRow},
     with_suffix,
 };
-use crate::base::{Error, Result, progress::Progress, stop_request::Stop};
+use crate::base::{Error, Result, atomic_file, progress::Progress, stop_request::Stop};
 
 /// Largest entry in bytes; no image or table of the competition is nearly as large.
 const MAX_ENTRY: u64 = 256 << 20;
@@ -79,8 +79,7 @@ pub fn unpack(
         progress.add(1);
     }
     // Once for all files; one by one it would take hours on a parallel file system.
-    let at = File::open(&folder).map_err(Error::io("open", &folder))?;
-    rustix::fs::syncfs(at).map_err(|e| Error::io("sync", &folder)(e.into()))?;
+    atomic_file::sync_all_of(&folder)?;
     Ok(unpacked)
 }
 

@@ -1,5 +1,5 @@
 //! The Atlas as XML, which lists the images with the locations of the protein. Read as a stream,
-//! since it has tens of gigabytes.
+//! since it may be larger than the memory.
 //!
 //! Of each `antibody/cellExpression[@technology='ICC/IF']/subAssay/data`, the `location`s are the
 //! labels of the images in `assayImage/image[@imageType='sampleImage']/imageUrl`.
@@ -23,10 +23,10 @@ use crate::{
     data::labels::{Labels, NAMES, Rows},
 };
 
-/// Depth of the Atlas's elements is 10.
+/// Depth of the elements, at most. This and the bounds below are far above what the Atlas serves.
 const MAX_DEPTH: usize = 100;
 
-/// Bytes of one tag, text or comment, at most; those of the Atlas have some thousands.
+/// Bytes of one tag, text or comment, at most.
 const MAX_PIECE: usize = 1 << 20;
 
 /// Bytes of a location's name or an image's address, at most.
@@ -211,7 +211,10 @@ impl AtlasParser {
         } else if self.text.len() > MAX_TEXT {
             Some(format!("a location or an address of more than {MAX_TEXT} bytes"))
         } else if list > MAX_LIST {
-            Some(format!("more than {MAX_LIST} images of one `data` element or unknown locations"))
+            Some(format!(
+                "more than {MAX_LIST} images or locations of one `data` element, or unknown \
+                 locations"
+            ))
         } else {
             None
         }

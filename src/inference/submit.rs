@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Method},
     data::{
         labels::{self, CLASSES, Labels, NAMES},
-        manifest::{self, Manifest, Part},
+        manifest::{self, Manifest, Part, listed_id},
         work_folder::WorkFolder,
     },
     inference::{
@@ -55,8 +55,7 @@ const INNER_FOLDS: usize = 5;
 /// # Errors
 /// Usage where no fold is finished; data where predictions do not fit the manifest or
 /// sample_submission.csv.
-pub fn submit(config: &Config, run: &Run) -> Result<SubmitOutcome> {
-    let work = &WorkFolder::open(&config.paths.work);
+pub fn submit(config: &Config, work: &WorkFolder, run: &Run) -> Result<SubmitOutcome> {
     let answer = OutOfFold::read(config, work, run)?;
     let (probabilities, truth) = (answer.probabilities.view(), &answer.truth);
     let fit = |&method: &Method| {
@@ -189,13 +188,8 @@ fn check_missing(
     predicted: &TestProbabilities,
     commonest: usize,
 ) -> Result<()> {
-    // As in problems.csv, which has control characters escaped.
-    let listed = |id: &String| match id.contains(char::is_control) {
-        true => id.escape_debug().to_string(),
-        false => id.clone(),
-    };
     let missing: Vec<String> =
-        ids.iter().filter(|id| !predicted.contains_key(*id)).map(listed).collect();
+        ids.iter().filter(|id| !predicted.contains_key(*id)).map(|id| listed_id(id)).collect();
     if missing.is_empty() {
         return Ok(());
     }

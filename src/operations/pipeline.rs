@@ -11,6 +11,7 @@ use crate::{
     data::work_folder::WorkFolder,
     training::{
         fold_status::{FoldStatus, fold_statuses},
+        run_choice,
         run_folder::Run,
         train,
     },
@@ -24,7 +25,7 @@ use crate::{
 pub fn check(config: &Config, named: Option<&Run>) -> Result<()> {
     match named {
         Some(run) if run.folder.exists() => run.must_be_of(config),
-        None if Run::newest_of_any_samples(config)?.is_some() => Ok(()),
+        None if run_choice::newest_of_any_samples(config).is_some() => Ok(()),
         _ => train::check(&config.model),
     }
 }
@@ -41,8 +42,8 @@ pub fn choose_run(
         log::info!("the data changed since the run {}; a new run starts", run.name());
     };
     let is_named = named.is_some();
-    let Some(run) = named.map_or_else(|| Run::newest(config), |run| Ok(Some(run)))? else {
-        Run::newest_of_any_samples(config)?.iter().for_each(changed);
+    let Some(run) = named.or_else(|| run_choice::newest(config, work)) else {
+        run_choice::newest_of_any_samples(config).iter().for_each(changed);
         return Ok(new());
     };
     let statuses = fold_statuses(config, work, &run)?;

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     data::work_folder::WorkFolder,
     operations::ranges::ranges,
-    training::run_folder::Run,
+    training::{run_choice, run_folder::Run},
 };
 
 mod files;
@@ -64,10 +64,10 @@ struct StepStatus {
 ///
 /// # Errors
 /// Usage, where the run named is of another configuration.
-pub fn find_run(config: &Config, name: Option<&str>) -> Result<Option<Run>> {
+pub fn find_run(config: &Config, work: &WorkFolder, name: Option<&str>) -> Result<Option<Run>> {
     match Run::named(&config.paths.results, name)? {
         Some(run) => run.must_be_of(config).map(|()| Some(run)),
-        None => Run::newest(config),
+        None => Ok(run_choice::newest(config, work)),
     }
 }
 

@@ -7,7 +7,11 @@ use hdf5::types::{VarLenAscii, VarLenUnicode};
 use ndarray::Array2;
 
 use crate::{
-    base::{Error, Result, atomic_file, checksum, hdf5_file},
+    base::{
+        Error, Result,
+        atomic_file::{self, Temporary},
+        checksum, hdf5_file,
+    },
     data::labels::CLASSES,
 };
 
@@ -75,11 +79,12 @@ pub fn write_hdf5(
     values: &Array2<f32>,
     attributes: &[(&str, u64)],
 ) -> Result<()> {
-    let temporary = atomic_file::temporary_name(path)?;
+    let temporary = Temporary(atomic_file::temporary_name(path)?);
+    let temporary = &temporary.0;
     let write = || -> hdf5::Result<()> {
         // Without times, so that equal content gives equal bytes.
         let file =
-            hdf5_file::options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary)?;
+            hdf5_file::options().with_fcpl(|p| p.obj_track_times(false)).create(temporary)?;
         let new = || file.new_dataset_builder().obj_track_times(false);
         let ids: Vec<VarLenUnicode> = ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
         new().with_data(&ids).create("ids")?;
@@ -89,13 +94,10 @@ pub fn write_hdf5(
         }
         file.close()
     };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::failed(format!("cannot write {}: {e}", path.display()))
-    })?;
-    let written = std::fs::File::open(&temporary).map_err(Error::io("open", &temporary))?;
-    atomic_file::sync(&written, &temporary)?;
-    atomic_file::publish(&temporary, path)
+    write().map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
+    let written = std::fs::File::open(temporary).map_err(Error::io("open", temporary))?;
+    atomic_file::sync(&written, temporary)?;
+    atomic_file::publish(temporary, path)
 }
 
 /// The content of an HDF5 file with `/probabilities` and optionally `/ids`.

@@ -132,8 +132,8 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| {
             Error::failed(format!(
-                "the checkpoint has no tensor `{name}`: another program wrote it, or keys of \
-                    [train] were others; train into another run with --run NAME"
+                "the checkpoint has no tensor `{name}`: it was written by another \
+                    program or with other keys in [train]; train into another run with --run NAME"
             ))
         })
     }

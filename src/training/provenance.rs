@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     base::{checksum, host},
     config::Config,
+    data::work_folder::WorkFolder,
     distributed::device,
     training::run_identity,
 };
@@ -31,9 +32,10 @@ struct Provenance {
 }
 
 /// The text of `provenance.json` for a run that starts now.
-pub fn provenance(config: &Config) -> String {
-    let work = &config.paths.work;
-    let hash = |name: &str| checksum::of_file(&work.join(name)).ok().map(|h| format!("{h:016x}"));
+/// The samples are those that the manifest in `work` lists.
+pub fn provenance(config: &Config, work: &WorkFolder) -> String {
+    let hash =
+        |name: &str| checksum::of_file(&work.path().join(name)).ok().map(|h| format!("{h:016x}"));
     let (a, b, c) = hdf5::library_version();
     let provenance = Provenance {
         atlas_version: env!("CARGO_PKG_VERSION"),

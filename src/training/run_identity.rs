@@ -4,12 +4,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use toml::Value;
 
-use crate::{base::checksum, config::Config, data::manifest::Manifest};
+use crate::{base::checksum, config::Config, data::work_folder::WorkFolder};
 
 /// Sections that may change within a run: where things are, how data are fetched, and what follows
 /// training.
@@ -32,7 +32,7 @@ const FREE: [&str; 11] = [
     "comm.start_timeout_seconds",
 ];
 
-/// No longer list of keys is shown with its values.
+/// At most so many keys are shown with their values.
 const MOST_SHOWN: usize = 8;
 
 /// A key that a run has otherwise than the configuration at hand; an unset key has no value.
@@ -53,9 +53,14 @@ pub fn keys(config: &Config) -> BTreeMap<String, Value> {
     leaves
 }
 
-/// The keys in which the configuration of a run, `there`, is not `here`. `weights` is the hash of
-/// the file that the run began with, as [`of_weights`] gives it, where the run states it.
-pub fn differences(here: &Config, there: &Config, weights: Option<&str>) -> Vec<Difference> {
+/// The keys in which the configuration of a run, `there`, is not `here`. `weights` gives the hash
+/// of the file that the run began with, as [`of_weights`] makes it, where the run states it; it is
+/// called only where the paths of that file differ.
+pub fn differences(
+    here: &Config,
+    there: &Config,
+    weights: impl FnOnce() -> Option<String>,
+) -> Vec<Difference> {
     let (mine, theirs) = (keys(here), keys(there));
     let all: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
     let differing = all.into_iter().filter(|key| mine.get(*key) != theirs.get(*key));
@@ -66,25 +71,22 @@ pub fn differences(here: &Config, there: &Config, weights: Option<&str>) -> Vec<
     };
     let mut differences: Vec<_> = differing.map(difference).collect();
     if !same_weights(here, there, weights) {
-        let value = |config: &Config| {
-            let path = config.model.weights.as_ref()?;
-            Some(Value::String(path.to_string_lossy().into_owned()))
-        };
-        let key = "model.weights".into();
-        differences.push(Difference { key, here: value(here), there: value(there) });
+        let key = "model.weights";
+        let value = |config: &Config| config.leaves().remove(key);
+        differences.push(Difference { key: key.into(), here: value(here), there: value(there) });
     }
     differences
 }
 
 /// Whether both begin with the same weights: by the path, else by the content, else (where the file
 /// is no longer there, or an old run states no hash) by its name.
-fn same_weights(here: &Config, there: &Config, hash: Option<&str>) -> bool {
+fn same_weights(here: &Config, there: &Config, hash: impl FnOnce() -> Option<String>) -> bool {
     match (&here.model.weights, &there.model.weights) {
         (None, None) => true,
         (Some(a), Some(b)) if a == b => true,
-        (Some(a), Some(b)) => match (of_weights(here), hash) {
-            (Some(mine), Some(theirs)) => mine == theirs,
-            _ => a.file_name() == b.file_name(),
+        (Some(a), Some(b)) => match hash().and_then(|theirs| Some(of_weights(here)? == theirs)) {
+            Some(is_same) => is_same,
+            None => a.file_name() == b.file_name(),
         },
         _ => false,
     }
@@ -97,8 +99,8 @@ pub fn of_weights(config: &Config) -> Option<String> {
 
 /// A hash of the training samples that the manifest in `work` lists, wherever their files are;
 /// `None` where there is no manifest.
-pub fn of_samples(work: &Path) -> Option<String> {
-    Manifest::read(work).ok().map(|manifest| hex(manifest.training_hash()))
+pub fn of_samples(work: &WorkFolder) -> Option<String> {
+    work.manifest().ok().map(|manifest| hex(manifest.training_hash()))
 }
 
 fn hex(hash: u64) -> String {
@@ -123,7 +125,7 @@ pub fn explain(folder: &Path, differences: &[Difference]) -> String {
         }
     };
     let run = folder.display();
-    let there: PathBuf = folder.join("config.toml");
+    let there = folder.join("config.toml");
     format!(
         "the run {run} was made with another configuration: {shown}{more} ({}); {advice}, or name \
          another run with --run NAME",
@@ -157,7 +159,7 @@ mod tests {
     }
 
     fn differing(a: &[&str], b: &[&str]) -> Vec<String> {
-        differences(&config(a), &config(b), None).into_iter().map(|d| d.key).collect()
+        differences(&config(a), &config(b), || None).into_iter().map(|d| d.key).collect()
     }
 
     #[test]
@@ -202,7 +204,7 @@ mod tests {
         }
         let of = |name: &str| config(&[&format!("model.weights={}", path(name))]);
         let is_same = |here: &str, there: &str, hash: Option<&str>| {
-            differences(&of(here), &of(there), hash).is_empty()
+            differences(&of(here), &of(there), || hash.map(String::from)).is_empty()
         };
         let hash = of_weights(&of("a"));
         assert!(is_same("moved", "a", hash.as_deref()), "the same file at another place");
@@ -217,7 +219,7 @@ mod tests {
     fn a_message_has_both_values_and_a_command_that_makes_them_equal() {
         let sets = ["train.lr=0.5", "train.milestones=[1, 2]", "model.weights=/it's/w"];
         let (here, there) = (config(&sets), config(&["train.optimizer=sgd"]));
-        let text = explain(Path::new("/results/r"), &differences(&here, &there, None));
+        let text = explain(Path::new("/results/r"), &differences(&here, &there, || None));
         for part in [
             "/results/r/config.toml",
             "train.lr is 0.5 here and ",
@@ -231,18 +233,18 @@ mod tests {
         }
         assert!(!text.contains("--config"), "what may just have been done: {text}");
         // The advice, taken, makes them equal.
-        let advised = differences(&here, &there, None);
+        let advised = differences(&here, &there, || None);
         let advised = advised.iter().map(|d| set(d).trim_matches('\'').to_string());
         let taken: Vec<String> = sets.iter().map(ToString::to_string).chain(advised).collect();
         let taken = Config::load(None, &taken).unwrap();
-        assert_eq!(differences(&taken, &there, None), []);
-        let quoted = explain(Path::new("r"), &differences(&there, &here, None));
+        assert_eq!(differences(&taken, &there, || None), []);
+        let quoted = explain(Path::new("r"), &differences(&there, &here, || None));
         assert!(quoted.contains(" --set 'model.weights=/it'\\''s/w'"), "{quoted}");
         // With many keys, some are named.
         let many = "train.lr=0.5 train.epochs=3 train.batch=4 train.seed=9 train.clip=3 \
             train.gamma=0.3 train.ema=0.5 split.seed=7 split.folds=3 augment.flip=0.1";
         let here = config(&many.split_whitespace().collect::<Vec<_>>());
-        let text = explain(Path::new("r"), &differences(&here, &config(&[]), None));
+        let text = explain(Path::new("r"), &differences(&here, &config(&[]), || None));
         assert!(text.contains("and 2 more keys") && text.contains("split.folds is 3"), "{text}");
     }
 }

@@ -51,8 +51,8 @@ pub fn train(
     let (started, watchdog) = (Instant::now(), world.watchdog());
     let effective = &config_of_fold(config, fold, world);
     device::set_up_cpu(effective.threads());
+    let work = WorkFolder::open(&config.paths.work);
     let data = watchdog.during("opening the shards", Limit::Start, || {
-        let work = WorkFolder::open(&config.paths.work);
         world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))
     })?;
     world.same(data.hash, || {
@@ -70,7 +70,8 @@ pub fn train(
         let folder = CheckpointFolder::of(&run.fold(fold));
         world.agree(if folder.is_begun() { Ok(()) } else { check(&config.model) })?;
         let is_first = world.rank() == 0;
-        let lock = world.agree(is_first.then(|| begin(config, run, fold, stop)).transpose())?;
+        let lock =
+            world.agree(is_first.then(|| begin(config, &work, run, fold, stop)).transpose())?;
         // Only now: the last holder of the fold may have written a checkpoint.
         let newest = world.agree(folder.newest())?;
         let mode = auto_compute_mode::settle(effective, world, mode_at_start(&folder, &newest))?;
@@ -81,6 +82,7 @@ pub fn train(
         Ok::<_, Error>((session, lock))
     });
     let (mut session, _lock) = begun?;
+    drop(work); // the manifest may be large
     check_same_start(&session)?;
     watchdog.begin_training(stop, run.heartbeat(fold));
     let outcome = train_to_end(&mut session, run);
@@ -92,12 +94,18 @@ pub fn train(
 }
 
 /// What only the first rank does before the first step. Holds the fold until the file is dropped.
-fn begin(config: &Config, run: &Run, fold: usize, stop: &Stop) -> Result<fs::File> {
+fn begin(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    fold: usize,
+    stop: &Stop,
+) -> Result<fs::File> {
     // The checkpoints of a fold that is begun tell by themselves.
     if !CheckpointFolder::of(&run.fold(fold)).is_begun() {
-        run.must_have_samples(config)?;
+        run.must_have_samples(work)?;
     }
-    run.begin(config)?;
+    run.begin(config, work)?;
     let lock = run.lock(fold, stop)?;
     if let Some(last) = Heartbeat::read(&run.heartbeat(fold)) {
         log::warn!(

@@ -72,13 +72,17 @@ impl Explorer {
     /// # Errors
     /// Usage where no fold is finished; data where shards or predictions are missing, damaged, or
     /// do not match each other.
-    pub fn open(config: &Config, run: &Run, stop: &'static Stop) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        work: &WorkFolder,
+        run: &Run,
+        stop: &'static Stop,
+    ) -> Result<Self> {
         let folds = run.finished_folds()?;
-        let work = WorkFolder::open(&config.paths.work);
         work.manifest()?; // before the threads, which would wait for each other to read it
         let (opened, known) = rayon::join(
             || rayon::join(|| work.store(Part::Train), || work.store(Part::Test)),
-            || OutOfFold::read(config, &work, run),
+            || OutOfFold::read(config, work, run),
         );
         let stores = Stores { train: opened.0?.clone(), test: opened.1?.clone() };
         let (thresholds, method) = finished_run::thresholds_or_half(run, config.submit.thresholds)?;

@@ -106,7 +106,7 @@ impl SyntheticRun {
             writer.finish(manifest.hash()).unwrap();
         }
         let run = Run { folder: config.paths.results.join("made") };
-        run.begin(&config).unwrap();
+        run.begin(&config, &WorkFolder::open(&config.paths.work)).unwrap();
         for fold in 0..2 {
             let weights = run.weights(fold, config.train.keep);
             checkpoint(&config, fold as u64).write(&weights).unwrap();

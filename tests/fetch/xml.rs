@@ -66,6 +66,16 @@ fn the_table_comes_from_the_atlas_xml() {
     // Where it ends, where it is wrong, or what it lacks; or what it has more than the Atlas, which
     // would take memory and time without end.
     let location = |text: &str| XML.replacen("Nucleoplasm", text, 1).into_bytes();
+    let image = "<image imageType=\"sampleImage\"><imageUrl>u</imageUrl></image>".repeat(11_000);
+    let images = XML.replacen("<assayImage>", &format!("<assayImage>{image}"), 1).into_bytes();
+    // Spread over several elements, each of which has few.
+    let unknown = |data: usize| {
+        let of = |i: usize| format!("<location>place {data} {i}</location>");
+        format!("{}</data><data>", (0..1000).map(of).collect::<String>())
+    };
+    let unknown: String = (0..11).map(unknown).collect();
+    let unknown = XML.replacen("<data>", &format!("<data>{unknown}"), 1).into_bytes();
+    let lists = "more than 10000 images or locations of one `data` element, or unknown locations";
     let long = "x".repeat(2 << 20);
     for (bytes, part) in [
         ([b"<p>".to_vec(), b"<a>".repeat(300_000)].concat(), "nested more than 100 deep"),
@@ -77,7 +87,9 @@ fn the_table_comes_from_the_atlas_xml() {
         (gz(&vec![b' '; 64 << 20]), "more than 1048576 bytes"),
         (location(&"x".repeat(5000)), "more than 4096 bytes"),
         (location(&"&amp;".repeat(5000)), "more than 4096 bytes"),
-        (location(&"a</location><location>".repeat(11_000)), "more than 10000 "),
+        (location(&"a</location><location>".repeat(11_000)), lists),
+        (images, lists),
+        (unknown, lists),
         (XML.as_bytes()[..900].to_vec(), "byte "),
         (gz(XML.as_bytes())[..300].to_vec(), "byte "),
         (b"<?xml version=\"1.0\"?><a></b>".to_vec(), "byte "),

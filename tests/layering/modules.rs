@@ -78,6 +78,13 @@ impl Modules {
         self.0[module].0.clone()
     }
 
+    /// The paths that each file writes, also those of other crates.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0
+            .values()
+            .flat_map(|(file, found)| found.iter().map(move |r| (file.as_str(), &r.path[..])))
+    }
+
     /// Everything that the modules below `lib.rs` use of this crate.
     pub fn uses(&self) -> impl Iterator<Item = Use<'_>> {
         let below_lib = self.0.iter().filter(|(module, _)| !module.is_empty());

@@ -48,17 +48,8 @@ fn other_spellings_and_places_of_the_same_data_are_the_same_run() {
         set("data.kaggle", "there/data"),
         set("data.external", "there/data/external"),
     ];
-    let there = |words: &[&str]| {
-        let places = places.iter().map(String::as_str);
-        small.run(
-            &words[..1]
-                .iter()
-                .copied()
-                .chain(places)
-                .chain(words[1..].iter().copied())
-                .collect::<Vec<_>>(),
-        )
-    };
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let there = |words: &[&str]| small.run(&[words, &places[..]].concat());
     for words in [&["report"][..], &["submit"], &["run"]] {
         succeeds(&there(words));
     }
@@ -79,6 +70,10 @@ fn other_spellings_and_places_of_the_same_data_are_the_same_run() {
     for part in ["manifest.csv", "training_samples_xxh3", &named] {
         assert!(stderr(&out).contains(part), "`{part}` is not in: {}", stderr(&out));
     }
-    // Named, it is the run; what else does not fit, such as shards of the old manifest, is told.
-    assert_ne!(there(&["report", &named]).status.code(), Some(2));
+    // Named, it is the run; that the shards are of the old manifest is told.
+    let out = there(&["predict", &named]);
+    assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
+    for part in ["test-00000.h5", "another manifest", "`atlas preprocess`"] {
+        assert!(stderr(&out).contains(part), "`{part}` is not in: {}", stderr(&out));
+    }
 }

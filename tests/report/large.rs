@@ -42,7 +42,7 @@ pub fn make(
     config.preprocess.size = SIZE as u32;
     config.split.folds = folds;
     let run = Run { folder: config.paths.results.join("large") };
-    run.begin(&config).unwrap();
+    run.begin(&config, &WorkFolder::open(&config.paths.work)).unwrap();
     let mut rng = rng::stream(Use::Synth, 1, 0, 0);
     // Class c in about 1 of 4 + c samples; probabilities that often say so.
     let truth: Vec<Labels> = (0..samples)

@@ -64,7 +64,8 @@ fn hint(expected: usize, found: usize) -> &'static str {
 /// [`Error::Data`] where there are no such columns, or the file is no text in UTF-8.
 pub fn read_table(path: &Path) -> Result<(Rows, Vec<BadRow>)> {
     let (mut reader, header) = open(path)?;
-    let (id, target) = labelled(path, &header)?;
+    let id = column(path, &header, &["Id"], "Id,Target")?;
+    let target = column(path, &header, &["Target", "Predicted"], "Id,Target")?;
     let mut seen = HashMap::new();
     split(path, &mut reader, header.len(), |line, record| {
         let (Some(id), Some(target)) = (record.get(id).map(str::trim), record.get(target)) else {
@@ -108,9 +109,11 @@ pub fn read_ids(path: &Path) -> Result<(Vec<String>, Vec<BadRow>)> {
 pub fn check_columns(path: &Path) -> Result<()> {
     let (mut beginning, io) = (Vec::new(), |e| Error::io("read", path)(e));
     fs::File::open(path).map_err(io)?.take(1 << 16).read_to_end(&mut beginning).map_err(io)?;
-    // The header alone: below it, the beginning may end within a character.
-    let header = beginning.iter().position(|b| b"\r\n".contains(b)).unwrap_or(beginning.len());
-    beginning.truncate(header);
+    // The first line that is not blank, alone: below it, the beginning may end within a character.
+    let is_end = |b: &u8| b"\r\n".contains(b);
+    let start = beginning.iter().position(|b| !is_end(b)).unwrap_or(beginning.len());
+    beginning.drain(..start);
+    beginning.truncate(beginning.iter().position(is_end).unwrap_or(beginning.len()));
     let text = text(beginning).map_err(|what| Error::data(path, what))?;
     let header = header_of(path, &mut reader(text))?;
     column(path, &header, &["Id"], "Id,Target")?;
@@ -169,12 +172,6 @@ fn reader(text: String) -> Reader {
 
 fn header_of(path: &Path, reader: &mut Reader) -> Result<csv::StringRecord> {
     reader.headers().map_err(|e| Error::data(path, e)).cloned()
-}
-
-/// The columns of an id and of its labels.
-fn labelled(path: &Path, header: &csv::StringRecord) -> Result<(usize, usize)> {
-    let column = |names| column(path, header, names, "Id,Target");
-    Ok((column(&["Id"])?, column(&["Target", "Predicted"])?))
 }
 
 /// The column with the first of these names that there is; `all` are the columns that the error
@@ -323,8 +320,11 @@ mod tests {
             "\u{feff}Id,Target\na,2\n",
             "\"Id\" , Target\r\na , Nucleoli \r\n",
             "Id,Target\ra,2\r",
+            "\r\n\nId,Target\na,2\n",
         ] {
             assert_eq!(rows(content), want, "{content:?}");
+            let (_dir, path) = file(content);
+            assert_eq!(check_columns(&path).is_ok(), content.contains("Target"), "{content:?}");
         }
         refused("Target,Id,Target,Id\n1,a,2,a\n", &["line 1", "2 columns are called Id"]);
     }

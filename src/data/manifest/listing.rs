@@ -24,7 +24,7 @@ const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 
 const EXPECTED: &str = "expected <id>_<red|green|blue|yellow>.<png|jpg|tif>[.gz]";
 
-/// What systems leave in folders, in any case; besides, every hidden name.
+/// What systems leave in folders, in any case; besides, hidden names that are no image's.
 const LEFT_BY_SYSTEMS: [&str; 5] =
     ["Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "__MACOSX"];
 

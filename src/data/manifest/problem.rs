@@ -74,6 +74,15 @@ pub struct Problem {
     pub detail: String,
 }
 
+/// An id as `problems.csv` lists it: control characters are escaped, since lines of logs and tables
+/// would break at them.
+pub fn listed_id(id: &str) -> String {
+    match id.contains(char::is_control) {
+        true => id.escape_debug().to_string(),
+        false => id.into(),
+    }
+}
+
 /// One line per kind and place of the sorted `problems`: how many, and a few ids.
 pub fn summary(problems: &[Problem]) -> Vec<String> {
     let line = |same: &[Problem]| {

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
-    problem::{Problem, ProblemKind as Kind, summary},
+    problem::{Problem, ProblemKind as Kind, listed_id, summary},
 };
 use crate::{
     base::{Error, Result, progress::Progress},
@@ -177,8 +177,7 @@ impl Scan {
             true => {
                 let detail = "rename its files; an id may have any characters but control \
                     characters";
-                let id = id.escape_debug().to_string();
-                self.problem(Kind::ControlCharacter, place, id, detail);
+                self.problem(Kind::ControlCharacter, place, listed_id(id), detail);
             }
             false => {
                 let detail = "rename its files; an id may have blanks, but not as its first or \

@@ -114,14 +114,17 @@ pub fn predict(
 
 /// Writes the list of the samples that cannot be read beside the table, and returns its path; where
 /// there are none, removes that of an earlier call. Beside a device or a pipe there is no place for
-/// it: the samples are said.
+/// it: the samples are named in warnings.
 fn list_skipped(table: &Path, skipped: &[Bad]) -> Result<Option<PathBuf>> {
-    if matches!(Target::of(table)?, Target::Into) {
-        for bad in skipped.iter().take(SAID) {
+    if matches!(Target::of(table)?, Target::Into(_)) {
+        for bad in skipped.iter().take(MOST_NAMED) {
             log::warn!("skipped {} {}: {}", bad.id, bad.file, bad.reason);
         }
-        if skipped.len() > SAID {
-            log::warn!("and {} more; with a file as --output all are listed", skipped.len() - SAID);
+        if skipped.len() > MOST_NAMED {
+            log::warn!(
+                "and {} more; with a file as --output all are listed",
+                skipped.len() - MOST_NAMED
+            );
         }
         return Ok(None);
     }
@@ -134,8 +137,8 @@ fn list_skipped(table: &Path, skipped: &[Bad]) -> Result<Option<PathBuf>> {
     Ok(Some(list))
 }
 
-/// How many skipped samples are said where they cannot be listed.
-const SAID: usize = 8;
+/// How many skipped samples are named where they cannot be listed.
+const MOST_NAMED: usize = 8;
 
 /// The complete samples of a folder, the faults of those that lack a channel, and the lines about
 /// everything else.

@@ -13,7 +13,7 @@ use super::{
     container,
 };
 use crate::{
-    base::host,
+    base::{atomic_file, host},
     config::{Data, Paths},
     data::manifest::Plan,
 };
@@ -163,8 +163,8 @@ impl Probe {
         let mut file = File::create_new(&path)?;
         file.write_all(&[0; 4096])?;
         match file.sync_all() {
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(e),
-            _ => {} // some cannot; that of the folder says so
+            Err(e) if !atomic_file::cannot_sync(&e) => return Err(e),
+            _ => {} // where files cannot be synced, folders cannot either, which is said
         }
         let lock = file.try_lock().map_err(io::Error::from);
         let second = File::options().append(true).open(&path)?;
@@ -195,7 +195,7 @@ impl Probe {
                 "mount it with locks (Lustre: -o flock); else never train one fold twice at once",
             )),
             Ok(()) if !self.lock_holds => lacks
-                .push(("its locks keep nobody away".into(), "never train one fold twice at once")),
+                .push(("its locks have no effect".into(), "never train one fold twice at once")),
             Ok(()) => {}
         }
         if let Err(e) = &self.link {
@@ -330,7 +330,7 @@ mod tests {
             (probe(refused(), Ok(()), Ok(())), "no locks"),
             (probe(Ok(()), refused(), Ok(())), "links"),
             (probe(Ok(()), Ok(()), refused()), "synced"),
-            (Probe { lock_holds: false, ..probe(Ok(()), Ok(()), Ok(())) }, "nobody"),
+            (Probe { lock_holds: false, ..probe(Ok(()), Ok(()), Ok(())) }, "no effect"),
             (Probe { case_counts: false, ..probe(Ok(()), Ok(()), Ok(())) }, "case"),
             (Probe { clock: -3600.0, ..probe(Ok(()), Ok(()), Ok(())) }, "-3600 s"),
         ] {

@@ -72,16 +72,19 @@ impl Session<'_> {
         let (mine, theirs) = (&self.state.conditions, &other.conditions);
         let folder = self.folder.0.display();
         if !self.continues(other) {
-            let what = match (other.data, self.state.data) {
-                (theirs, mine) if theirs != mine => format!(
-                    "other data (the hash of images, labels and folds is {theirs:016x} there and \
-                     {mine:016x} in {})",
+            let what = if other.data != self.state.data {
+                format!(
+                    "other data (the hash of images, labels and folds is {:016x} there and {:016x} \
+                     in {})",
+                    other.data,
+                    self.state.data,
                     self.config.paths.work.display()
-                ),
-                _ => format!(
+                )
+            } else {
+                format!(
                     "another network ({:?} there and {:?} here)",
                     other.network.spec, self.state.network.spec
-                ),
+                )
             };
             return Err(Error::usage(format!(
                 "the checkpoints in {folder} are of {what}; train into another run with --run NAME"
