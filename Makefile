@@ -1,7 +1,7 @@
 # Each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo explore test test-all bench bench-all check clean
+.PHONY: setup build demo explore test test-all soak bench bench-all check clean
 
 setup:
 	@containers/setup.sh
@@ -29,6 +29,12 @@ test: setup
 # Tests that take long or need Python: other frameworks, repeated kills, whole runs.
 test-all: test
 	tests/all.sh
+
+# Random kills, stops, full disks (as root), deleted and damaged files, and two programs at once,
+# over the whole pipeline on a tiny data set.
+MINUTES ?= 30
+soak: setup
+	cargo test --release --locked --test soak -- $(MINUTES) $(SEED)
 
 PROCESSOR = $(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
 RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(PROCESSOR)

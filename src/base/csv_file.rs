@@ -1,7 +1,7 @@
 //! The CSV files that this program writes for itself: written whole or not at all, with a field in
 //! quotes where its text needs them; read back with the line of a fault in the message.
 
-use std::{io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -46,10 +46,16 @@ pub fn cannot_write(path: &Path) -> impl Fn(csv::Error) -> Error {
 /// columns, tuples by their order.
 ///
 /// # Errors
-/// [`Error::Data`] names the line of the first row that cannot be read, and the job to run.
+/// [`Error::Data`] names the line of the first row that cannot be read, and the job to run. Our
+/// files end with a line feed and have no zero bytes: one that was cut, or lost a sector, is
+/// refused.
 pub fn read<R: DeserializeOwned>(path: &Path, job: &str) -> Result<Vec<R>> {
-    let mut reader = csv::Reader::from_path(path).map_err(|e| unreadable(path, &e, job))?;
-    reader.deserialize().collect::<csv::Result<_>>().map_err(|e| unreadable(path, &e, job))
+    let bytes = fs::read(path).map_err(|e| unreadable(path, &e.into(), job))?;
+    if !bytes.ends_with(b"\n") || bytes.contains(&0) {
+        return Err(Error::data(path, format!("cut or damaged; run `atlas {job}` again")));
+    }
+    let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize();
+    rows.collect::<csv::Result<_>>().map_err(|e| unreadable(path, &e, job))
 }
 
 /// The error of a file that `job` wrote and that cannot be read.
@@ -68,8 +74,6 @@ pub fn unreadable(path: &Path, e: &csv::Error, job: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -87,6 +91,11 @@ mod tests {
             let e = read::<(String, i32)>(&path, "plan").unwrap_err();
             assert_eq!(e.exit_code(), 65);
             assert!(e.to_string().contains(what) && e.to_string().contains("atlas plan"), "{e}");
+        }
+        for damaged in ["", "id,n\nw,1", "id\0n\nw,1\n"] {
+            fs::write(&path, damaged).unwrap();
+            let e = read::<(String, i32)>(&path, "plan").unwrap_err();
+            assert!(e.exit_code() == 65 && e.to_string().contains("`atlas plan`"), "{e}");
         }
         fs::remove_file(&path).unwrap();
         let e = read::<(String, i32)>(&path, "plan").unwrap_err();
