@@ -38,7 +38,7 @@ use crate::common::{
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv \
+    atlas predict --config work/demo/results/latest/config.toml --images FOLDER --output answers.csv \
     --embeddings embeddings.npy"
 )]
 pub struct Args {

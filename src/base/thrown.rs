@@ -167,6 +167,16 @@ pub fn out_of_memory(bytes: usize) -> String {
     format!("{}: {}", current().name, memory_message(&gigabytes(bytes as f64)))
 }
 
+/// An empty vector with room for `bytes`, for what may be too large for this machine.
+///
+/// # Errors
+/// Failed where there is no memory for it.
+pub fn reserve(bytes: usize) -> Result<Vec<u8>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(bytes).map_err(|_| Error::failed(out_of_memory(bytes)))?;
+    Ok(room)
+}
+
 /// `asked`: how much, if it is known.
 fn memory_message(asked: &str) -> String {
     let mut text = String::from("out of memory");
@@ -222,6 +232,13 @@ mod tests {
         has(&thrown(&PREDICTION, "Os { code: 24, message: \"Too many open files\" }"), &["ulimit"]);
         let e: Error = tch::TchError::Torch("bad shape\nframe #0".into()).into();
         assert!(e.to_string().ends_with("libtorch: bad shape"), "{e}");
+    }
+
+    #[test]
+    fn room_that_there_cannot_be_is_an_error() {
+        assert_eq!(reserve(5).unwrap().capacity(), 5);
+        let e = catch(&PREDICTION, || reserve(1 << 62)).unwrap_err();
+        assert!(["4611686018.43 GB", "predict.batch"].iter().all(|p| e.to_string().contains(p)));
     }
 
     #[test]

@@ -292,7 +292,9 @@ impl LoadedNetworks {
 /// The views of an image, u8 `[views, side, side, 4]`, and their side.
 fn views(augment: &Augment, tta: Tta, image: &SampleImage) -> Result<(Vec<u8>, usize)> {
     let side = augment::view_side(augment, tta);
-    let mut out = vec![0; augment::view_count(tta) * side * side * 4];
+    let bytes = augment::view_count(tta) * side * side * 4;
+    let mut out = thrown::reserve(bytes)?;
+    out.resize(bytes, 0);
     let scratch = &mut Scratch::default();
     augment::views(augment, tta, &image.pixels, image.size, scratch, &mut out)?;
     Ok((out, side))
