@@ -79,7 +79,8 @@ fn the_examples_of_the_help_pages_are_command_lines() {
     let mut examples = BTreeSet::new();
     for text in literals::of("jobs").iter().filter(|text| text.starts_with("Example")) {
         let lines = text.trim_start_matches("Examples:").trim_start_matches("Example:").lines();
-        let command = |line: &str| Some(line.split_once("atlas ")?.1.split("   ").next()?.to_string());
+        let command =
+            |line: &str| Some(line.split_once("atlas ")?.1.split("   ").next()?.to_string());
         examples.extend(lines.filter_map(command));
     }
     assert!(examples.len() > 20, "{examples:?}");
@@ -181,7 +182,11 @@ fn proposed_commands_do_what_they_say() {
     fs::remove_dir_all(folder.join("results")).unwrap();
     let out = set.run("predict");
     assert_eq!(out.status.code(), Some(2));
-    assert!(in_backticks(&stderr(&out))[0].starts_with("train --fold 0 --config"), "{}", stderr(&out));
+    assert!(
+        in_backticks(&stderr(&out))[0].starts_with("train --fold 0 --config"),
+        "{}",
+        stderr(&out)
+    );
 }
 
 /// The lines of a page's shell blocks, with continued ones joined.
@@ -209,7 +214,8 @@ fn the_commands_of_the_documentation_work_after_the_demo() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::create_dir(folder.path().join("configs")).unwrap();
     for name in ["atlas.toml", "seed.toml"] {
-        fs::copy(root.join("configs").join(name), folder.path().join("configs").join(name)).unwrap();
+        fs::copy(root.join("configs").join(name), folder.path().join("configs").join(name))
+            .unwrap();
     }
     let demo = fs::read_to_string(root.join("configs/demo.toml")).unwrap();
     let smaller = [("epochs = 24", "epochs = 1"), ("= 160", "= 48"), ("crop = 128", "crop = 32")];

@@ -37,7 +37,10 @@ fn refused(out: &Output, parts: &[&str]) {
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(!said.contains("bug") && !said.contains("frame #"), "{said}");
     let ours: Vec<&str> = said.lines().filter(|line| line.starts_with("atlas: ")).collect();
-    assert!(ours.len() == 1 && parts.iter().all(|part| ours[0].contains(part)), "{parts:?}: {said}");
+    assert!(
+        ours.len() == 1 && parts.iter().all(|part| ours[0].contains(part)),
+        "{parts:?}: {said}"
+    );
 }
 
 /// Address space in which the program starts, but a large batch has no room, in KB.
@@ -90,7 +93,8 @@ fn a_prediction_without_memory_names_its_keys() {
     small.prepare();
     succeeds(&small.run(&["train", "--fold", "0", "--run", "r"]));
     let weights = small.result("r", "fold_0/model_checkpoints/last.safetensors");
-    let words = ["predict", "--images", "IMAGES", "--output", "OUT", "--weights", "WEIGHTS"].map(String::from);
+    let words = ["predict", "--images", "IMAGES", "--output", "OUT", "--weights", "WEIGHTS"]
+        .map(String::from);
     let words = words.map(|word| match word.as_str() {
         "IMAGES" => small.path("data/train"),
         "OUT" => small.path("out.csv"),
@@ -98,7 +102,8 @@ fn a_prediction_without_memory_names_its_keys() {
         _ => word,
     });
     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-    for set in ["augment.resize=1024", "augment.crop=1024", "predict.batch=48", "predict.tta=none"] {
+    for set in ["augment.resize=1024", "augment.crop=1024", "predict.batch=48", "predict.tta=none"]
+    {
         words.extend(["--set", set]);
     }
     let out = limited(&small.job(&words), LITTLE).output().unwrap();
@@ -149,7 +154,7 @@ fn little_memory_for_the_program_itself_is_no_bug() {
 fn too_few_open_files_and_a_full_disk_are_named() {
     let small = Small::new();
     small.prepare();
-    for limit in 3..40 {
+    for limit in 8..40 {
         let job = small.job(&["train", "--fold", "0"]);
         let out = limited(&job, &format!("-n {limit}")).output().unwrap();
         let said = stderr(&out);

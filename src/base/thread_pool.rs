@@ -1,6 +1,6 @@
 //! Threads for the work of a job, or an error that names the key and the limit.
 
-use std::{sync::RwLock, thread};
+use std::{error::Error as _, sync::RwLock, thread};
 
 use super::{Error, Result};
 
@@ -13,12 +13,17 @@ pub fn start(threads: usize) -> Result<rayon::ThreadPool> {
     pool.map_err(|e| refused(threads, &e))
 }
 
-/// Tries whether the system gives this process `threads` more threads, before a library starts them
-/// that ends the process where it does not.
+/// Starts the pool of what has no pool of its own, and tries whether the system gives this process
+/// `threads` more threads, before a library starts them that ends the process where it does not.
 ///
 /// # Errors
 /// As [`start`].
 pub fn check(threads: usize) -> Result<()> {
+    if let Err(e) = rayon::ThreadPoolBuilder::new().build_global()
+        && e.source().is_some()
+    {
+        return Err(refused(threads, &e)); // without a source: it runs already
+    }
     let gate = RwLock::new(());
     thread::scope(|scope| {
         let _closed = gate.write();

@@ -47,5 +47,8 @@ fn collect(tokens: TokenStream, found: &mut Vec<String>) {
 fn unescaped(literal: &str) -> String {
     let mut lines = literal.split("\\\n");
     let first = lines.next().unwrap_or_default().to_string();
-    lines.fold(first, |text, line| text + line.trim_start()).replace("\\n", "\n").replace("\\\"", "\"")
+    lines
+        .fold(first, |text, line| text + line.trim_start())
+        .replace("\\n", "\n")
+        .replace("\\\"", "\"")
 }
