@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use atlas::base::advice::{self, GivenOption};
 use clap::{ArgMatches, Command};
 
-/// Lets the commands in messages repeat `--config`, `--set` and `--run`, where their jobs take them.
+/// Lets the commands in messages repeat `--config`, `--set` and `--run` where their jobs take them.
 pub fn repeat(program: &Command, parsed: &ArgMatches) {
     let given = given(parsed);
     if given.is_empty() {

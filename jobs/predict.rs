@@ -38,8 +38,8 @@ use crate::common::{
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config work/demo/results/latest/config.toml --images FOLDER --output answers.csv \
-    --embeddings embeddings.npy"
+    atlas predict --config work/demo/results/latest/config.toml --images FOLDER \
+    --output answers.csv --embeddings embeddings.npy"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)

@@ -50,7 +50,8 @@ enum Direction {
     /// normalisation, and, if the file is in a run's folder, its thresholds, scores, data and
     /// provenance.
     #[command(after_help = "Example: atlas weights export \
-            work/demo/results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
+            work/demo/results/latest/fold_0/model_checkpoints/best.safetensors \
+            --output atlas.onnx")]
     Export(Files),
 }
 

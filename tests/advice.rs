@@ -28,7 +28,7 @@ fn filled(text: &str) -> String {
     parts.fold(first, |out, part| out + "1" + part.split_once('}').map_or("", |(_, rest)| rest))
 }
 
-/// Runs a shell's command line in `folder`, where `atlas` and `target/release/atlas` are the program.
+/// Runs a command line in `folder`, where `atlas` and `target/release/atlas` are the program.
 fn shell(folder: &Path, line: &str) -> Output {
     let bin = folder.join("target/release");
     if !bin.exists() {

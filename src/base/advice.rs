@@ -1,6 +1,6 @@
 //! Commands that messages propose. A message names the job that mends a fault, in backticks, such
 //! as `` `atlas split` ``, with what this job needs besides; [`complete`] adds the options that the
-//! program was started with and that the job needs, too. It is called where text leaves the program.
+//! program was started with and that the job needs, too. It is called where text leaves it.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 

@@ -62,8 +62,8 @@ fn fail() -> ! {
     panic!("the shim: {:?}", TchError::Torch(what.into()))
 }
 
-/// From now on an exception of C++ that nothing catches, in any thread, calls `ending` with its text
-/// before it ends the process.
+/// From now on an exception of C++ that nothing catches, in any thread, calls `ending` with its
+/// text before it ends the process.
 pub fn on_terminate(ending: Ending) {
     // SAFETY: `ending` is a function, which lives as long as the program.
     unsafe { atlas_on_terminate(ending) }
