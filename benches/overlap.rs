@@ -59,7 +59,7 @@ impl Comm for Delayed {
 }
 
 fn main() {
-    device::set_up_cpu(1);
+    device::set_up_cpu(1).unwrap();
     let (batch, side) = (16, 128);
     let spec = Spec {
         arch: "se_resnext26_32x4d".into(),

@@ -264,7 +264,7 @@ fn pread(path: &Path, samples: usize, size: usize) -> Result<()> {
 }
 
 fn network(nhwc: bool, device: Device) -> Result<Network> {
-    device::set_up_cpu(THREADS);
+    device::set_up_cpu(THREADS).unwrap();
     let spec = Spec {
         arch: "se_resnext50_32x4d".into(),
         stem: Stem::Standard,

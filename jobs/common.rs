@@ -12,7 +12,7 @@ use std::{
 
 use atlas::{
     base::{
-        Error, Result,
+        Error, Result, advice,
         error::READER_GONE,
         output_target::{self, Target},
         progress, slurm,
@@ -21,7 +21,7 @@ use atlas::{
     },
     config::Config,
     data::work_folder::WorkFolder,
-    distributed::{self, watchdog},
+    distributed::watchdog,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR2},
@@ -69,7 +69,7 @@ impl Common {
     /// # Errors
     /// As [`say`].
     pub fn print(&self, text: impl Display, json: serde_json::Value) -> Result<()> {
-        if self.json { say(json) } else { say(text) }
+        if self.json { say(json) } else { say(advice::complete(text)) }
     }
 
     /// As [`print`](Self::print) for a job that wrote `output`: where that is standard output, the
@@ -83,7 +83,7 @@ impl Common {
         if !output_target::is_standard_output(output) {
             return self.print(text, json);
         }
-        text.to_string().lines().for_each(|line| log::info!("{line}"));
+        advice::complete(text).lines().for_each(|line| log::info!("{line}"));
         Ok(())
     }
 
@@ -125,7 +125,7 @@ fn cannot_say(e: std::io::Error) -> Error {
 /// Prints a message of this program on standard error. Where that is gone, too, nobody is left to
 /// tell.
 pub fn complain(message: impl Display) {
-    let _ = writeln!(std::io::stderr(), "atlas: {message}");
+    let _ = writeln!(std::io::stderr(), "atlas: {}", advice::complete(message));
 }
 
 /// Prints what the parser of the command line has to say: help, the version, or what is wrong.
@@ -231,7 +231,7 @@ pub fn exit_code_and_message(e: &anyhow::Error) -> (u8, Option<String>) {
         Some(Error::Elsewhere(code)) => (*code, None),
         Some(error) if error.exit_code() == READER_GONE => (READER_GONE, None),
         // Our own messages already contain the system's.
-        Some(error) => (error.exit_code(), Some(error.to_string())),
+        Some(error) => (error.exit_code(), Some(advice::complete(error))),
         None => (1, Some(format!("{e:#}"))),
     }
 }
@@ -250,7 +250,7 @@ pub fn set_up_logging() {
                 f,
                 "{} {tag}{level}{}",
                 &f.timestamp_seconds().to_string()[11..19],
-                record.args()
+                advice::complete(record.args())
             )
         })
         .target(env_logger::Target::Pipe(Box::new(AboveProgressBars)))
@@ -268,17 +268,6 @@ impl Write for AboveProgressBars {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// A panic, in any thread, is a bug: it is reported as one, and all ranks exit with 70.
-pub fn set_up_panics() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        default(info);
-        let place = watchdog::place().map_or(String::new(), |place| format!("{place}: "));
-        complain(format!("{place}this is a bug; please report it with the lines above"));
-        distributed::abort(70);
-    }));
 }
 
 /// The request to stop that signals set, see [`stop_on_signals`].

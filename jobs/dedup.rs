@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, Result, pipeline_step::Step, task_log::TaskLog},
+    base::{Result, pipeline_step::Step, task_log::TaskLog, thread_pool},
     config::{Config, Dedup},
     data::{
         dedup::{
@@ -13,7 +13,6 @@ use atlas::{
         work_folder::WorkFolder,
     },
 };
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::json;
 
 use crate::common::{
@@ -89,13 +88,14 @@ fn decide(
     threads: usize,
     job: impl FnOnce() -> Result<(DedupSummary, bool)> + Send,
 ) -> anyhow::Result<Summary> {
-    let (found, was_done) =
-        recorded(&TaskLog::of(work.path(), Step::Merge, 0), || Ok(pool(threads)?.install(job)?))?;
+    let (found, was_done) = recorded(&TaskLog::of(work.path(), Step::Merge, 0), || {
+        Ok(thread_pool::start(threads)?.install(job)?)
+    })?;
     let text = format!(
         "{} of {} training samples are removed; one sample of each of {} groups of \
          near-duplicates is kept ({} candidate pairs)\n\
          {} groups have different labels; {} matches with the {} test samples\n\
-         {} {}: {}, {}, {}; next: atlas split",
+         {} {}: {}, {}, {}\nnext: `atlas split`",
         found.removed,
         found.train,
         found.groups,
@@ -123,11 +123,11 @@ fn search_share(
 ) -> anyhow::Result<Summary> {
     let stop = stop_on_signals()?;
     let (parts, made) = recorded(&TaskLog::of(work.path(), Step::Dedup, task), || {
-        Ok(pool(threads)?.install(|| job::run_task(work, keys, task, tasks, stop))?)
+        Ok(thread_pool::start(threads)?.install(|| job::run_task(work, keys, task, tasks, stop))?)
     })?;
     let text = format!(
         "{parts} parts of the search, {made} of them made now, in {}\nnext: the other tasks, then \
-         atlas dedup --merge",
+         `atlas dedup --merge`",
         work.path().join("dedup").display()
     );
     Ok(Summary { text, json: json!({ "parts": parts, "made": made }) })
@@ -137,7 +137,7 @@ fn search_share(
 fn group_table(hashes: &Path, out: &Path, radius: u32, threads: usize) -> anyhow::Result<Summary> {
     must_exist("--hashes", hashes)?;
     let (ids, hashes) = hash_csv::read(hashes)?;
-    let first = pool(threads)?.install(|| search::groups(&hashes, radius));
+    let first = thread_pool::start(threads)?.install(|| search::groups(&hashes, radius));
     hash_csv::write(out, &ids, &first)?;
     let duplicates = first.iter().enumerate().filter(|(i, first)| i != *first).count();
     let groups = ids.len() - duplicates;
@@ -151,8 +151,4 @@ fn group_table(hashes: &Path, out: &Path, radius: u32, threads: usize) -> anyhow
         "out": out.display().to_string(),
     });
     Ok(Summary { text, json })
-}
-
-fn pool(threads: usize) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::failed)
 }

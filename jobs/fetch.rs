@@ -139,7 +139,7 @@ fn make_table(options: &Options, xml: &str) -> anyhow::Result<()> {
     let text = format!(
         "{} images with a location of the 28 classes\n\
          {} images without one, left out; {} addresses that are not images of the Atlas\n\
-         wrote {}\nnext: atlas fetch external",
+         wrote {}\nnext: `atlas fetch external`",
         made.images,
         made.unlabelled,
         made.foreign,
@@ -199,7 +199,7 @@ impl Options {
     /// Prints the summary; fails unless all files are there that have to be.
     fn finish(&self, summary: FetchSummary) -> anyhow::Result<()> {
         let next = match summary.is_complete() {
-            true => "\nnext: the other tasks, if there are any, then atlas plan",
+            true => "\nnext: the other tasks, if there are any, then `atlas plan`",
             false => "",
         };
         let printed =

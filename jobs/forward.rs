@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::Error,
+    base::{Error, Result, thrown},
     distributed::device,
     network::{
         model::{ComputeMode, Mode},
@@ -39,22 +39,21 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     let device = device::choose(config.comm.backend, 0)?;
-    device::set_up_cpu(config.threads());
+    device::set_up_cpu(config.threads())?;
     must_exist("--weights", &args.weights)?;
     must_exist("--input", &args.input)?;
-    let weights = Weights::open(&args.weights)?;
+    let weights = thrown::catch(&thrown::WEIGHTS, || Weights::open(&args.weights))?;
     let spec = weights.spec();
     let input = read_input(&args.input, spec.channels)?;
     let output = args.common.output("--output", &args.output)?;
     must_not_replace("--output", &output, &args.weights)?;
     must_not_replace("--output", &output, &args.input)?;
     let compute_mode = ComputeMode::of(&config.train, ComputeMode::PREFERRED);
-    let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
-    let logits = network.forward(
-        &input.to_device(device).to_kind(Kind::Float),
-        Mode::Eval,
-        compute_mode.precision,
-    );
+    let logits = thrown::catch(&thrown::FORWARD, || -> Result<Tensor> {
+        let (network, _) = weights.network(spec, 0, compute_mode.channels_last, device)?;
+        let input = input.to_device(device).to_kind(Kind::Float);
+        Ok(network.forward(&input, Mode::Eval, compute_mode.precision))
+    })?;
     let shape = logits.size();
     weights::write(&output, &[("logits".into(), logits)], &Metadata::new())?;
     Ok(args.common.print_beside(
@@ -65,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The tensor `input`, `[n, channels, h, w]`.
-fn read_input(path: &Path, channels: i64) -> Result<Tensor, Error> {
+fn read_input(path: &Path, channels: i64) -> Result<Tensor> {
     let (mut tensors, _) = weights::read(path)?;
     let input = tensors.remove("input").ok_or_else(|| {
         let present = tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");

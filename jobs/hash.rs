@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, progress::Progress},
+    base::{Error, progress::Progress, thread_pool},
     data::{
         image::{Encoded, Plane},
         phash::{ahash, composite, phash},
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         composite(planes.each_ref())
             .ok_or_else(|| Error::data(red, "differs in size from its green or blue"))
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
+    let pool = thread_pool::start(config.threads())?;
     let hashes: Vec<_> = pool.install(|| {
         let files: Vec<_> = args.files.chunks(if args.stack { 4 } else { 1 }).collect();
         let progress = Progress::new("hash", "images", files.len() as u64);

@@ -7,6 +7,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod advice;
 mod common;
 mod completions;
 mod config;
@@ -28,13 +29,14 @@ mod status;
 mod submit;
 mod synth;
 mod train;
+mod unexpected;
 mod verify;
 mod weights;
 
 use std::process::ExitCode;
 
 use atlas::base::hdf5_file;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 /// The version and the commit of the source, as in `0.1.0 (ebe0f4f0852f)`.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ATLAS_GIT_COMMIT"), ")");
@@ -77,6 +79,9 @@ enum Job {
     Man(man::Args),
 }
 
+#[global_allocator]
+static ALLOCATOR: unexpected::Allocator = unexpected::Allocator;
+
 fn run(job: Job) -> anyhow::Result<()> {
     match job {
         Job::Synth(args) => synth::run(args),
@@ -109,10 +114,18 @@ fn main() -> ExitCode {
     // SAFETY: the program has no other thread yet that could read the environment.
     unsafe { std::env::set_var(variable, value) };
     common::set_up_logging();
-    common::set_up_panics();
-    let cli = match Cli::try_parse() {
+    if let Err(e) = unexpected::set_up() {
+        common::complain(format!("cannot handle signals: {e}"));
+        return ExitCode::FAILURE;
+    }
+    let mut program = Cli::command();
+    let parsed = program.try_get_matches_from_mut(std::env::args_os());
+    if let Ok(parsed) = &parsed {
+        advice::repeat(&program, parsed);
+    }
+    let cli = match parsed.and_then(|parsed| Cli::from_arg_matches(&parsed)) {
         Ok(cli) => cli,
-        Err(e) => return ExitCode::from(common::answer(&e)),
+        Err(e) => return ExitCode::from(common::answer(&e.format(&mut program))),
     };
     match run(cli.job) {
         Ok(()) => ExitCode::SUCCESS,

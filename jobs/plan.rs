@@ -58,7 +58,7 @@ pub fn plan(config: &Config) -> anyhow::Result<Summary> {
     let text = format!(
         "{} train samples ({} official, {external} external) and {} test samples\n\
          {} shards of up to {} samples, {:.2} GB at {} pixels a side; {} tasks; {core_hours}\n\
-         {} problems, listed in {}\nwrote {}\nnext: atlas preprocess",
+         {} problems, listed in {}\nwrote {}\nnext: `atlas preprocess`",
         plan.train_samples,
         plan.train_samples - external,
         plan.test_samples,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use atlas::{
-    base::{Error, pipeline_step::Step, task_log::TaskLog},
+    base::{Error, Result, pipeline_step::Step, task_log::TaskLog, thrown},
     config::Config,
     data::work_folder::WorkFolder,
     distributed::device,
@@ -38,8 +38,8 @@ use crate::common::{
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas predict --config configs/atlas.toml --task 0 --tasks 4\n  \
-    atlas predict --config results/latest/config.toml --images FOLDER --output answers.csv \
-    --embeddings embeddings.npy"
+    atlas predict --config work/demo/results/latest/config.toml --images FOLDER \
+    --output answers.csv --embeddings embeddings.npy"
 )]
 pub struct Args {
     /// Name of the run (default: the newest one of this configuration)
@@ -78,7 +78,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let Summary { text, json } = match (&args.own.images, &args.own.output) {
         (Some(images), Some(output)) => {
             let output = args.common.output("--output", output)?;
-            let made = predict_folder(&args, &config, images, &output)?;
+            let made = thrown::catch(&thrown::PREDICTION, || {
+                predict_folder(&args, &config, images, &output)
+            })?;
             return Ok(args.common.print_beside(&output, made.text, made.json)?);
         }
         _ => {
@@ -105,16 +107,18 @@ pub fn predict(
     let log = TaskLog::of(work.path(), Step::Predict, task)
         .in_run(&run.name())
         .on(config.threads(), gpus);
-    let PredictOutcome { made, fresh } =
-        recorded(&log, || Ok(predict::predict(config, work, run, task, tasks, stop)?))?;
+    let PredictOutcome { made, fresh } = recorded(&log, || {
+        let predict = || Ok(predict::predict(config, work, run, task, tasks, stop)?);
+        thrown::catch(&thrown::PREDICTION, predict)
+    })?;
     let folder = run.folder.join("predictions");
     let text = match made + fresh {
-        0 => "there are no test shards: nothing to predict; next: atlas submit (scores the \
+        0 => "there are no test shards: nothing to predict\nnext: `atlas submit` (scores the \
             thresholds)"
             .into(),
         _ => format!(
             "{made} test shards predicted, {fresh} were there already\nwrote {}\n\
-             next: atlas submit",
+             next: `atlas submit`",
             folder.display()
         ),
     };
@@ -165,7 +169,7 @@ fn predict_folder(
     Ok(Summary { text, json })
 }
 
-fn check_paths(images: &Path, embeddings: Option<&Path>) -> Result<(), Error> {
+fn check_paths(images: &Path, embeddings: Option<&Path>) -> Result<()> {
     if !images.is_dir() {
         let what = format!("--images {}: there is no such folder", images.display());
         return Err(Error::usage(what));

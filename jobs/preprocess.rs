@@ -62,8 +62,8 @@ pub fn preprocess(
     };
     let (seconds, folder) = (start.elapsed().as_secs_f64(), work.path().join("shards"));
     let text = format!(
-        "{} shards with {} samples, {} of them made now, in {}{quarantined}\nwrote {}\nnext: atlas \
-         dedup",
+        "{} shards with {} samples, {} of them made now, in {}{quarantined}\nwrote {}\nnext: \
+         `atlas dedup`",
         made.shards,
         made.samples,
         made.built,

@@ -1,6 +1,7 @@
 //! `atlas report`
 
 use atlas::{
+    base::thrown,
     config::Config,
     data::work_folder::WorkFolder,
     training::{run_choice, run_folder::Run},
@@ -47,7 +48,8 @@ pub fn report(config: &Config, run: &Run, compare: &[String]) -> anyhow::Result<
         .iter()
         .map(|name| report::other(&config.paths.results, name))
         .collect::<atlas::base::Result<Vec<_>>>()?;
-    let report::ReportOutcome { path, made } = report::report(config, run, &others)?;
+    let report::ReportOutcome { path, made } =
+        thrown::catch(&thrown::ONE_IMAGE, || report::report(config, run, &others))?;
     let (text, score) = match &made {
         None => (format!("{} exists already, and nothing has changed", path.display()), None),
         Some(report::Headline { macro_f1, interval }) => {

@@ -110,7 +110,8 @@ fn all_steps(common: &Common, config: &Config, named: Option<Run>) -> anyhow::Re
     Ok(run)
 }
 
-/// The result of a step is progress here.
+/// The result of a step is progress here, and the next step follows.
 fn log_summary(summary: &Summary) {
-    summary.text.lines().for_each(|line| log::info!("  {line}"));
+    let lines = summary.text.lines().filter(|line| !line.starts_with("next: "));
+    lines.for_each(|line| log::info!("  {line}"));
 }

@@ -59,7 +59,7 @@ pub fn split(config: &Config) -> anyhow::Result<Summary> {
     let assigned = recorded(&TaskLog::of(work, Step::Split, 0), || {
         Ok(folds::assign(&WorkFolder::open(work), &config.split)?)
     })?;
-    let next = format!("\nnext: atlas train --fold 0, and so on to {}", config.split.folds - 1);
+    let next = format!("\nnext: `atlas train --fold 0`, and so on to {}", config.split.folds - 1);
     summary(&assigned, &work.join(table::NAME), &next)
 }
 

@@ -59,7 +59,7 @@ pub fn submit(config: &Config, work: &WorkFolder, run: &Run) -> anyhow::Result<S
     text += &format!("wrote {}: thresholds.csv, scores.csv, scores.svg", run.folder.display());
     text += if written {
         ", submission.csv, submission_optimal_threshold.csv\nnext: hand in one of the two; where \
-         the truth is known, atlas evaluate scores them"
+         the truth is known, `atlas evaluate --predictions FILE --truth FILE` scores them"
     } else {
         " (no test predictions, so no submission)"
     };

@@ -1,7 +1,10 @@
 //! `atlas synth`
 use std::path::PathBuf;
 
-use atlas::synth::{SynthOptions, SynthOutcome, generate};
+use atlas::{
+    base::advice,
+    synth::{SynthOptions, SynthOutcome, generate},
+};
 
 use crate::common::say;
 
@@ -58,8 +61,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let text = format!(
                 "{samples} train, {test} test and {external} external samples, {duplicates} of \
                  them altered copies, in {0}\noverview: {0}/contact_sheet.png\n\
-                 next: atlas plan --set data.kaggle={0}",
-                out.display()
+                 next: `atlas plan --set {1}`",
+                out.display(),
+                advice::quoted(format!("data.kaggle={}", out.display()))
             );
             (true, text)
         }

@@ -2,8 +2,8 @@
 
 use atlas::{
     base::{
-        Error, Result, pipeline_step::Step, progress::duration, slurm, stop_request::Stop,
-        task_log::TaskLog,
+        Error, Result, advice, pipeline_step::Step, progress::duration, slurm, stop_request::Stop,
+        task_log::TaskLog, thrown,
     },
     config::Config,
     data::work_folder::WorkFolder,
@@ -148,10 +148,10 @@ fn train_recorded(
             .on(world.cores * world.size(), gpus)
     });
     log.iter().for_each(TaskLog::begin);
-    let outcome = train::train(config, run, fold, world, stop);
+    let outcome = thrown::catch(&thrown::TRAINING, || train::train(config, run, fold, world, stop));
     let error = outcome.as_ref().err();
     let code = error.map_or(0, Error::exit_code);
-    log.iter().for_each(|log| log.end(code, error.map(ToString::to_string)));
+    log.iter().for_each(|log| log.end(code, error.map(advice::complete)));
     outcome
 }
 
@@ -161,11 +161,11 @@ fn summary(folds: usize, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
         (0..folds).filter(|&k| !run.is_finished(k)).map(|k| k.to_string()).collect();
     let next = match unfinished.first() {
         Some(first) => format!(
-            "atlas train --run {} --fold {first} (unfinished: {})",
-            run.name(),
+            "`atlas train --fold {first} --run {}` (unfinished: {})",
+            advice::quoted(run.name()),
             unfinished.join(", ")
         ),
-        None => format!("atlas predict --run {}", run.name()),
+        None => format!("`atlas predict --run {}`", advice::quoted(run.name())),
     };
     let text = format!(
         "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote \
@@ -203,13 +203,13 @@ fn find_lr(args: &Args, config: &Config, world: &'static World, stop: &Stop) -> 
         return no_such_fold();
     }
     let RangeTest { points, suggestion, table, chart } =
-        find_lr::find_lr(config, fold, world, stop)?;
+        thrown::catch(&thrown::TRAINING, || find_lr::find_lr(config, fold, world, stop))?;
     let Suggestion { steepest, tenth_of_minimum } = suggestion;
     let text = format!(
         "fold {fold}: {} steps, learning rates up to {:.1e}\n  \
          --set train.lr={steepest:.1e}    where the smoothed loss falls fastest\n  \
          --set train.lr={tenth_of_minimum:.1e}    a tenth of where it is lowest\n\
-         wrote {} and {}\nnext: atlas train --fold {fold} with one of these",
+         wrote {} and {}\nnext: `atlas train --fold {fold}` with one of these",
         points.len(),
         points.last().map_or(0.0, |p| p.lr),
         table.display(),

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use atlas::{
-    base::{Result, progress::Progress},
+    base::{Result, progress::Progress, thread_pool},
     operations::verify,
 };
 use rayon::prelude::*;
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for path in &args.paths {
         verify::collect(path, &mut files)?;
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build()?;
+    let pool = thread_pool::start(config.threads())?;
     let progress = Progress::new("verify", "files", files.len() as u64);
     let check = |file: &PathBuf| {
         let result = verify::check(file);

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use atlas::{
-    base::{Error, atomic_file},
+    base::{Error, advice, atomic_file, thrown},
     config::{Head, Stem},
     network::weights::{self, Metadata, Weights},
     views::model_card::{self, Card, Format},
@@ -50,7 +50,8 @@ enum Direction {
     /// normalisation, and, if the file is in a run's folder, its thresholds, scores, data and
     /// provenance.
     #[command(after_help = "Example: atlas weights export \
-            results/latest/fold_0/model_checkpoints/best.safetensors --output atlas.onnx")]
+            work/demo/results/latest/fold_0/model_checkpoints/best.safetensors \
+            --output atlas.onnx")]
     Export(Files),
 }
 
@@ -90,10 +91,10 @@ fn setting<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    match args.direction {
+    thrown::catch(&thrown::WEIGHTS, || match args.direction {
         Direction::Import(import) => import.run(),
         Direction::Export(files) => files.export(),
-    }
+    })
 }
 
 impl Import {
@@ -119,7 +120,8 @@ impl Import {
         let mut text =
             format!("{}: {what}, {} parameters", output.display(), network.parameter_count());
         if output.is_file() {
-            text += &format!("\nnext: atlas train --set model.weights={}", output.display());
+            let set = format!("model.weights={}", output.display());
+            text += &format!("\nnext: `atlas train --fold 0 --set {}`", advice::quoted(set));
         }
         let json = json!({
             "output": output.display().to_string(), "network": described,

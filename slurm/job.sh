@@ -12,7 +12,7 @@ refuse() {
 }
 
 [ -n "${SLURM_JOB_ID:-}" ] || refuse "this is a job for Slurm: sbatch slurm/$(basename -- "$0");" \
-    "on one machine, atlas run does everything"
+    "on one machine, atlas run --config ${ATLAS_CONFIG:-configs/atlas.toml} does everything"
 job=$SLURM_JOB_ID # the id of this task alone for scontrol
 [ -z "${SLURM_ARRAY_JOB_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 

@@ -44,8 +44,9 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine, atlas run does" \
-    "everything, and slurm/local_cluster.sh starts a Slurm to try"
+command -v sbatch >/dev/null || refuse "there is no sbatch here; on one machine," \
+    "$(printf '%q ' "${atlas[@]}" run --config "$config" ${sets[@]+"${sets[@]}"})does everything," \
+    "and slurm/local_cluster.sh starts a Slurm to try"
 
 # 1. Which run, and where its jobs are recorded.
 for set in ${sets[@]+"${sets[@]}"}; do

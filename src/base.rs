@@ -10,6 +10,7 @@
 //! task for `status`, [`slurm`] reads Slurm's variables, and [`fault`] injects the failures that
 //! the tests need.
 
+pub mod advice;
 pub mod atomic_file;
 pub mod checksum;
 pub mod csv_file;
@@ -25,5 +26,7 @@ pub mod rng;
 pub mod slurm;
 pub mod stop_request;
 pub mod task_log;
+pub mod thread_pool;
+pub mod thrown;
 
 pub use error::{Error, Result};

@@ -68,11 +68,3 @@ impl Error {
         }
     }
 }
-
-impl From<tch::TchError> for Error {
-    fn from(e: tch::TchError) -> Self {
-        let text = e.to_string();
-        // libtorch appends its C++ stack; the first line has the cause.
-        Self::Failed(format!("libtorch: {}", text.lines().next().unwrap_or(&text)))
-    }
-}

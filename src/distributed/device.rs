@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use tch::Device;
 
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, thread_pool},
     config::Backend,
 };
 
@@ -44,9 +44,14 @@ pub fn choose(backend: Backend, local_rank: usize) -> Result<Device> {
 }
 
 /// Before work with tensors on the CPU: sets the number of threads, and calls [`keep_memory`].
-pub fn set_up_cpu(threads: usize) {
+///
+/// # Errors
+/// Failed where the system refuses these threads; OpenMP would end the process.
+pub fn set_up_cpu(threads: usize) -> Result<()> {
+    thread_pool::check(threads)?;
     tch::set_num_threads(threads as i32);
     keep_memory();
+    Ok(())
 }
 
 /// Makes freed memory stay with the process. libtorch allocates memory for every result, and so do

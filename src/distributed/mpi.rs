@@ -262,11 +262,12 @@ impl Comm for Mpi {
         // Recent messages have to pass through the launcher before it ends the job.
         thread::sleep(Duration::from_millis(200));
         // The process ends even if the launcher does not answer.
-        thread::spawn(move || {
+        let last_resort = move || {
             thread::sleep(Duration::from_secs(5));
             // SAFETY: ends the process without running anything more.
             unsafe { libc::_exit(code) }
-        });
+        };
+        let _ = thread::Builder::new().spawn(last_resort); // there may be no more threads
         // SAFETY: may be called by any thread at any time between MPI_Init and MPI_Finalize.
         unsafe { mpi::ffi::MPI_Abort(mpi::ffi::RSMPI_COMM_WORLD, code) };
         std::process::exit(code)

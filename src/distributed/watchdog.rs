@@ -14,7 +14,7 @@ use std::{
 
 use super::{Comm, Heartbeat};
 use crate::{
-    base::{host, progress::duration, stop_request::Stop},
+    base::{Error, Result, advice, host, progress::duration, stop_request::Stop},
     config,
 };
 
@@ -124,7 +124,7 @@ pub fn abort(code: i32) -> ! {
 
 impl Watchdog {
     /// Starts the watchdog of this process, a rank among `size`, before the ranks find each other.
-    pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) -> Self {
+    pub(super) fn start(rank: usize, size: usize, keys: &config::Comm) -> Result<Self> {
         let watchdog = Self::default();
         {
             let mut state = watchdog.state();
@@ -137,8 +137,8 @@ impl Watchdog {
         thread::Builder::new()
             .name("watch".into())
             .spawn(move || in_thread.watch())
-            .expect("a thread more than the machine allows is a bug");
-        watchdog
+            .map_err(|e| Error::failed(format!("cannot start the watchdog's thread: {e}")))?;
+        Ok(watchdog)
     }
 
     /// From now on messages name this rank.
@@ -264,7 +264,8 @@ impl Watchdog {
         }
         let Some(path) = self.heartbeat_file().clone() else { return String::new() };
         let (to, from) = mpsc::channel();
-        thread::spawn(move || to.send(Heartbeat::read(&path)));
+        let read = move || to.send(Heartbeat::read(&path));
+        thread::Builder::new().spawn(read).ok();
         let heartbeat = from.recv_timeout(Duration::from_secs(2)).ok().flatten();
         heartbeat.map_or(String::new(), |h| format!("; the last heartbeat: {h}"))
     }
@@ -308,7 +309,7 @@ impl Watchdog {
 
 /// A message of this program, in one write: mpirun may mix what arrives in parts.
 pub(super) fn write_message(text: &str) {
-    let _ = std::io::stderr().write_all(format!("atlas: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("atlas: {}\n", advice::complete(text)).as_bytes());
 }
 
 /// What a check of the watchdog leads to.

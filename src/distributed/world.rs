@@ -124,7 +124,7 @@ pub fn start(keys: &config::Comm) -> Result<&'static World> {
                 one task"
         )));
     }
-    let watchdog = Watchdog::start(launch::rank(variable), tasks, keys);
+    let watchdog = Watchdog::start(launch::rank(variable), tasks, keys)?;
     let world = match tasks {
         1 => World::new(Box::new(Alone), watchdog.clone()),
         _ => {

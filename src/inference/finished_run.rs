@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{Error, Result, csv_file},
+    base::{Error, Result, advice, csv_file},
     config::{Config, Method},
     data::{
         labels::{CLASSES, Labels},
@@ -40,7 +40,7 @@ impl OutOfFold {
             let what = format!(
                 "made with other weights or other predict keys; `atlas train --fold {k} --run {}` \
                     predicts again",
-                run.name()
+                advice::quoted(run.name())
             );
             return Err(Error::data(run.validation(*k), what));
         }

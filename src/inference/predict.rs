@@ -107,7 +107,7 @@ pub fn predict(
     stop: &Stop,
 ) -> Result<PredictOutcome> {
     let device = device::choose(config.comm.backend, 0)?;
-    device::set_up_cpu(config.threads());
+    device::set_up_cpu(config.threads())?;
     let store = work.store(Part::Test)?;
     let mine: Vec<ShardPredictions> =
         files(config, run, store)?.into_iter().skip(task).step_by(tasks.max(1)).collect();

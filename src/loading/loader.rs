@@ -14,6 +14,7 @@ use crate::{
     base::{
         Error, Result,
         rng::{self, Use},
+        thrown,
     },
     config::{Augment, Tta},
     data::{labels::Labels, shard::Store},
@@ -268,7 +269,7 @@ impl<'a, S: Source> Maker<'a, S> {
 
     fn batch(&mut self, draws: &[Draw], stopped: impl Fn() -> bool) -> Result<Batch> {
         let bytes = self.make.views() * self.make.side() * self.make.side() * 4;
-        let mut images = Vec::with_capacity(draws.len() * bytes);
+        let mut images = thrown::reserve(draws.len() * bytes)?;
         for draw in draws {
             if stopped() {
                 return Err(Error::failed("the loader was dropped"));

@@ -2,17 +2,21 @@
 //! gradients, a sum over ranks with gradients, AdamW in one pass over memory, and convolutions with
 //! kernels in oneDNN's own order.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::distributed::World;
+use crate::{base::thrown, distributed::World};
 
 type Ready = unsafe extern "C" fn(*mut c_void, usize);
 type Reduce = unsafe extern "C" fn(*const c_void, *mut C_tensor);
 
+type Ending = unsafe extern "C" fn(*const c_char);
+
 unsafe extern "C" {
+    fn atlas_error() -> *const c_char;
+    fn atlas_on_terminate(ending: Ending);
     fn atlas_on_gradient(
         leaf: *const C_tensor,
         ready: Option<Ready>,
@@ -51,6 +55,20 @@ unsafe extern "C" {
     ) -> *mut C_tensor;
 }
 
+/// Ends this thread as a function of `tch` would: with what the last call into the shim threw.
+fn fail() -> ! {
+    // SAFETY: a C string of this thread, which stays until its next call into the shim.
+    let what = unsafe { CStr::from_ptr(atlas_error()) }.to_string_lossy();
+    panic!("the shim: {:?}", TchError::Torch(what.into()))
+}
+
+/// From now on an exception of C++ that nothing catches, in any thread, calls `ending` with its
+/// text before it ends the process.
+pub fn on_terminate(ending: Ending) {
+    // SAFETY: `ending` is a function, which lives as long as the program.
+    unsafe { atlas_on_terminate(ending) }
+}
+
 /// Hooks on the leaves of a network: `ready(i)` is called each time a backward pass has added to
 /// the gradient of leaf `i`, on the thread of that pass. Dropping it removes the hooks.
 pub struct GradientHooks {
@@ -66,14 +84,16 @@ impl GradientHooks {
             // SAFETY: `context` is the address of the box below, which lives until the hooks are
             // removed.
             let ready = unsafe { &*context.cast::<Box<dyn Fn(usize) + Send + Sync>>() };
-            ready(index);
+            thrown::uncaught(|| ready(index));
         }
         let ready: Box<Box<dyn Fn(usize) + Send + Sync>> = Box::new(Box::new(ready));
         let context = std::ptr::from_ref(&*ready).cast_mut().cast::<c_void>();
         for (index, leaf) in leaves.iter().enumerate() {
             // SAFETY: `leaf` is a live tensor; `context` outlives the hook, see `drop`.
             let hooked = unsafe { atlas_on_gradient(leaf.as_ptr(), Some(call), context, index) };
-            assert!(hooked, "leaf {index} accepts a hook");
+            if !hooked {
+                fail();
+            }
         }
         Self { leaves: leaves.iter().map(Tensor::shallow_clone).collect(), _ready: ready }
     }
@@ -97,11 +117,13 @@ pub fn sum_over_ranks(x: &Tensor, world: &'static World) -> Tensor {
         // reference count this increments.
         let (world, values) =
             unsafe { (&*context.cast::<World>(), Tensor::clone_from_ptr(values)) };
-        world.sum(&values.view([-1]));
+        thrown::uncaught(|| world.sum(&values.view([-1])));
     }
     // SAFETY: `x` is a live tensor, and `world` outlives every graph.
     let sum = unsafe { atlas_sum_over_ranks(x.as_ptr(), reduce, std::ptr::from_ref(world).cast()) };
-    assert!(!sum.is_null(), "libtorch computes the sum over ranks");
+    if sum.is_null() {
+        fail();
+    }
     // SAFETY: the shim has just created it, and nothing else owns it.
     unsafe { Tensor::from_ptr(sum) }
 }
@@ -128,7 +150,9 @@ pub fn adamw(tensors: &[[Tensor; 4]], AdamW { lr, beta1, beta2, decay, eps, step
     let done = unsafe {
         atlas_adamw(pointers.as_ptr(), tensors.len(), lr, beta1, beta2, decay, eps, step as f64)
     };
-    assert!(done, "libtorch has AdamW for these tensors");
+    if !done {
+        fail();
+    }
 }
 
 /// Kernels in the order in which oneDNN computes with them; it would otherwise reorder them for
@@ -169,7 +193,9 @@ impl PackedKernels {
         let (x, kernels, bias) = (x.as_ptr(), kernels.as_ptr(), bias.as_ptr());
         // SAFETY: all three are live tensors.
         let out = unsafe { atlas_packed_convolution(x, kernels, bias, stride, padding, groups) };
-        assert!(!out.is_null(), "oneDNN convolves with the kernels that it has packed");
+        if out.is_null() {
+            fail();
+        }
         // SAFETY: the shim has just created it, and nothing else owns it.
         unsafe { Tensor::from_ptr(out) }
     }

@@ -87,7 +87,7 @@ pub fn existing(config: &Config, work: &WorkFolder, name: Option<&str>) -> Resul
         return Ok(run);
     }
     let run = of_any_samples.or_else(|| all(results).into_iter().next()).ok_or_else(|| {
-        Error::usage(format!("there is no run in {folder}; run `atlas train` first"))
+        Error::usage(format!("there is no run in {folder}; run `atlas train --fold 0` first"))
     })?;
     run.must_be_of(config)?;
     let all_the_same = |e| format!("{e}; --run={} takes this one all the same", run.name());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result, atomic_file, file_lock, host, slurm, stop_request::Stop},
+    base::{Error, Result, advice, atomic_file, file_lock, host, slurm, stop_request::Stop},
     config::{Config, Keep, PROVENANCE},
     data::{manifest::Manifest, work_folder::WorkFolder},
     training::{
@@ -233,8 +233,9 @@ impl Run {
         folds.sort_unstable();
         if folds.is_empty() {
             return Err(Error::usage(format!(
-                "no fold of the run {} is finished; run `atlas train` first",
-                self.folder.display()
+                "no fold of the run {} is finished; run `atlas train --fold 0 --run {}` first",
+                self.folder.display(),
+                advice::quoted(self.name())
             )));
         }
         Ok(folds)

@@ -9,7 +9,11 @@ use std::{
 
 use toml::Value;
 
-use crate::{base::checksum, config::Config, data::work_folder::WorkFolder};
+use crate::{
+    base::{advice, checksum},
+    config::Config,
+    data::work_folder::WorkFolder,
+};
 
 /// Sections that may change within a run: where things are, how data are fetched, and what follows
 /// training.
@@ -140,12 +144,7 @@ fn set(difference: &Difference) -> String {
         Some(value) => value.to_string(),
         None => String::new(),
     };
-    let set = format!("{}={value}", difference.key);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=+,:".contains(c);
-    match set.chars().all(is_plain) {
-        true => set,
-        false => format!("'{}'", set.replace('\'', "'\\''")),
-    }
+    advice::quoted(format!("{}={value}", difference.key))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     tensorboard_log::TensorBoardLog,
 };
 use crate::{
-    base::{Error, Result, checksum, fault, stop_request::Stop},
+    base::{Error, Result, advice, checksum, fault, stop_request::Stop},
     config::{Config, Model, Train},
     data::labels::CLASSES,
     distributed::{World, batch_share::Share, watchdog::Limit},
@@ -242,8 +242,10 @@ pub fn mode_at_start(
 pub fn initial_weights(model: &Model) -> Result<Option<&Path>> {
     match model.weights.as_deref() {
         Some(path) if !path.exists() => Err(Error::usage(format!(
-            "model.weights: {} does not exist; `atlas weights import` makes such a file",
-            path.display()
+            "model.weights: {} does not exist; `atlas weights import FILE --output {}` \
+                makes it from a state dict",
+            path.display(),
+            advice::quoted(path.display())
         ))),
         path => Ok(path),
     }

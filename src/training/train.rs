@@ -50,7 +50,7 @@ pub fn train(
 ) -> Result<FoldOutcome> {
     let (started, watchdog) = (Instant::now(), world.watchdog());
     let effective = &config_of_fold(config, fold, world);
-    device::set_up_cpu(effective.threads());
+    device::set_up_cpu(effective.threads())?;
     let work = WorkFolder::open(&config.paths.work);
     let data = watchdog.during("opening the shards", Limit::Start, || {
         world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))

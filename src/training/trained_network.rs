@@ -70,8 +70,8 @@ impl TrainedNetwork {
         }
         let normalization = weights.normalization()?.ok_or_else(|| {
             Error::usage(format!(
-                "{path}: does not say how images are normalised; name a checkpoint, or an \
-                    X.safetensors that `atlas weights export` made of one"
+                "{path}: does not say how images are normalised; name a checkpoint, or what \
+                    `atlas weights export CHECKPOINT --output X.safetensors` makes of one"
             ))
         })?;
         let compute_mode = ComputeMode::of(train, ComputeMode::PREFERRED);

@@ -14,6 +14,7 @@ use crate::{
     base::{
         Error, Result,
         progress::{Progress, duration},
+        thrown,
     },
     config::{Config, Keep, Method, Tta},
     data::labels::{CLASSES, Labels},
@@ -141,7 +142,10 @@ fn logits(
         let part = batch_share::part(mine.len(), round, rounds);
         let part = mine.start + part.start..mine.start + part.end;
         let result = world.watchdog().during(what, Limit::None, || {
-            predictor.logits(&data.store, &data.valid[part.clone()], tta, Some(&progress))
+            let samples = &data.valid[part.clone()];
+            thrown::catch(&thrown::PREDICTION, || {
+                predictor.logits(&data.store, samples, tta, Some(&progress))
+            })
         });
         // A rank that fails for another reason ends the whole job.
         let stopped = matches!(result, Err(Error::Stopped(_)));

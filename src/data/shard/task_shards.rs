@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Builder, Settings};
 use crate::{
-    base::{Error, Result, progress::Progress, stop_request::Stop},
+    base::{Result, progress::Progress, stop_request::Stop, thread_pool},
     config::Preprocess,
     data::manifest::Manifest,
 };
@@ -41,10 +41,7 @@ pub fn build_share(
     let allowed = (keys.max_bad_fraction * total as f64).floor() as usize;
     let settings = Settings { size: keys.size as usize, max_side: keys.max_pixels_side };
     let builder = Builder::new(work, manifest, settings, stop);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::failed(format!("cannot start worker threads: {e}")))?;
+    let pool = thread_pool::start(threads)?;
     let progress = Progress::new("preprocess", "samples", total as u64);
     let mut share = ShareSummary { shards: plans.len(), built: 0, samples: 0, bad: 0 };
     for (unit, plan) in &plans {

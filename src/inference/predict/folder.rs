@@ -13,7 +13,7 @@ use ndarray_npy::{WriteNpyError, WriteNpyExt};
 use crate::{
     base::{
         Error, Result, atomic_file, csv_file, output_target::Target, progress::Progress,
-        stop_request::Stop,
+        stop_request::Stop, thread_pool,
     },
     config::{Config, Tta},
     data::{
@@ -69,14 +69,11 @@ pub fn predict(
     output: &OutputFiles,
     stop: &Stop,
 ) -> Result<FolderOutcome> {
-    device::set_up_cpu(config.threads());
+    device::set_up_cpu(config.threads())?;
     let (samples, mut skipped, other) = scan(folder)?;
     let size = config.preprocess.size as usize;
     let settings = shard::Settings { size, max_side: config.preprocess.max_pixels_side };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.threads())
-        .build()
-        .map_err(Error::failed)?;
+    let pool = thread_pool::start(config.threads())?;
     let total = samples.len() * ensemble.networks.len();
     let mut predictions = FolderPredictions {
         config,

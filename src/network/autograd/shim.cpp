@@ -1,13 +1,16 @@
 // Functions of libtorch that the `tch` crate lacks: a hook on a leaf's finished gradient, a sum
 // over ranks with gradients, AdamW in one pass, and convolutions with kernels in oneDNN's own
-// order. Nothing here throws into Rust.
+// order. Nothing here throws into Rust: `atlas_error` has the text.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <memory>
+#include <string>
 #include <vector>
 
 using at::Tensor;
@@ -26,6 +29,10 @@ struct Hook : torch::autograd::PostAccumulateGradHook {
   void *context;
   size_t index;
 };
+
+thread_local std::string last_error;
+
+void failed(const std::exception &e) { last_error = e.what(); }
 
 Tensor reduced(const Tensor &x, int64_t reduce, int64_t context) {
   Tensor y = x.detach().clone(at::MemoryFormat::Contiguous);
@@ -49,6 +56,24 @@ struct Sum : torch::autograd::Function<Sum> {
 
 } // namespace
 
+// What the last function here that failed in this thread caught.
+extern "C" const char *atlas_error() { return last_error.c_str(); }
+
+// Calls `ending` with the text of an exception that nothing catches, before the process ends.
+extern "C" void atlas_on_terminate(void (*ending)(const char *what)) {
+  static std::atomic<void (*)(const char *)> call;
+  call = ending;
+  std::set_terminate([] {
+    try {
+      if (std::current_exception()) std::rethrow_exception(std::current_exception());
+    } catch (const std::exception &e) {
+      call.load()(e.what());
+    } catch (...) {
+    }
+    std::abort();
+  });
+}
+
 // Calls `ready(context, index)` whenever a backward pass has added to the gradient of `leaf`. A
 // null `ready` removes the hook. Returns whether it succeeded.
 extern "C" bool atlas_on_gradient(const Tensor *leaf, Ready ready, void *context, size_t index) {
@@ -57,8 +82,8 @@ extern "C" bool atlas_on_gradient(const Tensor *leaf, Ready ready, void *context
     if (ready) hook = std::make_unique<Hook>(ready, context, index);
     torch::autograd::impl::set_post_acc_grad_hooks(*leaf, std::move(hook));
     return true;
-  } catch (const std::exception &) {
-    return false;
+  } catch (const std::exception &e) {
+    return failed(e), false;
   }
 }
 
@@ -68,8 +93,8 @@ extern "C" Tensor *atlas_sum_over_ranks(const Tensor *x, Reduce reduce, const vo
   try {
     return new Tensor(Sum::apply(*x, reinterpret_cast<int64_t>(reduce),
                                  reinterpret_cast<int64_t>(context)));
-  } catch (const std::exception &) {
-    return nullptr;
+  } catch (const std::exception &e) {
+    return failed(e), nullptr;
   }
 }
 
@@ -87,8 +112,8 @@ extern "C" bool atlas_adamw(Tensor *const *tensors, size_t n, double lr, double 
     at::_fused_adamw_(lists[0], lists[1], lists[2], lists[3], {}, steps, lr, beta1, beta2, decay,
                       eps, false, false);
     return true;
-  } catch (const std::exception &) {
-    return false;
+  } catch (const std::exception &e) {
+    return failed(e), false;
   }
 }
 
@@ -104,8 +129,8 @@ extern "C" Tensor *atlas_pack_kernels(const Tensor *weight, int64_t stride, int6
                                  .typed<Pack>();
     const int64_t s[] = {stride, stride}, p[] = {padding, padding}, one[] = {1, 1};
     return new Tensor(pack.call(*weight, p, s, one, groups, at::IntArrayRef(size, 4)));
-  } catch (const std::exception &) {
-    return nullptr;
+  } catch (const std::exception &e) {
+    return failed(e), nullptr;
   }
 }
 
@@ -124,7 +149,7 @@ extern "C" Tensor *atlas_packed_convolution(const Tensor *x, const Tensor *packe
     const int64_t s[] = {stride, stride}, p[] = {padding, padding}, one[] = {1, 1};
     return new Tensor(
         convolve.call(*x, *packed, *bias, p, s, one, groups, "none", Scalars(), ""));
-  } catch (const std::exception &) {
-    return nullptr;
+  } catch (const std::exception &e) {
+    return failed(e), nullptr;
   }
 }

@@ -78,7 +78,7 @@ fn mpi(ranks: usize) -> Check {
         Some(tasks) if tasks > 1 => Check::warning(
             "MPI",
             format!("{library}; one process, though the allocation is of {tasks} tasks"),
-            "to check all of them: srun --mpi=pmix atlas doctor",
+            "to check all of them, put `srun --mpi=pmix` before `atlas doctor`",
         ),
         _ => Check::ok("MPI", format!("{library}; one process without others, which needs none")),
     }

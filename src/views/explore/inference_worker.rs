@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{nearest::Embeddings, stores::SampleImage};
 use crate::{
-    base::{Error, Result, stop_request::Stop},
+    base::{Error, Result, stop_request::Stop, thrown},
     config::{Augment, Config, CropReduce, Tta},
     data::labels::CLASSES,
     distributed::device,
@@ -177,10 +177,13 @@ impl LoadedNetworks {
                 // The client may have disconnected, as when the user skips through the samples.
                 Ok(InferenceJob::Predict { answer, .. }) if answer.is_closed() => {}
                 Ok(InferenceJob::Predict { image, folds, answer }) => {
-                    drop(answer.send(self.predict(&image, &folds)))
+                    let predict = || self.predict(&image, &folds);
+                    drop(answer.send(thrown::catch(&thrown::ONE_IMAGE, predict)));
                 }
                 Ok(InferenceJob::Embed { answer, .. }) if answer.is_closed() => {}
-                Ok(InferenceJob::Embed { image, answer }) => drop(answer.send(self.embed(&image))),
+                Ok(InferenceJob::Embed { image, answer }) => {
+                    drop(answer.send(thrown::catch(&thrown::ONE_IMAGE, || self.embed(&image))));
+                }
                 Ok(InferenceJob::EmbedAll) => embedding = true,
                 Err(mpsc::TryRecvError::Empty) => embedding = self.embed_next(samples, embeddings),
                 Err(mpsc::TryRecvError::Disconnected) => return,
@@ -203,7 +206,7 @@ impl LoadedNetworks {
         }
         let Some(image) = samples(i) else { return false };
         let embedding = match image {
-            Ok(image) => self.embed(&image),
+            Ok(image) => thrown::catch(&thrown::ONE_IMAGE, || self.embed(&image)),
             Err(e) => {
                 log::warn!("{e}; it is not listed among similar samples");
                 embeddings.zeros().ok_or(e)
@@ -273,7 +276,7 @@ impl LoadedNetworks {
         if !self.loaded.contains_key(&fold) {
             let device = device::choose(self.config.comm.backend, 0)?;
             if self.loaded.is_empty() {
-                device::set_up_cpu(self.config.threads());
+                device::set_up_cpu(self.config.threads())?;
             }
             let path = self.weights.iter().find(|(of, _)| *of == fold).map(|(_, path)| path);
             let path = path.ok_or_else(|| Error::failed(format!("fold {fold} is not finished")))?;
@@ -289,7 +292,9 @@ impl LoadedNetworks {
 /// The views of an image, u8 `[views, side, side, 4]`, and their side.
 fn views(augment: &Augment, tta: Tta, image: &SampleImage) -> Result<(Vec<u8>, usize)> {
     let side = augment::view_side(augment, tta);
-    let mut out = vec![0; augment::view_count(tta) * side * side * 4];
+    let bytes = augment::view_count(tta) * side * side * 4;
+    let mut out = thrown::reserve(bytes)?;
+    out.resize(bytes, 0);
     let scratch = &mut Scratch::default();
     augment::views(augment, tta, &image.pixels, image.size, scratch, &mut out)?;
     Ok((out, side))

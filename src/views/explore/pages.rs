@@ -23,7 +23,7 @@ use super::{
     upload::{self, UploadedFile},
 };
 use crate::{
-    base::Error,
+    base::{Error, advice},
     data::labels::{CLASSES, NAMES},
 };
 
@@ -49,7 +49,7 @@ impl From<Error> for Refusal {
             Error::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self(status, e.to_string())
+        Self(status, advice::complete(e))
     }
 }
 

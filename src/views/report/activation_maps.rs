@@ -30,7 +30,7 @@ pub fn maps(
 ) -> Result<Vec<Option<Array2<f32>>>> {
     let (config, run, answer) = (&scored.config, &scored.run, &scored.out_of_fold);
     let device = device::choose(config.comm.backend, 0)?;
-    device::set_up_cpu(config.threads());
+    device::set_up_cpu(config.threads())?;
     let make = Make::Eval { augment: config.augment.clone(), tta: Tta::None };
     let mut maps = vec![None; samples.len()];
     for fold in run.finished_folds()? {
