@@ -9,7 +9,7 @@ use std::{
 };
 
 use atlas::{
-    base::thrown,
+    base::{caught, thrown},
     distributed::{self, watchdog},
     network::autograd,
 };
@@ -22,6 +22,9 @@ use crate::common::complain;
 pub fn set_up() -> std::io::Result<()> {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if caught::is_caught() {
+            return; // it becomes the error of one picture
+        }
         match info.payload_as_str().and_then(thrown::error_of) {
             Some(_) if thrown::is_caught() => {}
             Some(error) => end(1, &error.to_string()),

@@ -7,11 +7,13 @@
 //! file is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and
 //! reads the tables between the jobs, [`output_target`] finds where a named file really goes,
 //! [`file_lock`] and [`hdf5_file`] bear with file systems without locks, [`task_log`] records each
-//! task for `status`, [`slurm`] reads Slurm's variables, and [`fault`] injects the failures that
+//! task for `status`, [`slurm`] reads Slurm's variables, [`caught`] makes errors of other
+//! people's panics, and [`fault`] injects the failures that
 //! the tests need.
 
 pub mod advice;
 pub mod atomic_file;
+pub mod caught;
 pub mod checksum;
 pub mod csv_file;
 pub mod error;

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     base::{
         Error, Result,
+        caught::panic_message,
         rng::{self, Use},
         thrown,
     },
@@ -303,11 +304,6 @@ impl<'a, S: Source> Maker<'a, S> {
             waited: Duration::ZERO,
         })
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     buffers::{buffer, reuse},
     decode, jpeg,
     luma::{halved, luma},
+    orientation,
     raster::{Format, Header, Plane, Raster},
 };
 use crate::base::{Error, Result};
@@ -66,9 +67,10 @@ impl<'a> Encoded<'a> {
         Ok(Self { path, bytes, header })
     }
 
-    /// Width and height in pixels.
+    /// Width and height in pixels, of the upright image.
     pub fn dimensions(&self) -> (u32, u32) {
-        (self.header.width, self.header.height)
+        let Header { width, height, orientation, .. } = self.header;
+        if orientation::swaps(orientation) { (height, width) } else { (width, height) }
     }
 
     /// Whether it is a JPEG, which takes longer per pixel.
@@ -78,16 +80,19 @@ impl<'a> Encoded<'a> {
 
     /// About how many bytes of memory decoding takes at its peak.
     pub fn memory(&self) -> u64 {
-        u64::from(self.header.width) * u64::from(self.header.height) * self.header.bytes_per_pixel
+        let Header { width, height, orientation, bytes_per_pixel, .. } = self.header;
+        let turns = if orientation == 1 { 1 } else { 2 };
+        u64::from(width) * u64::from(height) * bytes_per_pixel * turns
     }
 
     /// Decodes the plane that holds `channel` (0 red, 1 green, 2 blue, 3 yellow).
     pub fn channel(self, channel: usize) -> Result<Channel> {
         if self.is_jpeg()
+            && self.header.orientation == 1
             && let Some(planes) =
-                jpeg::Planes::decode(&self.bytes).map_err(|what| Error::data(self.path, what))?
+                decode::planes(&self.bytes).map_err(|what| Error::data(self.path, what))?
         {
-            let [width, height] = [self.header.width, self.header.height].map(|side| side as usize);
+            let [width, height] = self.sides();
             return Ok(Channel { width, height, rows: Rows::Computed(planes, channel) });
         }
         let Plane { width, height, pixels } = match channel {
@@ -127,16 +132,22 @@ impl<'a> Encoded<'a> {
         Ok([plane(&|p| p[0]), plane(&|p| p[1]), plane(&|p| p[2]), plane(&yellow)])
     }
 
+    fn sides(&self) -> [usize; 2] {
+        let (width, height) = self.dimensions();
+        [width as usize, height as usize]
+    }
+
     /// All values of all pixels, with width and height.
     fn raster(self) -> Result<(Raster, [usize; 2])> {
-        let [width, height] = [self.header.width, self.header.height].map(|side| side as usize);
-        let raster = decode::decode(self.bytes, &self.header)
+        let stored = [self.header.width, self.header.height].map(|side| side as usize);
+        let raster = decode::decode(&self.bytes, &self.header)
             .map_err(|what| Error::data(self.path, what))?;
-        if raster.pixels.len() != width * height * raster.step {
+        if raster.pixels.len() != stored[0] * stored[1] * raster.step {
             let what = "an image layout that is not supported; convert it to PNG";
             return Err(Error::data(self.path, what));
         }
-        Ok((raster, [width, height]))
+        let sides = self.sides();
+        Ok((orientation::upright(raster, stored, self.header.orientation), sides))
     }
 
     fn plane(self, pick: impl Fn(&[u8]) -> u8) -> Result<Plane> {

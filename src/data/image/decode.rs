@@ -1,54 +1,76 @@
-//! Decoding of the three image formats.
+//! Decoding of the three image formats. All calls of other people's decoders go through here, so
+//! that a panic of theirs is one picture's error.
 
-use std::io::Cursor;
-
-use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
+use std::{fmt, io::Cursor};
 
 use super::{
     buffers::buffer,
-    gray_png, jpeg,
+    gray_png, jpeg, orientation,
     raster::{Format, Header, Raster},
+    tiff,
 };
+use crate::base::caught::caught;
 
 /// Reads format and dimensions.
 pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
-    match bytes {
-        [] => Err("the file is empty".into()),
-        [0x89, b'P', b'N', b'G', ..] => {
-            let mut decoder = png::Decoder::new(Cursor::new(bytes));
-            let info = decoder.read_header_info().map_err(|e| format!("broken PNG: {e}"))?;
-            let raw = info.color_type.samples() as u64 * (info.bit_depth as u64).div_ceil(8);
-            let (width, height) = (info.width, info.height);
-            Ok(Header { format: Format::Png, width, height, bytes_per_pixel: raw + 1 })
-        }
-        [0xff, 0xd8, 0xff, ..] => jpeg::header(bytes),
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => {
-            let mut decoder =
-                TiffDecoder::new(Cursor::new(bytes)).map_err(|e| format!("broken TIFF: {e}"))?;
-            let (width, height) = decoder.dimensions().map_err(|e| format!("broken TIFF: {e}"))?;
-            let kind =
-                decoder.colortype().map_err(|e| format!("TIFF that is not supported: {e}"))?;
-            let raw = u64::from(kind.num_samples()) * u64::from(kind.bit_depth()).div_ceil(8);
-            Ok(Header { format: Format::Tiff, width, height, bytes_per_pixel: raw + 1 })
-        }
+    let format = match bytes {
+        [] => return Err("the file is empty".into()),
+        [0x89, b'P', b'N', b'G', ..] => Format::Png,
+        [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Format::Tiff,
         _ => {
             let start: String =
                 bytes.iter().take(16).flat_map(|b| b.escape_ascii()).map(char::from).collect();
-            Err(format!("neither PNG nor JPEG nor TIFF; it starts with `{start}`"))
+            return Err(format!("neither PNG nor JPEG nor TIFF; it starts with `{start}`"));
         }
-    }
+    };
+    guarded(format, || match format {
+        Format::Png => png_header(bytes).map_err(|e| format!("broken PNG: {e}")),
+        Format::Jpeg => jpeg::header(bytes),
+        Format::Tiff => tiff::header(bytes),
+    })
 }
 
 /// Decodes a file that [`header`] has recognised.
-pub(super) fn decode(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
-    match header.format {
-        Format::Png => match gray_png::pixels(&bytes).map_err(|e| format!("broken PNG: {e}"))? {
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Raster, String> {
+    guarded(header.format, || match header.format {
+        Format::Png => match gray_png::pixels(bytes).map_err(|e| format!("broken PNG: {e}"))? {
             Some(pixels) => Ok(Raster { step: 1, pixels }),
-            None => png(&bytes).map_err(|e| format!("broken PNG: {e}")),
+            None => png(bytes).map_err(|e| format!("broken PNG: {e}")),
         },
-        Format::Jpeg => jpeg::decode(&bytes),
-        Format::Tiff => tiff(bytes, header),
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Tiff => tiff::decode(bytes),
+    })
+}
+
+/// [`jpeg::Planes::decode`] of a file that [`header`] has recognised.
+pub(super) fn planes(bytes: &[u8]) -> Result<Option<jpeg::Planes>, String> {
+    guarded(Format::Jpeg, || jpeg::Planes::decode(bytes))
+}
+
+fn guarded<T>(format: Format, call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    caught(call).unwrap_or_else(|panic| {
+        Err(format!("broken {format}: its decoder stopped with an internal fault: {panic}"))
+    })
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::Tiff => "TIFF",
+        })
     }
+}
+
+fn png_header(bytes: &[u8]) -> Result<Header, png::DecodingError> {
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    let info = decoder.read_header_info()?;
+    let raw = info.color_type.samples() as u64 * (info.bit_depth as u64).div_ceil(8);
+    let (width, height) = (info.width, info.height);
+    let orientation = orientation::of_png(bytes);
+    Ok(Header { format: Format::Png, width, height, orientation, bytes_per_pixel: raw + 1 })
 }
 
 pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
@@ -69,36 +91,8 @@ pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
     Ok(Raster { step: info.color_type.samples(), pixels })
 }
 
-fn tiff(bytes: Vec<u8>, header: &Header) -> Result<Raster, String> {
-    let broken = |e: tiff::TiffError| format!("broken TIFF: {e}");
-    let memory = header.width as usize * header.height as usize * header.bytes_per_pixel as usize;
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = memory;
-    limits.intermediate_buffer_size = memory.max(1 << 20);
-    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(broken)?.with_limits(limits);
-    let kind = decoder.colortype().map_err(broken)?;
-    let step = match kind {
-        tiff::ColorType::Gray(8 | 16) => 1,
-        tiff::ColorType::GrayA(8 | 16) => 2,
-        tiff::ColorType::RGB(8 | 16) => 3,
-        tiff::ColorType::RGBA(8 | 16) => 4,
-        other => {
-            return Err(format!(
-                "TIFF with pixels that are not supported: {other:?}; convert it to 8- or 16-bit \
-                    gray"
-            ));
-        }
-    };
-    let pixels = match decoder.read_image().map_err(broken)? {
-        DecodingResult::U8(v) => v,
-        DecodingResult::U16(v) => v.into_iter().map(eight).collect(),
-        _ => return Err("TIFF with pixels that are no whole numbers of 8 or 16 bits".into()),
-    };
-    Ok(Raster { step, pixels })
-}
-
 /// 16 bit to 8: `v / 257`, rounded.
-fn eight(v: u16) -> u8 {
+pub(super) fn eight(v: u16) -> u8 {
     ((u32::from(v) + 128) / 257) as u8
 }
 

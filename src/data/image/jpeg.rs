@@ -10,6 +10,7 @@ use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, Subsamp, YuvImage,
 use super::{
     buffers::{buffer, reuse},
     luma::halved,
+    orientation,
     raster::{Format, Header, Raster},
 };
 
@@ -22,7 +23,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
     let [width, height] = [header.width, header.height].map(|side| side as u32);
     // A progressive JPEG keeps all coefficients, two bytes each, until its last scan.
     let bytes_per_pixel = if header.is_progressive { 10 } else { 4 };
-    Ok(Header { format: Format::Jpeg, width, height, bytes_per_pixel })
+    let orientation = orientation::of_jpeg(bytes);
+    Ok(Header { format: Format::Jpeg, width, height, orientation, bytes_per_pixel })
 }
 
 /// Gray or RGB.

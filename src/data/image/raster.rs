@@ -21,6 +21,8 @@ pub(super) struct Header {
     pub format: Format,
     pub width: u32,
     pub height: u32,
+    /// 1: upright, see `orientation`. Width and height are those before turning.
+    pub orientation: u8,
     /// Memory at the peak of decoding, by pixel.
     pub bytes_per_pixel: u64,
 }

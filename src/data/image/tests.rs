@@ -1,8 +1,8 @@
 use std::{fs, io::Write, path::PathBuf};
 
+use ::tiff::encoder::{TiffEncoder, colortype};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
-use tiff::encoder::{TiffEncoder, colortype};
 
 use super::*;
 use crate::base::Result;
@@ -24,7 +24,7 @@ fn png_of(side: usize, color: png::ColorType, depth: png::BitDepth, data: &[u8])
 
 fn tiff_of<C: colortype::ColorType>(side: usize, data: &[C::Inner]) -> Vec<u8>
 where
-    [C::Inner]: tiff::encoder::TiffValue,
+    [C::Inner]: ::tiff::encoder::TiffValue,
 {
     let mut bytes = std::io::Cursor::new(Vec::new());
     TiffEncoder::new(&mut bytes).unwrap().write_image::<C>(side as u32, side as u32, data).unwrap();
