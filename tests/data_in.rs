@@ -217,7 +217,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
     let set = Set::new(8, 2, 32);
     let bad = set.path("train/train-003_blue.png");
     let good = fs::read(&bad).unwrap();
-    fs::write(&bad, "<html>404</html>").unwrap();
+    synthetic::broken_palette(&bad, 32);
     synthetic::png(&set.path("test/test-001_green.png"), 16, &synthetic::pattern(16, 1));
     set.plan(&["--set", "preprocess.shard_samples=4"]);
     // One of ten is more than 1 %: the list is written, the shard is not.
@@ -232,6 +232,7 @@ fn bad_files_are_left_out_up_to_the_limit() {
     let lists: Vec<_> = (0..3).map(|unit| quarantined(&set.work(), unit).unwrap()).collect();
     assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
     assert_eq!(lists[0][0].id, "train-003");
+    assert!(lists[0][0].reason.contains("broken PNG"), "{:?}", lists[0]);
     assert!(
         lists[2][0].file.ends_with("test-001_green.png")
             && ["16x16", "red", "32x32"].iter().all(|part| lists[2][0].reason.contains(part))

@@ -114,6 +114,17 @@ fn a_bad_file_is_named_and_the_others_are_hashed() {
     assert_eq!(out.status.code(), Some(65));
     assert!(String::from_utf8_lossy(&out.stderr).contains("page.jpg: "));
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
+    // One over which the decoder panics: no more than a bad file.
+    let panics = dir.path().join("palette.png");
+    let mut encoder = png::Encoder::new(fs::File::create(&panics).unwrap(), 1, 1);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(vec![1, 2, 3, 4]);
+    encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
+    let out = atlas(&["hash", panics.to_str().unwrap(), good.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(65) && text.contains("palette.png: "), "{text}");
+    assert!(!text.contains("panicked at") && !text.contains("report it"), "{text}");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 1);
     // A missing one too; where that is all, the command line is to blame.
     for (bad, code, named) in [(None, 2, "FILE /nowhere.png: "), (Some(&bad), 65, "page.jpg: ")] {
         let files = ["/nowhere.png", good.to_str().unwrap()]

@@ -41,6 +41,14 @@ fn png_as(path: &Path, side: usize, depth: png::BitDepth, data: &[u8]) {
     encoder.write_header().unwrap().write_image_data(data).unwrap();
 }
 
+/// A palette of four bytes, over which the `png` crate panics.
+pub fn broken_palette(path: &Path, side: usize) {
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), side as u32, side as u32);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(vec![1, 2, 3, 4]);
+    encoder.write_header().unwrap().write_image_data(&vec![0; side * side]).unwrap();
+}
+
 pub fn tiff(path: &Path, side: usize, pixels: &[u8]) {
     let mut encoder = tiff::encoder::TiffEncoder::new(fs::File::create(path).unwrap()).unwrap();
     encoder

@@ -23,7 +23,18 @@ from PIL import Image
 W, H = 27, 19
 LONG, SHORT, BYTES, ASCII = 4, 3, 7, 2
 NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD = 1, 5, 7, 8, 32946, 32773, 50000
+
+
+def old_lzw(data):
+    """As before 1990: codes from the lowest bit on."""
+    codes = [c for i in range(0, len(data), 200) for c in (256, *data[i : i + 200])] + [257]
+    bits = sum(code << 9 * i for i, code in enumerate(codes))
+    return bits.to_bytes((9 * len(codes) + 7) // 8, "little")
+
+
+OLD_LZW = -5
 ENCODE = {
+    OLD_LZW: old_lzw,
     NONE: bytes,
     LZW: imagecodecs.lzw_encode,
     DEFLATE: imagecodecs.zlib_encode,
@@ -268,6 +279,7 @@ def odd():
     """Right, though unusual."""
     image = picture(1, 8)
     yield "length-0-of-one-strip", tiff([page(image) | {279: (LONG, [0])}])
+    yield "old-lzw", tiff([page(image, compression=OLD_LZW) | {259: (SHORT, [LZW])}])
     yield "rows-per-strip-without-end", tiff([page(image) | {278: (LONG, [0xFFFFFFFF])}])
     bare = page(image)
     del bare[278], bare[284], bare[277]
@@ -346,7 +358,7 @@ def refused():
     yield "no-offsets", "broken TIFF|offsets", tiff([one | {273: (LONG, [])}])
     yield "few-offsets", "broken TIFF|offsets", tiff([page(image, rows=7) | {273: (LONG, [8, 8])}])
     yield "strip-outside", "broken TIFF|missing", tiff([one | {273: (LONG, [1 << 20])}])
-    yield "strip-too-long", "broken TIFF|missing", tiff([one | {279: (LONG, [1 << 20])}])
+    yield "strip-too-long", "broken TIFF|claim", tiff([one | {279: (LONG, [1 << 20])}])
     yield "strip-too-short", "broken TIFF|too soon", tiff(
         [page(image, rows=7) | {279: (LONG, [7 * W, 7 * W, 3])}]
     )

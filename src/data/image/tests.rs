@@ -161,6 +161,65 @@ fn unreadable_files_are_refused_with_the_reason() {
     assert!(e.to_string().contains("none.png"), "{e}");
 }
 
+/// EXIF data that say how an image is to be turned, and nothing else.
+fn exif(orientation: u8) -> Vec<u8> {
+    let mut bytes = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    bytes.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// TIFF's own tag is in tiff/tests.rs.
+#[test]
+fn an_orientation_is_honoured_in_jpeg_and_png() {
+    let gray = pattern(SIDE);
+    let with_exif = |jpeg: &[u8], orientation| {
+        let exif = [b"Exif\0\0", &exif(orientation)[..]].concat();
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], b"\xff\xe1", &length, &exif, &jpeg[2..]].concat()
+    };
+    let with_chunk = |png: &[u8], orientation| {
+        let chunk = [b"eXIf", &exif(orientation)[..]].concat();
+        let (length, mut crc) = ((chunk.len() as u32 - 4).to_be_bytes(), flate2::Crc::new());
+        crc.update(&chunk);
+        [&png[..33], &length, &chunk, &crc.sum().to_be_bytes(), &png[33..]].concat()
+    };
+    let png = png_of(SIDE, png::ColorType::Grayscale, png::BitDepth::Eight, &gray);
+    let files = Files::new();
+    let read = |bytes: &[u8]| files.read(bytes, 0).unwrap().pixels;
+    let last = SIDE - 1;
+    for (upright, turned) in [
+        (colour_jpeg(&gray), with_exif(&colour_jpeg(&gray), 6)),
+        (png.clone(), with_chunk(&png, 6)),
+    ] {
+        let (upright, turned) = (read(&upright), read(&turned));
+        for (x, y) in [(0, 0), (3, 0), (5, 31), (39, 2)] {
+            assert_eq!(turned[y * SIDE + x], upright[(last - x) * SIDE + y], "{x}, {y}");
+        }
+    }
+    for nonsense in [0, 1, 9] {
+        assert_eq!(read(&with_chunk(&png, nonsense)), gray);
+    }
+    // A quarter turn swaps the sides, before decoding too.
+    let wide = rgb_jpeg(&vec![9; 3 * 8 * 4], 8, 4, turbojpeg::Subsamp::None, 90);
+    let encoded = Encoded::read(&files.file(&with_exif(&wide, 8)), 256).unwrap();
+    assert_eq!(encoded.dimensions(), (4, 8));
+}
+
+/// A palette of four bytes, over which the `png` crate panics.
+pub(crate) fn broken_palette() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(vec![1, 2, 3, 4]);
+    encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
+    bytes
+}
+
+#[test]
+fn a_panic_of_a_decoder_is_an_error_of_its_file() {
+    assert!(Files::new().reason(&broken_palette()).contains("broken PNG"));
+}
+
 #[test]
 fn bombs_are_refused_by_their_header() {
     let files = Files::new();

@@ -184,6 +184,11 @@ mod tests {
         let mut cut = gray("blue.png", 64, 1);
         cut.bytes.truncate(60);
         refused(four(cut), &["blue.png: ", "PNG"]);
+        let panics = crate::data::image::tests::broken_palette();
+        refused(
+            four(UploadedFile { name: "blue.png".into(), bytes: panics }),
+            &["blue.png: ", "broken PNG"],
+        );
         refused(vec![gray("a.png", 4097, 1)], &["a.png: ", "4097x4097", "4096"]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Cursor, Read};
 
-use flate2::read::ZlibDecoder;
+use flate2::bufread::ZlibDecoder;
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
 use super::{

@@ -190,7 +190,8 @@ fn compression(code: u64) -> Result<Compression, String> {
 
 /// Bits of a value, the same for all values of a pixel.
 fn bits(page: &Directory) -> Result<u32, String> {
-    let (bits, formats) = (page.numbers(tag::BITS)?, page.numbers(tag::SAMPLE_FORMAT)?);
+    let (mut bits, formats) = (page.numbers(tag::BITS)?, page.numbers(tag::SAMPLE_FORMAT)?);
+    bits.truncate(8); // no more values than a message has room for
     let first = bits.first().copied().unwrap_or(1);
     if bits.iter().any(|&b| b != first) {
         return Err(not_read(format!("with values of {bits:?} bits")));
