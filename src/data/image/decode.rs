@@ -5,7 +5,9 @@ use std::{fmt, io::Cursor};
 
 use super::{
     buffers::buffer,
-    gray_png, jpeg, orientation,
+    gray_png, jpeg,
+    luma::eight,
+    orientation,
     raster::{Format, Header, Raster},
     tiff,
 };
@@ -18,11 +20,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
         [0x89, b'P', b'N', b'G', ..] => Format::Png,
         [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Format::Tiff,
-        _ => {
-            let start: String =
-                bytes.iter().take(16).flat_map(|b| b.escape_ascii()).map(char::from).collect();
-            return Err(format!("neither PNG nor JPEG nor TIFF; it starts with `{start}`"));
-        }
+        _ => return Err(other_format(bytes)),
     };
     guarded(format, || match format {
         Format::Png => png_header(bytes).map_err(|e| format!("broken PNG: {e}")),
@@ -46,6 +44,29 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Raster, String> {
 /// [`jpeg::Planes::decode`] of a file that [`header`] has recognised.
 pub(super) fn planes(bytes: &[u8]) -> Result<Option<jpeg::Planes>, String> {
     guarded(Format::Jpeg, || jpeg::Planes::decode(bytes))
+}
+
+/// What a file is instead, where that is known.
+fn other_format(bytes: &[u8]) -> String {
+    let name = match bytes {
+        [b'G', b'I', b'F', b'8', ..] => "GIF",
+        [b'B', b'M', ..] => "BMP",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "WebP",
+        [0, 0, 0, 12, b'j', b'P', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => "JPEG 2000",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "HEIC or AVIF",
+        [b'Z', b'I', b'S', b'R', b'A', b'W', ..] => "ZEISS CZI",
+        [0xda, 0xce, 0xbe, 0x0a, ..] => "Nikon ND2",
+        [0x70, 0, 0, 0, ..] => "Leica LIF",
+        [0x89, b'H', b'D', b'F', ..] => "HDF5 (as of Imaris)",
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => "Olympus OIB or ZEISS ZVI",
+        [b'P', b'K', 3, 4, ..] => "ZIP",
+        _ => {
+            let start: String =
+                bytes.iter().take(16).flat_map(|b| b.escape_ascii()).map(char::from).collect();
+            return format!("neither PNG nor JPEG nor TIFF; it starts with `{start}`");
+        }
+    };
+    format!("a {name} file, which is not read; save each channel as a PNG or TIFF of its own")
 }
 
 fn guarded<T>(format: Format, call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
@@ -89,24 +110,4 @@ pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
         pixels = pixels.chunks_exact(2).map(|v| eight(u16::from_be_bytes([v[0], v[1]]))).collect();
     }
     Ok(Raster { step: info.color_type.samples(), pixels })
-}
-
-/// 16 bit to 8: `v / 257`, rounded.
-pub(super) fn eight(v: u16) -> u8 {
-    ((u32::from(v) + 128) / 257) as u8
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sixteen_bits_scale_to_the_nearest_of_eight() {
-        for v in 0..=255u16 {
-            assert_eq!(u16::from(eight(v * 257)), v);
-        }
-        for v in 0..=u16::MAX {
-            assert_eq!(eight(v), (f64::from(v) * 255.0 / 65535.0).round() as u8, "{v}");
-        }
-    }
 }

@@ -106,6 +106,9 @@ fn broken(e: turbojpeg::Error) -> String {
         turbojpeg::Error::TurboJpegError(what) if what.contains("Premature end") => {
             "cut short: the JPEG ends too soon".into()
         }
+        turbojpeg::Error::TurboJpegError(what) if what.contains("nsupported") => {
+            format!("a JPEG of a kind that is not read ({what}); convert it to PNG")
+        }
         turbojpeg::Error::TurboJpegError(what) => format!("broken JPEG: {what}"),
         turbojpeg::Error::BadSubsamp(_) => {
             "a JPEG whose colours are at an unusual size; convert it to PNG".into()

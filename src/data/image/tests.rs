@@ -147,6 +147,13 @@ fn unreadable_files_are_refused_with_the_reason() {
     assert!(files.read(&jpeg, 0).is_ok());
     files.reason(b"");
     assert!(files.reason(b"<html>404").contains("`<html>404`"));
+    assert!(files.reason(b"GIF89a....").contains("GIF"));
+    assert!(files.reason(b"ZISRAWFILE\0\0").contains("CZI"));
+    // 12 bits are no fault of the file.
+    let mut twelve = jpeg.clone();
+    let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    twelve[frame + 4] = 12;
+    assert!(!files.reason(&twelve).contains("broken"), "{}", files.reason(&twelve));
     assert!(files.reason(&png[..png.len() / 2]).contains("PNG"));
     files.reason(&jpeg[..jpeg.len() * 2 / 3]);
     assert!(files.reason(&tiff[..tiff.len() / 2]).contains("TIFF"));

@@ -6,8 +6,9 @@ use flate2::bufread::ZlibDecoder;
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
 use super::{
-    broken,
-    layout::{Compression, Layout, Meaning},
+    compression::Compression,
+    fault::broken,
+    layout::{Layout, Meaning},
 };
 use crate::data::image::jpeg;
 

@@ -1,6 +1,6 @@
 //! The tags of a TIFF. Nothing is read, nor memory taken, beyond the bytes of the file.
 
-use super::broken;
+use super::fault::broken;
 
 /// The tags that are looked at.
 pub mod tag {
@@ -150,11 +150,25 @@ impl<'a> Directory<'a> {
         (0..entry.count).map(|i| self.file.integer(entry.at + i * size, size)).collect()
     }
 
+    /// 1 to 8; other values mean nothing.
+    pub fn orientation(&self) -> Result<u8, String> {
+        let value = self.number(tag::ORIENTATION, 1)?;
+        Ok(if (1..=8).contains(&value) { value as u8 } else { 1 })
+    }
+
     /// Its values as they are in the file; empty where it is missing.
     pub fn bytes(&self, tag: u16) -> Result<&'a [u8], String> {
         let Some(entry) = self.find(tag) else { return Ok(&[]) };
         self.file.slice(entry.at, entry.count.saturating_mul(size(entry.kind)))
     }
+}
+
+/// The orientation in EXIF data, which are a TIFF without an image; 1 where they have none.
+pub fn exif_orientation(exif: &[u8]) -> u8 {
+    let found = File::open(exif)
+        .and_then(|(file, first)| file.directory(first))
+        .and_then(|directory| directory.orientation());
+    found.unwrap_or(1)
 }
 
 /// Bytes of a value of a type.

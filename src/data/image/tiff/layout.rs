@@ -4,20 +4,12 @@
 use std::ops::Range;
 
 use super::{
-    broken,
+    compression::Compression,
     directory::{Directory, File, tag},
-    not_read, orientation, pages,
+    fault::{broken, not_read},
+    pages,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    None,
-    Lzw,
-    Deflate,
-    Jpeg,
-    PackBits,
-    Zstd,
-}
+use crate::data::image::raster::{Format, Header};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -62,6 +54,19 @@ const WIDEST_MARGIN: u64 = 4096;
 /// A limit to the time that millions of tiny tiles take.
 const MOST_CHUNKS: u64 = 1 << 20;
 
+/// Format, dimensions and orientation.
+pub fn header(bytes: &[u8]) -> Result<Header, String> {
+    let layout = Layout::read(bytes)?;
+    Ok(Header {
+        format: Format::Tiff,
+        width: layout.width,
+        height: layout.height,
+        orientation: layout.orientation,
+        // The image, and one plane of it or what a JPEG in it is decoded to.
+        bytes_per_pixel: 2 * layout.step() as u64 + 1,
+    })
+}
+
 impl<'a> Layout<'a> {
     pub fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let (file, first) = File::open(bytes)?;
@@ -70,7 +75,7 @@ impl<'a> Layout<'a> {
             u32::try_from(page.number(tag, 0)?).map_err(|_| broken("a side has above 2^32 pixels"))
         };
         let (width, height) = (side(tag::WIDTH)?, side(tag::HEIGHT)?);
-        let compression = compression(page.number(tag::COMPRESSION, 1)?)?;
+        let compression = Compression::of(page.number(tag::COMPRESSION, 1)?)?;
         let bits = bits(&page)?;
         let samples = page.number(tag::SAMPLES, 1)?;
         let meaning = meaning(&page, samples, bits, compression)?;
@@ -87,7 +92,7 @@ impl<'a> Layout<'a> {
             file,
             width,
             height,
-            orientation: orientation(page.number(tag::ORIENTATION, 1)?),
+            orientation: page.orientation()?,
             compression,
             meaning,
             bits,
@@ -157,35 +162,6 @@ impl<'a> Layout<'a> {
         }
         Ok(())
     }
-}
-
-fn compression(code: u64) -> Result<Compression, String> {
-    let name = match code {
-        1 => return Ok(Compression::None),
-        5 => return Ok(Compression::Lzw),
-        7 => return Ok(Compression::Jpeg),
-        8 | 32946 => return Ok(Compression::Deflate),
-        32773 => return Ok(Compression::PackBits),
-        50000 => return Ok(Compression::Zstd),
-        2 | 3 | 4 | 32771 => "CCITT fax coding",
-        6 => "old-style JPEG",
-        9 | 10 | 34661 => "JBIG",
-        22610 | 34934 => "JPEG XR",
-        32766 => "NeXT's coding",
-        32809 => "ThunderScan",
-        32908 | 32909 => "Pixar's coding",
-        33003 | 33004 | 33005 | 33007 | 34712 => "JPEG 2000",
-        34676 | 34677 => "SGI's LogLuv",
-        34887 => "LERC",
-        34892 => "lossy JPEG of DNG",
-        34925 => "LZMA",
-        34926 => "an old kind of zstd",
-        34927 | 50001 => "WebP",
-        34933 => "PNG",
-        50002 | 52546 => "JPEG XL",
-        _ => return Err(not_read(format!("with compression {code}"))),
-    };
-    Err(not_read(format!("compressed with {name}")))
 }
 
 /// Bits of a value, the same for all values of a pixel.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    broken,
     directory::{Directory, File, tag},
+    fault::broken,
 };
 
 /// More are not counted.

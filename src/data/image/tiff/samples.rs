@@ -1,15 +1,20 @@
 //! From the bytes of strips or tiles to the pixels of the image.
 
-use std::io::Read;
+use std::{
+    io::{ErrorKind, Read},
+    ops::Range,
+};
 
 use super::{
-    broken, chunk,
+    chunk,
+    fault::broken,
     layout::{Layout, Meaning},
 };
-use crate::data::image::{buffers::buffer, decode::eight, raster::Raster};
+use crate::data::image::{buffers::buffer, luma::eight, raster::Raster};
 
-/// The whole image, 8 bit.
-pub fn decode(layout: &Layout) -> Result<Raster, String> {
+/// The whole image, 8 bit, of a file whose [`header`](super::header) has been checked.
+pub fn decode(bytes: &[u8]) -> Result<Raster, String> {
+    let layout = &Layout::read(bytes)?;
     let (width, step) = (layout.width as usize, layout.samples);
     let mut pixels = buffer(width * layout.height as usize * step);
     let [across, down] = layout.grid();
@@ -37,8 +42,8 @@ pub fn decode(layout: &Layout) -> Result<Raster, String> {
 
 /// Where a strip or tile lies in the image.
 struct Place {
-    columns: std::ops::Range<usize>,
-    rows: std::ops::Range<usize>,
+    columns: Range<usize>,
+    rows: Range<usize>,
     plane: usize,
 }
 
@@ -51,7 +56,7 @@ fn read_chunk(layout: &Layout, i: usize, to: Place, pixels: &mut [u8]) -> Result
     let stride = layout.width as usize * layout.samples;
     for y in to.rows {
         reader.read_exact(&mut row).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => "its data end too soon".into(),
+            ErrorKind::UnexpectedEof => "its data end too soon".into(),
             _ => format!("its compressed data are wrong: {e}"),
         })?;
         if layout.differences {
