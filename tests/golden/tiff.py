@@ -330,6 +330,10 @@ def refused():
     yield "two-pages-bigtiff", "2 full-size pages", tiff([one, one], ">", True)
     yield "two-sizes", "2 full-size pages", tiff([one, page(image[:-1])])
     yield "pages-of-document", "3 full-size pages", tiff([page(image, more={254: (LONG, [2])})] * 3)
+    yield "only-thumbnails", "2 full-size pages", tiff([page(image, more={254: (LONG, [1])})] * 2)
+    yield "camera-raw", "sub-directory", tiff(
+        [page(image, more={254: (LONG, [1]), 330: (LONG, [8])})]
+    )
     yield "page-page-thumbnail", "2 full-size", tiff(
         [one, one, page(image[::2, ::2], more={254: (LONG, [1])})]
     )

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     directory::{Directory, File, tag},
-    fault::broken,
+    fault::{broken, not_read},
 };
 
 /// More are not counted.
@@ -17,12 +17,16 @@ const MOST_PAGES: usize = 4096;
 pub fn image<'a>(file: File<'a>, first: u64) -> Result<Directory<'a>, String> {
     let mut pages = pages(file, first)?;
     let sizes = pages.iter().map(size).collect::<Result<Vec<_>, _>>()?;
-    let flagged = pages.iter().map(is_reduced).collect::<Result<Vec<_>, _>>()?;
-    let largest = sizes.iter().zip(&flagged).filter(|(_, flagged)| !**flagged).map(|(s, _)| *s);
-    let largest = largest.max_by_key(|[w, h]| w.saturating_mul(*h));
-    // Where all say that they are reduced, the first is what there is.
-    let Some(largest) = largest else { return single(pages.swap_remove(0)) };
-    let is_full = |i: usize| !flagged[i] && !is_level(sizes[i], largest);
+    let mut reduced = pages.iter().map(is_reduced).collect::<Result<Vec<_>, _>>()?;
+    if reduced.iter().all(|reduced| *reduced) {
+        if pages.iter().any(|page| page.has(tag::SUB_IFDS)) {
+            return Err(not_read("whose image is in a sub-directory, as in a camera's raw files"));
+        }
+        reduced.fill(false); // none is a copy of another one
+    }
+    let full = sizes.iter().zip(&reduced).filter(|(_, reduced)| !**reduced).map(|(size, _)| *size);
+    let largest = full.max_by_key(|[w, h]| w.saturating_mul(*h)).unwrap_or_default();
+    let is_full = |i: usize| !reduced[i] && !is_level(sizes[i], largest);
     let full: Vec<usize> = (0..pages.len()).filter(|&i| is_full(i)).collect();
     match full[..] {
         [page] => single(pages.swap_remove(page)),
