@@ -280,6 +280,7 @@ def odd():
     image = picture(1, 8)
     yield "length-0-of-one-strip", tiff([page(image) | {279: (LONG, [0])}])
     yield "old-lzw", tiff([page(image, compression=OLD_LZW) | {259: (SHORT, [LZW])}])
+    yield "one-pixel", tiff([page(image[:1, :1])])
     yield "rows-per-strip-without-end", tiff([page(image) | {278: (LONG, [0xFFFFFFFF])}])
     bare = page(image)
     del bare[278], bare[284], bare[277]

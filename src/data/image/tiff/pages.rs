@@ -65,7 +65,9 @@ fn is_reduced(page: &Directory) -> Result<bool, String> {
 /// and of its form.
 fn is_level([width, height]: [u64; 2], [w, h]: [u64; 2]) -> bool {
     let (across, down) = (width.saturating_mul(h), height.saturating_mul(w));
-    width.saturating_mul(2) <= w.saturating_add(1)
+    width < w
+        && height < h
+        && width.saturating_mul(2) <= w.saturating_add(1)
         && height.saturating_mul(2) <= h.saturating_add(1)
         && across.abs_diff(down) <= w.max(h)
 }
