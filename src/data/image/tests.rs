@@ -208,8 +208,8 @@ fn an_orientation_is_honoured_in_jpeg_and_png() {
     }
     // A quarter turn swaps the sides, before decoding too.
     let wide = rgb_jpeg(&vec![9; 3 * 8 * 4], 8, 4, turbojpeg::Subsamp::None, 90);
-    let encoded = Encoded::read(&files.file(&with_exif(&wide, 8)), 256).unwrap();
-    assert_eq!(encoded.dimensions(), (4, 8));
+    let path = files.file(&with_exif(&wide, 8));
+    assert_eq!(Encoded::read(&path, 256).unwrap().dimensions(), (4, 8));
 }
 
 /// A palette of four bytes, over which the `png` crate panics.
