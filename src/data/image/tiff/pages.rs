@@ -1,6 +1,6 @@
 //! Which page of a TIFF is the image.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     directory::{Directory, File, tag},
@@ -8,7 +8,7 @@ use super::{
 };
 
 /// More are not counted.
-const MOST_PAGES: usize = 4096;
+const MOST_PAGES: usize = 1024;
 
 /// The only full-size page. Thumbnails, levels of a pyramid and masks beside it are passed over.
 ///
@@ -30,7 +30,7 @@ pub fn image<'a>(file: File<'a>, first: u64) -> Result<Directory<'a>, String> {
     let full: Vec<usize> = (0..pages.len()).filter(|&i| is_full(i)).collect();
     match full[..] {
         [page] => single(pages.swap_remove(page)),
-        _ => Err(stack(full.len() as u64)),
+        _ => Err(stack(full.len())),
     }
 }
 
@@ -42,7 +42,7 @@ fn pages<'a>(file: File<'a>, first: u64) -> Result<Vec<Directory<'a>>, String> {
             return Err(broken(format!("its pages run in a circle, back to the one at {at}")));
         }
         if pages.len() == MOST_PAGES {
-            return Err(stack(MOST_PAGES as u64));
+            return Err(stack(format!("more than {MOST_PAGES}")));
         }
         let page = file.directory(at)?;
         at = page.next;
@@ -75,15 +75,12 @@ fn is_level([width, height]: [u64; 2], [w, h]: [u64; 2]) -> bool {
 /// The page, unless it alone holds a stack.
 fn single(page: Directory) -> Result<Directory, String> {
     let description = String::from_utf8_lossy(page.bytes(tag::DESCRIPTION)?);
-    let planes = [
-        imagej_images(&description),
-        page.number(tag::IMAGE_DEPTH, 1)?,
-        page.count(tag::UIC2),
-        // tifffile's `truncate` leaves the other pages out; how many there are is in `shape`
-        if description.contains("\"truncated\": true") { 2 } else { 1 },
-    ];
+    let planes =
+        [imagej_images(&description), page.number(tag::IMAGE_DEPTH, 1)?, page.count(tag::UIC2)];
     match planes.into_iter().max() {
         Some(n) if n > 1 => Err(stack(n)),
+        // tifffile's `truncate` writes one page for all
+        _ if description.contains("\"truncated\": true") => Err(stack("several")),
         _ => Ok(page),
     }
 }
@@ -97,10 +94,9 @@ fn imagej_images(description: &str) -> u64 {
     lines.find_map(|line| line.trim().strip_prefix("images=")?.parse().ok()).unwrap_or(1)
 }
 
-fn stack(pages: u64) -> String {
-    let most = if pages == MOST_PAGES as u64 { "at least " } else { "" };
+fn stack(pages: impl Display) -> String {
     format!(
-        "a TIFF stack of {most}{pages} full-size pages, and a file must hold one channel; save \
-            each page as a file of its own, such as ID_green.tif"
+        "a TIFF stack of {pages} full-size pages, and a file must hold one channel; save each page \
+            as a file of its own, such as ID_green.tif"
     )
 }
