@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     process::{Command, Output},
 };
@@ -74,7 +75,7 @@ fn of_several_ranks_the_one_without_memory_is_named() {
     small.prepare();
     large_batch(&mut small);
     let alone = small.job(&["train", "--fold", "0", "--run", "r"]);
-    let mut command = launcher::mpirun(2, "bash".as_ref());
+    let mut command = launcher::mpirun(2, OsStr::new("bash"));
     let limit = "[ \"${OMPI_COMM_WORLD_RANK:-$PMI_RANK}\" = 0 ] || ulimit -v 4000000; exec \"$@\"";
     command.args(["-c", limit, "bash"]).arg(alone.get_program()).args(alone.get_args());
     command.env_remove("ATLAS_RUN").env("OMP_WAIT_POLICY", "PASSIVE");

@@ -44,7 +44,7 @@ fn tasks_in_any_order_give_the_same_files_and_status_knows_what_is_missing() {
     let early = small.run(&["dedup", "--merge"]);
     assert_eq!(early.status.code(), Some(65));
     assert!(
-        ["pairs-00000.json", "`atlas dedup --task 0`"].iter().all(|p| stderr(&early).contains(p)),
+        ["pairs-00000.json", "`atlas dedup --task 0"].iter().all(|p| stderr(&early).contains(p)),
         "{}",
         stderr(&early)
     );
