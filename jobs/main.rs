@@ -33,7 +33,7 @@ mod weights;
 
 use std::process::ExitCode;
 
-use atlas::base::hdf5_file;
+use atlas::{base::hdf5_file, scoring::foreign_predictions};
 use clap::Parser;
 
 /// The version and the commit of the source, as in `0.1.0 (ebe0f4f0852f)`.
@@ -108,6 +108,7 @@ fn main() -> ExitCode {
     let (variable, value) = hdf5_file::NO_LOCKS;
     // SAFETY: the program has no other thread yet that could read the environment.
     unsafe { std::env::set_var(variable, value) };
+    foreign_predictions::answer_if_asked();
     common::set_up_logging();
     common::set_up_panics();
     let cli = match Cli::try_parse() {
