@@ -17,7 +17,7 @@ use std::{
 };
 
 use hdf5::{
-    Dataset,
+    Dataset, LinkType,
     dataset::Layout,
     types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode},
 };
@@ -31,12 +31,10 @@ use crate::base::{Error, Result, hdf5_file, sealed_hdf5::VERSION_ATTRIBUTE};
 const READ: &str = "read-foreign-predictions";
 /// For the second process, beside its start.
 const MOST_MEMORY: u64 = 1 << 30;
-/// By the clock, where the file lets the library wait for something.
-const MOST_SECONDS: u32 = 60;
 /// 1.2 million samples.
 const MOST_NUMBERS: usize = 1 << 25;
-/// Deflate, the usual filter, makes data smaller by at most this factor.
-const MOST_COMPRESSION: u64 = 1032;
+/// Length of an id in bytes.
+const LONGEST_ID: usize = 1024;
 /// Of all ids, as JSON.
 const MOST_TEXT: u64 = 1 << 28;
 
@@ -92,10 +90,7 @@ fn limit(path: &Path) -> io::Result<()> {
     };
     least(Resource::Core, 0)?;
     least(Resource::Data, MOST_MEMORY)?;
-    least(Resource::Cpu, seconds(std::fs::metadata(path)?.len()))?;
-    // SAFETY: only sets a timer, whose signal ends the process.
-    unsafe { libc::alarm(MOST_SECONDS) };
-    Ok(())
+    least(Resource::Cpu, seconds(std::fs::metadata(path)?.len()))
 }
 
 fn answer(read: &Result<Hdf5, String>) -> io::Result<()> {
@@ -140,7 +135,7 @@ pub fn read(path: &Path) -> Result<Hdf5> {
     let what = match (received, status.signal()) {
         (Ok(Ok(hdf5)), _) => return Ok(hdf5),
         (Ok(Err(what)), _) => what,
-        (Err(_), Some(libc::SIGXCPU | libc::SIGALRM)) => {
+        (Err(_), Some(libc::SIGXCPU)) => {
             "damaged: the HDF5 library does not come to an end with it".into()
         }
         (Err(_), _) => format!(
@@ -187,8 +182,8 @@ fn open(path: &Path) -> Result<Hdf5, String> {
                     missing"
             .into());
     }
-    let data = file.dataset("probabilities").map_err(because("no dataset /probabilities"))?;
-    check_claims(&file, &data, length)?;
+    let data = data_set(&file, "probabilities", length)?;
+    let data = data.ok_or("no dataset /probabilities")?;
     let &[rows, columns] = &data.shape()[..] else {
         let shape = data.shape();
         return Err(format!("/probabilities is of the shape {shape:?}, expected a matrix"));
@@ -201,16 +196,16 @@ fn open(path: &Path) -> Result<Hdf5, String> {
     }
     let values = data.read_2d().map_err(because("/probabilities is not a matrix of numbers"))?;
     let mut ids = None;
-    if file.link_exists("ids") {
-        let set = file.dataset("ids").map_err(because("/ids"))?;
-        check_claims(&file, &set, length)?;
+    if let Some(set) = data_set(&file, "ids", length)? {
         if set.shape() != [rows] {
             let shape = set.shape();
             return Err(format!("/ids is of the shape {shape:?}, expected [{rows}], one per row"));
         }
         let read = texts(&set).map_err(because("/ids cannot be read"))?;
-        let read: Result<_, _> = read.into_iter().map(String::from_utf8).collect();
-        ids = Some(read.map_err(|_| "/ids holds a text that is not UTF-8")?);
+        let text = |text: Vec<u8>| (text.len() <= LONGEST_ID).then(|| String::from_utf8(text).ok());
+        let read: Option<_> = read.into_iter().map(|id| text(id).flatten()).collect();
+        let what = || format!("/ids holds what is no UTF-8 text of at most {LONGEST_ID} bytes");
+        ids = Some(read.ok_or_else(what)?);
     }
     let number = |name: &str| file.attr(name).and_then(|a| a.read_scalar::<u64>()).ok();
     let single = data.dtype().is_ok_and(|t| t.size() < 8);
@@ -221,23 +216,45 @@ fn first_line(e: &hdf5::Error) -> String {
     e.to_string().lines().next().unwrap_or_default().into()
 }
 
-/// States where a data set claims more than the file holds, or lies outside it.
-fn check_claims(file: &hdf5::File, set: &Dataset, length: u64) -> Result<(), String> {
-    let name = set.name();
-    let layout = set.dcpl().map_err(|e| format!("{name}: {}", first_line(&e)))?;
-    let is_elsewhere = layout.layout() == Layout::Virtual || !layout.external().is_empty();
-    if is_elsewhere || set.filename() != file.filename() {
-        return Err(format!("{name} lies in another file; copy it into this one"));
+/// A data set of the file, if it is there.
+///
+/// # Errors
+/// States where it is a link, has its content in other files or compressed, or claims more content
+/// than the file, of `length` bytes, holds.
+fn data_set(file: &hdf5::File, name: &str, length: u64) -> Result<Option<Dataset>, String> {
+    let because = |e: hdf5::Error| format!("/{name}: {}", first_line(&e));
+    let mut found = None;
+    // To open a link may mean to open another file, or to wait for a pipe.
+    file.iter_visit_default(|link, info| {
+        if link == name {
+            found = Some(info.link_type);
+        }
+        Ok(())
+    })
+    .map_err(because)?;
+    match found {
+        None => return Ok(None),
+        Some(LinkType::Hard) => {}
+        Some(_) => return Err(format!("/{name} is a link; expected a data set in this file")),
+    }
+    let set = file.dataset(name).map_err(because)?;
+    let layout = set.dcpl().map_err(because)?;
+    if layout.layout() == Layout::Virtual || !layout.external().is_empty() {
+        return Err(format!("/{name} lies in other files; expected a data set in this file"));
+    }
+    if layout.has_filters() {
+        return Err(format!(
+            "/{name} is compressed or filtered, which is not read; save it without, or as .npy"
+        ));
     }
     let element = set.dtype().map_or(0, |t| t.size() as u64);
     let claimed = set.shape().iter().try_fold(element, |bytes, &n| bytes.checked_mul(n as u64));
     let stored = set.storage_size().min(length);
-    let most = stored.saturating_mul(if layout.has_filters() { MOST_COMPRESSION } else { 1 });
     match claimed {
-        Some(claimed) if claimed <= most => Ok(()),
+        Some(claimed) if claimed <= stored => Ok(Some(set)),
         _ => Err(format!(
-            "{name} claims the shape {:?} of {element} bytes each, but the file holds only {stored} \
-             bytes of it",
+            "/{name} claims the shape {:?} of {element} bytes each, but the file holds only \
+             {stored} bytes of it",
             set.shape()
         )),
     }
@@ -254,9 +271,9 @@ fn texts(set: &Dataset) -> hdf5::Result<Vec<Vec<u8>>> {
         TypeDescriptor::VarLenUnicode => read!(VarLenUnicode),
         TypeDescriptor::VarLenAscii => read!(VarLenAscii),
         TypeDescriptor::FixedUnicode(..=64) => read!(FixedUnicode<64>),
-        TypeDescriptor::FixedUnicode(..=1024) => read!(FixedUnicode<1024>),
+        TypeDescriptor::FixedUnicode(..=LONGEST_ID) => read!(FixedUnicode<LONGEST_ID>),
         TypeDescriptor::FixedAscii(..=64) => read!(FixedAscii<64>),
-        TypeDescriptor::FixedAscii(..=1024) => read!(FixedAscii<1024>),
-        other => return Err(format!("they are {other}, expected texts of up to 1024 bytes").into()),
+        TypeDescriptor::FixedAscii(..=LONGEST_ID) => read!(FixedAscii<LONGEST_ID>),
+        other => return Err(format!("they are {other}, expected texts").into()),
     })
 }
