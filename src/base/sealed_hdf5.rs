@@ -295,7 +295,7 @@ pub fn create_with_room(path: &Path, name: &str, shape: &[usize]) -> Result<Plac
 
 /// A data set in one piece, with its room in the file but without content.
 fn allocate(
-    file: &hdf5::File,
+    file: &hdf5::Group,
     name: &str,
     element: &TypeDescriptor,
     shape: &[usize],

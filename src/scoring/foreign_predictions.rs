@@ -90,7 +90,8 @@ fn limit(path: &Path) -> io::Result<()> {
     };
     least(Resource::Core, 0)?;
     least(Resource::Data, MOST_MEMORY)?;
-    least(Resource::Cpu, seconds(std::fs::metadata(path)?.len()))
+    least(Resource::Cpu, seconds(std::fs::metadata(path)?.len()))?;
+    Ok(())
 }
 
 fn answer(read: &Result<Hdf5, String>) -> io::Result<()> {
@@ -179,7 +180,8 @@ fn open(path: &Path) -> Result<Hdf5, String> {
     let file = hdf5_file::options().open(path).map_err(because("not an HDF5 file, or damaged"))?;
     if file.attr(VERSION_ATTRIBUTE).is_ok() {
         return Err("cut short, damaged or changed by another program: the seal at its end is \
-                    missing"
+                    missing; copy it again, or run again what wrote it, `atlas train` or `atlas \
+                    predict`"
             .into());
     }
     let data = data_set(&file, "probabilities", length)?;
@@ -221,7 +223,7 @@ fn first_line(e: &hdf5::Error) -> String {
 /// # Errors
 /// States where it is a link, has its content in other files or compressed, or claims more content
 /// than the file, of `length` bytes, holds.
-fn data_set(file: &hdf5::File, name: &str, length: u64) -> Result<Option<Dataset>, String> {
+fn data_set(file: &hdf5::Group, name: &str, length: u64) -> Result<Option<Dataset>, String> {
     let because = |e: hdf5::Error| format!("/{name}: {}", first_line(&e));
     let mut found = None;
     // To open a link may mean to open another file, or to wait for a pipe.
