@@ -16,6 +16,7 @@ use atlas::{
     config::Method,
     data::labels::{CLASSES, Labels},
     scoring::{
+        foreign_predictions,
         metrics::{self, matrix},
         thresholds,
     },
@@ -25,6 +26,7 @@ use rand::RngExt;
 use strum::VariantArray;
 
 fn main() -> anyhow::Result<()> {
+    foreign_predictions::answer_if_asked(); // HDF5 files are read by a second process
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let (probabilities, truth) = match &arguments[..] {
         [predictions, truth] => read(predictions.as_ref(), truth.as_ref())?,

@@ -35,7 +35,7 @@ mod weights;
 
 use std::process::ExitCode;
 
-use atlas::base::hdf5_file;
+use atlas::{base::hdf5_file, scoring::foreign_predictions};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 /// The version and the commit of the source, as in `0.1.0 (ebe0f4f0852f)`.
@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     let (variable, value) = hdf5_file::NO_LOCKS;
     // SAFETY: the program has no other thread yet that could read the environment.
     unsafe { std::env::set_var(variable, value) };
+    foreign_predictions::answer_if_asked();
     common::set_up_logging();
     if let Err(e) = unexpected::set_up() {
         common::complain(format!("cannot handle signals: {e}"));

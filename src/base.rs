@@ -6,10 +6,11 @@
 //! Read first: [`error`] (the kinds of errors and their exit codes), [`atomic_file`] (how every
 //! file is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and
 //! reads the tables between the jobs, [`output_target`] finds where a named file really goes,
-//! [`file_lock`] and [`hdf5_file`] bear with file systems without locks, [`task_log`] records each
-//! task for `status`, [`slurm`] reads Slurm's variables, [`caught`] makes errors of other
-//! people's panics, and [`fault`] injects the failures that
-//! the tests need.
+//! [`file_lock`] and [`hdf5_file`] bear with file systems without locks, [`sealed_hdf5`] writes
+//! shards and predictions so that damage is found before anything reads them, [`task_log`] records
+//! each task for `status`, [`slurm`] reads Slurm's variables, [`caught`] and [`thrown`] make errors
+//! of the panics of other people's code, [`advice`] completes the commands in messages, and
+//! [`fault`] injects the failures that the tests need.
 
 pub mod advice;
 pub mod atomic_file;
@@ -25,6 +26,7 @@ pub mod output_target;
 pub mod pipeline_step;
 pub mod progress;
 pub mod rng;
+pub mod sealed_hdf5;
 pub mod slurm;
 pub mod stop_request;
 pub mod task_log;

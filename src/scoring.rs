@@ -5,9 +5,11 @@
 //! charts of the scores.
 //!
 //! Read first: [`metrics`], then [`thresholds`]; [`prediction_freshness`] defines when stored
-//! predictions are stale.
+//! predictions are stale; [`foreign_predictions`] reads HDF5 files of other programs in a process
+//! with limits.
 
 pub mod evaluation;
+pub mod foreign_predictions;
 pub mod metrics;
 pub mod prediction_file;
 pub mod prediction_freshness;

@@ -1,6 +1,13 @@
 //! Checksums (xxh3, 64 bits) of bytes and files.
 
-use std::{fs, hash::Hasher, path::Path};
+use std::{
+    fs::{self, File},
+    hash::Hasher,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 use twox_hash::XxHash3_64;
 
@@ -25,6 +32,22 @@ pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
 /// xxh3 of a file's content.
 pub fn of_file(path: &Path) -> Result<u64> {
     fs::read(path).map(|b| of(&b)).map_err(Error::io("read", path))
+}
+
+/// xxh3 of some ranges of bytes of a file, one after the other, in little memory.
+pub fn of_file_parts(file: &File, parts: &[Range<u64>]) -> io::Result<u64> {
+    let mut hash = XxHash3_64::new();
+    let mut buffer = vec![0; 1 << 18];
+    for part in parts {
+        let mut at = part.start;
+        while at < part.end {
+            let block = &mut buffer[..(part.end - at).min(1 << 18) as usize];
+            file.read_exact_at(block, at)?;
+            hash.write(block);
+            at += block.len() as u64;
+        }
+    }
+    Ok(hash.finish())
 }
 
 #[cfg(test)]

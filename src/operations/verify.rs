@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, sealed_hdf5::Sealed},
     data::shard,
     network::weights::{self, Weights},
     scoring::prediction_file::Predictions,
@@ -81,10 +81,12 @@ pub fn check(path: &Path) -> Result<String> {
     }
 }
 
-/// Judged by the file's place or by the name of its dataset, which is in plain text at the start of
-/// the file: the HDF5 library must not open a shard that may be damaged, since it can loop forever
-/// on one.
+/// Judged by the list of contents; where the file does not fit its seal or has none, by its place or
+/// by the name of its data set, which is in plain text at the start of the file.
 fn holds_predictions(path: &Path) -> Result<bool> {
+    if let Ok(sealed) = Sealed::open(path)? {
+        return Ok(sealed.has("probabilities"));
+    }
     let mut start = Vec::new();
     File::open(path)
         .and_then(|f| f.take(4096).read_to_end(&mut start))

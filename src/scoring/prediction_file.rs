@@ -1,18 +1,22 @@
 //! Predictions as HDF5: `/ids`, `/probabilities` f32 `[n, 28]`. Written by training (out of fold)
 //! and by `predict` (test), read by `submit` and `evaluate`, and by h5py.
+//!
+//! The files are those of [`sealed_hdf5`]. Files without a seal, of other programs or of this one
+//! before it had seals, are read by [`foreign_predictions`].
 
 use std::path::Path;
 
-use hdf5::types::{VarLenAscii, VarLenUnicode};
 use ndarray::Array2;
 
 use crate::{
     base::{
         Error, Result,
         atomic_file::{self, Temporary},
-        checksum, hdf5_file,
+        checksum,
+        sealed_hdf5::{self, Fault, Sealed, Table},
     },
     data::labels::CLASSES,
+    scoring::foreign_predictions::{self, Hdf5},
 };
 
 /// Probabilities of some samples.
@@ -27,8 +31,7 @@ impl Predictions {
     /// Writes the file, whole or not at all. `source` is the hash of what the predictions were made
     /// from, by which [`is_fresh`](Self::is_fresh) recognises stale ones.
     pub fn write(&self, path: &Path, source: u64) -> Result<()> {
-        let attributes = [("source", source), ("xxh3", self.checksum())];
-        write_hdf5(path, &self.ids, "probabilities", &self.probabilities, &attributes)
+        write_hdf5(path, &self.ids, "probabilities", &self.probabilities, &[("source", source)])
     }
 
     /// Reads a file of [`write`](Self::write), or any HDF5 file with the same two data sets.
@@ -37,7 +40,7 @@ impl Predictions {
     }
 
     fn read_with_source(path: &Path) -> Result<(Self, Option<u64>)> {
-        let Hdf5 { ids, values, checksum, source, .. } = read_hdf5(path)?;
+        let Hdf5 { ids, values, source, .. } = read_hdf5(path)?;
         let ids = ids.ok_or_else(|| Error::data(path, "no dataset /ids"))?;
         if values.ncols() != CLASSES {
             let what = format!("/probabilities has {} columns, expected {CLASSES}", values.ncols());
@@ -46,19 +49,7 @@ impl Predictions {
         if values.iter().any(|p| !p.is_finite()) {
             return Err(Error::data(path, "/probabilities holds a value that is not a number"));
         }
-        let read = Self { ids, probabilities: values.mapv(|p| p as f32) };
-        match checksum {
-            Some(sum) if sum != read.checksum() => Err(Error::data(
-                path,
-                "its content does not match its checksum; remove it and run the command again",
-            )),
-            _ => Ok((read, source)),
-        }
-    }
-
-    fn checksum(&self) -> u64 {
-        let numbers: Vec<u8> = self.probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
-        checksum::of_parts(self.ids.iter().map(String::as_bytes).chain([&numbers[..]]))
+        Ok((Self { ids, probabilities: values.mapv(|p| p as f32) }, source))
     }
 
     /// Whether `path` has intact predictions made from `source`.
@@ -81,68 +72,57 @@ pub fn write_hdf5(
 ) -> Result<()> {
     let temporary = Temporary(atomic_file::temporary_name(path)?);
     let temporary = &temporary.0;
-    let write = || -> hdf5::Result<()> {
-        // Without times, so that equal content gives equal bytes.
-        let file =
-            hdf5_file::options().with_fcpl(|p| p.obj_track_times(false)).create(temporary)?;
-        let new = || file.new_dataset_builder().obj_track_times(false);
-        let ids: Vec<VarLenUnicode> = ids.iter().map(|id| id.parse().unwrap_or_default()).collect();
-        new().with_data(&ids).create("ids")?;
-        new().with_data(values).create(name)?;
-        for (name, value) in attributes {
-            file.new_attr::<u64>().create(*name)?.write_scalar(value)?;
-        }
-        file.close()
-    };
-    write().map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
-    let written = std::fs::File::open(temporary).map_err(Error::io("open", temporary))?;
+    let (rows, columns) = values.dim();
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tables = [Table::of_texts("ids", ids)?, Table::new::<f32>(name, &[rows, columns], bytes)];
+    let written = sealed_hdf5::finish(temporary, None, &tables, attributes)?;
     atomic_file::sync(&written, temporary)?;
     atomic_file::publish(temporary, path)
-}
-
-/// The content of an HDF5 file with `/probabilities` and optionally `/ids`.
-pub struct Hdf5 {
-    pub ids: Option<Vec<String>>,
-    /// `[n, columns]`
-    pub values: Array2<f64>,
-    /// Whether the file holds numbers of at most 32-bit float precision.
-    pub single: bool,
-    /// Only in files of this program.
-    checksum: Option<u64>,
-    source: Option<u64>,
 }
 
 /// Reads predictions of this or another program, numbers of any type.
 ///
 /// # Errors
-/// [`Error::Data`] names what is missing or inconsistent.
+/// [`Error::Data`] names what is missing, inconsistent or damaged.
 pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
-    let wrong =
-        |what: &'static str| move |e: hdf5::Error| Error::data(path, format!("{what}: {e}"));
-    std::fs::metadata(path).map_err(Error::io("read", path))?;
-    let file = hdf5_file::options().open(path).map_err(wrong("not an HDF5 file, or damaged"))?;
-    let data = file.dataset("probabilities").map_err(wrong("no dataset /probabilities"))?;
-    let values =
-        data.read_2d::<f64>().map_err(wrong("/probabilities is not a matrix of numbers"))?;
-    let single = data.dtype().is_ok_and(|t| t.size() < 8);
-    let mut ids = None;
-    if file.link_exists("ids") {
-        let set = file.dataset("ids").map_err(wrong("/ids"))?;
-        let read = match set.read_1d::<VarLenUnicode>() {
-            Ok(ids) => Ok(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            Err(_) => set
-                .read_1d::<VarLenAscii>()
-                .map(|ids| ids.iter().map(ToString::to_string).collect()),
-        };
-        let read = read.map_err(wrong("/ids are not strings of variable length"))?;
-        if read.len() != values.nrows() {
-            let what = format!("{} ids but {} rows of probabilities", read.len(), values.nrows());
-            return Err(Error::data(path, what));
+    let faulty = |what: String| {
+        let again = "remove it and run again what wrote it, `atlas train` or `atlas predict`";
+        Error::data(path, format!("{what}; {again}"))
+    };
+    let file = match Sealed::open(path)? {
+        Ok(sealed) => return read_sealed(&sealed).map_err(|what| Error::data(path, what)),
+        Err(Fault::NoSeal) => foreign_predictions::read(path)?,
+        Err(fault) => return Err(faulty(fault.to_string())),
+    };
+    match file.checksum {
+        Some(sum) if sum != content_checksum(&file) => {
+            Err(faulty("its content does not match its checksum".into()))
         }
-        ids = Some(read);
+        _ => Ok(file),
     }
-    let number = |name: &str| file.attr(name).and_then(|a| a.read_scalar::<u64>()).ok();
-    Ok(Hdf5 { ids, values, single, checksum: number("xxh3"), source: number("source") })
+}
+
+fn read_sealed(file: &Sealed) -> Result<Hdf5, String> {
+    let [rows, columns] = file.place::<f32>("probabilities")?.shape[..] else {
+        return Err("/probabilities is no matrix".into());
+    };
+    let shape = [rows as usize, columns as usize];
+    let bytes = file.bytes::<f32>("probabilities", &shape)?;
+    let values = bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)));
+    Ok(Hdf5 {
+        ids: Some(file.texts("ids", shape[0])?),
+        values: Array2::from_shape_vec(shape, values.collect()).map_err(|e| e.to_string())?,
+        single: true,
+        source: file.attribute("source"),
+        checksum: None,
+    })
+}
+
+/// xxh3 of ids and numbers, as files without a seal have it.
+fn content_checksum(file: &Hdf5) -> u64 {
+    let numbers: Vec<u8> = file.values.iter().flat_map(|&p| (p as f32).to_le_bytes()).collect();
+    let ids = file.ids.iter().flatten().map(String::as_bytes);
+    checksum::of_parts(ids.chain([&numbers[..]]))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ for shard in sorted(glob.glob(os.path.join(root, "work", "shards", "*.h5"))):
             and images.shape[1:] == (size, size, 4)
         )
         assert (
-            f.attrs["format_version"] == 1
+            f.attrs["format_version"] == 2
             and f["phash"].shape == (len(images), 4)
             and ("labels" in f) == ("train-" in shard)
         )

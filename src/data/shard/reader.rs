@@ -8,12 +8,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use hdf5::types::VarLenUnicode;
 use rayon::prelude::*;
 
-use super::{FORMAT, Tables, options, seal::Seal};
+use super::Tables;
 use crate::{
-    base::{Error, Result, checksum},
+    base::{Error, Result, checksum, sealed_hdf5::Sealed},
     data::labels::{CLASSES, Labels},
 };
 
@@ -36,25 +35,17 @@ impl Reader {
     /// Names the file where it is missing, cut short, of another format, or its tables fail their
     /// checksum.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::data(path, "not there; run `atlas preprocess`"),
-            _ => Error::io("open", path)(e),
-        })?;
+        if !path.exists() {
+            return Err(Error::data(path, "not there; run `atlas preprocess`"));
+        }
         let faulty = |what: String| {
             Error::data(path, format!("{what}; delete it and run `atlas preprocess` again"))
         };
-        let seal = Seal::read(&file)
-            .map_err(Error::io("read", path))?
-            .map_err(|what| faulty(what.into()))?;
-        let tables = read_tables(path, seal).map_err(|e| {
-            let text = e.to_string();
-            faulty(format!(
-                "not a whole shard ({})",
-                text.lines().next().unwrap_or("HDF5 cannot read it")
-            ))
-        })?;
+        let sealed = Sealed::open(path)?.map_err(|fault| faulty(fault.to_string()))?;
+        let (tables, offset) =
+            read_tables(&sealed).map_err(|what| faulty(format!("not a whole shard ({what})")))?;
         let verified = tables.ids.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { path: path.into(), file, offset: seal.offset, tables, verified })
+        Ok(Self { path: path.into(), file: sealed.into_file(), offset, tables, verified })
     }
 
     pub fn path(&self) -> &Path {
@@ -171,47 +162,32 @@ impl Reader {
     }
 }
 
-/// The tables of a file whose seal is whole; the images must be where the seal states.
-fn read_tables(path: &Path, seal: Seal) -> hdf5::Result<Tables> {
-    let file = options().open(path)?;
-    let version: u32 = file.attr("format_version")?.read_scalar()?;
-    if version != FORMAT {
-        return Err(format!("format {version}; this program reads format {FORMAT}").into());
-    }
-    let size = file.attr("size")?.read_scalar::<u32>()? as usize;
-    let images = file.dataset("images")?;
-    let shape = images.shape();
-    let n = match shape[..] {
-        [n, h, w, 4] if h == size && w == size && size > 0 && images.dtype()?.is::<u8>() => n,
+/// Largest side of the images, that of `preprocess.size`.
+const MOST_PIXELS: u64 = 8192;
+
+/// The tables, and the place of the images, which is within the file.
+fn read_tables(file: &Sealed) -> Result<(Tables, u64), String> {
+    let attribute = |name| file.attribute(name).ok_or(format!("no attribute {name}"));
+    let size = attribute("size")?;
+    let images = file.place::<u8>("images")?;
+    let n = match images.shape[..] {
+        [n, h, w, 4] if h == size && w == size && (1..=MOST_PIXELS).contains(&size) => n as usize,
         _ => {
-            return Err(format!(
-                "its images are of the shape {shape:?}, expected u8 [n, {size}, {size}, 4]"
-            )
-            .into());
+            let shape = &images.shape;
+            return Err(format!("its images are of the shape {shape:?}, its size is {size}"));
         }
     };
-    let bytes = (size as u64 * size as u64).saturating_mul(4).saturating_mul(n as u64);
-    if bytes != seal.bytes || (n > 0 && images.offset() != Some(seal.offset)) {
-        return Err("its images are not where its seal states".into());
-    }
-    let checked = |name: &str, want: &[usize]| -> hdf5::Result<hdf5::Dataset> {
-        let dataset = file.dataset(name)?;
-        match dataset.shape() == want {
-            true => Ok(dataset),
-            false => {
-                Err(format!("/{name} is of the shape {:?}, expected {want:?}", dataset.shape())
-                    .into())
-            }
-        }
+    let numbers = |name, shape: &[usize]| -> Result<Vec<u64>, String> {
+        let bytes = file.bytes::<u64>(name, shape)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
     };
-    let four = |name: &str| -> hdf5::Result<[f64; 4]> {
-        let values = checked(name, &[4])?.read_raw::<f64>()?;
-        values.try_into().map_err(|_| format!("/{name} does not hold 4 values").into())
+    let four = |name| -> Result<[f64; 4], String> {
+        let values = numbers(name, &[4])?;
+        Ok(std::array::from_fn(|c| f64::from_bits(values[c])))
     };
-    let ids: Vec<VarLenUnicode> = checked("ids", &[n])?.read_raw()?;
-    let labels = match file.link_exists("labels") {
+    let labels = match file.has("labels") {
         true => {
-            let flat: Vec<u8> = checked("labels", &[n, CLASSES])?.read_raw()?;
+            let flat = file.bytes::<u8>("labels", &[n, CLASSES])?;
             let row = |row: &[u8]| {
                 Labels::from_classes((0..CLASSES).filter(|&c| row[c] != 0)).expect("below CLASSES")
             };
@@ -219,15 +195,15 @@ fn read_tables(path: &Path, seal: Seal) -> hdf5::Result<Tables> {
         }
         false => None,
     };
-    let phash: Vec<u64> = checked("phash", &[n, 4])?.read_raw()?;
-    Ok(Tables {
-        ids: ids.iter().map(|id| id.as_str().to_string()).collect(),
+    let tables = Tables {
+        checksum: numbers("checksum", &[n])?,
+        phash: numbers("phash", &[n, 4])?.as_chunks::<4>().0.to_vec(),
+        ids: file.texts("ids", n)?,
         labels,
-        phash: phash.chunks_exact(4).map(|h| [h[0], h[1], h[2], h[3]]).collect(),
-        checksum: checked("checksum", &[n])?.read_raw()?,
         mean: four("mean")?,
         std: four("std")?,
-        size,
-        manifest_hash: file.attr("manifest_hash")?.read_scalar()?,
-    })
+        size: size as usize,
+        manifest_hash: attribute("manifest_hash")?,
+    };
+    Ok((tables, images.offset))
 }

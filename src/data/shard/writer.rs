@@ -6,17 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hdf5::{dataset::AllocTime, dataset::FillTime, types::VarLenUnicode};
 use multiversion::multiversion;
 
-use super::{FORMAT, Reader, Tables, options, seal::Seal};
+use super::{Reader, Tables};
 use crate::{
     base::{
         Error, Result,
         atomic_file::{self, Temporary},
         checksum,
+        sealed_hdf5::{self, Place, Table},
     },
-    data::{labels::Labels, manifest::Part},
+    data::{
+        labels::{CLASSES, Labels},
+        manifest::Part,
+    },
 };
 
 /// One sample for a shard, with everything that is computed for each sample on its own.
@@ -80,7 +83,7 @@ pub struct Writer {
 struct Images {
     temporary: Temporary,
     file: fs::File,
-    offset: u64,
+    place: Place,
 }
 
 impl Writer {
@@ -105,7 +108,7 @@ impl Writer {
     pub(super) fn place(&self, slot: usize, entry: Entry) -> Result<Row> {
         let bytes = self.tables.size * self.tables.size * 4;
         assert!(slot < self.capacity && entry.image.len() == bytes, "as announced to create()");
-        let at = self.images.offset + (slot * bytes) as u64;
+        let at = self.images.place.offset + (slot * bytes) as u64;
         self.images
             .file
             .write_all_at(&entry.image, at)
@@ -145,15 +148,8 @@ impl Writer {
         }
         self.tables.manifest_hash = manifest_hash;
         let temporary = &self.images.temporary.0;
-        let failed =
-            |e: hdf5::Error| Error::failed(format!("cannot write {}: {e}", temporary.display()));
-        self.write_tables().map_err(failed)?;
-        let seal = Seal {
-            offset: self.images.offset,
-            bytes: (n * self.tables.size * self.tables.size * 4) as u64,
-        };
-        seal.write(&self.images.file).map_err(Error::io("write", temporary))?;
-        atomic_file::sync(&self.images.file, temporary)?;
+        let written = self.tables.write(temporary, &self.images.place)?;
+        atomic_file::sync(&written, temporary)?;
         let written = Reader::open(temporary)?;
         written.verify()?;
         if written.tables != self.tables || written.labels().is_some() != (self.part == Part::Train)
@@ -165,42 +161,30 @@ impl Writer {
         }
         atomic_file::publish(temporary, &self.path)
     }
+}
 
-    fn write_tables(&self) -> hdf5::Result<()> {
-        let t = &self.tables;
-        let file = options().open_rw(&self.images.temporary.0)?;
-        let ids: Vec<VarLenUnicode> = t
-            .ids
-            .iter()
-            .map(|id| id.parse().map_err(|e| hdf5::Error::from(format!("id {id}: {e}"))))
-            .collect::<Result<_, _>>()?;
-        let flat = |rows: &[[u64; 4]]| {
-            ndarray::Array2::from_shape_vec((rows.len(), 4), rows.as_flattened().to_vec())
-                .expect("4 per row")
+impl Tables {
+    /// Completes a file that holds the images.
+    fn write(&self, path: &Path, images: &Place) -> Result<fs::File> {
+        let n = self.ids.len();
+        let bytes = |values: &[u64]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let four = |name, values: [f64; 4]| {
+            Table::new::<f64>(name, &[4], bytes(&values.map(f64::to_bits)))
         };
-        let new = || file.new_dataset_builder().obj_track_times(false);
-        new().with_data(&ids).create("ids")?;
-        if let Some(labels) = &t.labels {
-            let flat: Vec<u8> = labels.iter().flat_map(|l| l.one_hot()).collect();
-            let table =
-                ndarray::Array2::from_shape_vec((labels.len(), crate::data::labels::CLASSES), flat)
-                    .expect("28 per row");
-            new().with_data(&table).create("labels")?;
+        let mut tables = vec![
+            Table::of_texts("ids", &self.ids)?,
+            Table::new::<u64>("phash", &[n, 4], bytes(self.phash.as_flattened())),
+            Table::new::<u64>("checksum", &[n], bytes(&self.checksum)),
+            four("mean", self.mean),
+            four("std", self.std),
+        ];
+        if let Some(labels) = &self.labels {
+            let flat = labels.iter().flat_map(|l| l.one_hot()).collect();
+            tables.push(Table::new::<u8>("labels", &[n, CLASSES], flat));
         }
-        new().with_data(&flat(&t.phash)).create("phash")?;
-        new().with_data(&t.checksum).create("checksum")?;
-        new().with_data(&t.mean).create("mean")?;
-        new().with_data(&t.std).create("std")?;
-        let version: VarLenUnicode =
-            env!("CARGO_PKG_VERSION").parse().map_err(|e| hdf5::Error::from(format!("{e}")))?;
-        file.new_attr::<u32>().create("format_version")?.write_scalar(&FORMAT)?;
-        file.new_attr::<u32>().create("size")?.write_scalar(&(t.size as u32))?;
-        file.new_attr::<u32>().create("channels")?.write_scalar(&4u32)?;
-        file.new_attr::<u64>().create("manifest_hash")?.write_scalar(&t.manifest_hash)?;
-        file.new_attr::<VarLenUnicode>().create("atlas_version")?.write_scalar(&version)?;
-        // No dataset or attribute is alive here: closing with one of them open would leave the file
-        // short.
-        file.close()
+        let attributes =
+            [("size", self.size as u64), ("channels", 4), ("manifest_hash", self.manifest_hash)];
+        sealed_hdf5::finish(path, Some(("images", images)), &tables, &attributes)
     }
 }
 
@@ -208,33 +192,14 @@ impl Images {
     /// Creates the temporary file of the shard `path`.
     fn create(path: &Path, capacity: usize, size: usize) -> Result<Self> {
         let temporary = Temporary(atomic_file::temporary_name(path)?);
-        let shown = temporary.0.display();
-        let make = || -> hdf5::Result<Option<u64>> {
-            let file = options().with_fcpl(|p| p.obj_track_times(false)).create(&temporary.0)?;
-            let images = file
-                .new_dataset_builder()
-                .obj_track_times(false)
-                .alloc_time(Some(AllocTime::Early))
-                .fill_time(FillTime::Never)
-                .empty::<u8>()
-                .shape([capacity, size, size, 4])
-                .create("images")?;
-            let offset = images.offset();
-            drop(images);
-            file.close()?;
-            Ok(offset)
-        };
-        let offset = make().map_err(|e| Error::failed(format!("cannot create {shown}: {e}")))?;
+        let place =
+            sealed_hdf5::create_with_room(&temporary.0, "images", &[capacity, size, size, 4])?;
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open(&temporary.0)
             .map_err(Error::io("open", &temporary.0))?;
-        // HDF5 allocates nothing for a shard without images.
-        let offset = offset
-            .or((capacity == 0).then_some(0))
-            .ok_or_else(|| Error::failed(format!("HDF5 gave {shown} no place for its images")))?;
-        Ok(Self { temporary, file, offset })
+        Ok(Self { temporary, file, place })
     }
 
     /// Copies the images numbered `slots`, of `bytes` each, one after the other.
@@ -243,10 +208,10 @@ impl Images {
         for (i, slot) in slots.iter().enumerate() {
             let at = |i: usize| (i * bytes) as u64;
             self.file
-                .read_exact_at(&mut image, self.offset + at(*slot))
+                .read_exact_at(&mut image, self.place.offset + at(*slot))
                 .map_err(Error::io("read", &self.temporary.0))?;
             to.file
-                .write_all_at(&image, to.offset + at(i))
+                .write_all_at(&image, to.place.offset + at(i))
                 .map_err(Error::io("write", &to.temporary.0))?;
         }
         Ok(())
