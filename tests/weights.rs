@@ -211,6 +211,8 @@ fn all_tensors_that_do_not_fit_are_named_in_one_message() {
 /// of other kinds. Of two networks the averaged one is taken.
 #[test]
 fn what_wrappers_put_around_a_network_is_taken_off() {
+    let joined = |a: Tensors, b: Tensors| -> Tensors { a.into_iter().chain(b).collect() };
+    let one = |name: &str| vec![(name.to_string(), Tensor::from_slice(&[1f32]))];
     let plain = state_dict();
     let bf16: Tensors = plain.iter().map(|(n, t)| (n.clone(), t.to_kind(Kind::BFloat16))).collect();
     let averaged: Tensors =
@@ -220,24 +222,14 @@ fn what_wrappers_put_around_a_network_is_taken_off() {
         (prefixed("module._orig_mod.model.", &plain), &plain, ""),
         (prefixed("net.backbone.", &bf16), &bf16, ""),
         (
-            [
+            joined(
                 prefixed("state_dict.", &plain),
-                prefixed("state_dict_ema.module.", &averaged),
-                vec![("n_averaged".to_string(), Tensor::from(3i64))],
-            ]
-            .concat(),
+                joined(prefixed("state_dict_ema.module.", &averaged), one("n_averaged")),
+            ),
             &averaged,
             "`state_dict_ema`, not those under `state_dict`",
         ),
-        (
-            [
-                prefixed("model.", &plain),
-                vec![("loss.weight".to_string(), Tensor::from_slice(&[1f32]))],
-            ]
-            .concat(),
-            &plain,
-            "`loss.weight`",
-        ),
+        (joined(prefixed("model.", &plain), one("loss.weight")), &plain, "`loss.weight`"),
     ] {
         let (_folder, file) = folder(&tensors);
         let log = text(&import(&file, &[]).success().get_output().stderr);

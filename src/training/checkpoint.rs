@@ -338,8 +338,8 @@ mod tests {
         }
         let paths = folder.resumable().unwrap();
         assert_eq!(paths.len(), KEPT);
-        let whole = fs::read(&paths[1]).unwrap();
-        fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
+        let bytes = fs::read(&paths[1]).unwrap();
+        fs::write(&paths[1], &bytes[..bytes.len() / 2]).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
 
         // The training goes on from there: the damaged one, of a later step, must not displace what

@@ -44,8 +44,9 @@ pub fn storage(machine: &mut Machine) -> Result<(), String> {
     };
     let kind = machine.read.name(class).and_then(|name| STORAGES.iter().position(|s| *s == name));
     let key = machine.read.text(key).filter(|key| key.len() <= MAX_KEY).map(String::from);
-    match (machine.read.text(tag), kind, key) {
-        (Some("storage"), Some(kind), Some(key)) => {
+    let is_storage = machine.read.text(tag) == Some("storage");
+    match (kind, key) {
+        (Some(kind), Some(key)) if is_storage => {
             machine.push(Object::Storage(Box::new(Storage { kind, key, len })))
         }
         _ => opaque(machine, class),
