@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use atlas::{
     base::{Error, advice, atomic_file, thrown},
     config::{Head, Stem},
-    network::weights::{self, Metadata, Weights},
+    network::{
+        model::{CHANNELS, CLASS_COUNT},
+        weights::{self, Metadata, Weights},
+    },
     views::model_card::{self, Card, Format},
 };
 use serde_json::json;
@@ -26,11 +29,13 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Direction {
-    /// Read a state dict (names with or without `module.` or `model.`), check it, write a weight
-    /// file of this program
+    /// Read a state dict, check it, write a weight file of this program
     ///
-    /// The state dict is a safetensors file, or a file of torch.save (.pth, .pt) since PyTorch 1.6:
-    /// only tensors are read, no code in it is run, and a file that needs more is refused.
+    /// The state dict is a safetensors file, or a file of torch.save (.pth, .pt, .ckpt): alone, or
+    /// within a checkpoint of timm's train.py, Lightning or another script, and with any prefix
+    /// before the names. Only tensors are read; no code in the file is run. Of several networks in
+    /// a file, averaged weights (such as `state_dict_ema`) are taken before others, and a warning
+    /// says so. A network that does not fit, and NaN or infinite weights, are refused.
     /// Channels, classes and head stay as they are in the file unless an option changes them. New
     /// channels get the mean of the others, rescaled so that activations keep their size; with
     /// another head or number of classes the head is initialised anew.
@@ -71,10 +76,10 @@ struct Import {
     #[command(flatten)]
     files: Files,
     /// Input channels
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(CHANNELS))]
     channels: Option<i64>,
     /// Classes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(CLASS_COUNT))]
     classes: Option<i64>,
     /// Classifier: seed (average and max pooling, two layers) or linear (average pooling, one
     /// layer)

@@ -221,15 +221,15 @@ fn verify_knows_every_kind_by_its_content() {
     let mut model = Config::default().model;
     model.arch = "se_resnext14_32x4d".into();
     let spec = Spec::of(&model);
-    weights::save(
-        &file("c.safetensors"),
-        &Network::new(&spec, 0, false, tch::Device::Cpu).unwrap(),
-        &weights::Metadata::new(),
-    )
-    .unwrap();
+    let trained = Network::new(&spec, 0, true, tch::Device::Cpu).unwrap();
+    weights::save(&file("c.safetensors"), &trained, &weights::Metadata::new()).unwrap();
     let network = weights::NetworkState { spec, normalization: Normalization::unit() };
     let state = training_state(network, 1, 3);
-    let tensors = [("parameters".to_string(), tch::Tensor::from_slice(&[1.5f32; 100]))].into();
+    let tensors = [
+        ("parameters".to_string(), trained.flat_parameters()),
+        ("buffers".to_string(), trained.flat_buffers()),
+    ]
+    .into();
     Checkpoint { state, tensors }.write(&file("d.safetensors")).unwrap();
 
     let verify = || atlas(&["verify", dir.path().to_str().unwrap()]);

@@ -207,6 +207,115 @@ fn all_tensors_that_do_not_fit_are_named_in_one_message() {
     assert!(!file.with_file_name("out.safetensors").exists());
 }
 
+/// The prefixes of torch.compile, DDP, Lightning and EMA wrappers, alone and combined, and numbers
+/// of other kinds. Of two networks the averaged one is taken.
+#[test]
+fn what_wrappers_put_around_a_network_is_taken_off() {
+    let joined = |a: Tensors, b: Tensors| -> Tensors { a.into_iter().chain(b).collect() };
+    let one = |name: &str| vec![(name.to_string(), Tensor::from_slice(&[1f32]))];
+    let plain = state_dict();
+    let bf16: Tensors = plain.iter().map(|(n, t)| (n.clone(), t.to_kind(Kind::BFloat16))).collect();
+    let averaged: Tensors =
+        plain.iter().map(|(n, t)| (n.clone(), t.to_kind(Kind::Float) + 1.0)).collect();
+    for (tensors, want, note) in [
+        (prefixed("_orig_mod.", &plain), &plain, ""),
+        (prefixed("module._orig_mod.model.", &plain), &plain, ""),
+        (prefixed("net.backbone.", &bf16), &bf16, ""),
+        (
+            joined(
+                prefixed("state_dict.", &plain),
+                joined(prefixed("state_dict_ema.module.", &averaged), one("n_averaged")),
+            ),
+            &averaged,
+            "`state_dict_ema`, not those under `state_dict`",
+        ),
+        (joined(prefixed("model.", &plain), one("loss.weight")), &plain, "`loss.weight`"),
+    ] {
+        let (_folder, file) = folder(&tensors);
+        let log = text(&import(&file, &[]).success().get_output().stderr);
+        assert!(log.contains(note) && (!note.is_empty() || !log.contains("left out")), "{log}");
+        let ours = imported(&file).0;
+        for (name, tensor) in want.iter().filter(|(n, _)| !n.ends_with("tracked")) {
+            assert!(ours[name].equal(&tensor.to_kind(Kind::Float)), "{name}: {note}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_by_name() {
+    for (number, kind) in
+        [(f64::NAN, Kind::Float), (f64::INFINITY, Kind::Half), (1e300, Kind::Double)]
+    {
+        let mut tensors = state_dict();
+        for (name, tensor) in &mut tensors {
+            if name == "layer2.0.bn1.running_var" {
+                *tensor = tensor.to_kind(kind);
+                let _ = tensor.narrow(0, 3, 1).fill_(number);
+            }
+        }
+        let (_folder, file) = folder(&tensors);
+        let message = text(&import(&file, &[]).code(65).get_output().stderr);
+        for part in ["in.safetensors", "`layer2.0.bn1.running_var`", "(1 of "] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        assert!(!file.with_file_name("out.safetensors").exists());
+    }
+}
+
+/// timm's SE-ResNeXt of its own ResNet family is not Cadene's, and a network of another kind is
+/// described in a few lines, however many tensors it has.
+#[test]
+fn another_network_is_named_and_not_listed() {
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let mut own = vec![
+        ("conv1.weight".to_string(), zeros(&[64, 3, 7, 7])),
+        ("layer1.0.se.fc1.weight".to_string(), zeros(&[16, 256, 1, 1])),
+        ("layer1.0.conv2.weight".to_string(), zeros(&[128, 4, 3, 3])),
+    ];
+    for (stage, blocks) in [(1, 3), (2, 4), (3, 6), (4, 3)] {
+        for block in 0..blocks {
+            own.push((format!("layer{stage}.{block}.conv1.weight"), zeros(&[8, 8, 1, 1])));
+        }
+    }
+    let vit: Tensors =
+        (0..300).map(|i| (format!("blocks.{i}.attn.qkv.weight"), zeros(&[3]))).collect();
+    for (tensors, parts) in [
+        (prefixed("model.", &own), &["`seresnext50_32x4d`", "`legacy_seresnext50_32x4d`"][..]),
+        (vit, &["`blocks.0.attn.qkv.weight`", "300 tensors", "se_resnext50_32x4d"]),
+    ] {
+        let (_folder, file) = folder(&tensors);
+        let message = text(&import(&file, &[]).code(65).get_output().stderr);
+        for part in parts {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        assert!(message.len() < 2000 && message.lines().count() <= 10, "{message}");
+    }
+}
+
+/// Sizes in the header that no memory has, and files that are no weights at all.
+#[test]
+fn absurd_headers_and_other_files_are_bad_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("in.safetensors");
+    let tensor = |shape: &str| {
+        let entry = format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#);
+        let header = format!(r#"{{"head.fc2.weight":{entry}}}"#);
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+    };
+    for (bytes, what) in [
+        (tensor("[4611686018427387904,0]"), "in.safetensors"),
+        (tensor("[0,9223372036854775808]"), "in.safetensors"),
+        (tensor("[0,4611686018427387904,4611686018427387904]"), "in.safetensors"),
+        (u64::MAX.to_le_bytes().to_vec(), "safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n".to_vec(), "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>".to_vec(), "web page"),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let message = text(&import(&file, &[]).code(65).get_output().stderr);
+        assert!(message.contains(what) && message.contains("in.safetensors"), "{message}");
+    }
+}
+
 #[test]
 fn broken_files_and_inputs_of_the_wrong_shape_are_bad_data() {
     let (folder, file) = folder(&state_dict());
@@ -252,16 +361,24 @@ fn broken_files_and_inputs_of_the_wrong_shape_are_bad_data() {
     }
 }
 
+/// Alone, within what training scripts leave, in both formats, as a whole module.
 #[test]
-fn files_of_torch_save_are_read_and_code_in_them_is_refused() {
+fn files_of_torch_save_are_read_and_code_in_them_is_not_run() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch");
     let expected: serde_json::Value =
         serde_json::from_str(include_str!("golden/torch/expected.json")).unwrap();
-    for name in ["state.pth", "nested.pt"] {
+    for (name, place) in [
+        ("state.pth", ""),
+        ("old.pth", ""),
+        ("mixed.pth", ""),
+        ("nested.pt", "state_dict."),
+        ("namespace.pth", "state_dict."),
+        ("module.pth", "model."),
+    ] {
         let (tensors, _) = weights::read(&golden.join(name)).unwrap();
         assert_eq!(tensors.len(), expected.as_object().unwrap().len(), "{name}");
         for (key, tensor) in tensors {
-            let want = &expected[&key];
+            let want = &expected[key.strip_prefix(place).unwrap()];
             assert_eq!(serde_json::json!(tensor.size()), want["size"], "{name}: {key}");
             let values: Vec<f64> =
                 Vec::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap();
@@ -269,18 +386,14 @@ fn files_of_torch_save_are_read_and_code_in_them_is_refused() {
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    for (name, what) in [
-        ("namespace.pth", "`argparse.Namespace`"),
-        ("old.pth", "1.6"),
-        ("mixed.pth", "`epoch`"),
-        ("state.pth", "`plain`"),
-    ] {
+    for (name, what) in
+        [("state.pth", "`plain`"), ("beside_2.pth", "eight"), ("called.pth", "`posix.system`")]
+    {
         let mut job = atlas();
-        job.args(["weights", "import"])
-            .arg(golden.join(name))
-            .arg("--output")
-            .arg(dir.path().join("y"));
+        job.current_dir(&dir).args(["weights", "import"]);
+        job.arg(golden.join(name)).args(["--output", "y"]);
         let message = text(&job.assert().code(65).get_output().stderr);
         assert!(message.contains(name) && message.contains(what), "{message}");
     }
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
 }

@@ -26,5 +26,5 @@ pub use self::{
     network::Network,
     parameter_arena::Slot,
     pass::{DropKeys, EPS, Mode, Norms},
-    spec::Spec,
+    spec::{CHANNELS, CLASS_COUNT, Spec},
 };

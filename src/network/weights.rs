@@ -7,6 +7,7 @@ mod description;
 mod export;
 mod file;
 mod identify;
+mod names;
 pub mod onnx;
 mod pickle;
 mod torch;
@@ -26,7 +27,8 @@ pub use self::{
 };
 use self::{
     description::{spec_of, word},
-    identify::{FIRST, best_match, mismatches},
+    file::read_chosen,
+    identify::{FIRST, best_match, check_finite, misfit, mismatches},
 };
 use crate::{
     base::{Error, Result},
@@ -56,58 +58,45 @@ pub struct Weights {
     spec: Spec,
     tensors: BTreeMap<String, Tensor>,
     metadata: Metadata,
+    /// On what was left out of the file.
+    notes: Vec<String>,
 }
 
 impl Weights {
     /// Reads a file of this program (also a checkpoint: `best` and `last` hold averaged weights,
-    /// the others those of their step), or a state dict of Cadene's or timm's, as safetensors or
-    /// from `torch.save`, with or without `module.` and `model.` before the names. `input`,
-    /// `logits` and batch counters are ignored. What the metadata does not state is found from the
-    /// shapes; the stem, which does not show in them, is then `standard`.
+    /// the others those of their step), or a state dict of Cadene's or timm's networks, as
+    /// safetensors or from `torch.save`, alone or within what a training script saves beside it,
+    /// under a network's own names or behind any prefix. Of several networks in a file, averaged
+    /// weights are taken before others. `input`, `logits` and counters are ignored. What the
+    /// metadata does not state is found from the shapes; the stem, which does not show in them, is
+    /// then `standard`.
     ///
     /// # Errors
-    /// Data, naming every tensor that is missing, unexpected or of a wrong shape.
+    /// Data, naming the first tensors that are missing, unexpected, of a wrong shape or not finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let (mut raw, metadata) = read(path)?;
-        if let Some(state) = metadata.get("state") {
-            if metadata.get("xxh3") != Some(&checksum(state, &raw)) {
-                let what = "this checkpoint is broken: its content does not match its checksum";
-                return Err(Error::data(path, what));
+        let mut notes = Vec::new();
+        let (mut tensors, metadata) = read_chosen(path, |names, metadata| {
+            if metadata.contains_key("state") {
+                return names.iter().cloned().enumerate().collect();
             }
-            let (spec, tensors) = trained(path, state, &mut raw)?;
-            return Ok(Self { path: path.into(), spec, tensors, metadata });
-        }
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in raw {
-            let mut short = name.as_str();
-            while let Some(rest) =
-                short.strip_prefix("module.").or_else(|| short.strip_prefix("model."))
-            {
-                short = rest;
-            }
-            if !matches!(short, "input" | "logits") && !short.ends_with("num_batches_tracked") {
-                let tensor =
-                    if tensor.is_floating_point() { tensor.to_kind(Kind::Float) } else { tensor };
-                if tensors.insert(short.to_string(), tensor).is_some() {
-                    let what =
-                        format!("tensor `{short}` is there twice, with and without a prefix");
+            let (choice, left_out) = names::choose(names);
+            notes = left_out;
+            choice
+        })?;
+        let spec = match metadata.get("state") {
+            Some(state) => {
+                if metadata.get("xxh3") != Some(&checksum(state, &tensors)) {
+                    let what = "this checkpoint is broken: its content does not match its checksum";
                     return Err(Error::data(path, what));
                 }
+                let (spec, named) = trained(path, state, &tensors)?;
+                tensors = named;
+                spec
             }
-        }
-        let spec = match metadata.contains_key("arch") {
-            true => spec_of(path, &metadata)?,
-            false => best_match(path, &tensors)?,
+            None => fitting(path, &mut tensors, &metadata)?,
         };
-        let problems = mismatches(&spec, &tensors)?;
-        if problems.is_empty() {
-            return Ok(Self { path: path.into(), spec, tensors, metadata });
-        }
-        let (arch, listed) = (&spec.arch, problems.join("; "));
-        Err(Error::data(
-            path,
-            format!("these are not the weights of {arch}, the network that fits best: {listed}"),
-        ))
+        check_finite(path, &tensors)?;
+        Ok(Self { path: path.into(), spec, tensors, metadata, notes })
     }
 
     pub fn path(&self) -> &Path {
@@ -166,7 +155,8 @@ impl Weights {
         Ok(())
     }
 
-    /// A network of `spec` with these weights, and a note on each change that this needed. If it
+    /// A network of `spec` with these weights, and a note on each change that this needed and on
+    /// what was left out of the file. If it
     /// has more input channels than the file, the new ones get the mean of the others, and all are
     /// scaled so that activations keep their size. If it has another head or number of classes, the
     /// head is initialised from `seed`.
@@ -183,7 +173,7 @@ impl Weights {
         self.fit(spec)?;
         let mine = &self.spec;
         let network = Network::new(spec, seed, nhwc, device)?;
-        let mut notes = Vec::new();
+        let mut notes = self.notes.clone();
         let keep_head = (spec.head, spec.classes) == (mine.head, mine.classes);
         if !keep_head {
             let (was, now) = (head_of(mine), head_of(spec));
@@ -238,25 +228,63 @@ fn expanded(kernel: &Tensor, channels: i64) -> Tensor {
     Tensor::cat(&parts, 1) * (old as f64 / channels as f64)
 }
 
+/// The network that a state dict's tensors, which become f32, are of.
+fn fitting(
+    path: &Path,
+    tensors: &mut BTreeMap<String, Tensor>,
+    metadata: &Metadata,
+) -> Result<Spec> {
+    for tensor in tensors.values_mut().filter(|t| t.is_floating_point()) {
+        *tensor = tensor.to_kind(Kind::Float);
+    }
+    let spec = match metadata.contains_key("arch") {
+        true => spec_of(path, metadata)?,
+        false => best_match(path, tensors)?,
+    };
+    let problems = mismatches(&spec, tensors)?;
+    if problems.is_empty() { Ok(spec) } else { Err(misfit(path, &spec, tensors, &problems)) }
+}
+
 /// The network of a checkpoint, whose flat tensors become named ones.
 fn trained(
     path: &Path,
     state: &str,
-    raw: &mut BTreeMap<String, Tensor>,
+    flat: &BTreeMap<String, Tensor>,
 ) -> Result<(Spec, BTreeMap<String, Tensor>)> {
-    let broken = |what: String| {
-        Error::data(path, format!("this checkpoint cannot be used as weights: {what}"))
-    };
     let CheckpointState { network: NetworkState { spec, .. }, conditions } =
-        serde_json::from_str(state).map_err(|e| broken(e.to_string()))?;
+        serde_json::from_str(state).map_err(|e| {
+            Error::data(path, format!("this checkpoint cannot be used as weights: {e}"))
+        })?;
+    check_flat(path, &spec, flat)?;
     let network = Network::new(&spec, 0, conditions.channels_last, Device::Cpu)?;
-    for (name, mut flat) in
-        [("parameters", network.flat_parameters()), ("buffers", network.flat_buffers())]
-    {
-        match raw.remove(name) {
-            Some(values) if values.size() == flat.size() => tch::no_grad(|| flat.copy_(&values)),
-            _ => return Err(broken(format!("its `{name}` are missing or of another size"))),
-        }
+    let targets = [("parameters", network.flat_parameters()), ("buffers", network.flat_buffers())];
+    for (name, mut target) in targets {
+        tch::no_grad(|| target.copy_(&flat[name]));
     }
     Ok((spec, network.named_tensors().into_iter().collect()))
+}
+
+/// Checks the flat tensors of a checkpoint before a network is built: that the network is a
+/// possible one, and that its weights are there.
+///
+/// # Errors
+/// Data.
+pub fn check_flat(path: &Path, spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let (parameters, buffers) = spec
+        .flat_lengths()
+        .map_err(|e| Error::data(path, format!("this checkpoint cannot be used: {e}")))?;
+    for (name, expected) in [("parameters", parameters), ("buffers", buffers)] {
+        let found = match tensors.get(name) {
+            Some(t) if t.kind() == Kind::Float && t.size() == [expected] => continue,
+            Some(t) => format!("{:?} of {:?}", t.size(), t.kind()),
+            None => "none".into(),
+        };
+        let what = format!(
+            "this checkpoint cannot be used: its `{name}` are {found}, expected [{expected}] of \
+                Float for {}",
+            spec.arch
+        );
+        return Err(Error::data(path, what));
+    }
+    Ok(())
 }

@@ -98,7 +98,18 @@ impl Checkpoint {
     }
 
     /// Reads and verifies one file.
+    ///
+    /// # Errors
+    /// Data, where the file is damaged, of another version, or its tensors are not those of the
+    /// network that it states, which may be of any size.
     pub fn read(path: &Path) -> Result<Self> {
+        let checkpoint = Self::sealed(path)?;
+        weights::check_flat(path, &checkpoint.state.network.spec, &checkpoint.tensors)?;
+        Ok(checkpoint)
+    }
+
+    /// The content of a file that matches its checksum.
+    fn sealed(path: &Path) -> Result<Self> {
         let (tensors, metadata) = weights::read(path)?;
         let (Some(text), Some(sum)) = (metadata.get("state"), metadata.get("xxh3")) else {
             let what = "no checkpoint of atlas: its metadata lacks `state` and `xxh3`";
@@ -220,13 +231,14 @@ impl CheckpointFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::{Device, Kind};
+
     use crate::{config::Config, loading::normalization::Normalization, network::model::Spec};
 
     fn checkpoint(step: u64) -> Checkpoint {
-        let network = NetworkState {
-            spec: Spec::of(&Config::default().model),
-            normalization: Normalization::unit(),
-        };
+        let mut model = Config::default().model;
+        model.arch = "se_resnext_tiny".into();
+        let network = NetworkState { spec: Spec::of(&model), normalization: Normalization::unit() };
         let conditions = Conditions {
             threads: 2,
             ranks: 1,
@@ -246,6 +258,17 @@ mod tests {
             ("k", Tensor::from_slice(&[7i64]).view([1, 1])),
         ];
         Checkpoint { state, tensors: tensors.map(|(n, t)| (n.to_string(), t)).into() }
+    }
+
+    /// With the network's weights.
+    fn whole(step: u64) -> Checkpoint {
+        let mut whole = checkpoint(step);
+        let (parameters, buffers) = whole.state.network.spec.flat_lengths().unwrap();
+        for (name, length) in [("parameters", parameters), ("buffers", buffers)] {
+            let zeros = Tensor::zeros([length], (Kind::Float, Device::Cpu));
+            whole.tensors.insert(name.into(), zeros);
+        }
+        whole
     }
 
     /// State, and every tensor's name, kind, shape and bits.
@@ -290,7 +313,7 @@ mod tests {
         let path = dir.path().join("c.safetensors");
         let written = checkpoint(3);
         written.write(&path).unwrap();
-        let read = Checkpoint::read(&path).unwrap();
+        let read = Checkpoint::sealed(&path).unwrap();
         assert_same(&read, &written, "unchanged");
         let whole = fs::read(&path).unwrap();
         for i in 0..whole.len() {
@@ -298,7 +321,7 @@ mod tests {
             bytes[i] ^= 0x10;
             fs::write(&path, &bytes).unwrap();
             // A flip in the padding or in a blank of the header may leave the content unchanged.
-            if let Ok(read) = Checkpoint::read(&path) {
+            if let Ok(read) = Checkpoint::sealed(&path) {
                 assert_same(&read, &written, &format!("byte {i}"));
             }
         }
@@ -311,17 +334,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = CheckpointFolder::of(dir.path());
         for step in [1, 2, 3] {
-            folder.save(&checkpoint(step)).unwrap();
+            folder.save(&whole(step)).unwrap();
         }
         let paths = folder.resumable().unwrap();
         assert_eq!(paths.len(), KEPT);
-        let whole = fs::read(&paths[1]).unwrap();
-        fs::write(&paths[1], &whole[..whole.len() / 2]).unwrap();
+        let bytes = fs::read(&paths[1]).unwrap();
+        fs::write(&paths[1], &bytes[..bytes.len() / 2]).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
 
         // The training goes on from there: the damaged one, of a later step, must not displace what
         // is written now.
-        folder.save(&checkpoint(2)).unwrap();
+        folder.save(&whole(2)).unwrap();
         assert_eq!(folder.newest().unwrap().unwrap().state.step, 2);
         assert!(!paths[1].exists());
         for path in folder.resumable().unwrap() {
@@ -335,11 +358,54 @@ mod tests {
     #[test]
     fn a_checkpoint_with_a_loss_that_is_not_finite_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
-        let mut c = checkpoint(1);
+        let mut c = whole(1);
         let row = EpochRow { epoch: 1, lr: 1.0, skipped_steps: 3, ..EpochRow::default() };
         c.state.history.push(row);
         c.tensors.insert("losses".into(), Tensor::from_slice(&[f32::NAN, f32::INFINITY]));
         c.write(&dir.path().join("c")).unwrap();
         assert_eq!(Checkpoint::read(&dir.path().join("c")).unwrap().state, c.state);
+    }
+    /// Whoever writes a checkpoint anew can give it a right checksum.
+    #[test]
+    fn sizes_that_are_absurd_or_of_another_network_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        let zeros = |n: i64, kind| Tensor::zeros([n], (kind, Device::Cpu));
+        type Change = fn(&mut Checkpoint);
+        let changes: [(&str, Change); 8] = [
+            ("channels", |c| c.state.network.spec.channels = i64::MAX),
+            ("channels", |c| c.state.network.spec.channels = -1),
+            ("classes", |c| c.state.network.spec.classes = 1 << 40),
+            ("classes", |c| c.state.network.spec.classes = 0),
+            ("parameters", |c| c.state.network.spec.classes = 100_000),
+            ("se_resnext_huge", |c| c.state.network.spec.arch = "se_resnext_huge".into()),
+            ("buffers", |c| drop(c.tensors.remove("buffers"))),
+            ("parameters", |c| {
+                let double = c.tensors["parameters"].to_kind(Kind::Double);
+                c.tensors.insert("parameters".into(), double);
+            }),
+        ];
+        let refused = |c: &Checkpoint, what: &str| {
+            c.write(&path).unwrap();
+            let errors = [
+                Checkpoint::read(&path).err().unwrap(),
+                weights::Weights::open(&path).err().unwrap(),
+            ];
+            for e in errors {
+                let text = e.to_string();
+                assert!(e.exit_code() == 65 && text.contains("c.safetensors"), "{what}: {e}");
+                assert!(text.contains(what), "{what}: {e}");
+            }
+        };
+        for (what, change) in changes {
+            let mut c = whole(1);
+            change(&mut c);
+            refused(&c, what);
+        }
+        let mut short = whole(1);
+        short.tensors.insert("parameters".into(), zeros(7, Kind::Float));
+        refused(&short, "[7]");
+        whole(1).write(&path).unwrap();
+        assert!(Checkpoint::read(&path).is_ok() && weights::Weights::open(&path).is_ok());
     }
 }

@@ -1,10 +1,13 @@
-"""Small files of torch.save and what is in them: tests/golden/torch/. Made with PyTorch 2.11:
+"""Small files of torch.save and what is in them: tests/golden/torch/. Made with PyTorch 2.11 and NumPy 2:
 python tests/golden/torch_save.py"""
 
+import argparse
 import collections
 import json
+import os
 import pathlib
 
+import numpy
 import torch
 
 out = pathlib.Path(__file__).parent / "torch"
@@ -28,9 +31,55 @@ torch.save(
 )
 torch.save(state, out / "old.pth", _use_new_zipfile_serialization=False)
 torch.save(
-    {"state_dict": state, "args": __import__("argparse").Namespace(lr=1)}, out / "namespace.pth"
+    {"state_dict": state, "args": argparse.Namespace(lr=1)}, out / "namespace.pth"
 )
 torch.save({k: v for k, v in state.items()} | {"epoch": 3}, out / "mixed.pth")
+
+
+class Called:
+    def __reduce__(self):
+        return os.system, ("touch code-was-run",)
+
+
+beside = {
+    "args": argparse.Namespace(lr=1, betas=(0.9, 0.99)),
+    "metric": numpy.float64(0.5),
+    "history": numpy.arange(3.0),
+    "names": numpy.array(["a", "b"]),
+    "seen": {1, "x"},
+    "frozen": frozenset([2]),
+    "bytes": b"xy",
+    "array": bytearray(b"z"),
+    "complex": 1 + 2j,
+    "seed": 2**200,
+    "counts": collections.Counter("aab"),
+    "lists": collections.defaultdict(list, a=[1]),
+    "path": pathlib.PurePosixPath("/x"),
+    "dtype": torch.float32,
+    "device": torch.device("cpu"),
+    "eight": torch.zeros(2).to(torch.float8_e4m3fn),
+    "sparse": torch.eye(2).to_sparse(),
+    "complexes": torch.zeros(2, dtype=torch.complex64),
+    "called": Called(),
+    "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"params": [0]}]},
+    "itself": [],
+}
+beside["itself"].append(beside["itself"])
+beside["again"] = state
+for protocol in 2, 5:
+    whole = {"state_dict": state, **beside}
+    torch.save(whole, out / f"beside_{protocol}.pth", pickle_protocol=protocol)
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name, tensor in state.items():
+            self._buffers[name] = tensor.detach()
+
+
+torch.save({"model": Network()}, out / "module.pth")
+torch.save(Called(), out / "called.pth")
 expected = {
     k: {"size": list(v.shape), "values": v.detach().double().flatten().tolist()}
     for k, v in state.items()

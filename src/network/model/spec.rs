@@ -1,5 +1,7 @@
 //! What a network is, without its weights.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,6 +14,10 @@ use crate::{
     config::{self, Head, Stem},
     data::labels::CLASSES,
 };
+
+/// How many input channels and classes a network may have.
+pub const CHANNELS: RangeInclusive<i64> = 1..=64;
+pub const CLASS_COUNT: RangeInclusive<i64> = 1..=100_000;
 
 /// Architecture and sizes of a network; a weight file states them in its metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +57,20 @@ impl Spec {
         })
     }
 
+    /// # Errors
+    /// Usage, if there is no such architecture, or a size is out of range: a file may state any.
     pub(super) fn plan(&self) -> Result<(LayerPlan, Layers)> {
         let Self { stem, head, channels, classes, .. } = *self;
+        for (name, size, range) in
+            [("channels", channels, CHANNELS), ("classes", classes, CLASS_COUNT)]
+        {
+            if !range.contains(&size) {
+                let (from, to) = (range.start(), range.end());
+                return Err(Error::usage(format!(
+                    "a network with {size} {name}; expected {from} to {to}"
+                )));
+            }
+        }
         let mut plan = LayerPlan::default();
         let layers = Layers::new(&mut plan, self.find_arch()?, stem, head, channels, classes);
         Ok((plan, layers))
@@ -63,5 +81,10 @@ impl Spec {
         let (plan, _) = self.plan()?;
         let slots = plan.parameters.list.into_iter().chain(plan.buffers.list);
         Ok(slots.map(|s| (s.name, s.shape)).collect())
+    }
+    /// The lengths of the network's flat parameters and buffers.
+    pub fn flat_lengths(&self) -> Result<(i64, i64)> {
+        let (plan, _) = self.plan()?;
+        Ok((plan.parameters.len, plan.buffers.len))
     }
 }

@@ -49,7 +49,7 @@ pub fn export(path: &Path, network: &Network, more: &Metadata) -> Result<Vec<Str
 }
 
 /// Our names and timm's, of the architectures that timm has.
-const TIMM: [(&str, &str); 3] = [
+pub const TIMM: [(&str, &str); 3] = [
     ("se_resnext101_32x4d", "legacy_seresnext101_32x4d"),
     ("se_resnext50_32x4d", "legacy_seresnext50_32x4d"),
     ("se_resnext26_32x4d", "legacy_seresnext26_32x4d"),

@@ -4,11 +4,14 @@
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
-use super::torch;
+use super::{
+    names::{Choice, shown},
+    torch,
+};
 use crate::base::{Error, Result, atomic_file, checksum, fault};
 
 /// Text about the tensors of a file, by key.
@@ -25,41 +28,60 @@ const KINDS: [(Dtype, Kind, &str); 8] = [
     (Dtype::BOOL, Kind::Bool, "BOOL"),
 ];
 
-/// All tensors of a safetensors file, or of a state dict of `torch.save`, on the CPU, in the kinds
-/// in which they are stored.
+/// All tensors of a safetensors file, or of a file of `torch.save`, on the CPU, in the kinds in
+/// which they are stored.
 ///
 /// # Errors
-/// Data, if it is neither, is truncated, or holds an unknown kind of number or anything but
-/// tensors.
+/// Data, if it is neither, is truncated, or holds an unknown kind of number.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
+    read_chosen(path, |names, _| names.iter().cloned().enumerate().collect())
+}
+
+/// As [`read`], the tensors that `choose` takes by their names and the metadata.
+pub fn read_chosen(
+    path: &Path,
+    choose: impl FnOnce(&[String], &Metadata) -> Choice,
+) -> Result<(BTreeMap<String, Tensor>, Metadata)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    if bytes.starts_with(b"PK") {
-        return Ok((torch::read(path, &bytes)?, Metadata::new()));
+    if torch::is_torch(&bytes) {
+        let none = Metadata::new();
+        return Ok((torch::read(path, &bytes, |names| choose(names, &none))?, none));
     }
-    if torch::is_old(&bytes) {
-        let how = "python -c \"import sys, torch; torch.save(torch.load(sys.argv[1], \
-            map_location='cpu', weights_only=True), sys.argv[2])\"";
-        let what = "is in PyTorch's format from before version 1.6; convert it with";
-        return Err(Error::data(path, format!("{what} `{how} OLD.pth NEW.pth`")));
-    }
-    let invalid = |e| {
-        let what = format!("expected a complete safetensors file or one of torch.save ({e})");
-        Error::data(path, what)
-    };
+    let invalid = |e| Error::data(path, foreign(&bytes, e));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let views = SafeTensors::deserialize(&bytes).map_err(invalid)?;
+    let names: Vec<String> = views.names().into_iter().map(String::from).collect();
     let mut tensors = BTreeMap::new();
-    for (name, view) in SafeTensors::deserialize(&bytes).map_err(invalid)?.iter() {
+    for (index, name) in choose(&names, &metadata) {
+        let view = views.tensor(&names[index]).map_err(invalid)?;
+        let wrong =
+            |what: String| Error::data(path, format!("tensor `{}` {what}", shown(&names[index])));
         let Some((_, kind, _)) = KINDS.iter().find(|k| k.0 == view.dtype()) else {
             let dtype = view.dtype();
-            let what =
-                format!("tensor `{name}` is of kind {dtype:?}; expected F32, F16, BF16 or F64");
-            return Err(Error::data(path, what));
+            return Err(wrong(format!("is of kind {dtype:?}; expected F32, F16, BF16 or F64")));
         };
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, *kind)?);
+        if !torch::is_size(&shape) {
+            return Err(wrong(format!("has the impossible shape {:?}", view.shape())));
+        }
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, *kind)?;
+        if tensors.insert(name, tensor).is_some() {
+            return Err(wrong("is there twice, with and without a prefix".into()));
+        }
     }
     Ok((tensors, metadata))
+}
+
+/// What a file is that is no weight file, as far as its first bytes tell.
+fn foreign(bytes: &[u8], e: SafeTensorError) -> String {
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "this is Git LFS's pointer to the weights; get them with `git lfs pull`".into();
+    }
+    if bytes.trim_ascii_start().starts_with(b"<") {
+        return "this is a web page, perhaps of a download that failed, not a weight file".into();
+    }
+    format!("expected a complete safetensors file or one of torch.save ({e})")
 }
 
 /// Writes tensors in the given order, completely or not at all. Equal content gives equal bytes.

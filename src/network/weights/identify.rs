@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use tch::{Kind, Tensor};
 
+use super::{export::TIMM, names::shown};
 use crate::{
     base::{Error, Result},
     config::{Head, Stem},
@@ -47,7 +48,7 @@ pub fn mismatches(spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<Vec
     let mut problems: Vec<_> = missing.map(|n| format!("`{n}` is missing")).collect();
     for (name, tensor) in tensors {
         match expected.get(name) {
-            None => problems.push(format!("`{name}` is unexpected")),
+            None => problems.push(format!("`{}` is unexpected", shown(name))),
             Some(shape) if *shape != tensor.size() => problems
                 .push(format!("`{name}` has the shape {:?}, expected {shape:?}", tensor.size())),
             Some(_) if tensor.kind() != Kind::Float => {
@@ -57,4 +58,86 @@ pub fn mismatches(spec: &Spec, tensors: &BTreeMap<String, Tensor>) -> Result<Vec
         }
     }
     Ok(problems)
+}
+
+/// Refuses weights that have `problems` with the network that fits best: names the network that
+/// they are of, where it can be told, and the first of the problems.
+pub fn misfit(
+    path: &Path,
+    spec: &Spec,
+    tensors: &BTreeMap<String, Tensor>,
+    problems: &[String],
+) -> Error {
+    let known = ARCHS.map(|a| a.name).join(", ");
+    let what = if let Some(own) = timms_own(tensors) {
+        let same = TIMM.iter().find(|(_, timm)| timm.strip_prefix("legacy_") == Some(&own));
+        let not = same.map_or(String::new(), |(ours, timm)| {
+            format!(", which is another network than timm's `{timm}` (here {ours})")
+        });
+        format!("these are the weights of timm's `{own}`{not}; known are {known}")
+    } else if 2 * problems.len() > tensors.len() {
+        format!(
+            "these are the weights of another network than {known}: of its {} tensors ({}) {} do \
+                not fit {}, the nearest of them: {}",
+            tensors.len(),
+            list(tensors.keys().map(|name| format!("`{}`", shown(name)))),
+            problems.len(),
+            spec.arch,
+            list(problems.iter().cloned()),
+        )
+    } else {
+        let (arch, problems) = (&spec.arch, list(problems.iter().cloned()));
+        format!("these are not the weights of {arch}, the network that fits best: {problems}")
+    };
+    Error::data(path, what)
+}
+
+/// The name of a network of timm's own ResNet family with squeeze-and-excitation, whose stem and
+/// names are other ones than those of Cadene's networks, timm's `legacy_` ones.
+fn timms_own(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
+    let has = |name: &str| tensors.contains_key(name);
+    let &[outputs, inputs, ..] = &tensors.get("layer1.0.conv2.weight")?.size()[..] else {
+        return None;
+    };
+    if !has("conv1.weight") || !has("layer1.0.se.fc1.weight") || inputs < 1 {
+        return None;
+    }
+    let blocks =
+        |stage: usize| (0..).take_while(|i| has(&format!("layer{stage}.{i}.conv1.weight"))).count();
+    let layers = 2 + 3 * (1..=4).map(blocks).sum::<usize>();
+    Some(match outputs / inputs {
+        1 => format!("seresnet{layers}"),
+        groups => format!("seresnext{layers}_{groups}x{inputs}d"),
+    })
+}
+
+/// The first few of `items`, and how many more there are.
+fn list(items: impl ExactSizeIterator<Item = String>) -> String {
+    const LISTED: usize = 6;
+    let more = items.len().saturating_sub(LISTED);
+    let mut text = items.take(LISTED).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text += &format!("; and {more} more");
+    }
+    text
+}
+
+/// Refuses weights that hold NaN or infinite values: whatever such a network computes is of no use.
+pub fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let mut bad = Vec::new();
+    for (name, tensor) in tensors.iter().filter(|(_, t)| t.is_floating_point()) {
+        let wrong = tensor.f_isfinite()?.f_logical_not()?.f_sum(Kind::Int64)?.int64_value(&[]);
+        if wrong > 0 {
+            bad.push(format!("`{name}` ({wrong} of {} values)", tensor.numel()));
+        }
+    }
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let (count, all, bad) = (bad.len(), tensors.len(), list(bad.into_iter()));
+    let what = format!(
+        "{count} of {all} tensors hold NaN or infinite numbers, so that the network predicts \
+            nothing: {bad}; take weights from before the training diverged"
+    );
+    Err(Error::data(path, what))
 }

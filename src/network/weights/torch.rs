@@ -1,145 +1,163 @@
-//! Files of `torch.save` since PyTorch 1.6: a zip archive of one pickle, which describes the
-//! tensors, and one file of plain numbers per storage. Only tensors are read; nothing in the file
-//! is executed.
+//! Files of `torch.save`. Only tensors in dictionaries (and in modules that were saved whole) are
+//! read; nothing in the file is executed.
+
+mod storages;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    io::{Cursor, Read},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
-use tch::{Kind, Tensor};
-use zip::{CompressionMethod, ZipArchive};
+use tch::Tensor;
 
-use super::pickle::{self, Pickle, Storage, TensorView, Value};
+pub use self::storages::is_torch;
+use self::storages::{KINDS, Storages};
+use super::{
+    names::Choice,
+    pickle::{Object, Pickle, Storage, TensorView, Value},
+};
 use crate::base::{Error, Result};
 
-/// By the index of a storage's name in [`STORAGES`](super::pickle::STORAGES). Booleans are read as
-/// bytes, since not every byte is a valid boolean.
-const KINDS: [Kind; 8] = [
-    Kind::Float,
-    Kind::Half,
-    Kind::BFloat16,
-    Kind::Double,
-    Kind::Int64,
-    Kind::Int,
-    Kind::Uint8,
-    Kind::Uint8,
-];
+/// Bytes of a tensor's name with the keys of the dictionaries around it, and entries of all
+/// dictionaries; real ones are far below, and a small file cannot take much memory.
+const MAX_NAME: usize = 300;
+const MAX_ENTRIES: usize = 100_000;
 
-/// The keys under which training scripts save the network's weights among other things.
-const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+/// The dictionaries in which a module keeps its parts; no part of a tensor's name.
+const MODULE: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
-/// Largest pickle in bytes; that of a ResNeXt-101 has a tenth of a megabyte.
-const MAX_PICKLE: u64 = 8 << 20;
-
-/// Whether a file is PyTorch's from before version 1.6: bare pickles, the first of which is a magic
-/// number.
-pub fn is_old(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
-}
-
-/// All tensors of a state dict by name, on the CPU, in the kinds in which they are stored. It may
-/// be the value of `state_dict`, `model_state_dict` or `model` in another dictionary.
+/// Those tensors that `choose` takes by their names, on the CPU, in the kinds in which they are
+/// stored. A name begins with the keys of the dictionaries around the tensor:
+/// `state_dict.last_linear.bias`.
 ///
 /// # Errors
-/// Data, if the file is broken, states wrong sizes, or needs more than tensors.
-pub fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    tensors(bytes).map_err(|what| {
+/// Data, if the file is broken, has no tensors, or a tensor that is taken states wrong sizes.
+pub fn read(
+    path: &Path,
+    bytes: &[u8],
+    choose: impl FnOnce(&[String]) -> Choice,
+) -> Result<BTreeMap<String, Tensor>> {
+    tensors(bytes, choose).map_err(|what| {
         Error::data(path, format!("not a state dict of PyTorch that can be read: {what}"))
     })
 }
 
-fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
-    let mut archive = Archive::open(bytes)?;
-    let pickle = pickle::parse(&archive.read("data.pkl", MAX_PICKLE)?)?;
+fn tensors(
+    bytes: &[u8],
+    choose: impl FnOnce(&[String]) -> Choice,
+) -> Result<BTreeMap<String, Tensor>, String> {
+    let (pickle, storages) = Storages::open(bytes)?;
+    let (names, values): (Vec<_>, Vec<_>) = named(&pickle)?.into_iter().unzip();
+    if names.is_empty() {
+        return Err(no_tensors(&pickle));
+    }
+    let mut reader = Reader { storages, read: HashMap::new() };
     let mut tensors = BTreeMap::new();
     // Tensors may share a storage, but all together must not be much larger than the file.
     let mut remaining = 2 * bytes.len() as u64;
-    for (name, view) in state_dict(&pickle)? {
-        let wrong = |what: String| format!("tensor `{name}` {what}");
-        let tensor = archive.tensor(view).map_err(wrong)?;
+    for (index, name) in choose(&names) {
+        let wrong = |what: String| format!("tensor `{}` {what}", names[index].escape_debug());
+        let tensor = match pickle.object(values[index]) {
+            Some(Object::Tensor(view)) => reader.tensor(view).map_err(wrong)?,
+            _ => {
+                let class = class(&pickle, values[index]).unwrap_or_default().escape_debug();
+                return Err(wrong(format!("is one of `{class}`; expected plain numbers")));
+            }
+        };
         let size = (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
         remaining =
             remaining.checked_sub(size).ok_or("its tensors together are larger than the file")?;
-        if tensors.insert(name.to_string(), tensor).is_some() {
-            return Err(wrong("is there twice".into()));
+        if tensors.insert(name, tensor).is_some() {
+            return Err(wrong("is there twice, perhaps with and without a prefix".into()));
         }
     }
     Ok(tensors)
 }
 
-/// Names and tensors of the dictionary that holds the weights.
-fn state_dict(pickle: &Pickle) -> Result<Vec<(&str, &TensorView)>, String> {
-    let pairs = pickle.dict(pickle.root).ok_or("expected a dictionary of tensors")?;
-    let named = |name: &str| {
-        pairs
-            .iter()
-            .find(|(key, _)| pickle.text(*key) == Some(name))
-            .and_then(|(_, value)| pickle.dict(*value))
-    };
-    let pairs = NESTED.into_iter().find_map(named).unwrap_or(pairs);
-    let entry = |&(key, value): &(Value, Value)| {
-        let name = pickle.text(key).ok_or("a key that is not text")?;
-        let view = pickle.view(value).ok_or_else(|| {
-            let among = NESTED.map(|n| format!("`{n}`")).join(", ");
-            format!("`{name}` is not a tensor; expected a state dict, alone or as one of {among}")
-        })?;
-        Ok((name, view))
-    };
-    pairs.iter().map(entry).collect()
-}
-
-struct Archive<'a> {
-    zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// The folder of all files in the archive.
-    root: String,
-    /// The storages read so far, by key.
-    storages: HashMap<String, Tensor>,
-    /// How many more bytes may be read. Files in a zip may overlap, so that their sizes may add up
-    /// to more than that of the archive.
-    remaining: u64,
-}
-
-impl<'a> Archive<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        let zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|e| format!("a broken zip archive ({e})"))?;
-        let root = zip
-            .file_names()
-            .flatten()
-            .find_map(|name| Some(name.strip_suffix("data.pkl")?.to_string()));
-        let root = root.ok_or("a zip archive without data.pkl")?;
-        let mut archive =
-            Self { zip, root, storages: HashMap::new(), remaining: bytes.len() as u64 };
-        match archive.read("byteorder", 16) {
-            Ok(order) if order != b"little" => {
-                Err("its numbers are big-endian; save it on an ordinary machine".into())
+/// All tensors in dictionaries by name, also those that are not plain numbers. Each dictionary is
+/// taken once, wherever it is referred to again.
+fn named(pickle: &Pickle) -> Result<Vec<(String, Value)>, String> {
+    let mut named = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open =
+        Vec::from_iter(may_hold(pickle, pickle.root).then(|| (String::new(), pickle.root)));
+    while let Some((name, value)) = open.pop() {
+        let (pairs, is_module) = match pickle.object(value) {
+            Some(Object::Dict(pairs)) => (&pairs[..], false),
+            Some(Object::Opaque { state, .. }) if pickle.dict(*state).is_some() => {
+                (pickle.dict(*state).unwrap_or_default(), true)
             }
-            _ => Ok(archive),
+            Some(Object::Tensor(_) | Object::Opaque { .. }) => {
+                named.push((name, value));
+                continue;
+            }
+            _ => continue,
+        };
+        if !matches!(value, Value::Object(at) if seen.insert(at)) {
+            continue;
+        }
+        for &(key, value) in pairs.iter().rev() {
+            let Some(key) = pickle.text(key) else { continue };
+            let is_part = MODULE.contains(&key);
+            if !may_hold(pickle, value)
+                || is_module && !is_part
+                || name.len() + key.len() > MAX_NAME
+            {
+                continue;
+            }
+            if named.len() + open.len() == MAX_ENTRIES {
+                return Err(format!("more than {MAX_ENTRIES} tensors"));
+            }
+            open.push(match (is_part, name.is_empty()) {
+                (true, _) => (name.clone(), value),
+                (_, true) => (key.to_string(), value),
+                _ => (format!("{name}.{key}"), value),
+            });
         }
     }
+    Ok(named)
+}
 
-    /// A file of the archive, of at most `largest` bytes.
-    fn read(&mut self, name: &str, largest: u64) -> Result<Vec<u8>, String> {
-        let name = format!("{}{name}", self.root);
-        let file = self.zip.by_name(&name).map_err(|e| format!("{name}: {e}"))?;
-        // PyTorch stores without compression, so that the size of a file limits its content.
-        if file.compression() != CompressionMethod::Stored
-            || file.size() > largest.min(self.remaining)
-        {
-            return Err(format!("{name} is compressed or too large, which PyTorch never makes"));
+/// Whether a value is or may hold a tensor, also one of a kind that is not read: quantised, sparse,
+/// of 8 bits.
+fn may_hold(pickle: &Pickle, value: Value) -> bool {
+    match pickle.object(value) {
+        Some(Object::Tensor(_) | Object::Dict(_)) => true,
+        Some(Object::Opaque { state, .. }) => {
+            pickle.dict(*state).is_some()
+                || class(pickle, value).is_some_and(|name| {
+                    name.starts_with("torch.")
+                        && (name.contains("._rebuild_") || name.ends_with("Storage"))
+                })
         }
-        let size = file.size();
-        let mut bytes = Vec::with_capacity(size as usize);
-        file.take(size + 1).read_to_end(&mut bytes).map_err(|e| format!("{name}: {e}"))?;
-        if bytes.len() as u64 != size {
-            return Err(format!("{name} is cut off"));
-        }
-        self.remaining -= size;
-        Ok(bytes)
+        _ => false,
     }
+}
 
+/// The class or function that would have made an object.
+fn class(pickle: &Pickle, value: Value) -> Option<&str> {
+    let Object::Opaque { class, .. } = pickle.object(value)? else { return None };
+    pickle.name(*class)
+}
+
+fn no_tensors(pickle: &Pickle) -> String {
+    match class(pickle, pickle.root) {
+        Some(class) => format!(
+            "it holds an object of `{}`, which is not run; save its weights, with \
+                torch.save(model.state_dict(), FILE)",
+            class.escape_debug()
+        ),
+        None => "expected a dictionary of tensors".into(),
+    }
+}
+
+struct Reader<'a> {
+    storages: Storages<'a>,
+    /// The storages read so far, by key.
+    read: HashMap<String, Tensor>,
+}
+
+impl Reader<'_> {
     /// A view into its storage.
     fn tensor(
         &mut self,
@@ -162,10 +180,10 @@ impl<'a> Archive<'a> {
 
     fn storage(&mut self, Storage { kind, key, len }: &Storage) -> Result<Tensor, String> {
         let kind = KINDS[*kind];
-        let tensor = match self.storages.get(key) {
+        let tensor = match self.read.get(key) {
             Some(tensor) => tensor.shallow_clone(),
             None => {
-                let bytes = self.read(&format!("data/{key}"), u64::MAX)?;
+                let bytes = self.storages.bytes(key)?;
                 let there = bytes.len() / kind.elt_size_in_bytes();
                 if bytes.len() % kind.elt_size_in_bytes() != 0 {
                     return Err(format!(
@@ -184,21 +202,31 @@ impl<'a> Archive<'a> {
                 tensor.kind()
             ));
         }
-        self.storages.insert(key.clone(), tensor.shallow_clone());
+        self.read.insert(key.clone(), tensor.shallow_clone());
         Ok(tensor)
     }
+}
+
+/// Whether libtorch can count the values of a tensor of such a size. An axis of no values does not
+/// excuse the others, since strides are products of them.
+pub fn is_size(size: &[i64]) -> bool {
+    let product = size.iter().try_fold(8i64, |product, n| product.checked_mul(*n.max(&1)));
+    product.is_some() && size.iter().all(|&n| n >= 0)
 }
 
 /// The least number of values in a storage; `None` if the arguments are invalid or a value is used
 /// more than once per axis.
 fn min_len(offset: i64, size: &[i64], stride: &[i64]) -> Option<usize> {
     let mut end = usize::try_from(offset).ok()?;
+    if !is_size(size) {
+        return None;
+    }
     if size.contains(&0) {
-        return size.iter().all(|&n| n >= 0).then_some(end);
+        return Some(end);
     }
     for (&n, &step) in size.iter().zip(stride) {
         let (n, step) = (usize::try_from(n).ok()?, usize::try_from(step).ok()?);
-        if n == 0 || (n > 1 && step == 0) {
+        if n > 1 && step == 0 {
             return None;
         }
         end = end.checked_add((n - 1).checked_mul(step)?)?;

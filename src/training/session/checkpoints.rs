@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::Session;
+use super::{Session, steps_per_epoch};
 use crate::{
     base::{Error, Result},
     config::Keep,
@@ -46,11 +46,12 @@ impl Session<'_> {
 
     fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
         self.check_can_restore(&checkpoint.state)?;
+        self.check_epoch(&checkpoint)?;
         checkpoint.load_into(&self.network)?;
         self.optimizer.set_state(&checkpoint.tensors, checkpoint.state.optimizer_steps)?;
         if let Some(ema) = &mut self.ema {
-            let updates = checkpoint.tensor("ema.updates")?.int64_value(&[0]) as u64;
-            ema.set_state(&checkpoint.tensors, updates)?;
+            let updates = checkpoint.tensor("ema.updates")?.sum(Kind::Int64).int64_value(&[]);
+            ema.set_state(&checkpoint.tensors, updates as u64)?;
         }
         self.seen_logits = predictor::to_vec(checkpoint.tensor("seen.logits")?);
         self.gathered = self.seen_logits.len();
@@ -101,6 +102,25 @@ impl Session<'_> {
                 "resuming under other conditions than before ({theirs:?}, now {mine:?}): the \
                     results will not be equal to the last bit"
             );
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Data, where a state is not one of a step in an epoch of this training, which a checksum does
+    /// not show.
+    fn check_epoch(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let (at, steps) = (
+            checkpoint.state.step_in_epoch,
+            steps_per_epoch(self.data.train.len(), self.config.train.batch),
+        );
+        let losses = checkpoint.tensor("seen.losses")?.size();
+        if at > steps || losses != [at as i64] {
+            let what = format!(
+                "the checkpoint is of step {at} of an epoch that has {steps}, with losses \
+                    {losses:?}; train into another run with --run NAME"
+            );
+            return Err(Error::data(&self.folder.0, what));
         }
         Ok(())
     }

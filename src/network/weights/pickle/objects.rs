@@ -3,7 +3,7 @@
 /// A value on the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Value {
-    /// None, a boolean or a floating-point number: nothing that describes a tensor.
+    /// None, a boolean, a floating-point number, bytes: nothing that describes a tensor.
     #[default]
     Other,
     Int(i64),
@@ -15,16 +15,23 @@ pub enum Value {
 #[derive(Debug)]
 pub enum Object {
     Text(String),
-    /// A tuple or a list.
+    /// A tuple, a list or a set.
     Sequence(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    /// `module.name` of a constructor or storage.
+    /// `module.name` of a class or function, cut to its first letters where it is long.
     Global(String),
-    Storage(Storage),
-    Tensor(TensorView),
+    Storage(Box<Storage>),
+    Tensor(Box<TensorView>),
+    /// What a call would have made. The call is not made.
+    Opaque {
+        /// The class or function.
+        class: Value,
+        /// The attributes that the object would have got.
+        state: Value,
+    },
 }
 
-/// The values of tensors, in a separate file.
+/// The values of tensors, outside of the pickle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
     /// An index into [`STORAGES`].
@@ -75,17 +82,13 @@ impl Pickle {
         Some(text)
     }
 
-    pub fn view(&self, value: Value) -> Option<&TensorView> {
-        let Object::Tensor(view) = self.object(value)? else { return None };
-        Some(view)
-    }
-
     pub fn sequence(&self, value: Value) -> Option<&[Value]> {
         let Object::Sequence(items) = self.object(value)? else { return None };
         Some(items)
     }
 
-    pub fn global(&self, value: Value) -> Option<&str> {
+    /// The name of a class or function.
+    pub fn name(&self, value: Value) -> Option<&str> {
         let Object::Global(name) = self.object(value)? else { return None };
         Some(name)
     }
