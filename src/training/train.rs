@@ -51,7 +51,7 @@ pub fn train(
     let (started, watchdog) = (Instant::now(), world.watchdog());
     let effective = &config_of_fold(config, fold, world);
     device::set_up_cpu(effective.threads());
-    let work = WorkFolder::open(&config.paths.work);
+    let work = WorkFolder::of(config);
     let data = watchdog.during("opening the shards", Limit::Start, || {
         world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))
     })?;

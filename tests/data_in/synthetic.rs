@@ -119,7 +119,7 @@ impl Set {
 
     /// The shards of a part.
     pub fn store(&self, part: Part) -> Result<Arc<Store>> {
-        WorkFolder::open(&self.work()).store(part).cloned()
+        WorkFolder::open(&self.work(), 32).store(part).cloned()
     }
 
     /// Runs a job on this set.

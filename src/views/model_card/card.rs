@@ -178,7 +178,7 @@ impl Origin {
 impl FoldSamples {
     /// `None`, with a warning, where the data of the training no longer exist.
     fn of(config: &Config, fold: usize, state: &TrainingState) -> Option<Self> {
-        let work = WorkFolder::open(&config.paths.work);
+        let work = WorkFolder::of(config);
         let read = || -> Result<_> {
             let max_samples = config.train.max_samples;
             Ok((FoldData::open(&work, &config.split, max_samples, fold)?, work.manifest()?))

@@ -75,7 +75,7 @@ impl ScoredRun {
     /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of
     /// other predictions.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
-        let work = WorkFolder::open(&config.paths.work);
+        let work = WorkFolder::of(config);
         let answer = OutOfFold::read(config, &work, run)?;
         let (methods, used) = finished_run::thresholds(run, config.submit.thresholds)?;
         let crossed = submit::cross_fitted(methods[used].method, &answer, config.split.seed);
