@@ -9,6 +9,8 @@ use atlas::{
     training::run_folder::Run,
 };
 
+#[path = "pipeline/misplaced.rs"]
+mod misplaced;
 #[path = "pipeline/moved.rs"]
 mod moved;
 #[path = "pipeline/own.rs"]

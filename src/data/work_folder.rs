@@ -80,9 +80,7 @@ impl WorkFolder {
     /// Those of [`Store::open`].
     pub fn store(&self, part: Part) -> Result<&Arc<Store>> {
         let cell = if part == Part::Train { &self.train } else { &self.test };
-        cell.get_or_try_init(|| {
-            Ok(Arc::new(Store::open(&self.path, part, self.expected()?)?))
-        })
+        cell.get_or_try_init(|| Ok(Arc::new(Store::open(&self.path, part, self.expected()?)?)))
     }
 
     /// The rows of `folds.csv`, which must have been made with the settings `split` from the shards

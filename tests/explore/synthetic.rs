@@ -121,8 +121,7 @@ impl SyntheticRun {
             predictions.write(&run.validation(fold), source.unwrap()).unwrap();
         }
         static STOP: Stop = Stop::new();
-        predict::predict(&config, &WorkFolder::of(&config), &run, 0, 1, &STOP)
-            .unwrap();
+        predict::predict(&config, &WorkFolder::of(&config), &run, 0, 1, &STOP).unwrap();
         let rows: String =
             NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
         fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}"))

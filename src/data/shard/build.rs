@@ -249,8 +249,12 @@ impl<'a> Builder<'a> {
         differ: &[bool],
         memory: &Memory,
     ) -> Result<Vec<String>> {
-        let sums: HashMap<&str, u64> =
-            reader.ids().iter().map(String::as_str).zip(reader.checksums().iter().copied()).collect();
+        let sums: HashMap<&str, u64> = reader
+            .ids()
+            .iter()
+            .map(String::as_str)
+            .zip(reader.checksums().iter().copied())
+            .collect();
         let is_other = |(sample, differs): (&Sample, &bool)| -> Result<Option<String>> {
             let Some(sum) = sums.get(sample.id.as_str()).filter(|_| *differs) else {
                 return Ok(None);

@@ -59,7 +59,9 @@ fn misplaced(shard: &Reader, manifest: &Manifest, plan: &ShardPlan) -> Result<()
     let stranger = shard.ids().iter().find(|id| !planned.any(|s| s.id == **id));
     let what = match stranger {
         Some(id) => match manifest.samples.iter().find(|s| s.id == *id) {
-            Some(s) => format!("holds samples of {}-{:05}.h5, such as {id}", s.part.name(), s.shard),
+            Some(s) => {
+                format!("holds samples of {}-{:05}.h5, such as {id}", s.part.name(), s.shard)
+            }
             None => format!("holds the sample {id}, which is not in manifest.csv"),
         },
         None if shard.labels().is_some() != (plan.part == Part::Train) => {

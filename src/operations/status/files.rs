@@ -5,13 +5,7 @@ use std::{fs, path::Path, time::SystemTime};
 use crate::{
     base::{Result, pipeline_step::Step},
     config::Config,
-    data::{
-        dedup::job,
-        folds::table,
-        manifest::Part,
-        shard,
-        work_folder::WorkFolder,
-    },
+    data::{dedup::job, folds::table, manifest::Part, shard, work_folder::WorkFolder},
     inference::{finished_run, predict, submit},
     training::{
         fold_status::{FoldStatus, fold_status},
@@ -53,8 +47,7 @@ pub(super) fn file_states(
     let planned = work.plan().ok();
     let tasks = planned.map_or(config.preprocess.tasks, |plan| plan.tasks);
     let missing = || vec![Missing; tasks];
-    let preprocessed =
-        planned.and_then(|_| shards(work, tasks).ok()).unwrap_or_else(missing);
+    let preprocessed = planned.and_then(|_| shards(work, tasks).ok()).unwrap_or_else(missing);
     let is_packed = planned.is_some() && all_done(&preprocessed);
     let dedup = is_packed.then(|| job::status(work, &config.dedup, tasks).ok()).flatten();
     let is_merged = dedup.as_ref().is_some_and(|dedup| dedup.is_merged);
