@@ -313,6 +313,12 @@ fn images_that_were_replaced_are_found_by_their_pixels_and_copies_are_not() {
     assert_eq!(changed, [false, true, true], "the test shard and both training shards, in order");
     assert_eq!(warnings(&[]), [""; 0], "it is said once");
 
+    // A file that is gone: the shard may be all that is left.
+    fs::rename(image("train-003_blue"), set.path("away.tif")).unwrap();
+    assert_eq!(warnings(&[]), [""; 0]);
+    assert!(set.shards() == after);
+    fs::rename(set.path("away.tif"), image("train-003_blue")).unwrap();
+
     // Between `plan` and the first shard: the shard holds what is there, and that is said.
     set.plan(&cut);
     std::thread::sleep(std::time::Duration::from_millis(50));

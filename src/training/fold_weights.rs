@@ -31,10 +31,17 @@ pub fn of_fold(run: &Run, fold: usize, keep: Keep) -> Result<PathBuf> {
 pub fn state_of_fold(run: &Run, fold: usize, keep: Keep) -> Result<TrainingState> {
     let path = run.weights(fold, keep);
     let state = state_of(&path)?;
-    match unlike(&state, run, fold)? {
+    let unlike = unlike(&state, run, fold)?.or_else(|| of_other_epoch(&state, keep));
+    match unlike {
         None => Ok(state),
         Some(what) => Err(Error::data(&path, advised(&what, run, fold))),
     }
+}
+
+/// Says where the best weights are not of the best epoch, as where the last ones were copied there.
+fn of_other_epoch(state: &TrainingState, keep: Keep) -> Option<String> {
+    let (_, best) = state.best.filter(|(_, best)| keep == Keep::Best && *best != state.epoch)?;
+    Some(format!("they are of epoch {}, the best was epoch {best}", state.epoch))
 }
 
 /// The state in a checkpoint, without its tensors, so that it is quickly read: nothing is compared

@@ -27,8 +27,7 @@ const HEADER: [&str; 9] = [
     "yellow_modified",
 ];
 
-/// The four files of a sample: bytes, and when each was modified, in nanoseconds since 1970; zeros
-/// for one that is not there.
+/// The four files of a sample: bytes, and when each was modified, in nanoseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sources {
     bytes: [u64; 4],
@@ -36,6 +35,8 @@ pub(super) struct Sources {
     /// The newest time at which a file came to its place or was changed in it, whatever time it
     /// bears.
     placed: i64,
+    /// One of them is not there; then the shard is all that is left, and nothing is compared.
+    is_gone: bool,
 }
 
 /// The files of `samples` as they are now, looked at in the current rayon pool.
@@ -47,11 +48,13 @@ impl Sources {
     fn of(sample: &Sample) -> Self {
         let mut sources = Self::default();
         for c in 0..4 {
-            if let Ok(file) = fs::metadata(sample.file(c)) {
-                sources.bytes[c] = file.len();
-                sources.modified[c] = nanoseconds(file.mtime(), file.mtime_nsec());
-                sources.placed = sources.placed.max(nanoseconds(file.ctime(), file.ctime_nsec()));
-            }
+            let Ok(file) = fs::metadata(sample.file(c)) else {
+                sources.is_gone = true;
+                continue;
+            };
+            sources.bytes[c] = file.len();
+            sources.modified[c] = nanoseconds(file.mtime(), file.mtime_nsec());
+            sources.placed = sources.placed.max(nanoseconds(file.ctime(), file.ctime_nsec()));
         }
         sources
     }
@@ -89,7 +92,7 @@ pub(super) fn write(
 }
 
 /// By sample, whether its files, which are now `sources`, are recorded with another size or time;
-/// never where nothing is recorded, as by earlier versions.
+/// never where nothing is recorded, as by earlier versions, or a file is gone.
 pub(super) fn differ(
     work: &Path,
     unit: usize,
@@ -99,7 +102,8 @@ pub(super) fn differ(
     type Row = (String, [u64; 4], [i64; 4]);
     let recorded = csv_file::read::<Row>(&path(work, unit), "preprocess").unwrap_or_default();
     let differs = |(i, (id, bytes, modified)): (usize, &Row)| {
-        samples[i].id == *id && (*bytes, *modified) != (sources[i].bytes, sources[i].modified)
+        let now = &sources[i];
+        samples[i].id == *id && !now.is_gone && (*bytes, *modified) != (now.bytes, now.modified)
     };
     if recorded.len() != samples.len() {
         return vec![false; samples.len()];
