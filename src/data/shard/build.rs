@@ -221,12 +221,12 @@ impl<'a> Builder<'a> {
                 return Ok(Err("lacks samples that can be read now"));
             }
             let differ = sources::differ(self.work, unit, samples, files);
-            replaced = self.replaced(&reader, samples, &differ, &memory)?;
+            replaced = self.replaced(&reader, samples, differ.as_deref(), &memory)?;
             if !replaced.is_empty() {
                 return Ok(Err("holds images that were replaced since"));
             }
             reader.verify()?;
-            if differ.contains(&true) {
+            if differ.is_none_or(|differ| differ.contains(&true)) {
                 sources::write(self.work, unit, samples, files)?;
             }
             Ok(Ok(bad))
@@ -240,15 +240,16 @@ impl<'a> Builder<'a> {
         Ok(Present::Outdated(replaced))
     }
 
-    /// Of the samples in a shard whose files `differ` in size or time, the ids of those that have
-    /// other pixels now, or none.
+    /// Of the samples in a shard whose files `differ` in size or time (where that is known), the
+    /// ids of those that have other pixels now, or none.
     fn replaced(
         &self,
         reader: &Reader,
         samples: &[Sample],
-        differ: &[bool],
+        differ: Option<&[bool]>,
         memory: &Memory,
     ) -> Result<Vec<String>> {
+        let Some(differ) = differ else { return Ok(Vec::new()) };
         let sums: HashMap<&str, u64> = reader
             .ids()
             .iter()

@@ -92,21 +92,18 @@ pub(super) fn write(
 }
 
 /// By sample, whether its files, which are now `sources`, are recorded with another size or time;
-/// never where nothing is recorded, as by earlier versions, or a file is gone.
+/// never where a file is gone. `None` where nothing is recorded, as by earlier versions.
 pub(super) fn differ(
     work: &Path,
     unit: usize,
     samples: &[Sample],
     sources: &[Sources],
-) -> Vec<bool> {
+) -> Option<Vec<bool>> {
     type Row = (String, [u64; 4], [i64; 4]);
-    let recorded = csv_file::read::<Row>(&path(work, unit), "preprocess").unwrap_or_default();
+    let recorded = csv_file::read::<Row>(&path(work, unit), "preprocess").ok()?;
     let differs = |(i, (id, bytes, modified)): (usize, &Row)| {
         let now = &sources[i];
         samples[i].id == *id && !now.is_gone && (*bytes, *modified) != (now.bytes, now.modified)
     };
-    if recorded.len() != samples.len() {
-        return vec![false; samples.len()];
-    }
-    recorded.iter().enumerate().map(differs).collect()
+    (recorded.len() == samples.len()).then(|| recorded.iter().enumerate().map(differs).collect())
 }
