@@ -356,7 +356,7 @@ fn peak_memory(images: usize, shard_samples: usize) -> f64 {
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
-    assert_eq!(set.store(Part::Train).unwrap().len(), images);
+    assert_eq!(set.store_of(Part::Train, 512).unwrap().len(), images);
     eprintln!(
         "{images} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
             peak"
