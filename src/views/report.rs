@@ -110,12 +110,14 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
                 folder.join("history.csv"),
                 folder.join("metrics.jsonl"),
             ]);
+            let keep = config.train.keep;
+            let has_weights = run.weights(fold, keep).exists();
+            if has_weights {
+                fold_weights::of_fold(run, fold, keep)?;
+            }
             // Of large files, only names and sizes are compared.
-            parts.push(format!(
-                "{:?}{:?}",
-                sizes(&folder.join("training_logs")),
-                run.weights(fold, config.train.keep).exists()
-            ));
+            let logs = sizes(&folder.join("training_logs"));
+            parts.push(format!("{logs:?}{has_weights:?}"));
         }
         parts.push(format!("{:?}", sizes(&work.join("shards"))));
         parts.extend(
