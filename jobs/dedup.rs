@@ -56,7 +56,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &WorkFolder::open(&config.paths.work);
+    let work = &WorkFolder::of(&config);
     let (keys, threads) = (&config.dedup, config.threads());
     let Summary { text, json } = match (&args.hashes, &args.out) {
         (Some(hashes), Some(out)) => {

@@ -39,7 +39,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &WorkFolder::open(&config.paths.work);
+    let work = &WorkFolder::of(&config);
     let run = run_choice::existing(&config, work, args.run.as_deref())?;
     let stop = stop_on_signals()?;
     let server = Server::bind(args.host, args.port, args.token)?;

@@ -84,7 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return Ok(args.common.print_beside(&output, made.text, made.json)?);
         }
         _ => {
-            let work = &WorkFolder::open(&config.paths.work);
+            let work = &WorkFolder::of(&config);
             let run = run_choice::existing(&config, work, args.run.as_deref())?;
             let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
             predict(&config, work, &run, share)?
@@ -142,7 +142,7 @@ fn predict_folder(
             Ensemble::from_file(file, config.augment.resize, &config.train, device)?
         }
         None => {
-            let work = &WorkFolder::open(&config.paths.work);
+            let work = &WorkFolder::of(config);
             let run = run_choice::existing(config, work, args.run.as_deref())?;
             Ensemble::of_run(config, &run, device)?
         }

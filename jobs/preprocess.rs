@@ -18,7 +18,8 @@ use crate::common::{Common, Summary, Tasks, WHOLE, planned, recorded, stop_on_si
 /// Writes shards/{train,test}-NNNNN.h5, and for each of them shards/quarantine-NNNNN.csv
 /// (id,file,reason), the files that could not be used; these count through the train shards first,
 /// then the test shards. Task i of N makes the shards i, i+N, and so on; a shard that exists and
-/// verifies is kept, unless a sample that it lacks can be used now. Where more than
+/// verifies is kept, unless a sample that it lacks can be used now, or images were replaced since
+/// (another size or time in shards/sources-NNNNN.csv, and other pixels). Where more than
 /// preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65. After
 /// a signal it stops with exit code 75; finished shards stay.
 #[derive(clap::Args)]
@@ -32,7 +33,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &WorkFolder::open(&config.paths.work);
+    let work = &WorkFolder::of(&config);
     let share = args.tasks.resolve(|| planned(work))?.unwrap_or(WHOLE);
     let Summary { text, json } = preprocess(&config, work, share)?;
     args.common.print(text, json)?;
@@ -72,7 +73,7 @@ pub fn preprocess(
     );
     let json = json!({
         "shards": made.shards, "built": made.built, "samples": made.samples, "bad": made.bad,
-        "seconds": seconds, "folder": folder,
+        "replaced": made.replaced, "seconds": seconds, "folder": folder,
     });
     Ok(Summary { text, json })
 }

@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn all_steps(common: &Common, config: &Config, named: Option<Run>) -> anyhow::Result<Run> {
     let mut steps = Steps::new(config.split.folds, &STOP);
-    let work = || WorkFolder::open(&config.paths.work); // anew for each step, which may change it
+    let work = || WorkFolder::of(config); // anew for each step, which may change it
     steps.begin(Step::Plan)?;
     log_summary(&plan(config)?);
     steps.begin(Step::Preprocess)?;

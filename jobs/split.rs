@@ -57,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 pub fn split(config: &Config) -> anyhow::Result<Summary> {
     let work = &config.paths.work;
     let assigned = recorded(&TaskLog::of(work, Step::Split, 0), || {
-        Ok(folds::assign(&WorkFolder::open(work), &config.split)?)
+        Ok(folds::assign(&WorkFolder::of(config), &config.split)?)
     })?;
     let next = format!("\nnext: `atlas train --fold 0`, and so on to {}", config.split.folds - 1);
     summary(&assigned, &work.join(table::NAME), &next)

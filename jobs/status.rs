@@ -44,7 +44,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
     loop {
-        let work = &WorkFolder::open(&config.paths.work); // anew: the jobs change it
+        let work = &WorkFolder::of(&config); // anew: the jobs change it
         let run = status::find_run(&config, work, args.run.as_deref())?;
         if args.missing {
             for (step, tasks) in status::missing(&config, work, run.as_ref()) {

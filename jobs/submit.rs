@@ -33,7 +33,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.common.config()?;
-    let work = &WorkFolder::open(&config.paths.work);
+    let work = &WorkFolder::of(&config);
     let run = run_choice::existing(&config, work, args.run.as_deref())?;
     let Summary { text, json } = submit(&config, work, &run)?;
     args.common.print(text, json)?;

@@ -121,7 +121,7 @@ fn train_on_all_ranks(
     // The choice depends on the clock and on the file system: the first rank makes it.
     let chosen = match world.rank() {
         0 => {
-            let (work, name) = (WorkFolder::open(&config.paths.work), args.run.as_deref());
+            let (work, name) = (WorkFolder::of(config), args.run.as_deref());
             let finished = |run: &Run, k| has_predictions(config, run, k);
             run_choice::to_train(config, &work, name, fold, finished).map(Some)
         }

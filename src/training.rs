@@ -9,7 +9,9 @@
 //!
 //! Around it: `run_choice` finds the run that a job works on (`run_identity` says which trainings
 //! belong to one), `run_folder` is its folder (`provenance` records where it comes from),
-//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done;
+//! `fold_data` chooses the samples of a fold, `fold_status` tells which folds are done,
+//! `fold_weights` whether weights are of the fold and run in whose folder they are (by their
+//! `origin`);
 //! `checkpoint`, `history`, `event_file` and `tensorboard_log` are the files; `meter` and
 //! `terminal_view` report the speed; `auto_compute_mode` measures what `auto` stands for; `find_lr`
 //! is the learning-rate range test.
@@ -23,8 +25,10 @@ pub mod find_lr;
 mod find_lr_chart;
 pub mod fold_data;
 pub mod fold_status;
+pub mod fold_weights;
 pub mod history;
 mod meter;
+mod origin;
 mod provenance;
 pub mod run_choice;
 pub mod run_folder;

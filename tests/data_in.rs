@@ -273,6 +273,66 @@ fn bad_files_are_left_out_up_to_the_limit() {
     assert_eq!(preprocess("preprocess.max_pixels_side=64"), 9);
 }
 
+#[test]
+fn images_that_were_replaced_are_found_by_their_pixels_and_copies_are_not() {
+    let set = Set::with(4, 2, 32, "tif", synthetic::tiff);
+    let cut = ["--set", "preprocess.shard_samples=2"];
+    set.plan(&cut);
+    assert_eq!(set.preprocess(&[])["built"], 3);
+    let before = set.shards();
+    let warnings = |more: &[&str]| {
+        let out = set.run("preprocess", more);
+        succeeds(&out);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        text.lines().filter(|line| line.contains("warn")).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(&[]), [""; 0]);
+
+    // Another time, and the same pixels: as after a copy of all files.
+    let image = |name: &str| set.path(&format!("train/{name}.tif"));
+    let bytes = fs::read(image("train-001_red")).unwrap();
+    fs::write(image("train-001_red"), &bytes).unwrap();
+    let out = set.preprocess(&[]);
+    assert_eq!((&out["built"], &out["replaced"]), (&0.into(), &0.into()));
+
+    // An older file of the same size and other pixels, moved over two of them.
+    for (i, name) in ["train-001_blue", "train-002_red"].into_iter().enumerate() {
+        let other = set.path("other.tif");
+        synthetic::tiff(&other, 32, &synthetic::pattern(32, 90 + i));
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::options().write(true).open(&other).unwrap().set_modified(old).unwrap();
+        assert_eq!(fs::metadata(&other).unwrap().len(), bytes.len() as u64);
+        fs::rename(&other, image(name)).unwrap();
+    }
+    let said = warnings(&[]);
+    assert!(
+        said.len() == 1 && ["2 samples", "train-001"].iter().all(|part| said[0].contains(part)),
+        "{said:?}"
+    );
+    let after = set.shards();
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
+    assert_eq!(changed, [false, true, true], "the test shard and both training shards, in order");
+    assert_eq!(warnings(&[]), [""; 0], "it is said once");
+
+    // A file that is gone: the shard may be all that is left.
+    fs::rename(image("train-003_blue"), set.path("away.tif")).unwrap();
+    assert_eq!(warnings(&[]), [""; 0]);
+    assert!(set.shards() == after);
+    fs::rename(set.path("away.tif"), image("train-003_blue")).unwrap();
+
+    // Between `plan` and the first shard: the shard holds what is there, and that is said.
+    set.plan(&cut);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    fs::copy(image("train-003_red"), image("train-000_red")).unwrap();
+    fs::remove_file(set.work().join("shards/train-00000.h5")).unwrap();
+    let said = warnings(&[]);
+    assert!(
+        said.len() == 1
+            && ["1 samples", "train-000", "`atlas plan`"].iter().all(|part| said[0].contains(part)),
+        "{said:?}"
+    );
+}
+
 /// Largest anonymous memory of `preprocess` on 2048-pixel JPEGs and 512-pixel PNGs, in MiB.
 fn peak_memory(images: usize, shard_samples: usize) -> f64 {
     let set = Set::new(1, 0, 512);
@@ -297,7 +357,7 @@ fn peak_memory(images: usize, shard_samples: usize) -> f64 {
     let samples = format!("preprocess.shard_samples={shard_samples}");
     set.plan(&["--set", &samples]);
     let peak = peak_of(&set, &["preprocess", "--set", "threads=2"], 0);
-    assert_eq!(set.store(Part::Train).unwrap().len(), images);
+    assert_eq!(set.store_of(Part::Train, 512).unwrap().len(), images);
     eprintln!(
         "{images} samples, {shard_samples} per shard: {peak:.0} MiB of anonymous memory at the \
             peak"

@@ -9,6 +9,8 @@ use atlas::{
     training::run_folder::Run,
 };
 
+#[path = "pipeline/misplaced.rs"]
+mod misplaced;
 #[path = "pipeline/moved.rs"]
 mod moved;
 #[path = "pipeline/own.rs"]
@@ -109,7 +111,7 @@ fn a_run_goes_from_images_to_submissions_and_repeats_nothing() {
 
     // `status` reads the manifest once: after that the file is not needed.
     let config = Config::load(Some(&run.join("config.toml")), &[]).unwrap();
-    let folder = WorkFolder::open(&config.paths.work);
+    let folder = WorkFolder::of(&config);
     let (manifest, away) = (Manifest::path(folder.path()), folder.path().join("away"));
     folder.manifest().unwrap();
     fs::rename(&manifest, &away).unwrap();

@@ -325,3 +325,46 @@ fn a_store_joins_the_shards_of_its_manifest() {
         "{e}"
     );
 }
+
+#[test]
+fn a_shard_in_the_place_of_another_is_refused() {
+    let set = Set::new(6, 4, 32);
+    fs::write(set.path("train/train-001_red.png"), "no image").unwrap();
+    let cut = ["--set", "preprocess.shard_samples=2", "--set", "preprocess.max_bad_fraction=0.5"];
+    set.plan(&cut);
+    set.preprocess(&cut);
+    let file = |name: &str| set.work().join("shards").join(name);
+    let refused = |part: Part, parts: &[&str]| {
+        let e = set.store(part).unwrap_err();
+        let text = e.to_string();
+        assert!(e.exit_code() == 65 && parts.iter().all(|part| text.contains(part)), "{text}");
+    };
+    for (from, to, part) in [
+        ("train-00001.h5", "train-00000.h5", Part::Train),
+        ("train-00000.h5", "train-00002.h5", Part::Train),
+        ("train-00000.h5", "test-00000.h5", Part::Test),
+        ("test-00001.h5", "train-00001.h5", Part::Train),
+        ("test-00001.h5", "test-00000.h5", Part::Test),
+    ] {
+        let own = fs::read(file(to)).unwrap();
+        fs::copy(file(from), file(to)).unwrap();
+        refused(part, &[&format!("{to}: "), from, "`atlas preprocess`"]);
+        fails(&set.run("dedup", &[]), 65, &[to, from]);
+        assert_eq!(set.preprocess(&cut)["built"], 1);
+        assert!(fs::read(file(to)).unwrap() == own, "{to} is as it was");
+    }
+
+    // The only shard that lacks a sample needs its own quarantine list.
+    let own = fs::read(file("quarantine-00000.csv")).unwrap();
+    fs::copy(file("quarantine-00001.csv"), file("quarantine-00000.csv")).unwrap();
+    refused(Part::Train, &["train-00000.h5", "quarantine-00000.csv", "train-001"]);
+    fs::remove_file(file("quarantine-00000.csv")).unwrap();
+    set.store(Part::Train).unwrap();
+    fs::write(file("quarantine-00000.csv"), own).unwrap();
+    set.store(Part::Train).unwrap();
+
+    let e = set.store_of(Part::Test, 64).unwrap_err();
+    let text = e.to_string();
+    let parts = ["test-00000.h5", "32 pixels", "preprocess.size is 64", "preprocess.size=32"];
+    assert!(e.exit_code() == 65 && parts.iter().all(|part| text.contains(part)), "{text}");
+}

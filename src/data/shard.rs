@@ -13,13 +13,16 @@ use std::path::{Path, PathBuf};
 use crate::data::{labels::Labels, manifest::Part};
 
 mod build;
+mod planned;
 mod reader;
 mod sample_image;
+mod sources;
 mod store;
 mod task_shards;
 mod writer;
 
 pub use build::{Builder, ShardOutcome, quarantine_path, quarantined, write_bad};
+pub use planned::{Expected, open_planned};
 pub use reader::Reader;
 pub use sample_image::{Bad, Settings, interleaved, read_images};
 pub use store::Store;

@@ -10,11 +10,11 @@ use once_cell::sync::OnceCell;
 
 use crate::{
     base::Result,
-    config::Split,
+    config::{Config, Split},
     data::{
         folds::{FoldRow, table::FoldTable},
         manifest::{Manifest, Part, Plan},
-        shard::Store,
+        shard::{Expected, Store},
     },
 };
 
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct WorkFolder {
     path: PathBuf,
+    /// `preprocess.size`, which its shards must have.
+    size: usize,
     manifest: OnceCell<Manifest>,
     manifest_hash: OnceCell<u64>,
     plan: OnceCell<Plan>,
@@ -32,9 +34,14 @@ pub struct WorkFolder {
 }
 
 impl WorkFolder {
-    /// Reads nothing yet.
-    pub fn open(path: &Path) -> Self {
-        Self { path: path.into(), ..Self::default() }
+    /// `paths.work` of a configuration. Reads nothing yet.
+    pub fn of(config: &Config) -> Self {
+        Self::open(&config.paths.work, config.preprocess.size)
+    }
+
+    /// With shards of `size` pixels a side. Reads nothing yet.
+    pub fn open(path: &Path, size: u32) -> Self {
+        Self { path: path.into(), size: size as usize, ..Self::default() }
     }
 
     pub fn path(&self) -> &Path {
@@ -58,16 +65,22 @@ impl WorkFolder {
         self.plan.get_or_try_init(|| Plan::read(&self.path, self.manifest_hash()?))
     }
 
+    /// What its shards have to be like.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::read`].
+    pub fn expected(&self) -> Result<Expected<'_>> {
+        let (manifest, hash) = (self.manifest()?, self.manifest_hash()?);
+        Ok(Expected { manifest, hash, size: self.size })
+    }
+
     /// The shards of a part.
     ///
     /// # Errors
     /// Those of [`Store::open`].
     pub fn store(&self, part: Part) -> Result<&Arc<Store>> {
         let cell = if part == Part::Train { &self.train } else { &self.test };
-        cell.get_or_try_init(|| {
-            let (manifest, hash) = (self.manifest()?, self.manifest_hash()?);
-            Ok(Arc::new(Store::open(&self.path, part, manifest, hash)?))
-        })
+        cell.get_or_try_init(|| Ok(Arc::new(Store::open(&self.path, part, self.expected()?)?)))
     }
 
     /// The rows of `folds.csv`, which must have been made with the settings `split` from the shards
@@ -89,7 +102,7 @@ mod tests {
     #[test]
     fn the_manifest_is_read_once() {
         let dir = tempfile::tempdir().unwrap();
-        let work = WorkFolder::open(dir.path());
+        let work = WorkFolder::open(dir.path(), 8);
         assert!(work.manifest().is_err(), "not there yet");
         Manifest::default().write(dir.path()).unwrap();
         let first: *const Manifest = work.manifest().unwrap();

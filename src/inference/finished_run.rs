@@ -1,20 +1,24 @@
 //! The results of a finished run, read back from its files: out-of-fold predictions and fitted
 //! thresholds.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{Error, Result, advice, csv_file},
-    config::{Config, Method},
+    base::{Error, Result, advice, checksum, csv_file},
+    config::{Config, Method, SplitMethod},
     data::{
+        folds::table,
         labels::{CLASSES, Labels},
         work_folder::WorkFolder,
     },
     scoring::prediction_file::Predictions,
-    training::{fold_status::has_predictions, run_folder::Run},
+    training::{fold_status::has_predictions, fold_weights, run_folder::Run},
 };
 
 /// The out-of-fold predictions of all finished folds, with the truth. With shuffle splits a sample
@@ -30,24 +34,17 @@ pub struct OutOfFold {
 
 impl OutOfFold {
     /// # Errors
-    /// Usage where no fold is finished; data where predictions do not belong to the weights (if
-    /// these still exist) or to the manifest.
+    /// Usage where no fold is finished; data where weights or predictions were copied from another
+    /// fold or run, or predictions do not belong to the weights (if these still exist) or to the
+    /// manifest.
     pub fn read(config: &Config, work: &WorkFolder, run: &Run) -> Result<Self> {
         let finished = run.finished_folds()?;
-        if let Some(k) = finished.iter().find(|&&k| {
-            run.weights(k, config.train.keep).exists() && !has_predictions(config, run, k)
-        }) {
-            let what = format!(
-                "made with other weights or other predict keys; `atlas train --fold {k} --run {}` \
-                    predicts again",
-                advice::quoted(run.name())
-            );
-            return Err(Error::data(run.validation(*k), what));
-        }
-        let parts = finished
-            .iter()
-            .map(|&k| Predictions::read(&run.validation(k)))
-            .collect::<Result<Vec<_>>>()?;
+        let read = |&k: &usize| {
+            must_be_of_weights(config, run, k)?;
+            Predictions::read(&run.validation(k))
+        };
+        let parts = finished.iter().map(read).collect::<Result<Vec<_>>>()?;
+        must_be_of_folds(config, work, run, finished.iter().copied().zip(&parts))?;
         let folds = finished
             .iter()
             .zip(&parts)
@@ -64,6 +61,74 @@ impl OutOfFold {
             .collect::<Result<_>>()?;
         Ok(Self { ids, folds, probabilities, truth })
     }
+}
+
+/// # Errors
+/// Data, where the weights of a fold still exist and are of another fold or run, or did not make
+/// its predictions.
+fn must_be_of_weights(config: &Config, run: &Run, fold: usize) -> Result<()> {
+    if !run.weights(fold, config.train.keep).exists() {
+        return Ok(());
+    }
+    fold_weights::of_fold(run, fold, config.train.keep)?;
+    if has_predictions(config, run, fold) {
+        return Ok(());
+    }
+    let what = format!(
+        "made with other weights or other predict keys; `atlas train --fold {fold} --run {}` \
+            predicts again",
+        advice::quoted(run.name())
+    );
+    Err(Error::data(run.validation(fold), what))
+}
+
+/// # Errors
+/// Data, where the predictions of a fold are not of the samples that it validates on: by folds.csv
+/// where that is the one of the training, else where two folds of a partition share a sample.
+fn must_be_of_folds<'a>(
+    config: &Config,
+    work: &WorkFolder,
+    run: &Run,
+    parts: impl Iterator<Item = (usize, &'a Predictions)>,
+) -> Result<()> {
+    let table = work.path().join(table::NAME);
+    let now = checksum::of_file(&table).ok().map(|sum| format!("{sum:016x}"));
+    let trained = run.provenance()["folds_xxh3"].as_str().map(String::from);
+    let rows = match now.is_some() && now == trained {
+        true => Some(table::read_table(&table)?),
+        false => None,
+    };
+    let mut seen = HashMap::new();
+    for (fold, part) in parts {
+        let wrong = |what: String| {
+            let what = format!(
+                "{what}: the file is of another fold or run; remove it, then `atlas train --fold \
+                 {fold} --run {}` predicts again",
+                run.name()
+            );
+            Error::data(run.validation(fold), what)
+        };
+        if let Some(rows) = &rows {
+            let wanted = rows.iter().filter(|row| row.folds.contains(&fold));
+            let wanted: HashSet<&str> = wanted.map(|row| row.id.as_str()).collect();
+            if let Some(id) = part.ids.iter().find(|id| !wanted.contains(id.as_str())) {
+                let table = table.display();
+                return Err(wrong(format!(
+                    "holds the sample {id}, on which fold {fold} does not validate by {table}"
+                )));
+            }
+            if part.ids.len() != wanted.len() {
+                let (found, wanted) = (part.ids.len(), wanted.len());
+                return Err(wrong(format!("holds {found} samples instead of {wanted}")));
+            }
+        } else if config.split.method != SplitMethod::Shuffle {
+            let earlier = part.ids.iter().find_map(|id| Some((id, seen.insert(id, fold)?)));
+            if let Some((id, other)) = earlier {
+                return Err(wrong(format!("holds the sample {id}, as that of fold {other} does")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn unknown(run: &Run, id: &str) -> Error {

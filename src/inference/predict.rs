@@ -20,7 +20,7 @@ use crate::{
     distributed::device,
     network::predictor::sigmoid,
     scoring::{prediction_file::Predictions, prediction_freshness},
-    training::{run_folder::Run, trained_network::TrainedNetwork},
+    training::{fold_weights, run_folder::Run, trained_network::TrainedNetwork},
 };
 
 /// The prediction file of one test shard.
@@ -44,7 +44,8 @@ impl ShardPredictions {
 /// The prediction files of a run with its finished folds, one for each test shard in order.
 ///
 /// # Errors
-/// Usage where no fold is finished.
+/// Usage where no fold is finished; data where weights are gone, or were copied from another fold
+/// or run.
 pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<ShardPredictions>> {
     let Config { predict, augment, train, .. } = config;
     let weights = weights(run, train.keep)?;
@@ -63,8 +64,10 @@ pub fn files(config: &Config, run: &Run, store: &Store) -> Result<Vec<ShardPredi
     Ok(store.shards().iter().map(file).collect())
 }
 
+/// # Errors
+/// Those of [`fold_weights::of_fold`].
 fn weights(run: &Run, keep: Keep) -> Result<Vec<PathBuf>> {
-    Ok(run.finished_folds()?.into_iter().map(|k| run.weights(k, keep)).collect())
+    run.finished_folds()?.into_iter().map(|k| fold_weights::of_fold(run, k, keep)).collect()
 }
 
 /// The networks of all finished folds of a run with `folds`.

@@ -229,7 +229,7 @@ mod tests {
         Manifest::default().write(dir.path()).unwrap();
         let problems = "kind,place,id,detail\nids with control characters,test,a\\nb,\n";
         std::fs::write(dir.path().join("problems.csv"), problems).unwrap();
-        let work = WorkFolder::open(dir.path());
+        let work = WorkFolder::open(dir.path(), 8);
         let check = |id: &str| check_missing(&work, &[id.into()], &HashMap::new(), 0);
         assert!(check("a\nb").is_ok());
         assert_eq!(check("ab").unwrap_err().exit_code(), 65);

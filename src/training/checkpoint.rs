@@ -16,7 +16,7 @@ use crate::{
         model::{ComputeMode, Network},
         weights::{self, Metadata, NetworkState},
     },
-    training::history::EpochRow,
+    training::{history::EpochRow, origin::Origin},
 };
 
 /// How many checkpoints of the running training are kept: the last may be damaged.
@@ -60,6 +60,9 @@ pub struct TrainingState {
     pub conditions: Conditions,
     /// [`FoldData::hash`](crate::training::fold_data::FoldData) of the samples that are trained on.
     pub data: u64,
+    /// `None` in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl TrainingState {
@@ -76,7 +79,19 @@ impl TrainingState {
             history: Vec::new(),
             conditions,
             data,
+            origin: None,
         }
+    }
+
+    /// Reads the JSON in the metadata of the checkpoint `path`.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|e| {
+            let what = format!(
+                "this checkpoint is of another version of atlas ({e}); train into a new run with \
+                    --run NAME"
+            );
+            Error::data(path, what)
+        })
     }
 }
 
@@ -119,14 +134,7 @@ impl Checkpoint {
             let what = "this checkpoint is broken: its content does not match its checksum";
             return Err(Error::data(path, what));
         }
-        let state = serde_json::from_str(text).map_err(|e| {
-            let what = format!(
-                "this checkpoint is of another version of atlas ({e}); train into a new run with \
-                    --run NAME"
-            );
-            Error::data(path, what)
-        })?;
-        Ok(Self { state, tensors })
+        Ok(Self { state: TrainingState::parse(path, text)?, tensors })
     }
 
     /// Copies the weights into a network of the same kind.

@@ -76,7 +76,7 @@ pub fn find_lr(
     let recipe = Train { max_skipped_steps: usize::MAX, ..config.train.clone() };
     let config = &config_of_fold(&Config { train: recipe, ..config.clone() }, fold, world);
     device::set_up_cpu(config.threads())?;
-    let work = WorkFolder::open(&config.paths.work);
+    let work = WorkFolder::of(config);
     let data = FoldData::open(&work, &config.split, config.train.max_samples, fold)?;
     let run = Run { folder: config.paths.results.join("find_lr") };
     let compute_mode = auto_compute_mode::settle(config, world, None)?;

@@ -3,10 +3,11 @@
 use super::{
     checkpoint::{Checkpoint, CheckpointFolder},
     fold_data::FoldData,
+    fold_weights,
     run_folder::Run,
 };
 use crate::{
-    base::Result,
+    base::{Error, Result},
     config::Config,
     data::work_folder::WorkFolder,
     scoring::{prediction_file::Predictions, prediction_freshness},
@@ -28,14 +29,21 @@ pub fn fold_statuses(config: &Config, work: &WorkFolder, run: &Run) -> Result<Ve
 }
 
 /// Reads the weights and checkpoints of a fold.
+///
+/// # Errors
+/// Data where they are damaged, or were copied from another fold or run.
 pub fn fold_status(
     config: &Config,
     work: &WorkFolder,
     run: &Run,
     fold: usize,
 ) -> Result<FoldStatus> {
-    let checkpoint = match Checkpoint::read(&run.weights(fold, config.train.keep)) {
-        Ok(weights) => Some(weights),
+    let path = run.weights(fold, config.train.keep);
+    let checkpoint = match Checkpoint::read(&path) {
+        Ok(weights) => match fold_weights::unlike(&weights.state, run, fold)? {
+            None => Some(weights),
+            Some(what) => return Err(Error::data(path, fold_weights::advised(&what, run, fold))),
+        },
         Err(_) => CheckpointFolder::of(&run.fold(fold)).newest()?,
     };
     let data = || FoldData::open(work, &config.split, config.train.max_samples, fold);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn work(config: &Config) -> WorkFolder {
-        WorkFolder::open(&config.paths.work)
+        WorkFolder::of(config)
     }
 
     fn to_train(config: &Config) -> Run {

@@ -125,9 +125,18 @@ impl Run {
     /// The keys in which the run's configuration differs from this one, but for those that may
     /// change within a run.
     fn differences(&self, config: &Config) -> Result<Vec<Difference>> {
+        let weights = || self.provenance()["weights_xxh3"].as_str().map(String::from);
+        Ok(run_identity::differences(config, &self.config()?, weights))
+    }
+
+    /// The configuration that it records.
+    ///
+    /// # Errors
+    /// Usage where it is not there or not of this version.
+    pub(super) fn config(&self) -> Result<Config> {
         let path = self.folder.join("config.toml");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let theirs = toml::from_str::<Config>(&text).map_err(|e| {
+        toml::from_str::<Config>(&text).map_err(|e| {
             // What follows is the list of all keys.
             let what = e.message().lines().next().unwrap_or_default();
             let what = what.split(", expected one of").next().unwrap_or_default();
@@ -136,9 +145,7 @@ impl Run {
                  --run NAME",
                 path.display()
             ))
-        })?;
-        let weights = || self.provenance()["weights_xxh3"].as_str().map(String::from);
-        Ok(run_identity::differences(config, &theirs, weights))
+        })
     }
 
     /// Whether the run is of this configuration.

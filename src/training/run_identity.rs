@@ -47,6 +47,15 @@ pub struct Difference {
     pub there: Option<Value>,
 }
 
+impl Difference {
+    /// The key with both values.
+    pub fn shown(&self) -> String {
+        let text =
+            |value: &Option<Value>| value.as_ref().map_or("not set".into(), Value::to_string);
+        format!("{} is {} here and {} there", self.key, text(&self.here), text(&self.there))
+    }
+}
+
 /// The keys by which runs are told apart.
 pub fn keys(config: &Config) -> BTreeMap<String, Value> {
     let mut leaves = config.leaves();
@@ -113,11 +122,7 @@ fn hex(hash: u64) -> String {
 
 /// Says in what the run in `folder` differs, and what to do.
 pub fn explain(folder: &Path, differences: &[Difference]) -> String {
-    let text = |value: &Option<Value>| value.as_ref().map_or("not set".into(), Value::to_string);
-    let shown = differences.iter().take(MOST_SHOWN).map(|d| {
-        let Difference { key, here, there } = d;
-        format!("{key} is {} here and {} there", text(here), text(there))
-    });
+    let shown = differences.iter().take(MOST_SHOWN).map(Difference::shown);
     let shown = shown.collect::<Vec<_>>().join(", ");
     let (more, advice) = match differences.len().checked_sub(MOST_SHOWN) {
         None | Some(0) => {

@@ -10,6 +10,7 @@ use super::{
     epoch::{end_epoch, train_epoch},
     fold_data::FoldData,
     fold_status::has_predictions,
+    origin::Origin,
     run_folder::Run,
     session::{Session, config_of_fold, initial_weights, mode_at_start},
     terminal_view::TerminalView,
@@ -51,7 +52,7 @@ pub fn train(
     let (started, watchdog) = (Instant::now(), world.watchdog());
     let effective = &config_of_fold(config, fold, world);
     device::set_up_cpu(effective.threads())?;
-    let work = WorkFolder::open(&config.paths.work);
+    let work = WorkFolder::of(config);
     let data = watchdog.during("opening the shards", Limit::Start, || {
         world.agree(FoldData::open(&work, &config.split, config.train.max_samples, fold))
     })?;
@@ -77,6 +78,10 @@ pub fn train(
         let mode = auto_compute_mode::settle(effective, world, mode_at_start(&folder, &newest))?;
         let session = Session::new(effective, &run.fold(fold), data, mode, world, stop);
         let mut session = world.agree(session)?;
+        if is_first {
+            // It writes the checkpoints.
+            session.state.origin = Some(Origin::of(config, &run.provenance(), fold));
+        }
         world.agree(session.resume(newest))?;
         session.started = started;
         Ok::<_, Error>((session, lock))

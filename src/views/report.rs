@@ -15,7 +15,7 @@ use crate::{
         folds::table,
     },
     inference::finished_run::{SCORES, THRESHOLDS},
-    training::run_folder::Run,
+    training::{fold_weights, run_folder::Run},
     views::report::{fold_epochs::FoldEpochs, scored_run::ScoredRun, sections::Page},
 };
 
@@ -71,7 +71,8 @@ pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<ReportOutcom
     if made_from(&path).as_ref() == Some(&source) {
         return Ok(ReportOutcome { path, made: None });
     }
-    let read = |(config, run): &(Config, Run)| Ok((ScoredRun::read(config, run)?, epochs(run)?));
+    let read =
+        |(config, run): &(Config, Run)| Ok((ScoredRun::read(config, run)?, epochs(config, run)?));
     let runs = all.iter().map(read).collect::<Result<Vec<_>>>()?;
     atomic_file::write(&path, page::render(&Page::of(&runs, &source)?)?)?;
     let scored = &runs[0].0;
@@ -79,8 +80,16 @@ pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<ReportOutcom
     Ok(ReportOutcome { path, made })
 }
 
-fn epochs(run: &Run) -> Result<Vec<FoldEpochs>> {
-    run.finished_folds()?.into_iter().map(|k| FoldEpochs::read(k, &run.fold(k))).collect()
+fn epochs(config: &Config, run: &Run) -> Result<Vec<FoldEpochs>> {
+    let keep = config.train.keep;
+    let of_fold = |k| -> Result<FoldEpochs> {
+        let read = FoldEpochs::read(k, &run.fold(k))?;
+        if run.weights(k, keep).exists() {
+            read.compare(&fold_weights::state_of_fold(run, k, keep)?.history, run);
+        }
+        Ok(read)
+    };
+    run.finished_folds()?.into_iter().map(of_fold).collect()
 }
 
 /// A hash of what a report is made from: this program and the files of each run, without the task
@@ -101,12 +110,14 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
                 folder.join("history.csv"),
                 folder.join("metrics.jsonl"),
             ]);
+            let keep = config.train.keep;
+            let has_weights = run.weights(fold, keep).exists();
+            if has_weights {
+                fold_weights::of_fold(run, fold, keep)?;
+            }
             // Of large files, only names and sizes are compared.
-            parts.push(format!(
-                "{:?}{:?}",
-                sizes(&folder.join("training_logs")),
-                run.weights(fold, config.train.keep).exists()
-            ));
+            let logs = sizes(&folder.join("training_logs"));
+            parts.push(format!("{logs:?}{has_weights:?}"));
         }
         parts.push(format!("{:?}", sizes(&work.join("shards"))));
         parts.extend(

@@ -40,7 +40,7 @@ fn real_samples_are_planned_and_preprocessed() {
         assert!(warnings.contains(part), "{warnings}");
     }
     assert_eq!(set.preprocess(&more)["samples"], 39);
-    let store = set.store(Part::Train).unwrap();
+    let store = set.store_of(Part::Train, 512).unwrap();
     let mut image = vec![0; 512 * 512 * 4];
     store.read(store.find("10580_1610_C1_1").unwrap(), &mut image).unwrap();
     let mean = |c: usize| {

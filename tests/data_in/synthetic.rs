@@ -125,9 +125,14 @@ impl Set {
         self.path("work")
     }
 
-    /// The shards of a part.
+    /// The shards of a part, of 32 pixels a side.
     pub fn store(&self, part: Part) -> Result<Arc<Store>> {
-        WorkFolder::open(&self.work()).store(part).cloned()
+        self.store_of(part, 32)
+    }
+
+    /// The shards of a part, which must be of `size` pixels a side.
+    pub fn store_of(&self, part: Part, size: u32) -> Result<Arc<Store>> {
+        WorkFolder::open(&self.work(), size).store(part).cloned()
     }
 
     /// Runs a job on this set.

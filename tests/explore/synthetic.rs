@@ -106,7 +106,7 @@ impl SyntheticRun {
             writer.finish(manifest.hash()).unwrap();
         }
         let run = Run { folder: config.paths.results.join("made") };
-        run.begin(&config, &WorkFolder::open(&config.paths.work)).unwrap();
+        run.begin(&config, &WorkFolder::of(&config)).unwrap();
         for fold in 0..2 {
             let weights = run.weights(fold, config.train.keep);
             checkpoint(&config, fold as u64).write(&weights).unwrap();
@@ -121,8 +121,7 @@ impl SyntheticRun {
             predictions.write(&run.validation(fold), source.unwrap()).unwrap();
         }
         static STOP: Stop = Stop::new();
-        predict::predict(&config, &WorkFolder::open(&config.paths.work), &run, 0, 1, &STOP)
-            .unwrap();
+        predict::predict(&config, &WorkFolder::of(&config), &run, 0, 1, &STOP).unwrap();
         let rows: String =
             NAMES.iter().enumerate().map(|(c, name)| format!("{c},{name},{THRESHOLD}\n")).collect();
         fs::write(run.folder.join("thresholds.csv"), format!("class,name,constant\n{rows}"))

@@ -42,7 +42,7 @@ pub fn make(
     config.preprocess.size = SIZE as u32;
     config.split.folds = folds;
     let run = Run { folder: config.paths.results.join("large") };
-    run.begin(&config, &WorkFolder::open(&config.paths.work)).unwrap();
+    run.begin(&config, &WorkFolder::of(&config)).unwrap();
     let mut rng = rng::stream(Use::Synth, 1, 0, 0);
     // Class c in about 1 of 4 + c samples; probabilities that often say so.
     let truth: Vec<Labels> = (0..samples)
@@ -170,7 +170,7 @@ fn write_data(work: &Path, truth: &[Labels], tests: usize) -> Manifest {
 
 /// What `submit` would leave; it asks for checkpoints, and there are none.
 fn write_tables(config: &Config, run: &Run) {
-    let answer = OutOfFold::read(config, &WorkFolder::open(&config.paths.work), run).unwrap();
+    let answer = OutOfFold::read(config, &WorkFolder::of(config), run).unwrap();
     let (mut table, mut scores) = (
         String::from("class,name"),
         String::from("method,cross_fitted_macro_f1,in_sample_macro_f1\n"),

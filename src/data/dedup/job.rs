@@ -171,18 +171,25 @@ pub fn status(work: &WorkFolder, settings: &config::Dedup, tasks: usize) -> Resu
 /// Reads `duplicates.csv` of a work folder; `None` where `dedup` was not run.
 ///
 /// # Errors
-/// [`Error::Data`] names a broken line, or the table where it belongs to another manifest.
+/// [`Error::Data`] names a broken line, or the table where it belongs to another manifest or was
+/// changed since.
 pub fn duplicates(work: &WorkFolder) -> Result<Option<Duplicates>> {
     let path = work.path().join(DUPLICATES);
     if !path.exists() {
         return Ok(None);
     }
     let manifest = format!("{:016x}", work.manifest_hash()?);
-    if state(work.path()).is_none_or(|s| s.manifest != manifest) {
-        return Err(Error::data(
-            &path,
-            "made from another manifest than the current one; run `atlas dedup` again",
-        ));
+    let state = state(work.path()).filter(|state| state.manifest == manifest);
+    let state = state.ok_or_else(|| {
+        let what = "made from another manifest than the current one; run `atlas dedup` again";
+        Error::data(&path, what)
+    })?;
+    if tables_sum(work.path()).is_none_or(|sum| sum != state.tables) {
+        let what = format!(
+            "it, {CONFLICTS} or {LEAKS} is not as `atlas dedup` wrote it, which recorded their \
+             checksum in {STATE}; run `atlas dedup` again"
+        );
+        return Err(Error::data(&path, what));
     }
     Duplicates::read(&path).map(Some)
 }

@@ -1,7 +1,7 @@
 //! Makes one shard of the manifest from its image files.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
@@ -11,9 +11,10 @@ use rayon::prelude::*;
 use super::{
     Reader, Writer, path,
     sample_image::{Bad, Memory, Settings, load},
+    sources::{self, Sources},
 };
 use crate::{
-    base::{Error, Result, csv_file, progress::Progress, stop_request::Stop},
+    base::{Error, Result, checksum, csv_file, progress::Progress, stop_request::Stop},
     data::manifest::{Manifest, Sample, ShardPlan},
 };
 
@@ -26,6 +27,11 @@ pub struct ShardOutcome {
     pub samples: usize,
     /// What was left out; a sample may be here with several files.
     pub bad: Vec<Bad>,
+    /// Samples with other pixels than in the shard that was there, which is why it was made again.
+    pub replaced: Vec<String>,
+    /// Of a shard that was made: samples of which a file came to its place after the manifest was
+    /// written.
+    pub newer: Vec<String>,
 }
 
 impl ShardOutcome {
@@ -54,21 +60,32 @@ pub struct Builder<'a> {
     work: &'a Path,
     manifest: &'a Manifest,
     hash: u64,
+    /// When the manifest was written, in nanoseconds since 1970.
+    planned: i64,
     settings: Settings,
     stop: &'a Stop,
+}
+
+/// What is known of a shard that is there.
+enum Present {
+    /// Whole and up to date, with its quarantine.
+    Current(Vec<Bad>),
+    /// To be made (again); the ids of samples whose images were replaced.
+    Outdated(Vec<String>),
 }
 
 impl<'a> Builder<'a> {
     /// `stop` ends a shard under way.
     pub fn new(work: &'a Path, manifest: &'a Manifest, settings: Settings, stop: &'a Stop) -> Self {
-        Self { work, manifest, hash: manifest.hash(), settings, stop }
+        let planned = sources::written(&Manifest::path(work)).unwrap_or(i64::MAX);
+        Self { work, manifest, hash: manifest.hash(), planned, settings, stop }
     }
 
     /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool,
     /// with the memory of one image per thread whatever the shard's size. A shard that is there,
     /// belongs to this manifest and these settings and verifies is left alone, unless a sample that
-    /// it lacks can be used now. A sample with a file that cannot be used is left out and listed in
-    /// the quarantine.
+    /// it lacks can be used now, or files were replaced and hold other pixels. A sample with a file
+    /// that cannot be used is left out and listed in the quarantine.
     ///
     /// # Errors
     /// Where more than `allowed` samples are bad: the quarantine is written, a new shard is not.
@@ -83,21 +100,28 @@ impl<'a> Builder<'a> {
         let samples = &self.manifest.samples[plan.samples.clone()];
         let size = self.settings.size;
         let path = path(self.work, plan.part, plan.number);
-        if let Some(bad) = self.present(&path, unit, samples) {
-            progress.add(samples.len() as u64);
-            self.refuse(unit, &bad, allowed)?;
-            return Ok(ShardOutcome { built: false, samples: samples.len() - count(&bad), bad });
-        }
+        let files = sources::now(samples);
+        let replaced = match self.present(&path, unit, samples, &files)? {
+            Present::Outdated(replaced) => replaced,
+            Present::Current(bad) => {
+                progress.add(samples.len() as u64);
+                self.refuse(unit, &bad, allowed)?;
+                let (samples, none) = (samples.len() - count(&bad), Vec::new);
+                return Ok(ShardOutcome {
+                    built: false,
+                    samples,
+                    bad,
+                    replaced: none(),
+                    newer: none(),
+                });
+            }
+        };
         let writer = Writer::create(&path, plan.part, samples.len(), size)?;
         let (memory, bad_samples) = (Memory::of_pool(), AtomicUsize::new(0));
         // The thread that decodes a sample also writes it, so that a thread holds one image
         // whatever the size of the shard.
         let one = |(slot, sample): (usize, &Sample)| -> Result<_> {
-            if self.stop.asked() {
-                return Err(Error::Stopped(
-                    "stopped; the finished shards stay, run it again to go on".into(),
-                ));
-            }
+            self.go_on()?;
             if bad_samples.load(Relaxed) > allowed {
                 // if a folder is not mounted, there is no need to try all its files
                 return Ok(Err(Vec::new()));
@@ -123,7 +147,23 @@ impl<'a> Builder<'a> {
         write_bad(&quarantine_path(self.work, unit), &bad)?;
         self.refuse(unit, &bad, allowed)?;
         writer.finish(self.hash)?;
-        Ok(ShardOutcome { built: true, samples: samples.len() - count(&bad), bad })
+        // After the shard: with the list of an older one, files are compared once more.
+        sources::write(self.work, unit, samples, &files)?;
+        let newer = samples.iter().zip(&files).filter(|(_, files)| files.is_newer(self.planned));
+        let newer = newer.map(|(sample, _)| sample.id.clone()).collect();
+        let samples = samples.len() - count(&bad);
+        Ok(ShardOutcome { built: true, samples, bad, replaced, newer })
+    }
+
+    /// # Errors
+    /// Stopped after a signal.
+    fn go_on(&self) -> Result<()> {
+        match self.stop.asked() {
+            true => Err(Error::Stopped(
+                "stopped; the finished shards stay, run it again to go on".into(),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Fails where more samples are bad than `allowed`, naming the first files.
@@ -142,14 +182,23 @@ impl<'a> Builder<'a> {
         Err(Error::data(quarantine_path(self.work, unit), what))
     }
 
-    /// The quarantine of a shard that is there, whole and up to date; `None` where it has to be
-    /// made.
-    fn present(&self, path: &Path, unit: usize, samples: &[Sample]) -> Option<Vec<Bad>> {
+    /// Whether a shard is there, whole and up to date. `files` are those of `samples` now.
+    ///
+    /// # Errors
+    /// Stopped after a signal.
+    fn present(
+        &self,
+        path: &Path,
+        unit: usize,
+        samples: &[Sample],
+        files: &[Sources],
+    ) -> Result<Present> {
         if !path.exists() {
-            return None;
+            return Ok(Present::Outdated(Vec::new()));
         }
+        let mut replaced = Vec::new();
         // The inner error says why the shard has to be made again.
-        let check = || -> Result<Result<Vec<Bad>, &str>> {
+        let mut check = || -> Result<Result<Vec<Bad>, &str>> {
             let reader = Reader::open(path)?;
             if reader.manifest_hash() != self.hash || reader.size() != self.settings.size {
                 return Ok(Err("belongs to another manifest or another preprocess.size"));
@@ -171,15 +220,53 @@ impl<'a> Builder<'a> {
             }) {
                 return Ok(Err("lacks samples that can be read now"));
             }
+            let differ = sources::differ(self.work, unit, samples, files);
+            replaced = self.replaced(&reader, samples, differ.as_deref(), &memory)?;
+            if !replaced.is_empty() {
+                return Ok(Err("holds images that were replaced since"));
+            }
             reader.verify()?;
+            if differ.is_none_or(|differ| differ.contains(&true)) {
+                sources::write(self.work, unit, samples, files)?;
+            }
             Ok(Ok(bad))
         };
         match check() {
-            Ok(Ok(bad)) => return Some(bad),
+            Ok(Ok(bad)) => return Ok(Present::Current(bad)),
             Ok(Err(why)) => log::info!("{} {why}; made again", path.display()),
+            Err(e @ Error::Stopped(_)) => return Err(e),
             Err(e) => log::warn!("{e}: made again"),
         }
-        None
+        Ok(Present::Outdated(replaced))
+    }
+
+    /// Of the samples in a shard whose files `differ` in size or time (where that is known), the
+    /// ids of those that have other pixels now, or none.
+    fn replaced(
+        &self,
+        reader: &Reader,
+        samples: &[Sample],
+        differ: Option<&[bool]>,
+        memory: &Memory,
+    ) -> Result<Vec<String>> {
+        let Some(differ) = differ else { return Ok(Vec::new()) };
+        let sums: HashMap<&str, u64> = reader
+            .ids()
+            .iter()
+            .map(String::as_str)
+            .zip(reader.checksums().iter().copied())
+            .collect();
+        let is_other = |(sample, differs): (&Sample, &bool)| -> Result<Option<String>> {
+            let Some(sum) = sums.get(sample.id.as_str()).filter(|_| *differs) else {
+                return Ok(None);
+            };
+            self.go_on()?;
+            let now = load(sample, self.settings, memory);
+            let is_same = now.is_ok_and(|entry| checksum::of(&entry.image) == *sum);
+            Ok((!is_same).then(|| sample.id.clone()))
+        };
+        let ids = samples.par_iter().zip(differ).map(is_other).collect::<Result<Vec<_>>>()?;
+        Ok(ids.into_iter().flatten().collect())
     }
 }
 

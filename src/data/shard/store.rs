@@ -4,13 +4,13 @@ use std::{collections::HashMap, ops::Range, path::Path};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Reader, path};
+use super::{
+    Reader,
+    planned::{Expected, open_planned},
+};
 use crate::{
-    base::{Error, Result},
-    data::{
-        labels::Labels,
-        manifest::{Manifest, Part},
-    },
+    base::Result,
+    data::{labels::Labels, manifest::Part},
 };
 
 /// The samples of a part, numbered through all its shards. Shared by threads.
@@ -24,32 +24,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the shards of a part that `manifest`, with the hash `hash`, names; a part without
-    /// samples gives an empty store.
+    /// Opens the shards of a part; a part without samples gives an empty store.
     ///
     /// # Errors
-    /// Names the shard that is missing, broken, made from another manifest, or of another size than
-    /// the others.
-    pub fn open(work: &Path, part: Part, manifest: &Manifest, hash: u64) -> Result<Self> {
-        let plans: Vec<_> = manifest.shards().into_iter().filter(|s| s.part == part).collect();
+    /// Those of [`open_planned`].
+    pub fn open(work: &Path, part: Part, expected: Expected) -> Result<Self> {
+        let plans = expected.manifest.shards().into_iter().enumerate();
+        let plans: Vec<_> = plans.filter(|(_, plan)| plan.part == part).collect();
         allow_open_files(plans.len() as u64 + 256);
         let mut store = Self::default();
-        for plan in plans {
-            let shard = Reader::open(&path(work, part, plan.number))?;
-            if shard.manifest_hash() != hash {
-                return Err(Error::data(
-                    shard.path(),
-                    "made from another manifest than the current one; run `atlas preprocess` again",
-                ));
-            }
-            if store.size != 0 && store.size != shard.size() {
-                let what = format!(
-                    "{} pixels a side, the shards before it {}; run `atlas preprocess` again",
-                    shard.size(),
-                    store.size
-                );
-                return Err(Error::data(shard.path(), what));
-            }
+        for (unit, plan) in plans {
+            let shard = open_planned(work, expected, unit, &plan)?;
             store.size = shard.size();
             for (i, id) in shard.ids().iter().enumerate() {
                 store.by_id.insert(id.clone(), store.places.len());

@@ -19,6 +19,8 @@ pub struct ShareSummary {
     pub samples: usize,
     /// Samples left out because a file of theirs cannot be used.
     pub bad: usize,
+    /// Samples whose images were replaced since their shard was made, so that it was made again.
+    pub replaced: usize,
 }
 
 /// Makes the shards `task`, `task + tasks`, ... of `manifest` with `threads` threads, see
@@ -43,7 +45,8 @@ pub fn build_share(
     let builder = Builder::new(work, manifest, settings, stop);
     let pool = thread_pool::start(threads)?;
     let progress = Progress::new("preprocess", "samples", total as u64);
-    let mut share = ShareSummary { shards: plans.len(), built: 0, samples: 0, bad: 0 };
+    let mut share = ShareSummary { shards: plans.len(), built: 0, samples: 0, bad: 0, replaced: 0 };
+    let (mut replaced, mut newer) = (Vec::new(), Vec::new());
     for (unit, plan) in &plans {
         let made = pool.install(|| builder.build(*unit, plan, allowed - share.bad, &progress))?;
         share.built += usize::from(made.built);
@@ -52,6 +55,27 @@ pub fn build_share(
         for b in &made.bad {
             log::warn!("{}: {} (left out)", b.file, b.reason);
         }
+        replaced.extend(made.replaced);
+        newer.extend(made.newer);
+    }
+    share.replaced = replaced.len();
+    if let Some(first) = replaced.first() {
+        log::warn!(
+            "the images of {} samples were replaced since their shards were made, such as {first}; \
+             these shards were made again, so run the steps after `preprocess` again, too",
+            replaced.len()
+        );
+    }
+    // What was replaced is said already.
+    newer.retain(|id| !replaced.contains(id));
+    if let Some(first) = newer.first() {
+        log::warn!(
+            "files of {} samples were changed or copied after `plan` listed them in {}, such as \
+             those of {first}; the shards hold what is there now; where samples were added, \
+             removed or labelled otherwise, run `atlas plan` again",
+            newer.len(),
+            Manifest::path(work).display()
+        );
     }
     Ok(share)
 }

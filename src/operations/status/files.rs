@@ -5,13 +5,7 @@ use std::{fs, path::Path, time::SystemTime};
 use crate::{
     base::{Result, pipeline_step::Step},
     config::Config,
-    data::{
-        dedup::job,
-        folds::table,
-        manifest::{Manifest, Part},
-        shard::{self, Reader},
-        work_folder::WorkFolder,
-    },
+    data::{dedup::job, folds::table, manifest::Part, shard, work_folder::WorkFolder},
     inference::{finished_run, predict, submit},
     training::{
         fold_status::{FoldStatus, fold_status},
@@ -50,11 +44,10 @@ pub(super) fn file_states(
     work: &WorkFolder,
     run: Option<&Run>,
 ) -> Vec<(Step, Vec<FileState>)> {
-    let planned = work.plan().and_then(|plan| Ok((plan, work.manifest()?))).ok();
-    let tasks = planned.map_or(config.preprocess.tasks, |(plan, _)| plan.tasks);
+    let planned = work.plan().ok();
+    let tasks = planned.map_or(config.preprocess.tasks, |plan| plan.tasks);
     let missing = || vec![Missing; tasks];
-    let preprocessed =
-        planned.map_or_else(missing, |(_, m)| shards(work, m, config.preprocess.size, tasks));
+    let preprocessed = planned.and_then(|_| shards(work, tasks).ok()).unwrap_or_else(missing);
     let is_packed = planned.is_some() && all_done(&preprocessed);
     let dedup = is_packed.then(|| job::status(work, &config.dedup, tasks).ok()).flatten();
     let is_merged = dedup.as_ref().is_some_and(|dedup| dedup.is_merged);
@@ -85,20 +78,22 @@ pub(super) fn file_states(
     ]
 }
 
-/// The shards of each preprocessing task; one shard of another manifest or size makes it stale.
-fn shards(work: &WorkFolder, manifest: &Manifest, size: u32, tasks: usize) -> Vec<FileState> {
-    let (hash, size) = (manifest.hash(), size as usize);
+/// The shards of each preprocessing task; one that is there but not as it should be, such as of
+/// another manifest or size, makes it stale.
+fn shards(work: &WorkFolder, tasks: usize) -> Result<Vec<FileState>> {
+    let expected = work.expected()?;
     let mut states = vec![Done; tasks];
-    for (unit, plan) in manifest.shards().into_iter().enumerate() {
+    for (unit, plan) in expected.manifest.shards().into_iter().enumerate() {
         let state = &mut states[unit % tasks];
-        match Reader::open(&shard::path(work.path(), plan.part, plan.number)) {
-            Ok(r) if r.manifest_hash() == hash && r.size() == size => {}
-            Ok(_) => *state = Stale,
-            Err(_) if *state == Done => *state = Missing,
-            Err(_) => {}
+        if shard::open_planned(work.path(), expected, unit, &plan).is_err() {
+            match shard::path(work.path(), plan.part, plan.number).exists() {
+                true => *state = Stale,
+                false if *state == Done => *state = Missing,
+                false => {}
+            }
         }
     }
-    states
+    Ok(states)
 }
 
 /// The training of each fold.

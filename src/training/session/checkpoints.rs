@@ -27,21 +27,20 @@ impl Session<'_> {
             }
             None => match Checkpoint::read(&self.folder.last()) {
                 // Finished, and the checkpoints of the running training are gone.
-                Ok(last) if self.continues(&last.state) => {
+                Ok(last) => {
+                    self.must_continue(&last.state)?;
                     last.load_into(&self.network)?;
                     self.ema = None; // the weights are the averaged ones
                     self.state = last.state;
+                    if self.is_first() {
+                        self.logs.write_history(&self.state.history)?;
+                    }
                 }
-                _ => self.rewind_logs()?,
+                Err(_) => self.rewind_logs()?,
             },
         }
         self.completed = self.state.epoch;
         Ok(())
-    }
-
-    /// Whether a state is of this network and these data.
-    fn continues(&self, other: &TrainingState) -> bool {
-        other.data == self.state.data && other.network.spec == self.state.network.spec
     }
 
     fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
@@ -56,8 +55,8 @@ impl Session<'_> {
         self.seen_logits = predictor::to_vec(checkpoint.tensor("seen.logits")?);
         self.gathered = self.seen_logits.len();
         self.seen_losses = predictor::to_vec(checkpoint.tensor("seen.losses")?);
-        let conditions = self.state.conditions.clone();
-        self.state = TrainingState { conditions, ..checkpoint.state };
+        let (conditions, origin) = (self.state.conditions.clone(), self.state.origin.take());
+        self.state = TrainingState { conditions, origin, ..checkpoint.state };
         log::info!(
             "fold {}: going on after epoch {}, step {}",
             self.data.fold,
@@ -68,29 +67,43 @@ impl Session<'_> {
     }
 
     /// # Errors
+    /// Usage, where a state is of another fold, run, network or other data.
+    fn must_continue(&self, other: &TrainingState) -> Result<()> {
+        let origins = (&other.origin, &self.state.origin);
+        let unlike = match origins {
+            (Some(theirs), Some(mine)) => theirs.unlike(mine),
+            _ => None,
+        };
+        let what = if let Some(what) = unlike {
+            format!("were copied here: {what}")
+        } else if other.data != self.state.data {
+            format!(
+                "are of other data (the hash of images, labels and folds is {:016x} there and \
+                 {:016x} in {})",
+                other.data,
+                self.state.data,
+                self.config.paths.work.display()
+            )
+        } else if other.network.spec != self.state.network.spec {
+            format!(
+                "are of another network ({:?} there and {:?} here)",
+                other.network.spec, self.state.network.spec
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(format!(
+            "the checkpoints in {} {what}; train into another run with --run NAME",
+            self.folder.0.display()
+        )))
+    }
+
+    /// # Errors
     /// Usage, where a state does not fit this session.
     fn check_can_restore(&self, other: &TrainingState) -> Result<()> {
+        self.must_continue(other)?;
         let (mine, theirs) = (&self.state.conditions, &other.conditions);
         let folder = self.folder.0.display();
-        if !self.continues(other) {
-            let what = if other.data != self.state.data {
-                format!(
-                    "other data (the hash of images, labels and folds is {:016x} there and {:016x} \
-                     in {})",
-                    other.data,
-                    self.state.data,
-                    self.config.paths.work.display()
-                )
-            } else {
-                format!(
-                    "another network ({:?} there and {:?} here)",
-                    other.network.spec, self.state.network.spec
-                )
-            };
-            return Err(Error::usage(format!(
-                "the checkpoints in {folder} are of {what}; train into another run with --run NAME"
-            )));
-        }
         if theirs.compute_mode.channels_last != mine.compute_mode.channels_last {
             return Err(Error::usage(format!(
                 "the checkpoints in {folder} have the other memory layout; set train.layout as in \
@@ -196,12 +209,17 @@ impl Session<'_> {
     /// At the end: writes the weights of the last epoch again if they were lost.
     ///
     /// # Errors
-    /// Data, if they are lost and of an earlier epoch.
+    /// Data, if they are lost and of an earlier epoch, or of another fold or run.
     pub fn ensure_weights(&mut self, path: &Path) -> Result<()> {
         if !self.is_first() {
             return Ok(());
         }
-        let Err(e) = Checkpoint::read(path) else { return Ok(()) };
+        let e = match Checkpoint::read(path) {
+            Ok(weights) => {
+                return self.must_continue(&weights.state).map_err(|e| Error::data(path, e));
+            }
+            Err(e) => e,
+        };
         if self.config.train.keep == Keep::Best
             && self.state.best.is_none_or(|(_, epoch)| epoch != self.state.epoch)
         {

@@ -16,7 +16,8 @@ use crate::{
     loading::normalization::Normalization,
     network::weights::{self, Metadata, Weights},
     training::{
-        checkpoint::TrainingState, fold_data::FoldData, history::EpochRow, run_folder::Run,
+        checkpoint::TrainingState, fold_data::FoldData, fold_weights, history::EpochRow,
+        run_folder::Run,
     },
 };
 
@@ -159,6 +160,9 @@ impl Origin {
         };
         let (run, config) =
             (Run { folder: folder.into() }, Config::load(Some(&folder.join("config.toml")), &[])?);
+        if let Some(what) = fold_weights::unlike(state, &run, fold)? {
+            return Err(Error::data(&file, fold_weights::advised(&what, &run, fold)));
+        }
         let mut provenance = run.provenance();
         provenance.as_object_mut().and_then(|pairs| pairs.remove("host"));
         let thresholds = finished_run::used_thresholds(&run, config.submit.thresholds)?;
@@ -178,7 +182,7 @@ impl Origin {
 impl FoldSamples {
     /// `None`, with a warning, where the data of the training no longer exist.
     fn of(config: &Config, fold: usize, state: &TrainingState) -> Option<Self> {
-        let work = WorkFolder::open(&config.paths.work);
+        let work = WorkFolder::of(config);
         let read = || -> Result<_> {
             let max_samples = config.train.max_samples;
             Ok((FoldData::open(&work, &config.split, max_samples, fold)?, work.manifest()?))

@@ -12,7 +12,7 @@ use crate::{
     base::{Error, Result, csv_file},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
-    training::history::EpochRow,
+    training::{history::EpochRow, run_folder::Run},
 };
 
 /// One line of `metrics.jsonl`; a value that an older version did not write is 0.
@@ -47,6 +47,23 @@ impl FoldEpochs {
         // The last line may be incomplete after a kill.
         let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(Self { fold, history, steps })
+    }
+
+    /// Warns where the rows of `history.csv` are not those of the training of the fold's weights,
+    /// which begin with `trained`.
+    pub fn compare(&self, trained: &[EpochRow], run: &Run) {
+        let key = |row: &EpochRow| (row.epoch, row.train_macro_f1, row.lr);
+        if !self.history.is_empty()
+            && self.history.iter().take(trained.len()).map(key).ne(trained.iter().map(key))
+        {
+            log::warn!(
+                "{}: not of the training of the weights beside it; it may be of another fold or \
+                 run; `atlas train --run {} --fold {}` writes it again",
+                run.fold(self.fold).join("history.csv").display(),
+                run.name(),
+                self.fold
+            );
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         work_folder::WorkFolder,
     },
     inference::{
-        finished_run::{self, FittedThresholds, OutOfFold, SCORES},
+        finished_run::{self, FittedThresholds, OutOfFold, SCORES, THRESHOLDS},
         submit,
     },
     scoring::metrics::{self, Counts},
@@ -75,7 +75,7 @@ impl ScoredRun {
     /// Those of [`OutOfFold::read`] and [`finished_run::thresholds`]; data where `scores.csv` is of
     /// other predictions.
     pub fn read(config: &Config, run: &Run) -> Result<Self> {
-        let work = WorkFolder::open(&config.paths.work);
+        let work = WorkFolder::of(config);
         let answer = OutOfFold::read(config, &work, run)?;
         let (methods, used) = finished_run::thresholds(run, config.submit.thresholds)?;
         let crossed = submit::cross_fitted(methods[used].method, &answer, config.split.seed);
@@ -85,6 +85,13 @@ impl ScoredRun {
                 crossed.macro_f1
             );
             return Err(Error::data(run.folder.join(SCORES), what));
+        }
+        let of_table =
+            metrics::counts(answer.probabilities.view(), &answer.truth, &methods[used].values);
+        if (metrics::macro_f1(&of_table) - methods[used].in_sample).abs() > 1e-6 {
+            let what = "does not score on the current predictions as scores.csv says; one of the \
+                two was changed or copied from another run; run `atlas submit` again";
+            return Err(Error::data(run.folder.join(THRESHOLDS), what));
         }
         let folds = table::read_table(&work.path().join(table::NAME))?;
         let groups = near_duplicates::groups(&answer.ids, &folds);
