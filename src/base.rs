@@ -16,6 +16,7 @@ pub mod csv_file;
 pub mod error;
 pub mod fault;
 pub mod file_lock;
+pub mod gunzip;
 pub mod hdf5_file;
 pub mod host;
 pub mod output_target;
