@@ -62,7 +62,7 @@ missing() {
 }
 work=$(key paths.work)
 [ -n "$run" ] || run=$(date -u +%Y%m%d-%H%M%S)
-[[ $run != */* && $run != [.-]* && $run != latest && $run != *[[:cntrl:]]* && ${#run} -le 128 ]] ||
+[[ $run != */* && $run != [.-]* && $run != *[[:cntrl:]]* && $run != latest && ${#run} -le 128 ]] ||
     refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
 folder=$work/pipeline/$run
 jobs=$folder/jobs.csv

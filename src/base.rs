@@ -5,10 +5,10 @@
 //!
 //! Read first: [`error`] (the kinds of errors and their exit codes), [`atomic_file`] (how every
 //! file is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and
-//! reads the tables between the jobs, [`output_target`] finds where a named file really goes,
-//! [`file_lock`] and [`hdf5_file`] bear with file systems without locks, [`task_log`] records each
-//! task for `status`, [`slurm`] reads Slurm's variables, and [`fault`] injects the failures that
-//! the tests need.
+//! reads the tables between the jobs, [`gunzip`] what is gzipped, [`output_target`] finds where a
+//! named file really goes, [`file_lock`] and [`hdf5_file`] bear with file systems without locks,
+//! [`task_log`] records each task for `status`, [`slurm`] reads Slurm's variables, and [`fault`]
+//! injects the failures that the tests need.
 
 pub mod atomic_file;
 pub mod checksum;

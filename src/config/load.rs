@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strsim::levenshtein;
-
 use super::{
     Config,
     check::{self, check},
+    explain::located,
+    set,
 };
 use crate::base::{Error, Result};
 
@@ -31,7 +31,7 @@ impl Config {
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
-            apply(&mut table, set).map_err(|e| Error::usage(format!("--set {set}: {e}")))?;
+            set::apply(&mut table, set).map_err(|e| Error::usage(format!("--set {set}: {e}")))?;
         }
         let mut config: Self =
             table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
@@ -168,97 +168,6 @@ fn project_of(file: &Path) -> PathBuf {
     own.ancestors().find(|d| d.join("configs").is_dir()).unwrap_or(own).into()
 }
 
-/// `key=value` into the table; an empty value unsets the key. The value is read as TOML, and taken
-/// as a string where it is none or where the key takes a string: a folder may be called 2024.
-fn apply(table: &mut toml::Table, set: &str) -> Result<(), String> {
-    let (key, value) =
-        set.split_once('=').ok_or("expected key=value, such as --set train.epochs=2")?;
-    let (key, value) = (key.trim(), value.trim());
-    if value.is_empty() {
-        let (section, name) = place(table, key)?;
-        section.remove(name);
-        return types(table);
-    }
-    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok();
-    let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
-    if parsed.as_ref().is_some_and(toml::Value::is_table) {
-        return Err(format!("one value is expected; set the keys of {key} one by one"));
-    }
-    let mut put = |value: toml::Value| {
-        let (section, name) = place(table, key)?;
-        section.insert(name.into(), value);
-        types(table)
-    };
-    let text = toml::Value::from(value);
-    let Err(wrong) = put(parsed.unwrap_or_else(|| text.clone())) else { return Ok(()) };
-    put(text).map_err(|of_text| match of_text.starts_with("unknown value") {
-        true => of_text, // names the values that there are
-        false => wrong,
-    })
-}
-
-/// The section of a dotted key, and its name there.
-fn place<'a, 'k>(
-    table: &'a mut toml::Table,
-    key: &'k str,
-) -> Result<(&'a mut toml::Table, &'k str), String> {
-    let (sections, name) = key.rsplit_once('.').unwrap_or(("", key));
-    if name.is_empty() {
-        return Err("the key is empty".into());
-    }
-    let mut at = table;
-    for part in sections.split('.').filter(|part| !part.is_empty()) {
-        let section = at.entry(part).or_insert_with(|| toml::Table::new().into());
-        at = section.as_table_mut().ok_or(format!("`{part}` is a value, not a section"))?;
-    }
-    Ok((at, name))
-}
-
-/// An error where a key is unknown or its value has the wrong type.
-fn types(table: &toml::Table) -> Result<(), String> {
-    table.clone().try_into::<Config>().map(drop).map_err(|e| explain(e.message()))
-}
-
-/// A TOML error as one line with file and line number.
-fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
-    let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-    Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
-}
-
-/// serde's message, with the nearest key named where one is misspelt.
-fn explain(message: &str) -> String {
-    let message = message.lines().next().unwrap_or(message);
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
-        let message = message
-            .replace("invalid type:", "wrong type:")
-            .replace("invalid value:", "wrong value:");
-        let (start, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
-        return match wanted {
-            "usize" | "u8" | "u32" | "u64" => format!("{start}expected a whole number"),
-            "f32" | "f64" => format!("{start}expected a number"),
-            wanted if wanted.starts_with("struct ") => {
-                format!("{start}expected a section, whose keys are set one by one")
-            }
-            "string only" => "wrong type: expected one of the key's words; `atlas config` prints \
-                the one in force"
-                .into(),
-            _ => message,
-        };
-    }
-    let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
-    let candidates: Vec<&str> = candidates.collect();
-    let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let nearest = candidates
-        .iter()
-        .min_by_key(|c| levenshtein(wrong, c))
-        .filter(|c| levenshtein(wrong, c) <= 2 + c.len() / 4);
-    match nearest {
-        Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
-        None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,66 +253,6 @@ mod tests {
             assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
             assert!(message[6 + set.len()..].contains(key), "{message}");
         }
-    }
-
-    #[test]
-    fn sets_are_toml_or_bare_strings_and_empty_unsets() {
-        let sets =
-            ["train.epochs=2", "model.arch=tiny", "data.kaggle=/a b", "threads=3", "threads="]
-                .map(String::from);
-        let config = Config::load(None, &sets).unwrap();
-        assert_eq!(
-            (config.train.epochs, config.model.arch.as_str(), config.threads),
-            (2, "tiny", None)
-        );
-        assert_eq!(config.data.kaggle.as_deref(), Some(Path::new("/a b")));
-    }
-
-    #[test]
-    fn keys_of_text_take_what_looks_like_another_type() {
-        let here = std::env::current_dir().unwrap();
-        let of = |value: &str| {
-            let set = format!("data.kaggle={value}");
-            let kaggle = Config::load(None, &[set]).unwrap().data.kaggle.unwrap();
-            kaggle.strip_prefix(&here).unwrap().to_str().unwrap().to_string()
-        };
-        for value in [
-            "2024",
-            "007",
-            "0x1",
-            "1e5",
-            "1_000",
-            "+1",
-            "-1",
-            "nan",
-            "inf",
-            "true",
-            "2024-01-31",
-            "12:30:00",
-            "[1]",
-            "[a]",
-            "a=b",
-            "a = b",
-            "=",
-            "a b",
-            "a #b",
-            "2024 #2",
-            "\u{e4}\u{1f9ec}",
-            "it's",
-            "\"",
-            "a\\b",
-            "#",
-            "c$/d",
-            "a~",
-        ] {
-            assert_eq!(of(value), value);
-        }
-        for (value, want) in [(" a ", "a"), ("\" a \"", " a "), ("'2024'", "2024"), ("a/", "a/")] {
-            assert_eq!(of(value), want, "{value}");
-        }
-        let config = Config::load(None, &["train.epochs = 0x10".into(), "data.kaggle=".into()]);
-        let config = config.unwrap();
-        assert_eq!((config.train.epochs, config.data.kaggle), (16, None));
     }
 
     #[test]
