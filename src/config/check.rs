@@ -57,7 +57,7 @@ pub(super) fn paths(config: &Config) -> Result<(), Fault> {
         let Some(path) = path else { continue };
         let is_variable = |name: Component| name.as_os_str().as_encoded_bytes().starts_with(b"$");
         let want = format!(
-            "a path, and is `{}`; variables are not replaced here, so write the folder itself",
+            "a path, not empty and without variables, which only a shell replaces; it is `{}`",
             path.display()
         );
         unless(!path.as_os_str().is_empty() && !path.components().any(is_variable), key, &want)?;

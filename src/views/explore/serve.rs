@@ -135,7 +135,10 @@ async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
             (StatusCode::SEE_OTHER, [(header::LOCATION, "/"), (header::SET_COOKIE, &cookie)])
                 .into_response()
         }
-        Verdict::Refuse(status, what) => refusal(status, what),
+        // Without a connection to keep: no other request can be hidden behind this one.
+        Verdict::Refuse(status, what) => {
+            ([(header::CONNECTION, "close")], refusal(status, what)).into_response()
+        }
     };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
