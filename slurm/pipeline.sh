@@ -59,11 +59,11 @@ for set in ${sets[@]+"${sets[@]}"}; do
 done
 key() { "${atlas[@]}" config --config "$config" ${sets[@]+"${sets[@]}"} --get "$1"; }
 missing() {
-    "${atlas[@]}" status --missing --run "$run" --config "$config" ${sets[@]+"${sets[@]}"}
+    "${atlas[@]}" status --missing --run="$run" --config "$config" ${sets[@]+"${sets[@]}"}
 }
 work=$(key paths.work)
 [ -n "$run" ] || run=$(date -u +%Y%m%d-%H%M%S)
-[[ $run != */* && $run != .* && $run != latest ]] ||
+[[ $run != */* && $run != [.-]* && $run != *[[:cntrl:]]* && $run != latest && ${#run} -le 128 ]] ||
     refuse "$run is not a run's name: expected a folder name such as 20260131-235959"
 folder=$work/pipeline/$run
 jobs=$folder/jobs.csv

@@ -5,12 +5,12 @@
 //!
 //! Read first: [`error`] (the kinds of errors and their exit codes), [`atomic_file`] (how every
 //! file is written) and [`rng`] (why a resumed run draws the same numbers). [`csv_file`] writes and
-//! reads the tables between the jobs, [`output_target`] finds where a named file really goes,
-//! [`file_lock`] and [`hdf5_file`] bear with file systems without locks, [`sealed_hdf5`] writes
-//! shards and predictions so that damage is found before anything reads them, [`task_log`] records
-//! each task for `status`, [`slurm`] reads Slurm's variables, [`caught`] and [`thrown`] make errors
-//! of the panics of other people's code, [`advice`] completes the commands in messages, and
-//! [`fault`] injects the failures that the tests need.
+//! reads the tables between the jobs, [`gunzip`] what is gzipped, [`output_target`] finds where a
+//! named file really goes, [`file_lock`] and [`hdf5_file`] bear with file systems without locks,
+//! [`sealed_hdf5`] writes shards and predictions so that damage is found before anything reads
+//! them, [`task_log`] records each task for `status`, [`slurm`] reads Slurm's variables,
+//! [`caught`] and [`thrown`] make errors of the panics of other people's code, [`advice`]
+//! completes the commands in messages, and [`fault`] injects the failures that the tests need.
 
 pub mod advice;
 pub mod atomic_file;
@@ -20,6 +20,7 @@ pub mod csv_file;
 pub mod error;
 pub mod fault;
 pub mod file_lock;
+pub mod gunzip;
 pub mod hdf5_file;
 pub mod host;
 pub mod output_target;

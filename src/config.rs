@@ -9,7 +9,9 @@
 
 mod check;
 mod defaults;
+mod explain;
 mod load;
+mod set;
 mod train;
 
 use std::path::PathBuf;

@@ -1,7 +1,9 @@
 //! The command line itself: version, help, shell completions and manual pages.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     process::{Command, Stdio},
 };
 
@@ -76,4 +78,52 @@ fn every_job_has_a_manual_page() {
         assert!(page.contains(".SH SYNOPSIS"), "{job}: {page}");
     }
     assert!(page("atlas-weights-import.1").contains("state dict"));
+}
+
+#[test]
+fn names_that_cannot_be_a_run_are_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(129);
+    let names =
+        ["", "-", "-1", "--run", ".", "..", "../x", "a/b", "/", ".hidden", "latest", "a\nb", &long];
+    let job = |words: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("atlas"));
+        command.args(words).current_dir(folder.path()).env_remove("ATLAS_RUN");
+        command
+    };
+    let refused = |mut command: Command, parts: &[&str]| {
+        let out = command.output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{command:?}: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{command:?}: {said}");
+    };
+    for words in [
+        &["train", "--fold=0"][..],
+        &["predict"],
+        &["submit"],
+        &["report"],
+        &["explore"],
+        &["status"],
+        &["run"],
+    ] {
+        for name in names {
+            let mut command = job(words);
+            command.arg(format!("--run={name}"));
+            refused(command, &["run's name"]);
+            if !name.is_empty() {
+                let mut command = job(words);
+                command.env("ATLAS_RUN", name);
+                refused(command, &["ATLAS_RUN", "run's name"]);
+            }
+        }
+    }
+    // A name that is no text is not passed over.
+    let mut command = job(&["status"]);
+    command.env("ATLAS_RUN", OsStr::from_bytes(b"a\xff"));
+    refused(command, &["ATLAS_RUN"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+    // These are names.
+    for name in ["007", "2026-01-31", "true", "a b", "\u{e4}\u{1f9ec}", "a/", &long[1..]] {
+        assert!(job(&["status", &format!("--run={name}")]).status().unwrap().success(), "{name}");
+    }
 }

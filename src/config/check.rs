@@ -1,13 +1,21 @@
 //! Ranges that the types of the keys do not express.
 
-use std::{fmt::Display, ops::RangeInclusive};
+use std::{fmt::Display, ops::RangeInclusive, path::Component};
 
 use super::{Augment, Config, Fetch, Losses, Preprocess, Split, Train};
+use crate::base::Error;
 
 /// A key (or several) whose value is out of range, and what was expected.
 pub(super) struct Fault {
     pub key: String,
     pub want: String,
+}
+
+impl Fault {
+    /// The error; `source` is the file or the option with the key.
+    pub fn of(self, source: &str) -> Error {
+        Error::usage(format!("{source}{} must be {}", self.key, self.want))
+    }
 }
 
 /// The first key that is out of range.
@@ -19,6 +27,7 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     if let Some((key, _)) = config.leaves().into_iter().find(|(_, value)| !all_finite(value)) {
         return Err(Fault { key, want: "a finite number".into() });
     }
+    paths(config)?;
     let (dedup, comm) = (&config.dedup, &config.comm);
     within(config.threads.unwrap_or(1), 1..=4096, "threads")?;
     fetch(&config.fetch)?;
@@ -32,6 +41,28 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within(comm.timeout_seconds, 1.0..=1e6, "comm.timeout_seconds")?;
     within(comm.start_timeout_seconds, 1.0..=1e6, "comm.start_timeout_seconds")?;
     losses(&config.train.loss)
+}
+
+/// A fault where a path is empty, which would be the folder at hand, or has the name of a variable,
+/// which only a shell replaces: a folder of that name would be made.
+pub(super) fn paths(config: &Config) -> Result<(), Fault> {
+    let (paths, data) = (&config.paths, &config.data);
+    for (key, path) in [
+        ("paths.work", Some(&paths.work)),
+        ("paths.results", Some(&paths.results)),
+        ("data.kaggle", data.kaggle.as_ref()),
+        ("data.external", data.external.as_ref()),
+        ("model.weights", config.model.weights.as_ref()),
+    ] {
+        let Some(path) = path else { continue };
+        let is_variable = |name: Component| name.as_os_str().as_encoded_bytes().starts_with(b"$");
+        let want = format!(
+            "a path, not empty and without variables, which only a shell replaces; it is `{}`",
+            path.display()
+        );
+        unless(!path.as_os_str().is_empty() && !path.components().any(is_variable), key, &want)?;
+    }
+    Ok(())
 }
 
 /// A fault unless the condition `holds`.

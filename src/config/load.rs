@@ -5,9 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strsim::levenshtein;
-
-use super::{Config, check::check};
+use super::{
+    Config,
+    check::{self, check},
+    explain::located,
+    set,
+};
 use crate::base::{Error, Result};
 
 impl Config {
@@ -20,16 +23,15 @@ impl Config {
                 Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
             })?;
             // For an error with its line; what is used is the table, so that `sets` can follow.
-            toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
+            let config = toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
+            check::paths(&config).map_err(|fault| fault.of(&format!("{}: ", path.display())))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             resolve_file_paths(&mut table, path);
             follow_move(&mut table, path);
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
-            apply(&mut table, set)?;
-            let check = table.clone().try_into::<Self>();
-            check.map_err(|e| Error::usage(format!("--set {set}: {}", explain(e.message()))))?;
+            set::apply(&mut table, set).map_err(|e| Error::usage(format!("--set {set}: {e}")))?;
         }
         let mut config: Self =
             table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
@@ -44,13 +46,13 @@ impl Config {
                 (None, Some(path)) => format!("{}: ", path.display()),
                 (None, None) => String::new(),
             };
-            Error::usage(format!("{source}{} must be {}", fault.key, fault.want))
+            fault.of(&source)
         })?;
         let paths = [&mut config.paths.work, &mut config.paths.results];
         let optional =
             [&mut config.data.kaggle, &mut config.data.external, &mut config.model.weights];
         for path in paths.into_iter().chain(optional.into_iter().flatten()) {
-            *path = here.join(&*path);
+            *path = here.join(at_home(path));
         }
         Ok(config)
     }
@@ -102,10 +104,20 @@ fn resolve_file_paths(table: &mut toml::Table, file: &Path) {
     for (section, key, default) in PATHS {
         let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
         let path = section.get(key).and_then(toml::Value::as_str).or(default);
-        let path = path.map(|path| project.join(path).to_string_lossy().into_owned());
+        let path = path.map(|path| project.join(at_home(Path::new(path))));
+        let path = path.map(|path| path.to_string_lossy().into_owned());
         if let (Some(path), Some(section)) = (path, section.as_table_mut()) {
             section.insert(key.into(), path.into());
         }
+    }
+}
+
+/// `path` with the home folder for a `~` at its begin, which no shell replaces in a file or after
+/// `--set key=`.
+fn at_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) if !home.is_empty() => Path::new(&home).join(rest),
+        _ => path.into(),
     }
 }
 
@@ -156,72 +168,6 @@ fn project_of(file: &Path) -> PathBuf {
     own.ancestors().find(|d| d.join("configs").is_dir()).unwrap_or(own).into()
 }
 
-/// `key=value` into the table; the value is read as TOML, else taken as a bare string; an empty one
-/// unsets the key.
-fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
-    let (key, value) = set.split_once('=').ok_or_else(|| {
-        Error::usage(format!("--set {set}: expected key=value, such as --set train.epochs=2"))
-    })?;
-    let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts
-        .pop()
-        .filter(|l| !l.is_empty())
-        .ok_or_else(|| Error::usage(format!("--set {set}: the key is empty")))?;
-    let mut at = table;
-    for part in parts {
-        at =
-            at.entry(part).or_insert_with(|| toml::Table::new().into()).as_table_mut().ok_or_else(
-                || Error::usage(format!("--set {set}: `{part}` is a value, not a section")),
-            )?;
-    }
-    if value.is_empty() {
-        at.remove(last);
-    } else {
-        let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
-            .ok()
-            .and_then(|mut t| t.remove("v"));
-        at.insert(last.into(), parsed.unwrap_or_else(|| value.into()));
-    }
-    Ok(())
-}
-
-/// A TOML error as one line with file and line number.
-fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
-    let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-    Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
-}
-
-/// serde's message, with the nearest key named where one is misspelt.
-fn explain(message: &str) -> String {
-    let message = message.lines().next().unwrap_or(message);
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
-        let message = message
-            .replace("invalid type:", "wrong type:")
-            .replace("invalid value:", "wrong value:");
-        let (start, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
-        return match wanted {
-            "usize" | "u8" | "u32" | "u64" => format!("{start}expected a whole number"),
-            "f32" | "f64" => format!("{start}expected a number"),
-            "string only" => "wrong type: expected one of the key's words; `atlas config` prints \
-                the one in force"
-                .into(),
-            _ => message,
-        };
-    }
-    let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
-    let candidates: Vec<&str> = candidates.collect();
-    let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let nearest = candidates
-        .iter()
-        .min_by_key(|c| levenshtein(wrong, c))
-        .filter(|c| levenshtein(wrong, c) <= 2 + c.len() / 4);
-    match nearest {
-        Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
-        None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +199,18 @@ mod tests {
             ("", &["train.epochs=1.5"], &["--set train.epochs=1.5: ", "`1.5`"]),
             ("", &["train.precision=bf17"], &["--set train.precision=bf17: ", "`bf17`", "`bf16`"]),
             ("", &["train.epochs"], &["--set train.epochs: ", "key=value"]),
+            ("", &["=3"], &["--set =3: ", "key"]),
+            ("", &["train.=3"], &["--set train.=3: ", "key"]),
+            ("", &["train.epochs.x=3"], &["--set train.epochs.x=3: ", "epochs"]),
+            ("", &["train=3"], &["--set train=3: ", "section"]),
+            ("", &["train={epochs=3}"], &["--set train={epochs=3}: ", "one by one"]),
+            ("", &["train.epochs=2\nlr=3"], &["--set train.epochs=2"]),
+            ("", &["train.epochs==2"], &["--set train.epochs==2: ", "\"=2\""]),
+            ("", &["train.precision=16"], &["--set train.precision=16: ", "`16`", "`bf16`"]),
+            ("[data]\nkaggle = \"\"\n", &[], &["c.toml: ", "data.kaggle"]),
+            ("[data]\nkaggle = \"/s/$USER/d\"\n", &[], &["c.toml: ", "data.kaggle", "$USER"]),
+            ("", &["paths.work=${HOME}/w"], &["--set paths.work=", "${HOME}/w"]),
+            ("", &["paths.work=\"\""], &["--set paths.work=\"\": ", "paths.work"]),
         ] {
             let message = message(text, sets);
             assert!(parts.iter().all(|part| message.contains(part)), "{message}: {parts:?}");
@@ -298,16 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_toml_or_bare_strings_and_empty_unsets() {
-        let sets =
-            ["train.epochs=2", "model.arch=tiny", "data.kaggle=/a b", "threads=3", "threads="]
-                .map(String::from);
-        let config = Config::load(None, &sets).unwrap();
-        assert_eq!(
-            (config.train.epochs, config.model.arch.as_str(), config.threads),
-            (2, "tiny", None)
-        );
-        assert_eq!(config.data.kaggle.as_deref(), Some(Path::new("/a b")));
+    fn a_tilde_is_the_home_folder() {
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        // As an editor of another system leaves it.
+        std::fs::write(&file, "\u{feff}[data]\r\nkaggle = \"~/d\"\r\n").unwrap();
+        let sets = ["paths.work=~/w", "paths.results=~x"].map(String::from);
+        let config = Config::load(Some(&file), &sets).unwrap();
+        assert_eq!(config.data.kaggle, Some(home.join("d")));
+        assert_eq!(config.paths.work, home.join("w"));
+        assert_eq!(config.paths.results, std::env::current_dir().unwrap().join("~x"));
     }
 
     #[test]

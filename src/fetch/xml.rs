@@ -11,7 +11,6 @@ use std::{
     path::Path,
 };
 
-use flate2::read::MultiGzDecoder;
 use quick_xml::{
     Reader,
     escape::resolve_predefined_entity,
@@ -19,7 +18,7 @@ use quick_xml::{
 };
 
 use crate::{
-    base::{Error, Result, progress::Progress, stop_request::Stop},
+    base::{Error, Result, gunzip::Gunzip, progress::Progress, stop_request::Stop},
     data::labels::{Labels, NAMES, Rows},
 };
 
@@ -48,7 +47,8 @@ pub struct AtlasImages {
     pub foreign: usize,
 }
 
-/// Reads a file, gzipped or not. `progress` counts the bytes of the file.
+/// Reads a file, gzipped or not; warns where something else follows the gzipped data. `progress`
+/// counts the bytes of the file.
 ///
 /// # Errors
 /// [`Error::Data`], if it is not XML, truncated, lists no image, or is nested deeper or has longer
@@ -56,12 +56,18 @@ pub struct AtlasImages {
 pub fn read_atlas(path: &Path, progress: &Progress, stop: &Stop) -> Result<AtlasImages> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut file = BufReader::with_capacity(1 << 16, Counted(file, progress));
-    let gzipped = file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]);
-    let text: Box<dyn BufRead> = if gzipped {
-        Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    };
+    if !file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]) {
+        return read_text(path, &mut file, stop);
+    }
+    let mut text = BufReader::with_capacity(1 << 16, Gunzip::new(file));
+    let images = read_text(path, &mut text, stop)?;
+    if let Gunzip::End { rubbish: true } = text.get_ref() {
+        log::warn!("{}: bytes that are not gzip follow the XML and are ignored", path.display());
+    }
+    Ok(images)
+}
+
+fn read_text(path: &Path, text: &mut dyn BufRead, stop: &Stop) -> Result<AtlasImages> {
     let mut reader = Reader::from_reader(InPieces { text, left: 0 });
     let (mut buffer, mut parser) = (Vec::new(), AtlasParser::default());
     loop {

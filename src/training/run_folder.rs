@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Bytes of a run's name; a file's name may have 255, and some file systems leave fewer.
+const MAX_NAME: usize = 128;
+
 /// One run: `results/<name>/`.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -29,14 +32,29 @@ pub struct Run {
 
 impl Run {
     /// The run in `results` that `--run`, else `ATLAS_RUN` names, which need not exist yet.
+    ///
+    /// # Errors
+    /// Usage where the name is not one that every command and file system takes.
     pub fn named(results: &Path, name: Option<&str>) -> Result<Option<Self>> {
-        let variable = || std::env::var("ATLAS_RUN").ok().filter(|n| !n.is_empty());
-        let Some(n) = name.map(str::to_string).or_else(variable) else { return Ok(None) };
-        let n = n.trim_end_matches('/'); // which a shell completes to the name of a folder
-        if n.contains('/') || n.starts_with('.') || n.is_empty() || n == LATEST {
+        let variable = || std::env::var_os("ATLAS_RUN").filter(|n| !n.is_empty());
+        let (name, source) = match (name, variable()) {
+            (Some(name), _) => (name.to_string(), ""),
+            (None, Some(name)) => (name.to_string_lossy().into_owned(), "ATLAS_RUN: "),
+            (None, None) => return Ok(None),
+        };
+        let n = name.trim_end_matches('/'); // which a shell completes to the name of a folder
+        let is_unusable = |c: char| c == '/' || c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        if n.is_empty()
+            || n.len() > MAX_NAME
+            || n.starts_with(['.', '-'])
+            || n.contains(is_unusable)
+            || n == LATEST
+        {
+            let shown = n.escape_debug().to_string();
             return Err(Error::usage(format!(
-                "`{n}` is not a run's name: expected a folder name in paths.results, such as \
-                    20260131-235959"
+                "{source}`{shown:.60}` is not a run's name: expected a folder name in \
+                 paths.results of at most {MAX_NAME} bytes, such as 20260131-235959; not \
+                 `{LATEST}`, and not one that begins with `.` or `-`"
             )));
         }
         Ok(Some(Self { folder: results.join(n) }))

@@ -20,10 +20,13 @@ use crate::{
     training::run_folder::Run,
 };
 
+mod connections;
 mod guard;
 mod inference_worker;
 mod nearest;
 mod pages;
+mod receive;
+mod refusal;
 mod serve;
 mod stores;
 mod table;

@@ -56,6 +56,21 @@ fn the_table_comes_from_the_atlas_xml() {
     setup.fetched(&["external", "--xml", xml.to_str().unwrap()]);
     assert_eq!(table(), want);
 
+    // In several parts, as bgzip and pigz pack it, and padded; what else follows is said.
+    let (begin, end) = XML.as_bytes().split_at(700);
+    let parts = [gz(begin), gz(end)].concat();
+    for (packed, words) in [
+        (parts.clone(), None),
+        ([&parts[..], &[0; 1000]].concat(), None),
+        ([&parts[..], b"<html>"].concat(), Some("not gzip")),
+    ] {
+        fs::write(&xml, packed).unwrap();
+        let out = setup.fetch(&["external", "--xml", xml.to_str().unwrap()]);
+        ends(&out, 0, words.as_slice());
+        assert_eq!(String::from_utf8_lossy(&out.stderr).contains("not gzip"), words.is_some());
+        assert_eq!(table(), want);
+    }
+
     let broken = |bytes: &[u8]| {
         fs::write(&xml, bytes).unwrap();
         let error =

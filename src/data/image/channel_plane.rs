@@ -2,7 +2,6 @@
 
 use std::{fs, io::Read, path::Path};
 
-use flate2::read::MultiGzDecoder;
 use multiversion::multiversion;
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     orientation,
     raster::{Format, Header, Plane, Raster},
 };
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, gunzip::Gunzip};
 
 /// The content of an image file, recognised and measured but not yet decoded.
 pub struct Encoded<'a> {
@@ -232,7 +231,8 @@ fn picked<const STEP: usize>(pixels: &[[u8; STEP]], pick: impl Fn(&[u8]) -> u8) 
 fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
     let limit = largest.min((64 << 20).max(packed.len() as u64 * 100));
     let mut bytes = Vec::new();
-    MultiGzDecoder::new(packed)
+    let mut gunzip = Gunzip::new(packed);
+    (&mut gunzip)
         .take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| format!("broken gzip data: {e}"))?;
@@ -241,6 +241,9 @@ fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
             "inflates to more than {limit} bytes, more than an image within \
                 preprocess.max_pixels_side needs"
         ));
+    }
+    if let Gunzip::End { rubbish: true } = gunzip {
+        return Err("broken gzip data: bytes that are not gzip follow it".into());
     }
     Ok(bytes)
 }

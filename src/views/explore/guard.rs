@@ -44,6 +44,15 @@ impl Guard {
                 "the Host header names another machine; take the address that was printed",
             );
         }
+        // No browser does this. Servers and proxies disagree on where such a body ends, in which
+        // another request can be hidden; and it may have no end.
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            return refuse(
+                StatusCode::LENGTH_REQUIRED,
+                "the length of the body is missing; send Content-Length instead of \
+                    Transfer-Encoding",
+            );
+        }
         // A browser sends the origin of the page; only other programs omit it.
         let ours = |origin: &str| origin.strip_prefix("http://") == Some(host);
         let origins = headers.get_all(header::ORIGIN);

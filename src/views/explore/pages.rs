@@ -1,29 +1,28 @@
 //! The response to each request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{
-        FromRequest, Multipart, Path, Query as UrlQuery, Request, State, multipart::MultipartError,
-        rejection::QueryRejection,
-    },
+    extract::{Path, Query as UrlQuery, Request, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, task, time};
+use tokio::{sync::Semaphore, task};
 
 use super::{
     Explorer, Subject,
     nearest::{bits, nearest},
+    receive::{files_of, receive},
+    refusal::{Answer, NO_PAGE, Refusal, refusal},
     stores::SampleImage,
     table::Query,
-    upload::{self, UploadedFile},
+    upload,
 };
 use crate::{
-    base::{Error, advice},
+    base::Error,
     data::labels::{CLASSES, NAMES},
 };
 
@@ -31,56 +30,6 @@ type Shared = State<Arc<Explorer>>;
 /// Kind and number of a [`Subject`].
 type SubjectPath = Path<(String, String)>;
 type TableQuery = Result<UrlQuery<Query>, QueryRejection>;
-/// A response, or a refusal with a message.
-type Answer<T> = Result<T, Refusal>;
-
-pub struct Refusal(StatusCode, String);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        refusal(self.0, &self.1)
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(e: Error) -> Self {
-        let status = match e {
-            Error::Usage(_) => StatusCode::BAD_REQUEST,
-            Error::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self(status, advice::complete(e))
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(e: QueryRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, e.body_text())
-    }
-}
-
-impl From<MultipartError> for Refusal {
-    fn from(e: MultipartError) -> Self {
-        match e.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-            status => Self(status, format!("the upload cannot be read: {}", e.body_text())),
-        }
-    }
-}
-
-pub const NO_PAGE: &str = "there is no such page";
-
-pub fn refusal(status: StatusCode, what: &str) -> Response {
-    (status, Json(json!({ "error": what }))).into_response()
-}
-
-fn too_large() -> Refusal {
-    Refusal(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("more than {} MiB; drop smaller images", upload::MOST_BYTES >> 20),
-    )
-}
-
 pub async fn index() -> Html<&'static str> {
     Html(include_str!("assets/index.html"))
 }
@@ -272,25 +221,17 @@ async fn by_embedding(
     .await
 }
 
-/// One upload is read at a time, which bounds memory.
-static READING: Semaphore = Semaphore::const_new(1);
-/// How long an upload may wait for its turn, and then take to arrive.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// One upload is decoded at a time, which bounds memory.
+static DECODING: Semaphore = Semaphore::const_new(1);
 
 /// Accepts one or four image files; responds with the number of the upload.
 pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Response> {
-    let length =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: usize| length > upload::MOST_BYTES) {
-        return Err(too_large());
-    }
-    let slow =
-        |_| Refusal(StatusCode::REQUEST_TIMEOUT, "the upload took too long; try again".into());
-    let turn = time::timeout(UPLOAD_TIMEOUT, READING.acquire()).await.map_err(slow)?;
-    let files = time::timeout(UPLOAD_TIMEOUT, files_of(request)).await.map_err(slow)??;
+    let (request, room) = receive(request).await?;
+    let turn = DECODING.acquire().await.map_err(ending)?;
+    let files = files_of(request).await?;
     blocking(move || {
         // Held until the images are read, even if the client has disconnected.
-        let _turn = turn;
+        let _held = (room, turn);
         let size = explorer.stores.train.size();
         let upload = upload::read(files, explorer.max_pixels_side, size)
             .map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))?;
@@ -298,28 +239,6 @@ pub async fn upload(State(explorer): Shared, request: Request) -> Answer<Respons
         Ok((StatusCode::CREATED, Json(json!({ "number": number }))).into_response())
     })
     .await
-}
-
-async fn files_of(request: Request) -> Answer<Vec<UploadedFile>> {
-    let refuse = |what: &str| Refusal(StatusCode::BAD_REQUEST, what.into());
-    let mut parts = Multipart::from_request(request, &())
-        .await
-        .map_err(|_| refuse("expected files as multipart/form-data"))?;
-    let mut files = Vec::new();
-    while let Some(part) = parts.next_field().await? {
-        if files.len() == 4 {
-            return Err(refuse(
-                "more than four files; expected four (red, green, blue, yellow) or one colour \
-                    image",
-            ));
-        }
-        let name = part
-            .file_name()
-            .ok_or_else(|| refuse("a part of the upload is not a file"))?
-            .to_string();
-        files.push(UploadedFile { name, bytes: part.bytes().await?.into() });
-    }
-    Ok(files)
 }
 
 /// The subject of the address part `kind/number`, where `kind` is `samples` or `uploads`. Both are
@@ -348,6 +267,9 @@ fn subject(explorer: &Explorer, (kind, number): &(String, String)) -> Answer<Sub
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    let ending = |_| Refusal(StatusCode::SERVICE_UNAVAILABLE, "the explorer is ending".into());
     task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ending(e)))
+}
+
+fn ending<E>(_: E) -> Refusal {
+    Refusal(StatusCode::SERVICE_UNAVAILABLE, "the explorer is ending".into())
 }

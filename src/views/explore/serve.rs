@@ -1,6 +1,7 @@
 //! The HTTP server: its routes, and the rules for all of them.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -16,9 +17,11 @@ use axum::{
 };
 
 use super::{
-    Explorer,
+    Explorer, connections,
     guard::{self, Guard, Verdict},
-    pages, upload,
+    pages,
+    refusal::{NO_PAGE, refusal},
+    upload,
 };
 use crate::base::{Error, Result, host, stop_request::Stop};
 
@@ -84,18 +87,18 @@ impl Server {
         let served = runtime.block_on(async {
             self.listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let server = axum::serve(listener, app).with_graceful_shutdown(asked());
             let late = async move {
                 asked().await;
                 tokio::time::sleep(LAST_ANSWERS).await;
             };
             tokio::select! {
-                ended = server.into_future() => ended,
-                () = late => Ok(()),
+                () = connections::serve(listener, app, asked()) => {}
+                () = late => {}
             }
+            Ok(())
         });
         runtime.shutdown_timeout(LAST_ANSWERS);
-        served.map_err(Error::failed)
+        served.map_err(|e: io::Error| Error::failed(e))
     }
 }
 
@@ -112,9 +115,9 @@ fn router(explorer: Arc<Explorer>, guard: Arc<Guard>) -> Router {
         .route("/api/{kind}/{number}/prediction", get(pages::prediction))
         .route("/api/{kind}/{number}/neighbours", get(pages::neighbours))
         .route("/api/samples/{number}", get(pages::sample))
-        .fallback(|| async { pages::refusal(StatusCode::NOT_FOUND, pages::NO_PAGE) })
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, NO_PAGE) })
         .method_not_allowed_fallback(|| async {
-            pages::refusal(StatusCode::METHOD_NOT_ALLOWED, "this page does not take such requests")
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "this page does not take such requests")
         })
         .layer(DefaultBodyLimit::max(upload::MOST_BYTES))
         .layer(middleware::from_fn_with_state(guard, guarded))
@@ -132,7 +135,10 @@ async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
             (StatusCode::SEE_OTHER, [(header::LOCATION, "/"), (header::SET_COOKIE, &cookie)])
                 .into_response()
         }
-        Verdict::Refuse(status, what) => pages::refusal(status, what),
+        // Without a connection to keep: no other request can be hidden behind this one.
+        Verdict::Refuse(status, what) => {
+            ([(header::CONNECTION, "close")], refusal(status, what)).into_response()
+        }
     };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

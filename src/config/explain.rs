@@ -1,0 +1,47 @@
+//! What is wrong in a configuration, in our words instead of serde's.
+
+use std::path::Path;
+
+use strsim::levenshtein;
+
+use crate::base::Error;
+
+/// A TOML error as one line with file and line number.
+pub(super) fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
+    let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+    Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
+}
+
+/// serde's message, with the nearest key named where one is misspelt.
+pub(super) fn explain(message: &str) -> String {
+    let message = message.lines().next().unwrap_or(message);
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
+        let message = message
+            .replace("invalid type:", "wrong type:")
+            .replace("invalid value:", "wrong value:");
+        let (start, wanted) = message.rsplit_once("expected ").unwrap_or((&message, ""));
+        return match wanted {
+            "usize" | "u8" | "u32" | "u64" => format!("{start}expected a whole number"),
+            "f32" | "f64" => format!("{start}expected a number"),
+            wanted if wanted.starts_with("struct ") => {
+                format!("{start}expected a section, whose keys are set one by one")
+            }
+            "string only" => "wrong type: expected one of the key's words; `atlas config` prints \
+                the one in force"
+                .into(),
+            _ => message,
+        };
+    }
+    let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
+    let candidates: Vec<&str> = candidates.collect();
+    let what = if message.starts_with("unknown field") { "key" } else { "value" };
+    let nearest = candidates
+        .iter()
+        .min_by_key(|c| levenshtein(wrong, c))
+        .filter(|c| levenshtein(wrong, c) <= 2 + c.len() / 4);
+    match nearest {
+        Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
+        None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
+    }
+}
