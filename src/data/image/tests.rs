@@ -207,7 +207,7 @@ fn an_orientation_is_honoured_in_jpeg_and_png() {
         assert_eq!(read(&with_chunk(&png, nonsense)), gray);
     }
     // A quarter turn swaps the sides, before decoding too.
-    let wide = rgb_jpeg(&vec![9; 3 * 8 * 4], 8, 4, turbojpeg::Subsamp::None, 90);
+    let wide = rgb_jpeg(&[9; 3 * 8 * 4], 8, 4, turbojpeg::Subsamp::None, 90);
     let path = files.file(&with_exif(&wide, 8));
     assert_eq!(Encoded::read(&path, 256).unwrap().dimensions(), (4, 8));
 }
