@@ -182,8 +182,9 @@ fn planted_copies_are_found_and_sibling_fields_are_not() {
         });
     }
     write_work(&work, &samples, 128);
+    const SIZE: &str = "preprocess.size=128";
     let set = format!("paths.work={}", work.display());
-    let (code, out, err) = atlas(&["dedup", "--set", &set, "--json"]);
+    let (code, out, err) = atlas(&["dedup", "--set", &set, "--set", SIZE, "--json"]);
     assert_eq!(code, 0, "{err}");
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(groups(&work), planted);
@@ -204,15 +205,15 @@ fn planted_copies_are_found_and_sibling_fields_are_not() {
     }
 
     let before = fs::metadata(work.join("duplicates.csv")).unwrap().modified().unwrap();
-    let (_, out, _) = atlas(&["dedup", "--set", &set, "--json"]);
+    let (_, out, _) = atlas(&["dedup", "--set", &set, "--set", SIZE, "--json"]);
     assert!(out.contains("\"done_before\":true"), "{out}");
     assert_eq!(fs::metadata(work.join("duplicates.csv")).unwrap().modified().unwrap(), before);
     fs::write(work.join("leaks.csv"), "changed by hand\n").unwrap();
-    let (_, out, _) = atlas(&["dedup", "--set", &set, "--json"]);
+    let (_, out, _) = atlas(&["dedup", "--set", &set, "--set", SIZE, "--json"]);
     assert!(out.contains("\"done_before\":false") && rows(&work, "leaks.csv").len() == 10, "{out}");
 
     // The folds hold what stays, and a well goes together through its removed members too.
-    let (code, _, err) = atlas(&["split", "--set", &set, "--set", "split.folds=2"]);
+    let (code, _, err) = atlas(&["split", "--set", &set, "--set", SIZE, "--set", "split.folds=2"]);
     assert_eq!(code, 0, "{err}");
     let folds = rows(&work, "folds.csv");
     assert_eq!(folds.len(), 120);
@@ -265,7 +266,8 @@ fn real_images_form_no_false_group() {
         samples.push(SyntheticSample { id, part: Part::Train, labels: "0", planes });
     }
     write_work(&work, &samples, 256);
-    let (code, _, err) = atlas(&["dedup", "--set", &format!("paths.work={}", work.display())]);
+    let set = format!("paths.work={}", work.display());
+    let (code, _, err) = atlas(&["dedup", "--set", &set, "--set", "preprocess.size=256"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(groups(&work), planted);
 }

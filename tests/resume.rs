@@ -122,11 +122,23 @@ fn auto_is_measured_once_and_kept_after_a_resumption() {
     succeeds(&named);
     assert!(!stderr(&named).contains("\"auto\""), "{}", stderr(&named));
     succeeds(&small.run(&["predict", "--run", "named"]));
-    // Predictions also say with which keys they were made: of them the values count.
+    // Predictions and weights also say with which keys they were made: of them the values count.
     for ((name, a), (other_name, b)) in
         outcome(&small, "halves").into_iter().zip(outcome(&small, "named"))
     {
-        assert!(name == other_name && (a == b || name == "validation.h5"), "{name} differs");
+        let is_same = a == b || name == "validation.h5" || name.ends_with(".safetensors");
+        assert!(name == other_name && is_same, "{name} differs");
+    }
+    for name in ["best", "last"] {
+        let read = |run: &str| {
+            let file = format!("fold_0/model_checkpoints/{name}.safetensors");
+            Checkpoint::read(&small.result(run, &file)).unwrap()
+        };
+        let (a, mut b) = (read("halves"), read("named"));
+        assert!(a.state.origin != b.state.origin, "{name}: the keys differ");
+        b.state.origin = a.state.origin.clone();
+        assert_eq!(a.state, b.state, "{name}");
+        assert!(a.tensors.iter().zip(&b.tensors).all(|(a, b)| a.0 == b.0 && a.1 == b.1), "{name}");
     }
     for file in ["fold_0/validation.h5", "predictions/test-00000.h5"] {
         let read = |run: &str| Predictions::read(&small.result(run, file)).unwrap();
