@@ -91,7 +91,9 @@ pub fn summary(problems: &[Problem]) -> Vec<String> {
                 true => "no id".into(),
                 false => p.id.replace(char::is_control, "\u{fffd}"),
             };
-            let told = same.len() <= 3 || p.kind == ProblemKind::MissingChannels;
+            let told = same.len() <= 3
+                || [ProblemKind::MissingChannels, ProblemKind::LabelsWithoutImages]
+                    .contains(&p.kind);
             match p.detail.as_str() {
                 detail if !detail.is_empty() && told => format!("{id} ({detail})"),
                 _ => id,

@@ -2,20 +2,20 @@
 //! not, in one pass.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Files, Manifest, Part, Sample, Source,
+    CHANNELS, Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
     problem::{Problem, ProblemKind as Kind, listed_id, summary},
 };
 use crate::{
     base::{Error, Result, progress::Progress},
     config::Data,
-    data::labels::{BadRow, Labels, RowFault, check_columns, read_ids, read_table},
+    data::labels::{self, BadRow, Labels, RowFault, check_columns, read_ids, read_table},
 };
 
 /// What the folders hold.
@@ -54,7 +54,8 @@ pub fn scan(data: &Data) -> Result<Scan> {
     if let Some(folder) = &data.external {
         let images = folder.join("images");
         must_exist("data.external", &[folder, &images])?;
-        let read = scan.labelled("external", Source::External, &images, &external_table(folder)?);
+        let read = external_table(folder)
+            .and_then(|table| scan.labelled("external", Source::External, &images, &table));
         scan.go_on("external", read)?;
     }
     if let Some(folder) = &data.kaggle {
@@ -62,6 +63,7 @@ pub fn scan(data: &Data) -> Result<Scan> {
         scan.go_on("test", read)?;
     }
     scan.problems.sort_unstable();
+    scan.warn_of_labels();
     if scan.manifest.count(Part::Train) == 0 && scan.fatal.is_none() {
         let folder = data.kaggle.as_ref().or(data.external.as_ref()).expect("one of them is set");
         let alike = scan.problems.chunk_by(|a, b| (a.kind, a.place) == (b.kind, b.place));
@@ -94,6 +96,18 @@ fn is_unusual(id: &str) -> bool {
     id.chars().any(char::is_control) || id.trim() != id
 }
 
+/// What is left of an id without what spreadsheets and lists of files change: case, leading zeros,
+/// the ending of a file, the channel.
+fn essence(id: &str) -> String {
+    let mut rest = id.to_lowercase();
+    let channels = CHANNELS.map(|channel| format!("_{channel}"));
+    let endings = [".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff"];
+    for ending in endings.into_iter().chain(channels.iter().map(String::as_str)) {
+        rest.truncate(rest.strip_suffix(ending).unwrap_or(&rest).len());
+    }
+    rest.trim_start_matches('0').into()
+}
+
 /// Whether one of `samples`, which are in order of id, has this one.
 fn has(samples: &[Sample], id: &str) -> bool {
     samples.binary_search_by(|s| s.id.as_str().cmp(id)).is_ok()
@@ -113,7 +127,7 @@ fn must_exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
 /// The one CSV of the external folder that has the columns Id and Target.
 ///
 /// # Errors
-/// Usage where there is none, or several.
+/// Usage where there is none, or several; data where those that are there cannot be used.
 pub fn external_table(folder: &Path) -> Result<PathBuf> {
     let (mut tables, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
@@ -125,19 +139,19 @@ pub fn external_table(folder: &Path) -> Result<PathBuf> {
         }
         match check_columns(&path) {
             Ok(()) => tables.push(path),
-            Err(e) => others.push(e.to_string()),
+            Err(e) => others.push((path, e)),
         }
     }
     tables.sort();
-    others.sort();
-    let found = others.first().map_or(String::new(), |other| format!(" ({other})"));
-    match tables.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Error::usage(format!(
-            "data.external: {} has no CSV with the columns Id,Target beside images/{found}",
+    others.sort_by(|a, b| a.0.cmp(&b.0));
+    match (tables.as_slice(), others.into_iter().next()) {
+        ([one], _) => Ok(one.clone()),
+        ([], Some((_, fault))) => Err(fault),
+        ([], None) => Err(Error::usage(format!(
+            "data.external: {} has no CSV with the columns Id,Target beside images/",
             folder.display()
         ))),
-        many => {
+        (many, _) => {
             let names: Vec<_> =
                 many.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
             Err(Error::usage(format!(
@@ -230,16 +244,17 @@ impl Scan {
         rows.sort_unstable();
         let mut rows = rows.into_iter().peekable();
         let official = self.manifest.samples.len();
+        let (mut without_images, mut without_labels) = (Vec::new(), Vec::new());
         for (id, endings) in samples {
             while let Some((id, _)) = rows.next_if(|row| row.0 < id) {
-                self.problem(Kind::LabelsWithoutImages, place, id, "");
+                without_images.push(id);
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
                 _ if is_unusual(&id) => self.unusual(place, &id),
                 (Err(missing), _) => self.problem(Kind::MissingChannels, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
-                (Ok(_), None) => self.problem(Kind::ImagesWithoutLabels, place, id, ""),
+                (Ok(_), None) => without_labels.push(id),
                 (Ok(_), Some(l)) if l.is_empty() => {
                     self.problem(Kind::ImagesWithoutLabels, place, id, "its row has no class")
                 }
@@ -249,10 +264,51 @@ impl Scan {
                 (Ok(files), Some(labels)) => self.add(id, source, Part::Train, labels, files),
             }
         }
-        for (id, _) in rows {
-            self.problem(Kind::LabelsWithoutImages, place, id, "");
-        }
+        without_images.extend(rows.map(|row| row.0));
+        self.unmatched(place, without_images, without_labels);
         Ok(())
+    }
+
+    /// Rows and images without each other; ids that differ only in how they are written are said.
+    fn unmatched(
+        &mut self,
+        place: &'static str,
+        without_images: Vec<String>,
+        without_labels: Vec<String>,
+    ) {
+        let of_images: HashMap<String, &String> =
+            without_labels.iter().map(|id| (essence(id), id)).collect();
+        for id in without_images {
+            let detail = of_images.get(&essence(&id)).map_or(String::new(), |other| {
+                format!("the images are called `{other}`; expected this id in the table")
+            });
+            self.problem(Kind::LabelsWithoutImages, place, id, detail);
+        }
+        for id in without_labels {
+            self.problem(Kind::ImagesWithoutLabels, place, id, "");
+        }
+    }
+
+    /// Warns where nothing can be learnt of a class, or of all.
+    fn warn_of_labels(&mut self) {
+        let train = self.manifest.samples.iter().filter(|s| s.part == Part::Train);
+        let sets: Vec<Labels> = train.map(|s| s.labels).collect();
+        if sets.is_empty() {
+            return; // which is said as such
+        }
+        if let Some(absent) = labels::absent(sets.iter().copied(), "the training part") {
+            self.warnings.push(format!(
+                "{absent}; macro_f1 counts them as 0, macro_f1_present leaves them out"
+            ));
+        }
+        if sets.len() > 1 && sets.iter().all(|set| *set == sets[0]) {
+            self.warnings.push(format!(
+                "all {} training samples have the same classes ({}): there is nothing to tell \
+                    apart; look at the column Target",
+                sets.len(),
+                sets[0].names()
+            ));
+        }
     }
 
     /// The ids of the sample submission in their order; `None` where there is none.
