@@ -91,9 +91,13 @@ pub fn summary(problems: &[Problem]) -> Vec<String> {
                 true => "no id".into(),
                 false => p.id.replace(char::is_control, "\u{fffd}"),
             };
-            let told = same.len() <= 3
-                || [ProblemKind::MissingChannels, ProblemKind::LabelsWithoutImages]
-                    .contains(&p.kind);
+            let explains = matches!(
+                p.kind,
+                ProblemKind::MissingChannels
+                    | ProblemKind::LabelsWithoutImages
+                    | ProblemKind::IdWithoutImages
+            );
+            let told = same.len() <= 3 || explains;
             match p.detail.as_str() {
                 detail if !detail.is_empty() && told => format!("{id} ({detail})"),
                 _ => id,

@@ -2,15 +2,16 @@
 //! not, in one pass.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use super::{
-    CHANNELS, Files, Manifest, Part, Sample, Source,
+    Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
     problem::{Problem, ProblemKind as Kind, listed_id, summary},
+    spelling::Spellings,
 };
 use crate::{
     base::{Error, Result, progress::Progress},
@@ -94,18 +95,6 @@ pub fn scan_images(folder: &Path) -> Result<Scan> {
 /// Whether an id of a file would not survive the tables that list it.
 fn is_unusual(id: &str) -> bool {
     id.chars().any(char::is_control) || id.trim() != id
-}
-
-/// What is left of an id without what spreadsheets and lists of files change: case, leading zeros,
-/// the ending of a file, the channel.
-fn essence(id: &str) -> String {
-    let mut rest = id.to_lowercase();
-    let channels = CHANNELS.map(|channel| format!("_{channel}"));
-    let endings = [".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff"];
-    for ending in endings.into_iter().chain(channels.iter().map(String::as_str)) {
-        rest.truncate(rest.strip_suffix(ending).unwrap_or(&rest).len());
-    }
-    rest.trim_start_matches('0').into()
 }
 
 /// Whether one of `samples`, which are in order of id, has this one.
@@ -265,27 +254,28 @@ impl Scan {
             }
         }
         without_images.extend(rows.map(|row| row.0));
-        self.unmatched(place, without_images, without_labels);
+        self.without_images(Kind::LabelsWithoutImages, place, without_images, &without_labels);
+        for id in without_labels {
+            self.problem(Kind::ImagesWithoutLabels, place, id, "");
+        }
         Ok(())
     }
 
-    /// Rows and images without each other; ids that differ only in how they are written are said.
-    fn unmatched(
+    /// Reports `ids` of a table as `kind`; where one differs from an id in `images`, which no row
+    /// names, only in how it is written, that is said.
+    fn without_images(
         &mut self,
+        kind: Kind,
         place: &'static str,
-        without_images: Vec<String>,
-        without_labels: Vec<String>,
+        ids: Vec<String>,
+        images: &[String],
     ) {
-        let of_images: HashMap<String, &String> =
-            without_labels.iter().map(|id| (essence(id), id)).collect();
-        for id in without_images {
-            let detail = of_images.get(&essence(&id)).map_or(String::new(), |other| {
+        let spellings = Spellings::of(images);
+        for id in ids {
+            let detail = spellings.other(&id).map_or(String::new(), |other| {
                 format!("the images are called `{other}`; expected this id in the table")
             });
-            self.problem(Kind::LabelsWithoutImages, place, id, detail);
-        }
-        for id in without_labels {
-            self.problem(Kind::ImagesWithoutLabels, place, id, "");
+            self.problem(kind, place, id, detail);
         }
     }
 
@@ -354,6 +344,7 @@ impl Scan {
         let mut ordered = vec![false; found.len()];
         let trained = self.manifest.samples.len();
         let official = self.manifest.samples.partition_point(|s| s.source == Source::Official);
+        let (ids, mut without_images) = (order.len(), Vec::new());
         for id in order {
             let at = found.binary_search_by(|sample| sample.0.cmp(&id)).ok();
             let files = at.map(|at| {
@@ -363,7 +354,7 @@ impl Scan {
             let trained = &self.manifest.samples[..trained];
             match files {
                 _ if is_unusual(&id) => self.unusual("test", &id),
-                None => self.problem(Kind::IdWithoutImages, "test", id, "in sample_submission.csv"),
+                None => without_images.push(id),
                 Some(Err(missing)) => self.problem(Kind::MissingChannels, "test", id, missing),
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
                     self.problem(Kind::RepeatedId, "test", id, "in the train part too")
@@ -373,9 +364,18 @@ impl Scan {
                 }
             }
         }
-        for (id, _) in
-            found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample)
-        {
+        let left_out = found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered);
+        let left_out: Vec<String> = left_out.map(|(sample, _)| sample.0).collect();
+        if ids > 0 && without_images.len() == ids && !left_out.is_empty() {
+            let what = format!(
+                "none of its {ids} ids has images in test/: it says {}, where the images say {}; \
+                    expected the same ids",
+                without_images[0], left_out[0]
+            );
+            self.fatal.get_or_insert(Error::data(&submission, what));
+        }
+        self.without_images(Kind::IdWithoutImages, "test", without_images, &left_out);
+        for id in left_out {
             match is_unusual(&id) {
                 true => self.unusual("test", &id),
                 false => self.problem(Kind::NotInSubmission, "test", id, "left out"),
