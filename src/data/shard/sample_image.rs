@@ -58,7 +58,7 @@ pub(super) fn load(
     tally: &Tally,
 ) -> Result<Entry, Vec<Bad>> {
     let (mut hashes, mut planes, mut faults) = ([0; 4], [const { Vec::new() }; 4], Vec::new());
-    let mut levels = [const { Levels::new() }; 4];
+    let mut levels = [const { Levels::new(0, false) }; 4];
     let mut first: Option<(usize, (u32, u32))> = None;
     for c in 0..4 {
         let file = sample.file(c);
@@ -82,7 +82,7 @@ pub(super) fn load(
             continue;
         }
         let _taken = memory.take(encoded.memory());
-        levels[c].is_wide = encoded.is_wide();
+        levels[c] = Levels::new(w as usize * h as usize, encoded.is_wide());
         match encoded.channel(c) {
             Ok(channel) => {
                 (hashes[c], planes[c]) =
@@ -236,7 +236,7 @@ mod tests {
                 let plane = read().whole();
                 let dimensions = (width as u32, height as u32);
                 let (hash, small) =
-                    hashed_and_resized(read(), dimensions, size, &mut Levels::new());
+                    hashed_and_resized(read(), dimensions, size, &mut Levels::new(0, false));
                 assert!(
                     hash == phash(&plane) && small == image::resize(&plane, size).pixels,
                     "{name}, channel {c} at {size}"

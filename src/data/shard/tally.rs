@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::data::manifest::{CHANNELS, Sample};
 
-/// One of so many pixels enters the histogram.
-const STEP: usize = 31;
+/// About so many pixels of an image enter its histogram, or all of a small one: sixteen of them are
+/// above its 99.9th percentile.
+const COUNTED: usize = 1 << 14;
 
 /// The lowest eighth of the values 0 to 255 ends below this one.
 const EIGHTH: u8 = 32;
@@ -18,8 +19,9 @@ type Histogram = [u32; 256];
 pub(super) struct Levels {
     /// Whether the file has 16 bits per value.
     pub is_wide: bool,
-    /// Of every [`STEP`]th pixel.
     histogram: Histogram,
+    /// One of so many pixels counts; an odd number, so that these are in all columns of an image.
+    step: usize,
     /// Pixels before the next one that counts.
     skip: usize,
     /// The value of the first pixel, and whether all have it.
@@ -28,9 +30,10 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    pub const fn new() -> Self {
-        let (histogram, first) = ([0; 256], None);
-        Self { is_wide: false, histogram, skip: 0, first, is_constant: true }
+    /// Of an image of so many pixels.
+    pub const fn new(pixels: usize, is_wide: bool) -> Self {
+        let (histogram, step) = ([0; 256], (pixels / COUNTED) | 1);
+        Self { is_wide, histogram, step, skip: 0, first: None, is_constant: true }
     }
 
     /// Counts the next pixels.
@@ -41,7 +44,7 @@ impl Levels {
         let mut at = self.skip;
         while let Some(&value) = pixels.get(at) {
             self.histogram[value as usize] += 1;
-            at += STEP;
+            at += self.step;
         }
         self.skip = at - pixels.len();
     }
@@ -220,8 +223,7 @@ mod tests {
     };
 
     fn levels(is_wide: bool, pixels: &[u8]) -> Levels {
-        let mut levels = Levels::new();
-        levels.is_wide = is_wide;
+        let mut levels = Levels::new(pixels.len(), is_wide);
         pixels.chunks(100).for_each(|band| levels.push(band));
         levels
     }
@@ -247,7 +249,7 @@ mod tests {
     }
 
     fn ramp(from: usize, to: usize) -> Vec<u8> {
-        (0..10_000).map(|i| (from + i * 7 % (to - from + 1)) as u8).collect()
+        (0..10_000).map(|i| (from + i * 13 % (to - from + 1)) as u8).collect()
     }
 
     #[test]
@@ -263,12 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn every_so_many_th_pixel_counts_however_they_come() {
-        let pixels = ramp(0, 255);
-        let mut whole = Levels::new();
-        whole.push(&pixels);
-        assert_eq!(whole.histogram, levels(false, &pixels).histogram);
-        assert_eq!(whole.histogram.iter().sum::<u32>() as usize, pixels.len().div_ceil(STEP));
+    fn as_many_pixels_count_however_they_come() {
+        for (repeated, step) in [(1, 1), (8, 5)] {
+            let pixels = ramp(0, 255).repeat(repeated);
+            let mut whole = Levels::new(pixels.len(), false);
+            whole.push(&pixels);
+            assert_eq!(whole.histogram, levels(false, &pixels).histogram);
+            assert_eq!(whole.histogram.iter().sum::<u32>() as usize, pixels.len() / step);
+        }
     }
 
     #[test]
