@@ -12,7 +12,7 @@ fn stderr(out: &Output) -> String {
 
 /// As a 12-bit camera leaves them in 16 bits, up to 3341.
 fn twelve_bits(path: &Path, side: usize, pixels: &[u8]) {
-    let values = pixels.iter().flat_map(|&v| (u16::from(v) * 3341 / 255).to_be_bytes());
+    let values = pixels.iter().flat_map(|&v| ((u32::from(v) * 3341 / 255) as u16).to_be_bytes());
     png_as(path, side, png::BitDepth::Sixteen, &values.collect::<Vec<_>>());
 }
 
