@@ -196,7 +196,8 @@ impl ChannelCounts {
                 "{name}: {} of {wide} 16-bit images are nearly black, such as {}: 99.9 % of \
                     their values are below about {} of 65535, which is 0 to {dark_up_to} of 255; \
                     16-bit files are expected to use all 16 bits. If the camera has {bits} bits, \
-                    multiply the values by {} (all files of the channel alike)",
+                    multiply the values by {} (all files of the channel alike), then run the job \
+                    again",
                 dark.number,
                 dark.example,
                 u32::from(*dark_up_to) * 257 + 129,
