@@ -24,7 +24,7 @@ use crate::common::{must_exist, say};
 /// of 0 and 1). Rows are matched by id where both have ids, else by order. Writes nothing.
 ///
 /// A class is predicted where p > threshold, strictly; a class with no positive and no prediction
-/// counts 0. With --fit, thresholds are fitted on the predictions: the cross-fitted score is on
+/// counts 0; macro_f1_present is the mean over the classes that the truth has. With --fit, thresholds are fitted on the predictions: the cross-fitted score is on
 /// samples that the thresholds have not seen, the in-sample one is too good to believe. The other
 /// figures are always those at --threshold.
 #[derive(clap::Args)]
@@ -62,8 +62,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     must_exist("--predictions", &args.predictions)?;
     must_exist("--truth", &args.truth)?;
     let threshold: f64 =
-        args.threshold.parse().ok().filter(|t: &f64| t.is_finite()).ok_or_else(|| {
-            Error::usage(format!("--threshold {}: expected a number, such as 0.5", args.threshold))
+        args.threshold.parse().ok().filter(|t| (0.0..=1.0).contains(t)).ok_or_else(|| {
+            Error::usage(format!(
+                "--threshold {}: expected a probability from 0 to 1, such as 0.5",
+                args.threshold
+            ))
         })?;
     let evaluation = Evaluation::read(&args.predictions, &args.truth)?;
     let samples = evaluation.samples();
@@ -75,6 +78,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .into());
     }
     let scores = evaluation.at(threshold);
+    if metrics::classes_present(&scores.counts) == 0 {
+        log::warn!(
+            "{}: none of its {samples} samples has a class, so that every score is 0",
+            args.truth.display()
+        );
+    }
     let fits: Vec<MethodScore> =
         methods.into_iter().map(|m| evaluation.fit(m, args.folds, args.seed)).collect();
     Ok(match args.json {
@@ -98,6 +107,8 @@ fn json(Scores { counts, average_precision }: &Scores, fits: &[MethodScore]) -> 
     };
     let mut result = json!({
         "macro_f1": metrics::macro_f1(counts),
+        "macro_f1_present": metrics::macro_f1_present(counts),
+        "classes_present": metrics::classes_present(counts),
         "micro_f1": metrics::micro_f1(counts),
         "map": metrics::mean_average_precision(average_precision),
         "per_class": (0..CLASSES).map(class).collect::<Vec<_>>(),
@@ -109,6 +120,7 @@ fn json(Scores { counts, average_precision }: &Scores, fits: &[MethodScore]) -> 
     };
     if !fits.is_empty() {
         result["cross_fitted_macro_f1"] = column(|f| f.cross_fitted);
+        result["cross_fitted_macro_f1_present"] = column(|f| f.cross_fitted_present);
         result["in_sample_macro_f1"] = column(|f| f.in_sample);
     }
     result
@@ -132,21 +144,23 @@ fn text(args: &Args, samples: usize, scores: &Scores, fits: &[MethodScore]) -> S
     }
     lines.push(format!("\n{samples} samples, threshold {}", args.threshold));
     let map = metrics::mean_average_precision(average_precision);
-    for (name, value) in [
-        ("macro F1", metrics::macro_f1(counts)),
-        ("micro F1", metrics::micro_f1(counts)),
-        ("mAP", map),
+    let present = metrics::classes_present(counts);
+    for (name, value, what) in [
+        ("macro F1", metrics::macro_f1(counts), format!("over all {CLASSES} classes")),
+        ("", metrics::macro_f1_present(counts), format!("over the {present} classes present")),
+        ("micro F1", metrics::micro_f1(counts), String::new()),
+        ("mAP", map, String::new()),
     ] {
-        lines.push(format!("{name:<10}{value:.6}"));
+        lines.push(format!("{name:<10}{value:.6} {what}").trim_end().into());
     }
     if !fits.is_empty() {
         lines.push(format!(
-            "\nmacro F1 at fitted thresholds, {} inner folds\n{:<12}{:>14}{:>11}",
-            args.folds, "method", "cross-fitted", "in-sample"
+            "\nmacro F1 at fitted thresholds, {} inner folds\n{:<12}{:>14}{:>11}{:>17}",
+            args.folds, "method", "cross-fitted", "in-sample", "classes present"
         ));
     }
-    for MethodScore { method, cross_fitted, in_sample } in fits {
-        lines.push(format!("{method:<12}{cross_fitted:>14.6}{in_sample:>11.6}"));
+    for MethodScore { method, cross_fitted, cross_fitted_present: present, in_sample } in fits {
+        lines.push(format!("{method:<12}{cross_fitted:>14.6}{in_sample:>11.6}{present:>17.6}"));
     }
     lines.join("\n")
 }

@@ -22,6 +22,10 @@ use crate::common::{Common, Summary, Tasks, WHOLE, planned, recorded, stop_on_si
 /// (another size or time in shards/sources-NNNNN.csv, and other pixels). Where more than
 /// preprocess.max_bad_fraction of a task's samples are bad, the job fails with exit code 65. After
 /// a signal it stops with exit code 75; finished shards stay.
+///
+/// It warns of images that can be read but hardly learnt from, one line per channel: 16-bit files
+/// whose values stay in the lowest eighth of the range, saturated and empty channels, two channels
+/// that are one image, and images that are not square. Each task warns of those that it reads.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas preprocess --set preprocess.size=512 --task 3 --tasks 16")]
 pub struct Args {
@@ -73,7 +77,8 @@ pub fn preprocess(
     );
     let json = json!({
         "shards": made.shards, "built": made.built, "samples": made.samples, "bad": made.bad,
-        "replaced": made.replaced, "seconds": seconds, "folder": folder,
+        "replaced": made.replaced, "warnings": made.warnings, "seconds": seconds,
+        "folder": folder,
     });
     Ok(Summary { text, json })
 }

@@ -59,16 +59,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let run = all_steps(&args.common, &config, named)?;
     let seconds = start.elapsed().as_secs_f64();
     let (fits, used) = finished_run::thresholds(&run, config.submit.thresholds)?;
-    let finished_run::FittedThresholds { method, cross_fitted, .. } = &fits[used];
+    let fitted = &fits[used];
+    let finished_run::FittedThresholds { method, cross_fitted, .. } = fitted;
     let text = format!(
-        "done in {}: macro F1 {cross_fitted:.3} out of fold ({method} thresholds, cross-fitted)\n\
+        "done in {}: macro F1 {cross_fitted:.3}{} out of fold ({method} thresholds, cross-fitted)\n\
          wrote {}\nopen report.html there",
         duration(seconds),
+        fitted.over_present(),
         run.folder.display()
     );
     let json = json!({
         "run": run.folder, "seconds": seconds, "method": method,
-        "cross_fitted_macro_f1": cross_fitted,
+        "cross_fitted_macro_f1": cross_fitted, "cross_fitted_macro_f1_present": fitted.present,
+        "classes_present": fitted.classes_present,
     });
     args.common.print(text, json)?;
     Ok(())

@@ -5,11 +5,12 @@ use atlas::{
     base::{pipeline_step::Step, task_log::TaskLog},
     config::Config,
     data::{
-        folds::{self, Assigned, table},
+        folds::{self, Assigned, Known, table},
         labels::NAMES,
         work_folder::WorkFolder,
     },
 };
+use serde_json::json;
 
 use crate::common::{Common, Summary, must_exist, must_not_replace, recorded};
 
@@ -64,8 +65,12 @@ pub fn split(config: &Config) -> anyhow::Result<Summary> {
 }
 
 fn summary(assigned: &Assigned, out: &Path, next: &str) -> anyhow::Result<Summary> {
-    let Assigned { samples, groups, quality } = assigned;
+    let Assigned { samples, groups, quality, known, warnings } = assigned;
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let mut text = format!("{samples} samples in {groups} groups\n");
+    if let Some(Known { level, ids, recognised, different }) = known {
+        text += &format!("{recognised} of {ids} ids name a {level}, {different} different ones\n");
+    }
     for (fold, size) in quality.sizes.iter().enumerate() {
         text += &format!("fold {fold}: {size:>6} samples validate, {:>6} train\n", samples - size);
     }
@@ -79,6 +84,7 @@ fn summary(assigned: &Assigned, out: &Path, next: &str) -> anyhow::Result<Summar
     );
     let mut json = serde_json::to_value(quality)?;
     (json["samples"], json["groups"]) = ((*samples).into(), (*groups).into());
+    (json["known"], json["warnings"]) = (json!(known), json!(warnings));
     json["out"] = out.display().to_string().into();
     Ok(Summary { text, json })
 }

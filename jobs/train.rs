@@ -8,6 +8,7 @@ use atlas::{
     config::Config,
     data::work_folder::WorkFolder,
     distributed::{self, World},
+    scoring::metrics,
     training::{
         find_lr::{self, RangeTest, Suggestion},
         fold_status::has_predictions,
@@ -168,10 +169,11 @@ fn summary(folds: usize, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
         None => format!("`atlas predict --run {}`", advice::quoted(run.name())),
     };
     let text = format!(
-        "fold {}: out-of-fold macro F1 {:.3} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote \
+        "fold {}: out-of-fold macro F1 {:.3}{} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote \
          {}\nnext: {next}",
         outcome.fold,
         outcome.macro_f1,
+        metrics::over_present(outcome.macro_f1_present, outcome.classes_present),
         outcome.map,
         outcome.epoch_used,
         duration(outcome.seconds),

@@ -10,7 +10,8 @@
 //! [`sealed_hdf5`] writes shards and predictions so that damage is found before anything reads
 //! them, [`task_log`] records each task for `status`, [`slurm`] reads Slurm's variables,
 //! [`caught`] and [`thrown`] make errors of the panics of other people's code, [`advice`]
-//! completes the commands in messages, and [`fault`] injects the failures that the tests need.
+//! completes the commands in messages, [`near_miss`] guesses what a wrong word was meant to be, and
+//! [`fault`] injects the failures that the tests need.
 
 pub mod advice;
 pub mod atomic_file;
@@ -23,6 +24,7 @@ pub mod file_lock;
 pub mod gunzip;
 pub mod hdf5_file;
 pub mod host;
+pub mod near_miss;
 pub mod output_target;
 pub mod pipeline_step;
 pub mod progress;

@@ -10,6 +10,8 @@ use atlas::data::{
 mod needs;
 #[path = "data_in/as_found.rs"]
 mod as_found;
+#[path = "data_in/odd_data.rs"]
+mod odd_data;
 #[path = "data_in/real.rs"]
 mod real;
 #[path = "data_in/synthetic.rs"]
@@ -52,7 +54,8 @@ fn plan_reports_every_fault_in_one_go() {
             "two files for a channel|train|train-000|train-000_red.png counts, train-000_red.tif \
                 does not",
             "unknown classes|train|train-002|train.csv, line 4: id train-002: unknown class `31` \
-                (expected 0 to 27, or a name such as Nucleoplasm)",
+                (expected 0 to 27, or a name such as Nucleoplasm, several with blanks, `;` or `|` \
+                between)",
         ]
     );
     let text = String::from_utf8_lossy(&out.stderr);

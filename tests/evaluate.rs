@@ -75,6 +75,9 @@ fn check(json: &serde_json::Value) {
         (json["macro_f1"].as_f64().unwrap() - (1.0 + 2.0 / 3.0) / 28.0).abs() < 1e-12,
         "{json}"
     );
+    let present = json["macro_f1_present"].as_f64().unwrap();
+    assert!((present - (1.0 + 2.0 / 3.0) / 2.0).abs() < 1e-12, "{json}");
+    assert_eq!(json["classes_present"], 2);
     assert!((json["micro_f1"].as_f64().unwrap() - 6.0 / 7.0).abs() < 1e-12, "{json}");
     assert_eq!(json["per_class"][2]["recall"], 0.5);
     assert_eq!(json["per_class"].as_array().unwrap().len(), 28);
@@ -129,10 +132,29 @@ fn all_formats_give_the_same_score() {
     assert_eq!(code, 0, "{err}");
     check(&json);
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["macro_f1", "map", "micro_f1", "per_class"]);
+    let want = ["classes_present", "macro_f1", "macro_f1_present", "map", "micro_f1", "per_class"];
+    assert_eq!(keys, want);
     let (_, json, _) =
         evaluate(&file("p.npy"), &file("truth.csv"), &["--fit", "constant", "--folds", "3"]);
     assert!(json["cross_fitted_macro_f1"].is_f64() && json["in_sample_macro_f1"].is_f64());
+}
+
+#[test]
+fn names_of_classes_are_as_good_as_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("numbers.csv"), "Id,Target\na,1 2\nb,1\nc,2\n").unwrap();
+    let named = "Id,Target\na,Nucleoli|nuclear membrane\nb,NUCLEAR MEMBRANE\nc,2;Nucleoli\n";
+    fs::write(file("names.csv"), named).unwrap();
+    fs::write(file("p.csv"), "Id,Predicted\na,Nuclear membrane;Nucleoli\nb,1\nc,2\n").unwrap();
+    for truth in ["numbers.csv", "names.csv"] {
+        let (code, json, err) = evaluate(&file("p.csv"), &file(truth), &[]);
+        assert_eq!((code, &json["macro_f1_present"]), (0, &1.0.into()), "{truth}: {err}");
+    }
+    fs::write(file("names.csv"), named.replace("NUCLEAR ", "nuclear_")).unwrap();
+    let (code, _, err) = evaluate(&file("p.csv"), &file("names.csv"), &[]);
+    let parts = ["names.csv", "line 3", "`nuclear_MEMBRANE`", "`Nuclear membrane`?"];
+    assert!(code == 65 && parts.iter().all(|part| err.contains(part)), "{code}: {err}");
 }
 
 #[test]
@@ -180,6 +202,7 @@ fn what_does_not_fit_is_named() {
         (vec!["--fit", "best"], ["--fit best", "half"]),
         (vec!["--fit", "--folds", "1"], ["--folds 1", "2 to 3"]),
         (vec!["--threshold", "x"], ["--threshold x", ""]),
+        (vec!["--threshold", "50"], ["--threshold 50", "0 to 1"]),
         (vec!["--threshold", "0.1", "--fit"], ["--threshold", "--fit"]),
     ] {
         let (code, _, err) = evaluate(&file("p.csv"), &file("truth.csv"), &more);
@@ -190,6 +213,11 @@ fn what_does_not_fit_is_named() {
     assert!(code == 65 && err.contains("p.npy"), "{err}");
     fs::write(file("empty.csv"), "Id,Target\n").unwrap();
     assert_eq!(evaluate(&file("p.csv"), &file("empty.csv"), &[]).0, 65);
+    fs::write(file("none.csv"), "Id,Target\na,\nb,\nc,\n").unwrap();
+    let (code, json, err) = evaluate(&file("p.csv"), &file("none.csv"), &[]);
+    assert!(code == 0 && err.contains("none.csv") && err.contains("3 samples"), "{code}: {err}");
+    assert_eq!((&json["classes_present"], &json["macro_f1_present"]), (&0.into(), &0.0.into()));
+    fs::remove_file(file("none.csv")).unwrap();
     for (predictions, truth, option) in [
         ("none.csv", "truth.csv", "--predictions"),
         ("p.csv", "none.csv", "--truth"),

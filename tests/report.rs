@@ -105,6 +105,54 @@ fn a_run_ends_with_a_report_that_agrees_with_its_files() {
 }
 
 #[test]
+fn what_is_not_known_of_wells_and_classes_is_not_stated() {
+    // Official ids alone name no well, and few samples have few classes.
+    let mut small = Small::new();
+    let out = small.set("data.external=").run(&["run", "--run", "a", "--json"]);
+    succeeds(&out);
+    assert!(stderr(&out).contains("split.groups = well"), "{}", stderr(&out));
+    let page = fs::read_to_string(small.result("a", "report.html")).unwrap();
+    for section in ["Did the data leak?</h3>", "<section id=\"duplicates\""] {
+        let card = between(&page, section, "</section>");
+        assert!(card.contains("Wells: unknown") && card.contains(" ids names one"), "{card}");
+    }
+    // The scores over the classes present are those of scores.csv.
+    let mut scores = csv::Reader::from_path(small.result("a", "scores.csv")).unwrap();
+    let columns = scores.headers().unwrap().clone();
+    let row = scores.records().next().unwrap().unwrap();
+    let of = |name: &str| -> f64 {
+        row[columns.iter().position(|column| column == name).unwrap()].parse().unwrap()
+    };
+    let (all, present) = (of("cross_fitted_macro_f1"), of("cross_fitted_macro_f1_present"));
+    let classes = of("classes_present");
+    assert!(classes < 28.0 && (all * 28.0 - present * classes).abs() < 1e-4, "{row:?}");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(json["classes_present"], classes as u64);
+    let glance = between(&page, "<section id=\"glance\"", "</section>");
+    assert!(glance.contains(&format!("over the {classes} classes present")), "{glance}");
+    let log = stderr(&out);
+    assert!(log.contains(&format!("{} of 28 classes have no sample", 28.0 - classes)), "{log}");
+    assert!(log.contains("fold 0: ") && log.contains("in the training part"), "{log}");
+
+    // With ids of wells it says what it has seen.
+    let folds = small.path("work/folds.csv");
+    let table = fs::read_to_string(&folds).unwrap();
+    let (header, rows) = table.split_once('\n').unwrap();
+    let two: Vec<&str> = rows.lines().take(2).collect();
+    let well = |row: &str, field: usize, fold: usize| {
+        let group = row.split(',').nth(1).unwrap();
+        format!("1_7_A1_{field},{group},{fold}\n")
+    };
+    let changed = [well(two[0], 1, 0), well(two[1], 2, 1)].concat();
+    let rest: String = rows.lines().skip(2).map(|row| format!("{row}\n")).collect();
+    fs::write(&folds, format!("{header}\n{changed}{rest}")).unwrap();
+    succeeds(&small.run(&["report", "--run", "a"]));
+    let page = fs::read_to_string(small.result("a", "report.html")).unwrap();
+    let card = between(&page, "Did the data leak?</h3>", "</section>");
+    assert!(card.contains("1 of 1 wells lie in more than one fold"), "{card}");
+}
+
+#[test]
 fn runs_are_compared_side_by_side() {
     let mut small = Small::new();
     succeeds(&small.run(&["run", "--run", "a"]));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use assert_cmd::Command;
+use serde_json::json;
 
 #[path = "common/needs.rs"]
 mod needs;
@@ -139,6 +140,32 @@ fn equal_seeds_give_equal_files_and_problems_are_named() {
         .collect();
     assert_eq!((times.len(), times.iter().sum::<usize>()), (60, 48));
     assert!(times.contains(&0));
+
+    // What no id says cannot keep samples together, and is said.
+    let warned = |sets: &[&str]| {
+        let (code, json, err) = split(&labels, &out, sets);
+        assert_eq!(code, 0, "{err}");
+        (serde_json::from_str::<serde_json::Value>(&json).unwrap(), err)
+    };
+    let (json, err) = warned(&["split.groups=well"]);
+    let known = json!({ "level": "well", "ids": 60, "recognised": 60, "different": 22 });
+    assert!(json["known"] == known && !err.contains("split.groups"), "{json}: {err}");
+    let table = fs::read_to_string(&labels).unwrap();
+    let other: String = table.replace("_7_", "-7-");
+    fs::write(&labels, &other).unwrap();
+    for level in ["well", "antibody"] {
+        let (json, err) = warned(&[&format!("split.groups={level}")]);
+        assert_eq!((&json["known"]["recognised"], &json["groups"]), (&0.into(), &60.into()));
+        let parts = ["60 ids", &format!("split.groups = {level}"), "antibody_plate_well_field"];
+        assert!(parts.iter().all(|part| err.contains(part)), "{err}");
+    }
+    assert!(!warned(&["split.groups=none"]).1.contains("split.groups"));
+    // A class whose samples one fold holds out, and classes that are nowhere.
+    fs::write(&labels, other + "last,Aggresome\n").unwrap();
+    let (json, err) = warned(&["split.groups=none"]);
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 2, "{json}");
+    assert!(err.contains("Aggresome (fold ") && err.contains("17 of 28 classes"), "{err}");
+    fs::write(&labels, table).unwrap();
 
     // Too few groups: the table is named, and only what can be done is advised.
     let many = fs::read(&labels).unwrap();

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use strsim::levenshtein;
-
-use crate::base::Error;
+use crate::base::{Error, near_miss::nearest};
 
 /// A TOML error as one line with file and line number.
 pub(super) fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
@@ -36,11 +34,7 @@ pub(super) fn explain(message: &str) -> String {
     let (Some(wrong), candidates) = (quoted.next(), quoted) else { return message.into() };
     let candidates: Vec<&str> = candidates.collect();
     let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let nearest = candidates
-        .iter()
-        .min_by_key(|c| levenshtein(wrong, c))
-        .filter(|c| levenshtein(wrong, c) <= 2 + c.len() / 4);
-    match nearest {
+    match nearest(wrong, candidates.iter().copied()) {
         Some(near) => format!("unknown {what} `{wrong}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{wrong}`; expected one of {}", candidates.join(", ")),
     }

@@ -8,6 +8,7 @@ pub mod table;
 
 mod assign;
 mod balance;
+mod known;
 mod stratify;
 mod unit;
 
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use assign::{Assigned, assign, assign_table};
+pub use known::{Known, key_of};
 pub use table::{FoldRow, write};
 
 /// A partition into `k` folds, iteratively stratified over whole groups: the fold of each sample.
@@ -131,18 +133,20 @@ pub struct Quality {
     pub worst_class: usize,
 }
 
+/// Samples of each class.
+fn count(sets: impl Iterator<Item = Labels>) -> [f64; CLASSES] {
+    let mut counts = [0.0; CLASSES];
+    sets.for_each(|set| set.iter().for_each(|class| counts[class] += 1.0));
+    counts
+}
+
 /// Measures folds `members[fold]` (sample indices) against equal shares `share` of all samples,
 /// such as 1/k.
 pub fn quality(labels: &[Labels], members: &[Vec<usize>], share: f64) -> Quality {
-    let count = |of: &mut dyn Iterator<Item = Labels>| {
-        let mut counts = [0.0; CLASSES];
-        of.for_each(|set| set.iter().for_each(|c| counts[c] += 1.0));
-        counts
-    };
-    let total = count(&mut labels.iter().copied());
+    let total = count(labels.iter().copied());
     let (mut worst, mut worst_class, mut sum) = (0.0, 0, 0.0);
     for members in members {
-        let counts = count(&mut members.iter().map(|&i| labels[i]));
+        let counts = count(members.iter().map(|&i| labels[i]));
         for class in 0..CLASSES {
             let want = total[class] * share;
             let off: f64 = f64::abs(counts[class] - want);

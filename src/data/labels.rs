@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::near_miss::nearest;
+
 mod table;
 
 pub use table::{BadRow, RowFault, Rows, check_columns, read_ids, read_table, read_text};
@@ -52,7 +54,8 @@ impl Labels {
     }
 
     /// Reads `"16 0"`: class numbers or [`NAMES`] in any order and case, separated by blanks, or by
-    /// `;`, `|` or `,`. The error names the part that is wrong.
+    /// `;`, `|` or `,`. Names hold blanks, too: of several names that fit, the longest counts. The
+    /// error names the part that is wrong, and what may have been meant.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut set = Self::default();
         for part in text.split([';', '|', ',']) {
@@ -61,13 +64,7 @@ impl Labels {
             while let Some(first) = rest.first() {
                 let Some((class, used)) = first_class(rest) else {
                     let is_number = first.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-                    let what = if is_number { (*first).into() } else { rest.join(" ") };
-                    return Err(format!(
-                        "unknown class `{}` (expected 0 to {}, or a name such as {})",
-                        excerpt(&what),
-                        CLASSES - 1,
-                        NAMES[0]
-                    ));
+                    return Err(unknown(if is_number { &rest[..1] } else { rest }));
                 };
                 set.0 |= 1 << class;
                 rest = &rest[used..];
@@ -96,6 +93,11 @@ impl Labels {
     /// The classes in ascending order.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..CLASSES).filter(move |&c| self.contains(c))
+    }
+
+    /// The names of the classes, separated by commas.
+    pub fn names(self) -> String {
+        self.iter().map(|class| NAMES[class]).collect::<Vec<_>>().join(", ")
     }
 
     /// One 0 or 1 per class.
@@ -128,6 +130,56 @@ fn first_class(words: &[&str]) -> Option<(usize, usize)> {
         .then_some((class, taken))
     };
     (0..CLASSES).filter_map(taken).max_by_key(|&(_, taken)| taken)
+}
+
+/// What is wrong with `words`, which begin with no class.
+fn unknown(words: &[&str]) -> String {
+    let what = words.join(" ");
+    let meant = match meant(words) {
+        Some(class) => format!("; did you mean `{class}`?"),
+        None => String::new(),
+    };
+    format!(
+        "unknown class `{}` (expected 0 to {}, or a name such as {}, several with blanks, `;` or \
+            `|` between){meant}",
+        excerpt(&what),
+        CLASSES - 1,
+        NAMES[0]
+    )
+}
+
+/// The class that `words` may begin with: a number with a fraction of 0, as tables of numbers with
+/// gaps get it; a name that differs in a few letters; the beginning of a single name.
+fn meant(words: &[&str]) -> Option<String> {
+    let whole = words[0].parse::<f64>().ok().filter(|v| v.fract() == 0.0);
+    if let Some(class) = whole.filter(|v| (0.0..CLASSES as f64).contains(v)) {
+        return Some(class.to_string());
+    }
+    let lower = NAMES.map(str::to_lowercase);
+    let name_of = |found: &str| lower.iter().position(|name| name == found).map(|c| NAMES[c]);
+    // No name has more words than four.
+    let beginnings = (1..=words.len().min(4)).rev().map(|n| words[..n].join(" ").to_lowercase());
+    let near = |text: String| nearest(&text, lower.iter().map(String::as_str)).and_then(name_of);
+    let mut begun = lower.iter().filter(|name| name.starts_with(&words[0].to_lowercase()));
+    let only = || match (begun.next(), begun.next()) {
+        (Some(one), None) => name_of(one),
+        _ => None,
+    };
+    beginnings.map(near).find_map(|name| name).or_else(only).map(String::from)
+}
+
+/// One line that names the classes which none of `sets` has, `what` is what the sets are, such as
+/// `the training samples`; `None` where every class is there.
+pub fn absent(sets: impl IntoIterator<Item = Labels>, what: &str) -> Option<String> {
+    let all = sets.into_iter().fold(0, |all, set| all | set.0);
+    let absent = Labels(!all & ((1 << CLASSES) - 1));
+    (!absent.is_empty()).then(|| {
+        format!(
+            "{} of {CLASSES} classes have no sample in {what}: {}",
+            absent.len(),
+            absent.names()
+        )
+    })
 }
 
 /// The beginning of `text`, on one line, for messages.
@@ -177,5 +229,36 @@ mod tests {
             let e = Labels::parse(text).unwrap_err();
             assert!(e.contains(named) && e.contains("0 to 27") && e.contains(NAMES[0]), "{e}");
         }
+    }
+
+    #[test]
+    fn what_may_have_been_meant_is_said() {
+        for (text, meant) in [
+            ("3.0", Some("`3`")),
+            ("2 16.0", Some("`16`")),
+            ("Nucleoplsm", Some("`Nucleoplasm`")),
+            ("cytosol;mitochondrium", Some("`Mitochondria`")),
+            ("Nuclear_membrane", Some("`Nuclear membrane`")),
+            ("Nucleoplsm Cytosol", Some("`Nucleoplasm`")),
+            ("Golgi", Some("`Golgi apparatus`")),
+            ("rods and rings", Some("`Rods & rings`")),
+            ("28.0", None),
+            ("3.5", None),
+            ("Xyzzy", None),
+        ] {
+            let e = Labels::parse(text).unwrap_err();
+            let question = e.rsplit_once("; did you mean ").map(|(_, meant)| meant);
+            assert_eq!(question, meant.map(|m| format!("{m}?")).as_deref(), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn classes_that_no_set_has_are_listed() {
+        let sets: Vec<_> = (0..CLASSES).map(|c| Labels::from_classes([c]).unwrap()).collect();
+        assert_eq!(absent(sets.clone(), "x"), None);
+        let text = absent(sets[1..27].iter().copied(), "the table").unwrap();
+        let parts = ["2 of 28", "the table", "Nucleoplasm, Rods & rings"];
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        assert!(absent([], "x").unwrap().contains("28 of 28"));
     }
 }

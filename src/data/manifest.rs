@@ -24,6 +24,7 @@ mod listing;
 mod plan;
 mod problem;
 mod scan;
+mod spelling;
 
 pub use estimate::{Estimate, estimate};
 pub use files::{Files, Pool};

@@ -18,6 +18,7 @@ mod reader;
 mod sample_image;
 mod sources;
 mod store;
+mod tally;
 mod task_shards;
 mod writer;
 
@@ -26,6 +27,7 @@ pub use planned::{Expected, open_planned};
 pub use reader::Reader;
 pub use sample_image::{Bad, Settings, interleaved, read_images};
 pub use store::Store;
+pub use tally::Tally;
 pub use task_shards::{ShareSummary, build_share};
 pub use writer::{Entry, Writer};
 

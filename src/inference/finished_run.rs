@@ -17,7 +17,7 @@ use crate::{
         labels::{CLASSES, Labels},
         work_folder::WorkFolder,
     },
-    scoring::prediction_file::Predictions,
+    scoring::{metrics, prediction_file::Predictions},
     training::{fold_status::has_predictions, fold_weights, run_folder::Run},
 };
 
@@ -159,6 +159,20 @@ pub struct FittedThresholds {
     /// Macro F1, 0 to 1, on the samples that they were fitted on.
     #[serde(rename = "in_sample_macro_f1")]
     pub in_sample: f64,
+    /// `cross_fitted` over the classes present, and their number, see
+    /// [`metrics::macro_f1_present`]; `None` in files of earlier versions.
+    #[serde(rename = "cross_fitted_macro_f1_present", default)]
+    pub present: Option<f64>,
+    #[serde(default)]
+    pub classes_present: Option<usize>,
+}
+
+impl FittedThresholds {
+    /// What to print behind the cross-fitted score, see [`metrics::over_present`].
+    pub fn over_present(&self) -> String {
+        let both = self.present.zip(self.classes_present);
+        both.map_or(String::new(), |(score, classes)| metrics::over_present(score, classes))
+    }
 }
 
 /// The index of the thresholds that the submission uses: those of `wanted` (`submit.thresholds`),

@@ -63,8 +63,12 @@ pub fn submit(config: &Config, work: &WorkFolder, run: &Run) -> Result<SubmitOut
         let CrossFitted { macro_f1: cross_fitted, predicted } =
             cross_fitted(method, &answer, config.split.seed);
         let in_sample = metrics::macro_f1(&metrics::counts(probabilities, truth, &values));
-        let fitted = FittedThresholds { method, values, cross_fitted, in_sample };
-        (fitted, metrics::counts_of(predicted, truth))
+        let counts = metrics::counts_of(predicted, truth);
+        let present = Some(metrics::macro_f1_present(&counts));
+        let classes_present = Some(metrics::classes_present(&counts));
+        let fitted =
+            FittedThresholds { method, values, cross_fitted, in_sample, present, classes_present };
+        (fitted, counts)
     };
     let (fits, counts): (Vec<_>, Vec<[Counts; CLASSES]>) = Method::VARIANTS.iter().map(fit).unzip();
     let used = finished_run::used_index(&fits, config.submit.thresholds).unwrap_or(0);
@@ -103,9 +107,18 @@ fn write_tables(run: &Run, fits: &[FittedThresholds]) -> Result<()> {
         [class.to_string(), name.to_string()].into_iter().chain(values).collect::<Vec<_>>()
     });
     csv_file::write(&run.folder.join(THRESHOLDS), &header, rows)?;
-    let header = ["method", "cross_fitted_macro_f1", "in_sample_macro_f1"];
+    let header = [
+        "method",
+        "cross_fitted_macro_f1",
+        "in_sample_macro_f1",
+        "cross_fitted_macro_f1_present",
+        "classes_present",
+    ];
     let six = |score: f64| format!("{score:.6}");
-    let rows = fits.iter().map(|fit| (fit.method, six(fit.cross_fitted), six(fit.in_sample)));
+    let rows = fits.iter().map(|fit| {
+        let scores = (six(fit.cross_fitted), six(fit.in_sample), fit.present.map(six));
+        (fit.method, scores, fit.classes_present)
+    });
     csv_file::write(&run.folder.join(SCORES), &header, rows)
 }
 

@@ -34,6 +34,8 @@ pub struct MethodScore {
     pub method: Method,
     /// On samples that the thresholds were not fitted on.
     pub cross_fitted: f64,
+    /// As `cross_fitted`, over the classes present, see [`metrics::macro_f1_present`].
+    pub cross_fitted_present: f64,
     /// On the samples that they were fitted on.
     pub in_sample: f64,
 }
@@ -76,6 +78,12 @@ impl Evaluation {
         let own: Vec<usize> = (0..truth.len()).collect();
         let crossed = thresholds::cross_fitted(method, probabilities, truth, &own, folds, seed);
         let in_sample = thresholds::in_sample(method, probabilities, truth);
-        MethodScore { method, cross_fitted: crossed.macro_f1, in_sample }
+        let counts = metrics::counts_of(crossed.predicted, truth);
+        MethodScore {
+            method,
+            cross_fitted: crossed.macro_f1,
+            cross_fitted_present: metrics::macro_f1_present(&counts),
+            in_sample,
+        }
     }
 }

@@ -138,6 +138,33 @@ pub fn macro_f1(counts: &[Counts; CLASSES]) -> f64 {
     counts.iter().map(|c| c.f1()).sum::<f64>() / CLASSES as f64
 }
 
+/// Number of classes with at least one positive in the truth.
+pub fn classes_present(counts: &[Counts; CLASSES]) -> usize {
+    counts.iter().filter(|c| c.positives() > 0).count()
+}
+
+/// The mean F1 over the classes with at least one positive in the truth, from 0 to 1; 0 where there
+/// is none:
+///
+/// `macro_f1_present = sum of F1(c) over P / |P|`, `P` = the classes with `tp + fn > 0`.
+///
+/// A class outside of `P` has an F1 of 0, whatever is predicted, so that this is [`macro_f1`] times
+/// `28 / |P|`: what the score is where data have five classes of their own. It is scikit-learn's
+/// `f1_score(truth, predicted, labels=P, average="macro", zero_division=0)`.
+pub fn macro_f1_present(counts: &[Counts; CLASSES]) -> f64 {
+    let present = counts.iter().filter(|c| c.positives() > 0);
+    present.map(|c| c.f1()).sum::<f64>() / classes_present(counts).max(1) as f64
+}
+
+/// What to print behind a macro F1, such as ` (0.612 over the 5 classes present)`; nothing where
+/// all are.
+pub fn over_present(macro_f1_present: f64, classes_present: usize) -> String {
+    match classes_present {
+        CLASSES => String::new(),
+        n => format!(" ({macro_f1_present:.3} over the {n} classes present)"),
+    }
+}
+
 /// F1 of the summed counts of all classes, from 0 to 1.
 pub fn micro_f1(counts: &[Counts; CLASSES]) -> f64 {
     let mut all = Counts::default();
@@ -201,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn classes_without_positives_do_not_count_among_those_present() {
+        let set = |classes: &[usize]| Labels::from_classes(classes.iter().copied()).unwrap();
+        // Class 3 is found, class 4 is not; class 9 is predicted but not there.
+        let counts = counts_of([set(&[3, 9]), set(&[3])], &[set(&[3]), set(&[3, 4])]);
+        assert_eq!((classes_present(&counts), macro_f1_present(&counts)), (2, 0.5));
+        assert!((macro_f1(&counts) - 1.0 / 28.0).abs() < 1e-12);
+        assert!(over_present(0.5, 2).contains("0.500 over the 2 "));
+        assert_eq!(over_present(0.5, CLASSES), "");
+        let none = counts_of([set(&[3])], &[Labels::default()]);
+        assert_eq!((classes_present(&none), macro_f1_present(&none)), (0, 0.0));
+    }
+
+    #[test]
     fn the_threshold_itself_is_not_above() {
         let p = Array2::<f32>::from_elem((1, CLASSES), 0.2);
         let truth = [Labels::from_classes([3]).unwrap()];
@@ -219,6 +259,8 @@ mod tests {
             truth: Vec<Vec<u8>>,
             threshold: f64,
             macro_f1: f64,
+            macro_f1_present: f64,
+            classes_present: usize,
             micro_f1: f64,
             precision: Vec<f64>,
             recall: Vec<f64>,
@@ -233,7 +275,7 @@ mod tests {
         let close = |name: &str, what: &str, a: f64, b: f64| {
             assert!((a - b).abs() < 1e-12, "{name}, {what}: {a} and {b}")
         };
-        assert!(cases.len() >= 3);
+        assert!(cases.len() >= 4 && cases.iter().any(|c| c.classes_present == 5));
         for case in &cases {
             let p =
                 Array2::from_shape_vec((case.scores.len(), CLASSES), case.scores.concat()).unwrap();
@@ -245,6 +287,9 @@ mod tests {
             let counts = counts(p.view(), &truth, &[case.threshold; CLASSES]);
             let precision = average_precision(p.view(), &truth);
             close(&case.name, "macro F1", macro_f1(&counts), case.macro_f1);
+            let present = macro_f1_present(&counts);
+            close(&case.name, "macro F1, present", present, case.macro_f1_present);
+            assert_eq!(classes_present(&counts), case.classes_present, "{}", case.name);
             close(&case.name, "micro F1", micro_f1(&counts), case.micro_f1);
             close(&case.name, "mAP", mean_average_precision(&precision), case.map);
             for c in 0..CLASSES {

@@ -17,10 +17,12 @@ pub fn draw(title: &str, counts: &[Counts; CLASSES]) -> Result<String> {
     let mut order: Vec<usize> = (0..CLASSES).collect();
     order.sort_by_key(|&c| (counts[c].positives(), c));
     let mean = metrics::macro_f1(counts);
+    let present =
+        metrics::over_present(metrics::macro_f1_present(counts), metrics::classes_present(counts));
     svg(title, (860, 640), |root| {
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(root)
-            .caption(format!("{title}: macro {mean:.3}"), ("sans-serif", 18))
+            .caption(format!("{title}: macro {mean:.3}{present}"), ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(230)

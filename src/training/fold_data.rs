@@ -5,7 +5,13 @@ use std::sync::Arc;
 use crate::{
     base::{Error, Result, checksum},
     config::Split,
-    data::{folds, labels::Labels, manifest::Part, shard::Store, work_folder::WorkFolder},
+    data::{
+        folds,
+        labels::{self, Labels},
+        manifest::Part,
+        shard::Store,
+        work_folder::WorkFolder,
+    },
 };
 
 /// The samples of a fold.
@@ -61,5 +67,12 @@ impl FoldData {
         let size = store.size().to_le_bytes();
         let hash = checksum::of_parts([of_train.as_bytes(), of_valid.as_bytes(), &size]);
         Ok(Self { fold, store, train, valid, labels, hash })
+    }
+
+    /// One line that names the classes without a sample to train on, and one for validation.
+    pub fn absent(&self) -> Vec<String> {
+        let valid = self.valid.iter().map(|&s| self.store.labels(s));
+        let of_train = labels::absent(self.labels.iter().copied(), "the training part");
+        of_train.into_iter().chain(labels::absent(valid, "the validation part")).collect()
     }
 }

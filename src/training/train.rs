@@ -67,6 +67,9 @@ pub fn train(
         data.train.len(),
         data.valid.len()
     );
+    if world.rank() == 0 {
+        data.absent().iter().for_each(|what| log::warn!("fold {fold}: {what}"));
+    }
     let begun = watchdog.during("start of the training", Limit::Start, || {
         let folder = CheckpointFolder::of(&run.fold(fold));
         world.agree(if folder.is_begun() { Ok(()) } else { check(&config.model) })?;

@@ -40,6 +40,9 @@ pub struct FoldOutcome {
     pub map: f64,
     /// Out-of-fold macro F1 at 0.5 with test-time augmentation.
     pub macro_f1: f64,
+    /// The same over the classes present, see [`metrics::macro_f1_present`].
+    pub macro_f1_present: f64,
+    pub classes_present: usize,
     pub seconds: f64,
 }
 
@@ -97,6 +100,7 @@ pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
     let logits = logits(session, &predictor, predict.tta, "out-of-fold predictions")?;
     let probabilities = logits.mapv(sigmoid);
     let labels: Vec<Labels> = data.valid.iter().map(|&s| data.store.labels(s)).collect();
+    let counts = metrics::counts(probabilities.view(), &labels, &[0.5; CLASSES]);
     let outcome = FoldOutcome {
         fold: data.fold,
         epochs: state.epoch,
@@ -105,7 +109,9 @@ pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
             _ => state.epoch,
         },
         map: mean_average_precision(&probabilities, &labels),
-        macro_f1: macro_f1_at_half(&probabilities, &labels),
+        macro_f1: metrics::macro_f1(&counts),
+        macro_f1_present: metrics::macro_f1_present(&counts),
+        classes_present: metrics::classes_present(&counts),
         seconds: session.started.elapsed().as_secs_f64(),
     };
     if session.is_first() {
@@ -114,10 +120,11 @@ pub fn predict_validation(session: &Session, run: &Run) -> Result<FoldOutcome> {
         Predictions { ids, probabilities }.write(&run.validation(data.fold), source)?;
     }
     log::info!(
-        "fold {} is done in {}: out-of-fold macro F1 {:.3}, mAP {:.3}",
+        "fold {} is done in {}: out-of-fold macro F1 {:.3}{}, mAP {:.3}",
         outcome.fold,
         duration(outcome.seconds),
         outcome.macro_f1,
+        metrics::over_present(outcome.macro_f1_present, outcome.classes_present),
         outcome.map
     );
     Ok(outcome)

@@ -27,6 +27,7 @@ mod cost;
 mod fold_epochs;
 #[cfg(test)]
 mod golden;
+mod grouping;
 mod near_duplicates;
 mod page;
 mod precision_recall;

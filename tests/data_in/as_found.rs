@@ -169,7 +169,7 @@ fn a_table_that_cannot_be_read_is_named_and_the_rest_is_listed() {
     fs::create_dir_all(set.path("external/images")).unwrap();
     fs::write(set.path("external/labels.csv"), "Id;Target\na;1\n").unwrap();
     let key = format!("data.external={}", set.path("external").display());
-    fails(&set.run("plan", &["--set", &key]), 2, &["data.external", "labels.csv", "`;`"]);
+    fails(&set.run("plan", &["--set", &key]), 65, &["external", "labels.csv", "`;`"]);
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub fn png16(path: &Path, side: usize, pixels: &[u8]) {
     );
 }
 
-fn png_as(path: &Path, side: usize, depth: png::BitDepth, data: &[u8]) {
+/// A gray image with these bytes.
+pub fn png_as(path: &Path, side: usize, depth: png::BitDepth, data: &[u8]) {
     let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), side as u32, side as u32);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(depth);

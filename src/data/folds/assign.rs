@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::{
-    FoldRow, Quality, dense, groups_of, quality, shuffle, split,
+    FoldRow, Quality, dense, groups_of,
+    known::{Known, unknown, untrained},
+    quality, shuffle, split,
     table::{self, write_table},
 };
 use crate::{
@@ -23,6 +25,10 @@ pub struct Assigned {
     /// Groups of samples that stay together.
     pub groups: usize,
     pub quality: Quality,
+    /// What the ids say of wells or antibodies, where `split.groups` asks for these.
+    pub known: Option<Known>,
+    /// What will not be as a reader of the scores expects.
+    pub warnings: Vec<String>,
 }
 
 /// Assigns the training samples of a work folder and writes its `folds.csv`. Samples that `dedup`
@@ -123,11 +129,17 @@ impl Samples {
             .map(|fold| (0..fold_of.len()).filter(|&i| fold_of[i].contains(&fold)).collect())
             .collect();
         let quality = quality(&self.labels, &members, share);
+        let known = (keys.groups >= Groups::Well)
+            .then(|| Known::of(self.ids.iter().map(String::as_str), keys.groups));
+        let unknown = known.filter(|known| known.recognised == 0).map(unknown);
+        let absent = labels::absent(self.labels.iter().copied(), "the samples to split");
+        let untrained = untrained(&self.labels, &members);
+        let warnings = [unknown, absent, untrained].into_iter().flatten().collect();
         let rows: Vec<FoldRow> = (self.ids.into_iter().zip(self.groups).zip(fold_of))
             .map(|((id, group), folds)| FoldRow { id, group, folds })
             .collect();
         let samples = rows.len();
-        Ok((rows, Assigned { samples, groups, quality }))
+        Ok((rows, Assigned { samples, groups, quality, known, warnings }))
     }
 
     /// # Errors

@@ -77,6 +77,11 @@ impl<'a> Encoded<'a> {
         self.header.format == Format::Jpeg
     }
 
+    /// Whether its values have 16 bits, which are scaled to 8.
+    pub fn is_wide(&self) -> bool {
+        self.header.is_wide
+    }
+
     /// About how many bytes of memory decoding takes at its peak.
     pub fn memory(&self) -> u64 {
         let Header { width, height, orientation, bytes_per_pixel, .. } = self.header;

@@ -91,7 +91,9 @@ fn png_header(bytes: &[u8]) -> Result<Header, png::DecodingError> {
     let raw = info.color_type.samples() as u64 * (info.bit_depth as u64).div_ceil(8);
     let (width, height) = (info.width, info.height);
     let orientation = orientation::of_png(bytes);
-    Ok(Header { format: Format::Png, width, height, orientation, bytes_per_pixel: raw + 1 })
+    let is_wide = info.bit_depth == png::BitDepth::Sixteen;
+    let (format, bytes_per_pixel) = (Format::Png, raw + 1);
+    Ok(Header { format, width, height, orientation, bytes_per_pixel, is_wide })
 }
 
 pub(super) fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {

@@ -23,8 +23,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
     let [width, height] = [header.width, header.height].map(|side| side as u32);
     // A progressive JPEG keeps all coefficients, two bytes each, until its last scan.
     let bytes_per_pixel = if header.is_progressive { 10 } else { 4 };
-    let orientation = orientation::of_jpeg(bytes);
-    Ok(Header { format: Format::Jpeg, width, height, orientation, bytes_per_pixel })
+    let (format, orientation, is_wide) = (Format::Jpeg, orientation::of_jpeg(bytes), false);
+    Ok(Header { format, width, height, orientation, bytes_per_pixel, is_wide })
 }
 
 /// Gray or RGB.

@@ -25,6 +25,8 @@ pub(super) struct Header {
     pub orientation: u8,
     /// Memory at the peak of decoding, by pixel.
     pub bytes_per_pixel: u64,
+    /// Whether its values have 16 bits.
+    pub is_wide: bool,
 }
 
 /// Decoded pixels, 8 bit, `step` values each.

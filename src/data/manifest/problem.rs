@@ -91,7 +91,13 @@ pub fn summary(problems: &[Problem]) -> Vec<String> {
                 true => "no id".into(),
                 false => p.id.replace(char::is_control, "\u{fffd}"),
             };
-            let told = same.len() <= 3 || p.kind == ProblemKind::MissingChannels;
+            let explains = matches!(
+                p.kind,
+                ProblemKind::MissingChannels
+                    | ProblemKind::LabelsWithoutImages
+                    | ProblemKind::IdWithoutImages
+            );
+            let told = same.len() <= 3 || explains;
             match p.detail.as_str() {
                 detail if !detail.is_empty() && told => format!("{id} ({detail})"),
                 _ => id,

@@ -11,11 +11,12 @@ use super::{
     Files, Manifest, Part, Sample, Source,
     listing::{Listing, list},
     problem::{Problem, ProblemKind as Kind, listed_id, summary},
+    spelling::Spellings,
 };
 use crate::{
     base::{Error, Result, progress::Progress},
     config::Data,
-    data::labels::{BadRow, Labels, RowFault, check_columns, read_ids, read_table},
+    data::labels::{self, BadRow, Labels, RowFault, check_columns, read_ids, read_table},
 };
 
 /// What the folders hold.
@@ -54,7 +55,8 @@ pub fn scan(data: &Data) -> Result<Scan> {
     if let Some(folder) = &data.external {
         let images = folder.join("images");
         must_exist("data.external", &[folder, &images])?;
-        let read = scan.labelled("external", Source::External, &images, &external_table(folder)?);
+        let read = external_table(folder)
+            .and_then(|table| scan.labelled("external", Source::External, &images, &table));
         scan.go_on("external", read)?;
     }
     if let Some(folder) = &data.kaggle {
@@ -62,6 +64,7 @@ pub fn scan(data: &Data) -> Result<Scan> {
         scan.go_on("test", read)?;
     }
     scan.problems.sort_unstable();
+    scan.warn_of_labels();
     if scan.manifest.count(Part::Train) == 0 && scan.fatal.is_none() {
         let folder = data.kaggle.as_ref().or(data.external.as_ref()).expect("one of them is set");
         let alike = scan.problems.chunk_by(|a, b| (a.kind, a.place) == (b.kind, b.place));
@@ -113,7 +116,7 @@ fn must_exist(key: &str, paths: &[&PathBuf]) -> Result<()> {
 /// The one CSV of the external folder that has the columns Id and Target.
 ///
 /// # Errors
-/// Usage where there is none, or several.
+/// Usage where there is none, or several; data where those that are there cannot be used.
 pub fn external_table(folder: &Path) -> Result<PathBuf> {
     let (mut tables, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
@@ -125,19 +128,19 @@ pub fn external_table(folder: &Path) -> Result<PathBuf> {
         }
         match check_columns(&path) {
             Ok(()) => tables.push(path),
-            Err(e) => others.push(e.to_string()),
+            Err(e) => others.push((path, e)),
         }
     }
     tables.sort();
-    others.sort();
-    let found = others.first().map_or(String::new(), |other| format!(" ({other})"));
-    match tables.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Error::usage(format!(
-            "data.external: {} has no CSV with the columns Id,Target beside images/{found}",
+    others.sort_by(|a, b| a.0.cmp(&b.0));
+    match (tables.as_slice(), others.into_iter().next()) {
+        ([one], _) => Ok(one.clone()),
+        ([], Some((_, fault))) => Err(fault),
+        ([], None) => Err(Error::usage(format!(
+            "data.external: {} has no CSV with the columns Id,Target beside images/",
             folder.display()
         ))),
-        many => {
+        (many, _) => {
             let names: Vec<_> =
                 many.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
             Err(Error::usage(format!(
@@ -230,16 +233,17 @@ impl Scan {
         rows.sort_unstable();
         let mut rows = rows.into_iter().peekable();
         let official = self.manifest.samples.len();
+        let (mut without_images, mut without_labels) = (Vec::new(), Vec::new());
         for (id, endings) in samples {
             while let Some((id, _)) = rows.next_if(|row| row.0 < id) {
-                self.problem(Kind::LabelsWithoutImages, place, id, "");
+                without_images.push(id);
             }
             let label = rows.next_if(|row| row.0 == id).map(|row| row.1);
             match (names.complete(endings), label) {
                 _ if is_unusual(&id) => self.unusual(place, &id),
                 (Err(missing), _) => self.problem(Kind::MissingChannels, place, id, missing),
                 (Ok(_), _) if unusable.contains(&id) => {} // its row is reported already
-                (Ok(_), None) => self.problem(Kind::ImagesWithoutLabels, place, id, ""),
+                (Ok(_), None) => without_labels.push(id),
                 (Ok(_), Some(l)) if l.is_empty() => {
                     self.problem(Kind::ImagesWithoutLabels, place, id, "its row has no class")
                 }
@@ -249,10 +253,52 @@ impl Scan {
                 (Ok(files), Some(labels)) => self.add(id, source, Part::Train, labels, files),
             }
         }
-        for (id, _) in rows {
-            self.problem(Kind::LabelsWithoutImages, place, id, "");
+        without_images.extend(rows.map(|row| row.0));
+        self.without_images(Kind::LabelsWithoutImages, place, without_images, &without_labels);
+        for id in without_labels {
+            self.problem(Kind::ImagesWithoutLabels, place, id, "");
         }
         Ok(())
+    }
+
+    /// Reports `ids` of a table as `kind`; where one differs from an id in `images`, which no row
+    /// names, only in how it is written, that is said.
+    fn without_images(
+        &mut self,
+        kind: Kind,
+        place: &'static str,
+        ids: Vec<String>,
+        images: &[String],
+    ) {
+        let spellings = Spellings::of(images);
+        for id in ids {
+            let detail = spellings.other(&id).map_or(String::new(), |other| {
+                format!("the images are called `{other}`; expected this id in the table")
+            });
+            self.problem(kind, place, id, detail);
+        }
+    }
+
+    /// Warns where nothing can be learnt of a class, or of all.
+    fn warn_of_labels(&mut self) {
+        let train = self.manifest.samples.iter().filter(|s| s.part == Part::Train);
+        let sets: Vec<Labels> = train.map(|s| s.labels).collect();
+        if sets.is_empty() {
+            return; // which is said as such
+        }
+        if let Some(absent) = labels::absent(sets.iter().copied(), "the training part") {
+            self.warnings.push(format!(
+                "{absent}; macro_f1 counts them as 0, macro_f1_present leaves them out"
+            ));
+        }
+        if sets.len() > 1 && sets.iter().all(|set| *set == sets[0]) {
+            self.warnings.push(format!(
+                "all {} training samples have the same classes ({}): there is nothing to tell \
+                    apart; look at the column Target",
+                sets.len(),
+                sets[0].names()
+            ));
+        }
     }
 
     /// The ids of the sample submission in their order; `None` where there is none.
@@ -298,6 +344,7 @@ impl Scan {
         let mut ordered = vec![false; found.len()];
         let trained = self.manifest.samples.len();
         let official = self.manifest.samples.partition_point(|s| s.source == Source::Official);
+        let (ids, mut without_images) = (order.len(), Vec::new());
         for id in order {
             let at = found.binary_search_by(|sample| sample.0.cmp(&id)).ok();
             let files = at.map(|at| {
@@ -307,7 +354,7 @@ impl Scan {
             let trained = &self.manifest.samples[..trained];
             match files {
                 _ if is_unusual(&id) => self.unusual("test", &id),
-                None => self.problem(Kind::IdWithoutImages, "test", id, "in sample_submission.csv"),
+                None => without_images.push(id),
                 Some(Err(missing)) => self.problem(Kind::MissingChannels, "test", id, missing),
                 Some(Ok(_)) if has(&trained[..official], &id) || has(&trained[official..], &id) => {
                     self.problem(Kind::RepeatedId, "test", id, "in the train part too")
@@ -317,9 +364,18 @@ impl Scan {
                 }
             }
         }
-        for (id, _) in
-            found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered).map(|(sample, _)| sample)
-        {
+        let left_out = found.into_iter().zip(ordered).filter(|(_, ordered)| !ordered);
+        let left_out: Vec<String> = left_out.map(|(sample, _)| sample.0).collect();
+        if ids > 0 && without_images.len() == ids && !left_out.is_empty() {
+            let what = format!(
+                "none of its {ids} ids has images in test/: it says {}, where the images say {}; \
+                    expected the same ids",
+                without_images[0], left_out[0]
+            );
+            self.fatal.get_or_insert(Error::data(&submission, what));
+        }
+        self.without_images(Kind::IdWithoutImages, "test", without_images, &left_out);
+        for id in left_out {
             match is_unusual(&id) {
                 true => self.unusual("test", &id),
                 false => self.problem(Kind::NotInSubmission, "test", id, "left out"),

@@ -9,7 +9,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    Reader, Writer, path,
+    Reader, Tally, Writer, path,
     sample_image::{Bad, Memory, Settings, load},
     sources::{self, Sources},
 };
@@ -64,6 +64,8 @@ pub struct Builder<'a> {
     planned: i64,
     settings: Settings,
     stop: &'a Stop,
+    /// Of the images in the shards that were made.
+    pub tally: Tally,
 }
 
 /// What is known of a shard that is there.
@@ -78,7 +80,8 @@ impl<'a> Builder<'a> {
     /// `stop` ends a shard under way.
     pub fn new(work: &'a Path, manifest: &'a Manifest, settings: Settings, stop: &'a Stop) -> Self {
         let planned = sources::written(&Manifest::path(work)).unwrap_or(i64::MAX);
-        Self { work, manifest, hash: manifest.hash(), planned, settings, stop }
+        let tally = Tally::default();
+        Self { work, manifest, hash: manifest.hash(), planned, settings, stop, tally }
     }
 
     /// Makes the shard with the position `unit` in [`Manifest::shards`], in the current rayon pool,
@@ -126,7 +129,7 @@ impl<'a> Builder<'a> {
                 // if a folder is not mounted, there is no need to try all its files
                 return Ok(Err(Vec::new()));
             }
-            let row = match load(sample, self.settings, &memory) {
+            let row = match load(sample, self.settings, &memory, &self.tally) {
                 Ok(entry) => Ok(writer.place(slot, entry)?),
                 Err(faults) => {
                     bad_samples.fetch_add(1, Relaxed);
@@ -214,9 +217,9 @@ impl<'a> Builder<'a> {
                 return Ok(Err("does not fit its quarantine list"));
             }
             // Files may have been repaired since, or the limits raised.
-            let memory = Memory::of_pool();
+            let (memory, settings, tally) = (Memory::of_pool(), self.settings, Tally::default());
             if samples.par_iter().any(|s| {
-                quarantined.contains(s.id.as_str()) && load(s, self.settings, &memory).is_ok()
+                quarantined.contains(s.id.as_str()) && load(s, settings, &memory, &tally).is_ok()
             }) {
                 return Ok(Err("lacks samples that can be read now"));
             }
@@ -261,7 +264,7 @@ impl<'a> Builder<'a> {
                 return Ok(None);
             };
             self.go_on()?;
-            let now = load(sample, self.settings, memory);
+            let now = load(sample, self.settings, memory, &Tally::default());
             let is_same = now.is_ok_and(|entry| checksum::of(&entry.image) == *sum);
             Ok((!is_same).then(|| sample.id.clone()))
         };

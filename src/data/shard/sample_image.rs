@@ -6,7 +6,10 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{
+    Entry,
+    tally::{Levels, Tally},
+};
 use crate::{
     base::{Error, Result},
     data::{
@@ -34,12 +37,16 @@ pub struct Bad {
 }
 
 /// Reads samples in the current rayon pool: by sample its image, u8 `[size, size, 4]`, or its files
-/// that could not be used.
-pub fn read_images(samples: &[Sample], settings: Settings) -> Vec<Result<Vec<u8>, Vec<Bad>>> {
+/// that could not be used. What it reads is counted in `tally`.
+pub fn read_images(
+    samples: &[Sample],
+    settings: Settings,
+    tally: &Tally,
+) -> Vec<Result<Vec<u8>, Vec<Bad>>> {
     let memory = Memory::of_pool();
     samples
         .par_iter()
-        .map(|sample| load(sample, settings, &memory).map(|entry| entry.image))
+        .map(|sample| load(sample, settings, &memory, tally).map(|entry| entry.image))
         .collect()
 }
 
@@ -48,8 +55,10 @@ pub(super) fn load(
     sample: &Sample,
     settings: Settings,
     memory: &Memory,
+    tally: &Tally,
 ) -> Result<Entry, Vec<Bad>> {
     let (mut hashes, mut planes, mut faults) = ([0; 4], [const { Vec::new() }; 4], Vec::new());
+    let mut levels = [const { Levels::new(0, false) }; 4];
     let mut first: Option<(usize, (u32, u32))> = None;
     for c in 0..4 {
         let file = sample.file(c);
@@ -73,15 +82,18 @@ pub(super) fn load(
             continue;
         }
         let _taken = memory.take(encoded.memory());
+        levels[c] = Levels::new(w as usize * h as usize, encoded.is_wide());
         match encoded.channel(c) {
             Ok(channel) => {
-                (hashes[c], planes[c]) = hashed_and_resized(channel, dimensions, settings.size)
+                (hashes[c], planes[c]) =
+                    hashed_and_resized(channel, dimensions, settings.size, &mut levels[c])
             }
             Err(e) => fault(reason(&e)),
         }
     }
     match faults.is_empty() {
         true => {
+            tally.add(sample, first.map_or((0, 0), |first| first.1), &levels, &planes);
             let image = interleaved(&planes);
             planes.into_iter().for_each(image::reuse);
             Ok(Entry::new(sample.id.clone(), sample.labels, hashes, image))
@@ -90,11 +102,13 @@ pub(super) fn load(
     }
 }
 
-/// The hash of a channel and its pixels at `size`, in one pass where it has to shrink.
+/// The hash of a channel and its pixels at `size`, in one pass where it has to shrink; its values
+/// are counted in `levels`.
 fn hashed_and_resized(
     channel: Channel,
     (width, height): (u32, u32),
     size: usize,
+    levels: &mut Levels,
 ) -> (u64, Vec<u8>) {
     let (width, height) = (width as usize, height as usize);
     let shrinks = width > size || height > size;
@@ -104,6 +118,7 @@ fn hashed_and_resized(
                 (Phash::new(width, height), Vec::with_capacity(size * size));
             channel.bands(mean.band(), |rows| {
                 hash.push(rows);
+                levels.push(rows);
                 mean.rows(rows, &mut small);
             });
             (hash.finish(), small)
@@ -111,6 +126,7 @@ fn hashed_and_resized(
         None => {
             let plane = channel.whole();
             let hash = phash(&plane);
+            levels.push(&plane.pixels);
             if width == size && height == size {
                 return (hash, plane.pixels);
             }
@@ -218,7 +234,9 @@ mod tests {
             for (c, size) in [(0, 1000), (1, 384), (3, 77), (2, 1010)] {
                 let read = || Encoded::read(&file, 2000).unwrap().channel(c).unwrap();
                 let plane = read().whole();
-                let (hash, small) = hashed_and_resized(read(), (width as u32, height as u32), size);
+                let dimensions = (width as u32, height as u32);
+                let (hash, small) =
+                    hashed_and_resized(read(), dimensions, size, &mut Levels::new(0, false));
                 assert!(
                     hash == phash(&plane) && small == image::resize(&plane, size).pixels,
                     "{name}, channel {c} at {size}"

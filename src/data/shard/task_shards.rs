@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// What [`build_share`] did.
+#[derive(Default)]
 pub struct ShareSummary {
     /// Shards in the share.
     pub shards: usize,
@@ -21,6 +22,10 @@ pub struct ShareSummary {
     pub bad: usize,
     /// Samples whose images were replaced since their shard was made, so that it was made again.
     pub replaced: usize,
+    /// What is odd about the images of the shards that were made now, see [`Tally`].
+    ///
+    /// [`Tally`]: super::Tally
+    pub warnings: Vec<String>,
 }
 
 /// Makes the shards `task`, `task + tasks`, ... of `manifest` with `threads` threads, see
@@ -45,7 +50,7 @@ pub fn build_share(
     let builder = Builder::new(work, manifest, settings, stop);
     let pool = thread_pool::start(threads)?;
     let progress = Progress::new("preprocess", "samples", total as u64);
-    let mut share = ShareSummary { shards: plans.len(), built: 0, samples: 0, bad: 0, replaced: 0 };
+    let mut share = ShareSummary { shards: plans.len(), ..ShareSummary::default() };
     let (mut replaced, mut newer) = (Vec::new(), Vec::new());
     for (unit, plan) in &plans {
         let made = pool.install(|| builder.build(*unit, plan, allowed - share.bad, &progress))?;
@@ -77,5 +82,7 @@ pub fn build_share(
             Manifest::path(work).display()
         );
     }
+    share.warnings = builder.tally.warnings(settings.size);
+    share.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     Ok(share)
 }

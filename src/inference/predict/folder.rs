@@ -19,7 +19,7 @@ use crate::{
     data::{
         labels::{CLASSES, Labels, NAMES},
         manifest::{self, ProblemKind, Sample},
-        shard::{self, Bad},
+        shard::{self, Bad, Tally},
     },
     distributed::device,
     inference::{ensemble::Ensemble, grad_cam::FeatureExtractor},
@@ -86,9 +86,11 @@ pub fn predict(
         probabilities: Vec::new(),
         embeddings: Vec::new(),
     };
+    let tally = Tally::default();
     for part in samples.chunks((IMAGE_BYTES / (size * size * 4)).clamp(1, 256)) {
         let mut images = Images { size, ids: Vec::new(), pixels: Vec::new() };
-        for (sample, read) in part.iter().zip(pool.install(|| shard::read_images(part, settings))) {
+        let read = pool.install(|| shard::read_images(part, settings, &tally));
+        for (sample, read) in part.iter().zip(read) {
             match read {
                 Ok(pixels) => {
                     images.ids.push(sample.id.clone());
@@ -101,6 +103,7 @@ pub fn predict(
         predictions.progress.add(unread as u64);
         predictions.add(images)?;
     }
+    tally.warnings(size).iter().for_each(|warning| log::warn!("{warning}"));
     if predictions.ids.is_empty() {
         return Err(nothing_readable(folder, &skipped, &other));
     }

@@ -128,12 +128,13 @@ fn scores(card: &Card, page: &mut String) {
         let _ = writeln!(
             page,
             "\nThe thresholds (method {}) were fitted on the out-of-fold predictions of all \
-                finished folds of the run, views `{}`: macro F1 {:.4} on samples that they had \
+                finished folds of the run, views `{}`: macro F1 {:.4}{} on samples that they had \
                 not seen, {:.4} on those that they were fitted on. Where no class is above its \
                 threshold, the most probable one counts.",
             fitted.method,
             tta.as_str().unwrap_or_default(),
             fitted.cross_fitted,
+            fitted.over_present(),
             fitted.in_sample
         );
     }

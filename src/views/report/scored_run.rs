@@ -126,6 +126,11 @@ impl ScoredRun {
         metrics::macro_f1(&self.counts)
     }
 
+    /// Macro F1, cross-fitted, over the classes that the samples have.
+    pub fn macro_f1_present(&self) -> f64 {
+        metrics::macro_f1_present(&self.counts)
+    }
+
     pub fn interval(&self) -> Interval {
         Interval::of(self.bootstrap.macro_f1.clone())
     }

@@ -5,7 +5,11 @@ use serde::Serialize;
 use crate::{
     base::Result,
     views::report::{
-        fold_epochs::FoldEpochs, near_duplicates, scored_run::ScoredRun, thumbnail::Thumbnails,
+        fold_epochs::FoldEpochs,
+        grouping::{Grouping, grouping},
+        near_duplicates,
+        scored_run::ScoredRun,
+        thumbnail::Thumbnails,
     },
 };
 
@@ -43,6 +47,8 @@ pub struct Page<'a> {
     calibration: calibration::Calibration,
     thresholds: thresholds::ThresholdTables<'a>,
     folds: folds::FoldScores,
+    /// Of wells or antibodies between folds.
+    grouping: Grouping,
     /// `None` where `dedup` was not run.
     duplicates: Option<duplicates::Duplicates>,
     samples: samples::Samples,
@@ -73,6 +79,7 @@ impl<'a> Page<'a> {
             calibration: calibration::Calibration::of(scored)?,
             thresholds: thresholds::ThresholdTables::of(scored),
             folds: folds::FoldScores::of(scored, folds),
+            grouping: grouping(&scored.folds, scored.config.split.groups),
             duplicates: found
                 .map(|found| duplicates::Duplicates::of(&scored.config.dedup, &thumbnails, found))
                 .transpose()?,

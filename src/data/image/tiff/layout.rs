@@ -64,6 +64,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, String> {
         orientation: layout.orientation,
         // The image, and one plane of it or what a JPEG in it is decoded to.
         bytes_per_pixel: 2 * layout.step() as u64 + 1,
+        is_wide: layout.bits == 16,
     })
 }
 

@@ -34,6 +34,8 @@ struct RunRow {
     name: String,
     colour: &'static str,
     score: f64,
+    /// Over the classes present.
+    score_present: f64,
     interval: Interval,
     /// To the first run; `None` for that run and where the samples or groups are others.
     difference: Option<Difference>,
@@ -100,6 +102,7 @@ impl RunRow {
             name: run.run.name(),
             colour: COLOURS[i % COLOURS.len()],
             score: run.macro_f1(),
+            score_present: run.macro_f1_present(),
             interval: run.interval(),
             difference,
             map: run.map(),

@@ -23,6 +23,8 @@ struct FoldRow {
     fold: usize,
     samples: usize,
     macro_f1: f64,
+    macro_f1_present: f64,
+    classes_present: usize,
     map: f64,
     #[serde(skip)]
     counts: [Counts; CLASSES],
@@ -75,6 +77,8 @@ impl FoldRow {
             fold,
             samples: rows.len(),
             macro_f1: metrics::macro_f1(&counts),
+            macro_f1_present: metrics::macro_f1_present(&counts),
+            classes_present: metrics::classes_present(&counts),
             map: metrics::mean_average_precision(&average_precision),
             counts,
         }

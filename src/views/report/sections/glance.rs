@@ -12,6 +12,7 @@ use crate::{
         labels::NAMES,
         manifest::{Part, Source},
     },
+    scoring::metrics,
     training::run_folder::Run,
     views::report::{
         bootstrap::Interval,
@@ -26,6 +27,9 @@ use crate::{
 #[derive(Serialize)]
 pub struct Glance<'a> {
     score: f64,
+    /// Over the classes present, and their number.
+    score_present: f64,
+    classes_present: usize,
     interval: Interval,
     in_sample: f64,
     method: Method,
@@ -92,6 +96,8 @@ impl<'a> Glance<'a> {
         let ranks = folds.iter().flat_map(|f| f.steps.iter().map(|s| s.ranks)).max();
         Ok(Self {
             score: scored.macro_f1(),
+            score_present: scored.macro_f1_present(),
+            classes_present: metrics::classes_present(&scored.counts),
             interval: scored.interval(),
             in_sample: method.in_sample,
             method: method.method,
