@@ -1,7 +1,7 @@
 //! `atlas explore` over real HTTP: what it shows of a synthetic run, and what it refuses.
 use std::{
     fs,
-    io::{Read, Write},
+    io::Write,
     net::TcpStream,
     time::{Duration, Instant},
 };
