@@ -97,25 +97,23 @@ fn names_that_cannot_be_a_run_are_refused_before_anything_is_read() {
         assert_eq!(out.status.code(), Some(2), "{command:?}: {said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{command:?}: {said}");
     };
-    for words in [
-        &["train", "--fold=0"][..],
-        &["predict"],
-        &["submit"],
-        &["report"],
-        &["explore"],
-        &["status"],
-        &["run"],
-    ] {
-        for name in names {
-            let mut command = job(words);
-            command.arg(format!("--run={name}"));
-            refused(command, &["run's name"]);
-            if !name.is_empty() {
-                let mut command = job(words);
-                command.env("ATLAS_RUN", name);
-                refused(command, &["ATLAS_RUN", "run's name"]);
-            }
+    let by_both = |words: &[&str], name: &str| {
+        let mut command = job(words);
+        command.arg(format!("--run={name}"));
+        refused(command, &["run's name"]);
+        let mut command = job(words);
+        command.env("ATLAS_RUN", name);
+        if !name.is_empty() {
+            refused(command, &["ATLAS_RUN", "run's name"]);
         }
+    };
+    for words in
+        [&["train", "--fold=0"][..], &["predict"], &["submit"], &["report"], &["explore"], &["run"]]
+    {
+        by_both(words, "-x");
+    }
+    for name in names {
+        by_both(&["status"], name);
     }
     // A name that is no text is not passed over.
     let mut command = job(&["status"]);

@@ -22,6 +22,7 @@ pub(super) fn explain(message: &str) -> String {
         return match wanted {
             "usize" | "u8" | "u32" | "u64" => format!("{start}expected a whole number"),
             "f32" | "f64" => format!("{start}expected a number"),
+            "path string" | "a string" => format!("{start}expected text in quotes"),
             wanted if wanted.starts_with("struct ") => {
                 format!("{start}expected a section, whose keys are set one by one")
             }

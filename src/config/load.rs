@@ -31,7 +31,8 @@ impl Config {
         }
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         for set in sets {
-            set::apply(&mut table, set).map_err(|e| Error::usage(format!("--set {set}: {e}")))?;
+            set::apply(&mut table, set)
+                .map_err(|e| Error::usage(format!("--set {}: {e}", set.replace('\n', "\\n"))))?;
         }
         let mut config: Self =
             table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message()))?;
@@ -191,6 +192,8 @@ mod tests {
         for (text, sets, parts) in [
             ("[train]\nepoch = 3\n", &[][..], &["c.toml, line 2: ", "`epoch`", "`epochs`"][..]),
             ("[train]\n\nepochs = \"3\"\n", &[], &["c.toml, line 3: ", "\"3\""]),
+            ("[paths]\nwork = 2024\n", &[], &["c.toml, line 2: ", "`2024`", "quotes"]),
+            ("", &["train.epochz="], &["--set train.epochz=: ", "`epochz`", "`epochs`"]),
             ("", &["train.epochz=3"], &["--set train.epochz=3: ", "`epochz`", "`epochs`"]),
             ("", &["train.epochs=0"], &["--set train.epochs=0: train.epochs ", " 1"]),
             ("[train]\nepochs = 0\n", &["threads=3"], &["c.toml: train.epochs ", " 1"]),
@@ -204,7 +207,7 @@ mod tests {
             ("", &["train.epochs.x=3"], &["--set train.epochs.x=3: ", "epochs"]),
             ("", &["train=3"], &["--set train=3: ", "section"]),
             ("", &["train={epochs=3}"], &["--set train={epochs=3}: ", "one by one"]),
-            ("", &["train.epochs=2\nlr=3"], &["--set train.epochs=2"]),
+            ("", &["train.epochs=2\nlr=3"], &["--set train.epochs=2\\nlr=3: "]),
             ("", &["train.epochs==2"], &["--set train.epochs==2: ", "\"=2\""]),
             ("", &["train.precision=16"], &["--set train.precision=16: ", "`16`", "`bf16`"]),
             ("[data]\nkaggle = \"\"\n", &[], &["c.toml: ", "data.kaggle"]),

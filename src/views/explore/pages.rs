@@ -30,6 +30,7 @@ type Shared = State<Arc<Explorer>>;
 /// Kind and number of a [`Subject`].
 type SubjectPath = Path<(String, String)>;
 type TableQuery = Result<UrlQuery<Query>, QueryRejection>;
+
 pub async fn index() -> Html<&'static str> {
     Html(include_str!("assets/index.html"))
 }
