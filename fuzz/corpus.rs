@@ -57,7 +57,7 @@ pub fn make() {
         fs::create_dir_all(folder(to).parent().unwrap()).unwrap();
         fs::write(folder(to), text).unwrap();
     }
-    for name in ["shard", "predictions", "checkpoint"] {
+    for name in ["shard", "predictions", "predictions_hdf5", "checkpoint"] {
         fs::create_dir_all(folder(name)).unwrap();
     }
     shard("shard/train.h5", Part::Train, 3);
@@ -65,6 +65,7 @@ pub fn make() {
     shard("shard/empty.h5", Part::Test, 0);
     predictions("predictions/three.h5", 3);
     predictions("predictions/empty.h5", 0);
+    predictions("predictions_hdf5/ours.h5", 2);
     checkpoint();
 }
 

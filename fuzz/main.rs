@@ -31,6 +31,9 @@ use clap::Parser;
 use supervisor::{End, Supervisor};
 use targets::Target;
 
+/// Executions that each target should have in an hour.
+const PER_HOUR: f64 = 20_000.0;
+
 #[derive(Parser)]
 #[command(name = "fuzz")]
 enum Command {
@@ -64,10 +67,12 @@ enum Command {
 fn main() -> ExitCode {
     match Command::parse() {
         Command::Run { minutes, executions, seed, workers, targets } => {
-            let end = match (minutes, executions) {
-                (_, Some(executions)) => End::Executions(executions),
-                (minutes, None) => End::Time(
-                    Instant::now() + Duration::from_secs_f64(60.0 * minutes.unwrap_or(1.0)),
+            let minutes = minutes.unwrap_or(1.0);
+            let end = match executions {
+                Some(executions) => End::Executions(executions),
+                None => End::Time(
+                    Instant::now() + Duration::from_secs_f64(60.0 * minutes),
+                    (minutes / 60.0 * PER_HOUR) as u64,
                 ),
             };
             let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -198,7 +198,7 @@ fn change_text(bytes: &mut Vec<u8>, words: &[&str], rng: &mut Rng) {
         2 => drop(bytes.splice(at..at, word.iter().copied())),
         _ => {
             let times = [0, 2, 3, 1000][rng.random_range(0..4)];
-            let repeated = bytes[line..next].repeat(times);
+            let repeated = bytes[line..next].repeat(times.min(LONGEST / (next - line).max(1)));
             bytes.splice(line..next, repeated);
         }
     }

@@ -21,7 +21,8 @@ const BATCH_SECONDS: f64 = 0.5;
 
 /// When all is done.
 pub enum End {
-    Time(Instant),
+    /// And how many executions each target should have by then, if that is possible.
+    Time(Instant, u64),
     /// Of each target.
     Executions(u64),
 }
@@ -74,7 +75,8 @@ impl Supervisor {
 
     /// Returns whether anything was found.
     pub fn run(self, workers: usize) -> bool {
-        let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { env_temp() };
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("atlas-fuzz-").tempdir_in(base).unwrap();
         let begin = Instant::now();
         thread::scope(|scope| {
@@ -106,19 +108,24 @@ impl Supervisor {
         }
     }
 
-    /// The next batch: of the target that has had the least time.
+    /// The next batch: of the targets that have had too few executions, else of all, the one that
+    /// has had the least time.
     fn next(&self) -> Option<Batch> {
         let mut state = self.lock();
-        if matches!(self.end, End::Time(end) if Instant::now() >= end) {
+        if matches!(self.end, End::Time(end, _) if Instant::now() >= end) {
             return None;
         }
         if let Some(batch) = state.undone.pop() {
             return Some(batch);
         }
-        let most = if let End::Executions(n) = self.end { n } else { u64::MAX };
+        let (least, most) = match self.end {
+            End::Time(_, least) => (least, u64::MAX),
+            End::Executions(n) => (n, n),
+        };
+        let order = |i: &usize| (state.tallies[*i].next >= least, state.tallies[*i].seconds);
         let target = (0..state.tallies.len())
             .filter(|&i| state.tallies[i].next < most)
-            .min_by(|&a, &b| state.tallies[a].seconds.total_cmp(&state.tallies[b].seconds))?;
+            .min_by(|a, b| order(a).partial_cmp(&order(b)).expect("seconds are numbers"))?;
         let tally = &mut state.tallies[target];
         let each = (tally.seconds + 0.01) / (tally.executions + 1) as f64;
         let count = ((BATCH_SECONDS / each) as u64).clamp(10, 10_000).min(most - tally.next);
@@ -218,10 +225,6 @@ impl Supervisor {
             println!("    cargo test --release --test fuzz -- replay {name} {}", file.display());
         }
     }
-}
-
-fn env_temp() -> PathBuf {
-    std::env::temp_dir()
 }
 
 /// A worker process.

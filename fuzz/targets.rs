@@ -58,7 +58,7 @@ pub static ALL: [Target; 42] = [
     target("shard", hdf5::shard),
     target("shard_resealed", hdf5::shard_resealed).corpus("shard"),
     target("predictions", hdf5::predictions),
-    target("predictions_hdf5", hdf5::foreign_predictions).corpus("predictions"),
+    target("predictions_hdf5", hdf5::foreign_predictions),
     target("checkpoint", weights::checkpoint).repaired(repair::safetensors),
     target("checkpoint_resealed", weights::checkpoint_resealed).corpus("checkpoint"),
     target("safetensors", weights::safetensors).repaired(repair::safetensors).words(&[
