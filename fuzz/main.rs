@@ -59,6 +59,8 @@ enum Command {
     Replay { target: String, file: PathBuf },
     /// Writes the files of the corpus that this program makes; `corpus.py` makes the others.
     Corpus,
+    /// Whether faults of all kinds would be found.
+    Check,
     /// A worker of `run`.
     #[command(hide = true)]
     Worker { scratch: PathBuf, seed: u64 },
@@ -85,7 +87,7 @@ fn main() -> ExitCode {
             let workers = workers.unwrap_or(cores);
             println!("fuzz: {} targets, {workers} workers, seed {seed}", chosen.len());
             let found = Supervisor::new(chosen, end, seed).run(workers);
-            ExitCode::from(u8::from(found))
+            ExitCode::from(u8::from(!found.is_empty()))
         }
         Command::Replay { target, file } => {
             let folder = tempfile::tempdir().unwrap();
@@ -98,6 +100,15 @@ fn main() -> ExitCode {
         Command::Corpus => {
             corpus::make();
             ExitCode::SUCCESS
+        }
+        Command::Check => {
+            let count = corpus::files(targets::FAULTY.corpus).len() as u64;
+            let supervisor = Supervisor::new(vec![&targets::FAULTY], End::Executions(count), 0);
+            let places = supervisor.run(1);
+            println!("{places:?}");
+            let found = |place: &str| places.iter().any(|p| p.contains(place));
+            let kinds = ["faults.rs:", "signal 6", "hang", "memory"];
+            ExitCode::from(u8::from(!kinds.into_iter().all(found)))
         }
         Command::Worker { scratch, seed } => worker::run(&scratch, seed),
     }

@@ -73,8 +73,8 @@ impl Supervisor {
         Self { targets, end, seed, state: Mutex::new(state) }
     }
 
-    /// Returns whether anything was found.
-    pub fn run(self, workers: usize) -> bool {
+    /// Runs until the end and prints what was done and found. Returns the places of the findings.
+    pub fn run(self, workers: usize) -> Vec<String> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("atlas-fuzz-").tempdir_in(base).unwrap();
@@ -87,7 +87,7 @@ impl Supervisor {
             }
         });
         self.report(begin.elapsed());
-        !self.lock().findings.is_empty()
+        self.lock().findings.keys().map(|(_, place)| place.clone()).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -165,7 +165,9 @@ impl Supervisor {
         // A worker that ended between two batches, as it may, has not begun this one.
         match index.filter(|i| (first..first + count).contains(i)) {
             Some(index) if how != "exit code 0" => {
-                self.add(target, index, &how, &worker.last_words());
+                let words = worker.last_words();
+                let kind = words.replace(|c: char| c.is_ascii_digit(), "");
+                self.add(target, index, &format!("{how} {kind}"), &words);
                 self.resume(batch, index);
             }
             _ => self.lock().undone.push(batch),

@@ -2,6 +2,7 @@
 
 mod archives;
 mod explorer;
+mod faults;
 mod hdf5;
 mod images;
 mod records;
@@ -43,11 +44,14 @@ impl Target {
 
 /// The target called `name`.
 pub fn find(name: &str) -> &'static Target {
-    ALL.iter().find(|t| t.name == name).unwrap_or_else(|| {
+    ALL.iter().chain([&FAULTY]).find(|t| t.name == name).unwrap_or_else(|| {
         let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
         panic!("no target is called `{name}`; there are {}", names.join(", "))
     })
 }
+
+/// Not one of [`ALL`].
+pub static FAULTY: Target = target("faulty", faults::faulty);
 
 pub static ALL: [Target; 42] = [
     target("png", images::one_image).repaired(repair::png),

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, Write},
+    io::{self, Write},
     os::unix::fs::FileExt,
     panic,
     path::Path,

@@ -6,7 +6,7 @@ use atlas::{
     base::Result,
     data::shard::Reader,
     operations::verify,
-    scoring::{metrics::read_predictions, prediction_file::Predictions},
+    scoring::{metrics::matrix::read_predictions, prediction_file::Predictions},
 };
 
 use crate::{corpus, repair, scratch};

@@ -17,7 +17,7 @@ use atlas::{
     },
     inference::finished_run::{self, SCORES, THRESHOLDS},
     scoring::{
-        metrics::{read_predictions, read_truth},
+        metrics::matrix::{read_predictions, read_truth},
         submission_csv,
     },
     training::{history::EpochRow, run_folder::Run},
