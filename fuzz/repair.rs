@@ -103,9 +103,18 @@ pub fn checkpoint(bytes: &mut Vec<u8>) {
     }
 }
 
-/// The seal at the end of a shard: place and length of its images, checksum of all else.
-pub fn shard(bytes: &mut Vec<u8>) {
-    let Some(end) = bytes.len().checked_sub(32) else { return };
+/// The seal at the end of a shard or of predictions, of either format.
+pub fn seal(bytes: &mut [u8]) {
+    if bytes.len() >= 32 && bytes[bytes.len() - 32..].starts_with(b"atlas\0s1") {
+        seal_1(bytes);
+    } else if bytes.len() >= 40 && bytes[bytes.len() - 40..].starts_with(b"atlas\0s2") {
+        seal_2(bytes);
+    }
+}
+
+/// Eight bytes of magic, place and length of the images, checksum of all else.
+fn seal_1(bytes: &mut [u8]) {
+    let end = bytes.len() - 32;
     let field = |i: usize| little::<8>(bytes, end + 8 * i).unwrap_or(0);
     let (offset, length) = (field(1), field(2));
     let Some(images) = offset.checked_add(length).filter(|e| *e <= end) else { return };
@@ -116,4 +125,20 @@ pub fn shard(bytes: &mut Vec<u8>) {
         &bytes[images..end],
     ]);
     bytes[end + 24..].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Eight bytes of magic, length of the list of contents, place and length of the images, checksum
+/// of these and of all else.
+fn seal_2(bytes: &mut [u8]) {
+    let end = bytes.len() - 40;
+    let list = bytes[..end].windows(13).rposition(|w| w == b"{\"attributes\"");
+    if let Some(begin) = list {
+        bytes[end + 8..end + 16].copy_from_slice(&((end - begin) as u64).to_le_bytes());
+    }
+    let field = |i: usize| little::<8>(bytes, end + 8 * i).unwrap_or(0);
+    let (offset, length) = (field(2), field(3));
+    let Some(images) = offset.checked_add(length).filter(|e| *e <= end) else { return };
+    let content = checksum::of(&[&bytes[..offset], &bytes[images..end]].concat());
+    let fields = [&bytes[end + 8..end + 32], &content.to_le_bytes()].concat();
+    bytes[end + 32..].copy_from_slice(&checksum::of(&fields).to_le_bytes());
 }

@@ -53,7 +53,7 @@ pub fn find(name: &str) -> &'static Target {
 /// Not one of [`ALL`].
 pub static FAULTY: Target = target("faulty", faults::faulty);
 
-pub static ALL: [Target; 42] = [
+pub static ALL: [Target; 43] = [
     target("png", images::one_image).repaired(repair::png),
     target("jpeg", images::one_image),
     target("tiff", images::one_image),
@@ -62,6 +62,7 @@ pub static ALL: [Target; 42] = [
     target("shard", hdf5::shard),
     target("shard_resealed", hdf5::shard_resealed).corpus("shard"),
     target("predictions", hdf5::predictions),
+    target("predictions_resealed", hdf5::predictions_resealed).corpus("predictions"),
     target("predictions_hdf5", hdf5::foreign_predictions),
     target("checkpoint", weights::checkpoint).repaired(repair::safetensors),
     target("checkpoint_resealed", weights::checkpoint_resealed).corpus("checkpoint"),

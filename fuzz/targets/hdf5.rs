@@ -56,7 +56,7 @@ pub fn shard(bytes: &[u8]) {
 /// A shard that someone sealed anew.
 pub fn shard_resealed(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
-    repair::shard(&mut bytes);
+    repair::seal(&mut bytes);
     let _ = shard_content(&bytes);
 }
 
@@ -72,6 +72,13 @@ pub fn predictions(bytes: &[u8]) {
     let intact = &*INTACT;
     must_be_intact(prediction_content(bytes), intact);
     let _ = verify::check(&scratch::path("predictions/test-00000.h5"));
+}
+
+/// Predictions that someone sealed anew.
+pub fn predictions_resealed(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    repair::seal(&mut bytes);
+    let _ = prediction_content(&bytes);
 }
 
 /// Predictions of another program, as `evaluate` reads them.
