@@ -1,7 +1,11 @@
 //! The corpus: small files, valid and hostile, by target. `make` writes those of this program's own
 //! kinds; `corpus.py` writes those of others; what a fuzzing found is added by hand.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
 
 use atlas::{
     data::{
@@ -10,12 +14,16 @@ use atlas::{
         shard::{Entry, Writer},
     },
     loading::normalization::Normalization,
-    network::{model::Spec, weights::NetworkState},
+    network::{
+        model::{Network, Spec},
+        weights::NetworkState,
+    },
     scoring::prediction_file::Predictions,
     training::checkpoint::Checkpoint,
 };
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use ndarray::Array2;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 use crate::{synthetic::SyntheticRun, targets::Target, training_state::training_state};
 
@@ -41,7 +49,17 @@ pub fn files(name: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder(name)).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).collect();
     paths.sort();
-    paths.iter().map(|path| fs::read(path).expect("a file of the corpus")).collect()
+    paths.iter().map(|path| content(path)).collect()
+}
+
+/// A large file that compresses well is committed packed by gzip.
+fn content(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).expect("a file of the corpus");
+    if path.extension().is_some_and(|e| e == "packed") {
+        let packed = std::mem::take(&mut bytes);
+        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("packed by `make`");
+    }
+    bytes
 }
 
 /// Writes the files of this program's own kinds.
@@ -88,13 +106,23 @@ fn predictions(name: &str, samples: usize) {
     Predictions { ids, probabilities }.write(&folder(name), 7).unwrap();
 }
 
-/// A checkpoint with tensors of a few numbers.
+/// A checkpoint of the smallest network, all zero, so that it is small when it is packed.
 fn checkpoint() {
     let mut model = atlas::config::Config::default().model;
     model.arch = "se_resnext_tiny".into();
-    let state = NetworkState { spec: Spec::of(&model), normalization: Normalization::unit() };
-    let numbers = |n: i64| Tensor::arange(n, (Kind::Float, Device::Cpu));
-    let tensors = [("parameters".to_string(), numbers(5)), ("buffers".into(), numbers(3))].into();
-    let checkpoint = Checkpoint { state: training_state(state, 1, 1), tensors };
-    checkpoint.write(&folder("checkpoint/small.safetensors")).unwrap();
+    let spec = Spec::of(&model);
+    let network = Network::new(&spec, 0, true, Device::Cpu).unwrap();
+    let tensors = [
+        ("parameters".to_string(), network.flat_parameters().zeros_like()),
+        ("buffers".into(), network.flat_buffers().zeros_like()),
+    ];
+    let state = NetworkState { spec, normalization: Normalization::unit() };
+    let checkpoint = Checkpoint { state: training_state(state, 1, 1), tensors: tensors.into() };
+    let path = folder("checkpoint/tiny.safetensors");
+    checkpoint.write(&path).unwrap();
+    let packed = fs::File::create(folder("checkpoint/tiny.safetensors.packed")).unwrap();
+    let mut packed = GzEncoder::new(packed, Compression::best());
+    packed.write_all(&fs::read(&path).unwrap()).unwrap();
+    packed.finish().unwrap();
+    fs::remove_file(path).unwrap();
 }

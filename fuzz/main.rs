@@ -27,6 +27,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use atlas::scoring::foreign_predictions;
 use clap::Parser;
 use supervisor::{End, Supervisor};
 use targets::Target;
@@ -67,6 +68,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // As the program does: HDF5 files of others are read by a second process of this one.
+    foreign_predictions::answer_if_asked();
     match Command::parse() {
         Command::Run { minutes, executions, seed, workers, targets } => {
             let minutes = minutes.unwrap_or(1.0);

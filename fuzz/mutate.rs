@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use crate::{corpus::Corpus, targets::Target};
 
 /// Longest input that mutation makes.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 1 << 21;
 
 /// Share of the inputs whose checksums are made right again, where the target can do that: others
 /// end at the first checksum.
@@ -133,7 +133,7 @@ fn change(bytes: &mut Vec<u8>, files: &[Vec<u8>], rng: &mut Rng) {
 
 /// A place, often near the start, where headers are, or the end.
 fn place(length: usize, rng: &mut Rng) -> usize {
-    let near = length.min(64);
+    let near = length.min([64, 4096][rng.random_range(0..2)]);
     match rng.random_range(0..4) {
         0 => rng.random_range(0..near),
         1 => length - 1 - rng.random_range(0..near),

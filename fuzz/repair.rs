@@ -103,34 +103,10 @@ pub fn checkpoint(bytes: &mut Vec<u8>) {
     }
 }
 
-/// The seal at the end of a shard or of predictions, of either format.
+/// The seal at the end of a shard or of predictions: eight bytes of magic, length of the list of
+/// contents, place and length of the images, checksum of these and of all else.
 pub fn seal(bytes: &mut [u8]) {
-    if bytes.len() >= 32 && bytes[bytes.len() - 32..].starts_with(b"atlas\0s1") {
-        seal_1(bytes);
-    } else if bytes.len() >= 40 && bytes[bytes.len() - 40..].starts_with(b"atlas\0s2") {
-        seal_2(bytes);
-    }
-}
-
-/// Eight bytes of magic, place and length of the images, checksum of all else.
-fn seal_1(bytes: &mut [u8]) {
-    let end = bytes.len() - 32;
-    let field = |i: usize| little::<8>(bytes, end + 8 * i).unwrap_or(0);
-    let (offset, length) = (field(1), field(2));
-    let Some(images) = offset.checked_add(length).filter(|e| *e <= end) else { return };
-    let sum = checksum::of_parts([
-        &bytes[end + 8..end + 16],
-        &bytes[end + 16..end + 24],
-        &bytes[..offset],
-        &bytes[images..end],
-    ]);
-    bytes[end + 24..].copy_from_slice(&sum.to_le_bytes());
-}
-
-/// Eight bytes of magic, length of the list of contents, place and length of the images, checksum
-/// of these and of all else.
-fn seal_2(bytes: &mut [u8]) {
-    let end = bytes.len() - 40;
+    let Some(end) = bytes.len().checked_sub(40) else { return };
     let list = bytes[..end].windows(13).rposition(|w| w == b"{\"attributes\"");
     if let Some(begin) = list {
         bytes[end + 8..end + 16].copy_from_slice(&((end - begin) as u64).to_le_bytes());

@@ -69,7 +69,7 @@ pub fn provenance(bytes: &[u8]) {
     scratch::file("run/provenance.json", bytes);
     let run = Run { folder };
     let _ = run.provenance();
-    let _ = run.must_have_samples(&WorkFolder::open(&scratch::path("no work")));
+    let _ = run.must_have_samples(&WorkFolder::of(&Config::default()));
 }
 
 pub fn plan_json(bytes: &[u8]) {
