@@ -69,6 +69,7 @@ struct Finding {
 
 impl Supervisor {
     pub fn new(targets: Vec<&'static Target>, end: End, seed: u64) -> Self {
+        targets.iter().for_each(|target| drop(Corpus::of(target))); // before a worker misses one
         let state = State { tallies: vec![Tally::default(); targets.len()], ..State::default() };
         Self { targets, end, seed, state: Mutex::new(state) }
     }
@@ -170,7 +171,8 @@ impl Supervisor {
                 self.add(target, index, &format!("{how} {kind}"), &words);
                 self.resume(batch, index);
             }
-            _ => self.lock().undone.push(batch),
+            _ if how == "exit code 0" => self.lock().undone.push(batch),
+            _ => panic!("a worker ended before its first input: {how} {}", worker.last_words()),
         }
         false
     }
