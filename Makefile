@@ -1,7 +1,7 @@
 # Each target is a line or two; the work is in the program and in containers/setup.sh.
 ATLAS = target/release/atlas
 
-.PHONY: setup build demo explore test test-all soak bench bench-all check clean
+.PHONY: setup build demo explore test test-all soak fuzz bench bench-all check clean
 
 setup:
 	@containers/setup.sh
@@ -30,11 +30,16 @@ test: setup
 test-all: test
 	tests/all.sh
 
+MINUTES ?= 30
+
 # Random kills, stops, full disks (as root), deleted and damaged files, and two programs at once,
 # over the whole pipeline on a tiny data set.
-MINUTES ?= 30
 soak: setup
 	cargo test --release --locked --test soak -- $(MINUTES) $(SEED)
+
+# Damaged and hostile files for every reader, on all cores; fails where something is found.
+fuzz: setup
+	cargo test --quiet --release --locked --test fuzz -- run --minutes $(MINUTES)
 
 PROCESSOR = $(shell awk '/model name/ { print tolower($$NF); exit }' /proc/cpuinfo)
 RESULTS ?= benches/results/$(shell date +%F)-$(shell nproc)-cores-$(PROCESSOR)

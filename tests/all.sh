@@ -17,6 +17,10 @@ fi
 tests/with_slurm.sh 4 tests/ignored.sh
 tests/with_slurm.sh 4 tests/container.sh
 
+# A few thousand hostile files for each reader; `make fuzz` runs longer.
+cargo test --quiet --release --locked --test fuzz -- check
+cargo test --quiet --release --locked --test fuzz -- run --executions 3000
+
 # The tests of ranks once more, built against MPICH in a folder of its own.
 if has mpicc.mpich; then
     export MPICC=mpicc.mpich ATLAS_MPIRUN=mpiexec.mpich
