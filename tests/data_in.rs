@@ -331,7 +331,7 @@ fn images_that_were_replaced_are_found_by_their_pixels_and_copies_are_not() {
     let said = warnings(&[]);
     assert!(
         said.len() == 1
-            && ["1 samples", "train-000", "`atlas plan`"].iter().all(|part| said[0].contains(part)),
+            && ["1 samples", "train-000", "`atlas plan"].iter().all(|part| said[0].contains(part)),
         "{said:?}"
     );
 }

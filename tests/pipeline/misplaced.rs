@@ -114,7 +114,7 @@ fn weights_and_predictions_of_another_fold_or_run_are_refused() {
     let (header, rows) = table.split_once('\n').unwrap();
     let rows: String = rows.lines().map(other_values).collect();
     fs::write(small.result("r", "thresholds.csv"), format!("{header}\n{rows}")).unwrap();
-    refused(&small, &READERS[2..], &["thresholds.csv", "`atlas submit`"]);
+    refused(&small, &READERS[2..], &["thresholds.csv", "`atlas submit"]);
     whole.now();
 
     // The curves of another fold are shown, with a warning.
@@ -143,11 +143,11 @@ fn shards_and_tables_of_other_data_or_another_size_are_refused_by_every_job() {
     let (train, next, test) = (shard("train-00000"), shard("train-00001"), shard("test-00000"));
     let whole = [fs::read(&train).unwrap(), fs::read(&test).unwrap()];
     fs::copy(&next, &train).unwrap();
-    refused(&small, &all[..3], &["train-00000.h5", "train-00001.h5", "`atlas preprocess`"]);
+    refused(&small, &all[..3], &["train-00000.h5", "train-00001.h5", "`atlas preprocess"]);
     fs::write(&train, &whole[0]).unwrap();
     fs::copy(&train, &test).unwrap();
     let two = [all[0], all[3], all[4]];
-    refused(&small, &two, &["test-00000.h5", "train-00000.h5", "`atlas preprocess`"]);
+    refused(&small, &two, &["test-00000.h5", "train-00000.h5", "`atlas preprocess"]);
     let status = json(&small.run(&["status", "--json"]));
     assert_eq!(status["finished"], false);
     succeeds(&small.run(&["preprocess"]));
@@ -163,7 +163,7 @@ fn shards_and_tables_of_other_data_or_another_size_are_refused_by_every_job() {
     fs::write(&table, own.lines().next().unwrap().to_string() + "\n").unwrap();
     let is_empty = own.lines().count() < 2;
     assert!(!is_empty, "the data set has duplicates");
-    refused(&small, &[&["split"]], &["duplicates.csv", "`atlas dedup`"]);
+    refused(&small, &[&["split"]], &["duplicates.csv", "`atlas dedup"]);
     succeeds(&small.run(&["dedup"]));
     assert_eq!(fs::read_to_string(&table).unwrap(), own);
     succeeds(&small.run(&["split"]));

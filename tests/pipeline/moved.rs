@@ -73,7 +73,7 @@ fn other_spellings_and_places_of_the_same_data_are_the_same_run() {
     // Named, it is the run; that the shards are of the old manifest is told.
     let out = there(&["predict", &named]);
     assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
-    for part in ["test-00000.h5", "another manifest", "`atlas preprocess`"] {
+    for part in ["test-00000.h5", "another manifest", "`atlas preprocess"] {
         assert!(stderr(&out).contains(part), "`{part}` is not in: {}", stderr(&out));
     }
 }
