@@ -281,7 +281,7 @@ fn another_network_is_named_and_not_listed() {
         (0..300).map(|i| (format!("blocks.{i}.attn.qkv.weight"), zeros(&[3]))).collect();
     for (tensors, parts) in [
         (prefixed("model.", &own), &["`seresnext50_32x4d`", "`legacy_seresnext50_32x4d`"][..]),
-        (vit, &["`blocks.0.attn.qkv.weight`", "300 tensors", "se_resnext50_32x4d"]),
+        (vit, &["`blocks.0.attn.qkv.weight`", "of 300 tensors", "se_resnext50_32x4d"]),
     ] {
         let (_folder, file) = folder(&tensors);
         let message = text(&import(&file, &[]).code(65).get_output().stderr);
@@ -370,6 +370,7 @@ fn files_of_torch_save_are_read_and_code_in_them_is_not_run() {
     for (name, place) in [
         ("state.pth", ""),
         ("old.pth", ""),
+        ("of_twenty_one_letters.pth", ""),
         ("mixed.pth", ""),
         ("nested.pt", "state_dict."),
         ("namespace.pth", "state_dict."),

@@ -29,6 +29,8 @@ torch.save(state, out / "state.pth")
 torch.save(
     {"epoch": 3, "lr": 0.5, "best": None, "names": ["a"], "state_dict": state}, out / "nested.pt"
 )
+# With such a name, the entry of the first file in the archive has 76 bytes.
+torch.save(state, out / "of_twenty_one_letters.pth")
 torch.save(state, out / "old.pth", _use_new_zipfile_serialization=False)
 torch.save(
     {"state_dict": state, "args": argparse.Namespace(lr=1)}, out / "namespace.pth"

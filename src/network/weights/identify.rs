@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use tch::{Kind, Tensor};
 
-use super::{export::TIMM, names::shown};
+use super::{
+    export::TIMM,
+    names::{first_few, shown},
+};
 use crate::{
     base::{Error, Result},
     config::{Head, Stem},
@@ -71,22 +74,22 @@ pub fn misfit(
     let known = ARCHS.map(|a| a.name).join(", ");
     let what = if let Some(own) = timms_own(tensors) {
         let same = TIMM.iter().find(|(_, timm)| timm.strip_prefix("legacy_") == Some(&own));
-        let not = same.map_or(String::new(), |(ours, timm)| {
-            format!(", which is another network than timm's `{timm}` (here {ours})")
-        });
-        format!("these are the weights of timm's `{own}`{not}; known are {known}")
+        let not = match same {
+            Some((ours, timm)) => format!("another network than timm's `{timm}` (here {ours})"),
+            None => "a network that is not known here".into(),
+        };
+        format!("these are the weights of timm's `{own}`, {not}; known are {known}")
     } else if 2 * problems.len() > tensors.len() {
         format!(
-            "these are the weights of another network than {known}: of its {} tensors ({}) {} do \
-                not fit {}, the nearest of them: {}",
+            "these are not the weights of a network that is known here ({known}); of {} tensors \
+                in the file: {}; what does not fit {}, the nearest network: {}",
             tensors.len(),
-            list(tensors.keys().map(|name| format!("`{}`", shown(name)))),
-            problems.len(),
+            first_few(tensors.keys().map(|name| format!("`{}`", shown(name)))),
             spec.arch,
-            list(problems.iter().cloned()),
+            first_few(problems.iter().cloned()),
         )
     } else {
-        let (arch, problems) = (&spec.arch, list(problems.iter().cloned()));
+        let (arch, problems) = (&spec.arch, first_few(problems.iter().cloned()));
         format!("these are not the weights of {arch}, the network that fits best: {problems}")
     };
     Error::data(path, what)
@@ -111,17 +114,6 @@ fn timms_own(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
     })
 }
 
-/// The first few of `items`, and how many more there are.
-fn list(items: impl ExactSizeIterator<Item = String>) -> String {
-    const LISTED: usize = 6;
-    let more = items.len().saturating_sub(LISTED);
-    let mut text = items.take(LISTED).collect::<Vec<_>>().join("; ");
-    if more > 0 {
-        text += &format!("; and {more} more");
-    }
-    text
-}
-
 /// Refuses weights that hold NaN or infinite values: whatever such a network computes is of no use.
 pub fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let mut bad = Vec::new();
@@ -134,10 +126,10 @@ pub fn check_finite(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(
     if bad.is_empty() {
         return Ok(());
     }
-    let (count, all, bad) = (bad.len(), tensors.len(), list(bad.into_iter()));
+    let (count, all, bad) = (bad.len(), tensors.len(), first_few(bad.into_iter()));
     let what = format!(
-        "{count} of {all} tensors hold NaN or infinite numbers, so that the network predicts \
-            nothing: {bad}; take weights from before the training diverged"
+        "{count} of {all} tensors hold NaN or infinite numbers (as f32), so that the network \
+            predicts nothing: {bad}; take weights from before the training diverged"
     );
     Err(Error::data(path, what))
 }

@@ -23,9 +23,6 @@ const AVERAGED: [&str; 6] = ["ema", "swa", "avg", "averaged", "average", "shadow
 /// Keys of training scripts for the network's weights, in the order of preference.
 const KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
 
-/// How many tensors that are left out a note names.
-const NAMED: usize = 3;
-
 /// Which of the tensors are the weights of a network, under its own names, and a note on each
 /// tensor or network that is left out.
 ///
@@ -55,24 +52,29 @@ pub fn choose(names: &[String]) -> (Choice, Vec<String>) {
             others.join(" and "),
         ));
     }
+    // In a dictionary of several, what is in the others is not worth a note.
+    let around = match taken.matches('.').count() {
+        0 | 1 => "",
+        _ => taken.split_inclusive('.').next().unwrap_or_default(),
+    };
     let (mut choice, mut left_out) = (Choice::new(), Vec::new());
     for (index, name) in bare.iter().enumerate() {
         let of_network = prefix(name, &known).filter(|p| counts[p] > most / 2);
         let short = name.strip_prefix(taken).filter(|_| of_network.is_none_or(|p| p == taken));
         match short {
             Some(short) if !is_ignored(short) => choice.push((index, short.to_string())),
-            None if of_network.is_none() && !is_ignored(name) => left_out.push(name),
+            None if of_network.is_none() && !is_ignored(name) && name.starts_with(around) => {
+                left_out.push(name);
+            }
             _ => {}
         }
     }
     if !left_out.is_empty() {
-        let named: Vec<_> =
-            left_out.iter().take(NAMED).map(|name| format!("`{}`", shown(name))).collect();
+        let named = left_out.iter().map(|name| format!("`{}`", shown(name)));
         notes.push(format!(
-            "{} tensors that are not {} are left out, such as {}",
-            left_out.len(),
+            "tensors that are not {} are left out: {}",
             place(taken),
-            named.join(", ")
+            first_few(named)
         ));
     }
     (choice, notes)
@@ -131,11 +133,23 @@ fn place(prefix: &str) -> String {
 /// A name from a file for a message: in part where it is long, without control characters.
 pub fn shown(name: &str) -> String {
     const LONGEST: usize = 80;
-    let mut shown: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut shown: String =
+        name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect();
     if name.chars().count() > LONGEST {
         shown += "...";
     }
     shown
+}
+
+/// The first few of `items`, and how many more there are.
+pub fn first_few(items: impl ExactSizeIterator<Item = String>) -> String {
+    const LISTED: usize = 5;
+    let more = items.len().saturating_sub(LISTED);
+    let mut text = items.take(LISTED).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text += &format!("; and {more} more");
+    }
+    text
 }
 
 #[cfg(test)]

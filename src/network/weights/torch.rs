@@ -87,7 +87,7 @@ fn named(pickle: &Pickle) -> Result<Vec<(String, Value)>, String> {
             Some(Object::Opaque { state, .. }) if pickle.dict(*state).is_some() => {
                 (pickle.dict(*state).unwrap_or_default(), true)
             }
-            Some(Object::Tensor(_) | Object::Opaque { .. }) => {
+            Some(Object::Tensor(_) | Object::Opaque { .. }) if !name.is_empty() => {
                 named.push((name, value));
                 continue;
             }

@@ -36,15 +36,18 @@ pub fn global(machine: &mut Machine, opcode: u8) -> Result<(), String> {
     machine.push(Object::Global(name))
 }
 
-/// The persistent id `("storage", kind, key, device, numbers)`.
+/// The persistent id `("storage", kind, key, device, numbers)`; before PyTorch 1.6 with the part of
+/// another storage that it is, which is None since version 0.4.
 pub fn storage(machine: &mut Machine) -> Result<(), String> {
     let id = machine.pop()?;
-    let Some(&[tag, class, key, _, Value::Int(len)]) = machine.read.sequence(id) else {
+    let Some(&[tag, class, key, _, Value::Int(len), ref part @ ..]) = machine.read.sequence(id)
+    else {
         return opaque(machine, Value::Other);
     };
     let kind = machine.read.name(class).and_then(|name| STORAGES.iter().position(|s| *s == name));
     let key = machine.read.text(key).filter(|key| key.len() <= MAX_KEY).map(String::from);
-    let is_storage = machine.read.text(tag) == Some("storage");
+    let is_storage =
+        machine.read.text(tag) == Some("storage") && matches!(part, [] | [Value::Other]);
     match (kind, key) {
         (Some(kind), Some(key)) if is_storage => {
             machine.push(Object::Storage(Box::new(Storage { kind, key, len })))

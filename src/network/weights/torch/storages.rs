@@ -9,7 +9,10 @@ use std::{
 };
 
 use tch::Kind;
-use zip::{CompressionMethod, ZipArchive};
+use zip::{
+    CompressionMethod, ZipArchive,
+    read::{ArchiveOffset, Config},
+};
 
 use crate::network::weights::pickle::{self, Object, Pickle};
 
@@ -114,7 +117,11 @@ pub struct Zip<'a> {
 
 impl<'a> Zip<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        let zip = ZipArchive::new(Cursor::new(bytes))
+        // Where an archive begins is not searched for: the search takes the second file for the
+        // first where that one's entry has 76 bytes, the length of what PyTorch writes between the
+        // entries and the end.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(config, Cursor::new(bytes))
             .map_err(|e| format!("a broken zip archive ({e})"))?;
         let root = zip
             .file_names()
