@@ -35,5 +35,6 @@ pub mod stop_request;
 pub mod task_log;
 pub mod thread_pool;
 pub mod thrown;
+pub mod zip_file;
 
 pub use error::{Error, Result};

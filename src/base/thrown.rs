@@ -9,14 +9,13 @@
 //!   catches), the program ends with [`out_of_memory`] or [`error_of`].
 
 use std::{
-    any::Any,
     cell::Cell,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicPtr, Ordering::Relaxed},
 };
 
-use super::{Error, Result};
+use super::{Error, Result, caught::panic_message};
 
 /// Work for which libraries need memory.
 pub struct Operation {
@@ -63,7 +62,7 @@ pub fn catch<T, E: From<Error>>(
     let before = CURRENT.swap(std::ptr::from_ref(operation).cast_mut(), Relaxed);
     let caught_before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work)).or_else(|panic| {
-        let error = message(&*panic).and_then(error_of);
+        let error = error_of(panic_message(&*panic));
         error.map(|error| Err(error.into())).ok_or(panic)
     });
     CURRENT.store(before, Relaxed);
@@ -77,11 +76,6 @@ pub fn uncaught<T>(work: impl FnOnce() -> T) -> T {
     let result = work();
     CATCHING.set(before);
     result
-}
-
-fn message(panic: &(dyn Any + Send)) -> Option<&str> {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
 /// How `tch` shows an exception of libtorch in a panic: followed by its text, escaped.
@@ -246,7 +240,7 @@ mod tests {
         assert!(error_of("index out of bounds: the len is 3 but the index is 3").is_none());
         let ours = || catch(&TRAINING, || -> Result<()> { panic!("ours") });
         let panic = catch_unwind(ours).unwrap_err();
-        assert_eq!(message(&*panic), Some("ours"));
+        assert_eq!(panic_message(&*panic), "ours");
         assert!(!is_caught());
     }
 

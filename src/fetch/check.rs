@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::FileKind;
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, zip_file},
     data::image::{self, Encoded},
 };
 
@@ -76,7 +76,7 @@ pub fn content(kind: FileKind, path: &Path, max_side: u32) -> Result<()> {
         }
         FileKind::Archive => {
             let file = File::open(path).map_err(Error::io("open", path))?;
-            zip::ZipArchive::new(file)
+            zip_file::open(file)
                 .map(|_| ())
                 .map_err(|e| Error::data(path, format!("not a complete zip: {e}")))
         }

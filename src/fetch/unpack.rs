@@ -15,7 +15,7 @@ use super::{
     ledger::{Ledger, LedgerRow},
     with_suffix,
 };
-use crate::base::{Error, Result, atomic_file, progress::Progress, stop_request::Stop};
+use crate::base::{Error, Result, atomic_file, progress::Progress, stop_request::Stop, zip_file};
 
 /// Largest entry in bytes; no image or table of the competition is nearly as large.
 const MAX_ENTRY: u64 = 256 << 20;
@@ -50,7 +50,7 @@ pub fn unpack(
 ) -> Result<usize> {
     let file = File::open(zip).map_err(Error::io("open", zip))?;
     let packed = file.metadata().map_err(Error::io("look at", zip))?.len();
-    let mut archive = ZipArchive::new(file).map_err(|e| broken(zip, e))?;
+    let mut archive = zip_file::open(file).map_err(|e| broken(zip, e))?;
     let entries = plain_entries(&mut archive, zip, target, packed)?;
     let (folder, prefix) = match target {
         UnpackTarget::Folder(into) => (ledger.folder().join(into), format!("{into}/")),

@@ -9,12 +9,12 @@ use std::{
 };
 
 use tch::Kind;
-use zip::{
-    CompressionMethod, ZipArchive,
-    read::{ArchiveOffset, Config},
-};
+use zip::{CompressionMethod, ZipArchive};
 
-use crate::network::weights::pickle::{self, Object, Pickle};
+use crate::{
+    base::zip_file,
+    network::weights::pickle::{self, Object, Pickle},
+};
 
 /// In the order of the storages' names in `pickle/objects.rs`. Booleans are read as bytes, since not
 /// every byte is a valid boolean.
@@ -117,11 +117,7 @@ pub struct Zip<'a> {
 
 impl<'a> Zip<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        // Where an archive begins is not searched for: the search takes the second file for the
-        // first where that one's entry has 76 bytes, the length of what PyTorch writes between the
-        // entries and the end.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let zip = ZipArchive::with_config(config, Cursor::new(bytes))
+        let zip = zip_file::open(Cursor::new(bytes))
             .map_err(|e| format!("a broken zip archive ({e})"))?;
         let root = zip
             .file_names()
