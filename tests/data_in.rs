@@ -134,7 +134,7 @@ fn plan_names_what_is_missing() {
     let empty = Set::new(0, 0, 16);
     fails(&empty.run("plan", &[]), 65, &[&empty.folder.path().display().to_string()]);
     let set = Set::new(2, 1, 16);
-    fails(&set.run("preprocess", &[]), 65, &["manifest.csv", "`atlas plan`"]);
+    fails(&set.run("preprocess", &[]), 65, &["manifest.csv", "`atlas plan"]);
     fs::remove_dir_all(set.path("test")).unwrap();
     fs::remove_file(set.path("sample_submission.csv")).unwrap();
     let out = set.run("plan", &["--json"]);

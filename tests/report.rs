@@ -98,7 +98,7 @@ fn a_run_ends_with_a_report_that_agrees_with_its_files() {
     fs::remove_file(small.result("a", "scores.csv")).unwrap();
     let out = small.run(&["report", "--run", "a"]);
     assert!(
-        out.status.code() == Some(2) && stderr(&out).contains("`atlas submit`"),
+        out.status.code() == Some(2) && stderr(&out).contains("`atlas submit"),
         "{}",
         stderr(&out)
     );
