@@ -24,9 +24,10 @@ use crate::common::{must_exist, say};
 /// of 0 and 1). Rows are matched by id where both have ids, else by order. Writes nothing.
 ///
 /// A class is predicted where p > threshold, strictly; a class with no positive and no prediction
-/// counts 0; macro_f1_present is the mean over the classes that the truth has. With --fit, thresholds are fitted on the predictions: the cross-fitted score is on
-/// samples that the thresholds have not seen, the in-sample one is too good to believe. The other
-/// figures are always those at --threshold.
+/// counts 0; macro_f1_present is the mean over the classes that the truth has. With --fit,
+/// thresholds are fitted on the predictions: the cross-fitted score is on samples that the
+/// thresholds have not seen, the in-sample one is too good to believe. The other figures are always
+/// those at --threshold.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  atlas evaluate --predictions submission.csv --truth truth.csv\n  \

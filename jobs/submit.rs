@@ -15,11 +15,11 @@ use crate::common::{Common, Summary, recorded};
 ///
 /// Reads the out-of-fold predictions of all finished folds, results/<run>/predictions/ and
 /// sample_submission.csv. Writes results/<run>/thresholds.csv (each method per class), scores.csv
-/// (each method's macro F1, cross-fitted, in sample, and over the classes present), scores.svg, submission.csv (0.5) and
-/// submission_optimal_threshold.csv (the method of submit.thresholds, else the one with the best
-/// cross-fitted score). A sample with no class above its threshold gets the most probable class;
-/// one whose images could not be read gets the most frequent class. Predictions that were made with
-/// other weights or settings are refused.
+/// (each method's macro F1, cross-fitted, in sample, and over the classes present), scores.svg,
+/// submission.csv (0.5) and submission_optimal_threshold.csv (the method of submit.thresholds, else
+/// the one with the best cross-fitted score). A sample with no class above its threshold gets the
+/// most probable class; one whose images could not be read gets the most frequent class.
+/// Predictions that were made with other weights or settings are refused.
 #[derive(clap::Args)]
 #[command(after_help = "Example: atlas submit --config configs/atlas.toml --set \
         submit.thresholds=proportion")]

@@ -169,8 +169,8 @@ fn summary(folds: usize, run: &Run, outcome: &FoldOutcome) -> Result<Summary> {
         None => format!("`atlas predict --run {}`", advice::quoted(run.name())),
     };
     let text = format!(
-        "fold {}: out-of-fold macro F1 {:.3}{} at 0.5, mAP {:.3}, weights of epoch {}, in {}\nwrote \
-         {}\nnext: {next}",
+        "fold {}: out-of-fold macro F1 {:.3}{} at 0.5, mAP {:.3}, weights of epoch {}, in {}\n\
+         wrote {}\nnext: {next}",
         outcome.fold,
         outcome.macro_f1,
         metrics::over_present(outcome.macro_f1_present, outcome.classes_present),

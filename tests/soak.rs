@@ -2,7 +2,8 @@
 //! nothing is lost: after every disturbance the same command ends in the files of an undisturbed
 //! run.
 //!
-//! Arguments: the minutes, and a seed (default: the time; printed, so that a round can be repeated).
+//! Arguments: the minutes, and a seed (default: the time; printed, so that a round can be
+//! repeated).
 //! Exit status 1 after a finding; its folder is kept.
 use std::{
     collections::BTreeMap,

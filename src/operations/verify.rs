@@ -81,8 +81,8 @@ pub fn check(path: &Path) -> Result<String> {
     }
 }
 
-/// Judged by the list of contents; where the file does not fit its seal or has none, by its place or
-/// by the name of its data set, which is in plain text at the start of the file.
+/// Judged by the list of contents; where the file does not fit its seal or has none, by its place
+/// or by the name of its data set, which is in plain text at the start of the file.
 fn holds_predictions(path: &Path) -> Result<bool> {
     if let Ok(sealed) = Sealed::open(path)? {
         return Ok(sealed.has("probabilities"));

@@ -16,8 +16,8 @@ use crate::{
     network::weights::pickle::{self, Object, Pickle},
 };
 
-/// In the order of the storages' names in `pickle/objects.rs`. Booleans are read as bytes, since not
-/// every byte is a valid boolean.
+/// In the order of the storages' names in `pickle/objects.rs`. Booleans are read as bytes, since
+/// not every byte is a valid boolean.
 pub const KINDS: [Kind; 8] = [
     Kind::Float,
     Kind::Half,
