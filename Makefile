@@ -64,6 +64,7 @@ check: setup
 	cargo fmt --check
 	@! LC_ALL=C.UTF-8 git grep -nE '^.{101,}' -- '*.rs' # comments, which cargo fmt leaves as they are
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --test fuzz --test soak -- -D warnings
 	cargo clippy --release --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	@! command -v shellcheck >/dev/null || \

@@ -49,7 +49,8 @@ const LITTLE: &str = "-v 4000000";
 
 /// A batch of views that needs several gigabytes in training.
 fn large_batch(small: &mut Small) {
-    for set in ["augment.resize=512", "augment.crop=448", "train.batch=48", "train.micro_batch=0"] {
+    for set in ["augment.resize=1024", "augment.crop=1024", "train.batch=32", "train.micro_batch=0"]
+    {
         small.set(set);
     }
 }
@@ -126,7 +127,8 @@ fn a_forward_pass_without_memory_or_of_a_wrong_shape_is_refused() {
         let input = path.display().to_string();
         small.job(&["forward", "--weights", &weights, "--input", &input, "--output", &output])
     };
-    let out = limited(&forward(&[64, 4, 512, 512]), LITTLE).output().unwrap();
+    // 0.6 GB, where the program itself takes 2.5.
+    let out = limited(&forward(&[64, 4, 768, 768]), "-v 2700000").output().unwrap();
     refused(&out, &["forward", "memory", "--input"]);
     for wrong in [&[2, 3, 48, 48][..], &[2, 4, 48], &[0, 4, 48, 48], &[1, 4, 31, 64]] {
         let out = forward(wrong).output().unwrap();

@@ -388,7 +388,7 @@ fn files_of_torch_save_are_read_and_code_in_them_is_not_run() {
     }
     let dir = tempfile::tempdir().unwrap();
     for (name, what) in
-        [("state.pth", "`plain`"), ("beside_2.pth", "eight"), ("called.pth", "`posix.system`")]
+        [("state.pth", "`bfloat`"), ("beside_2.pth", "eight"), ("called.pth", "`posix.system`")]
     {
         let mut job = atlas();
         job.current_dir(&dir).args(["weights", "import"]);

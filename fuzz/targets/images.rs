@@ -9,7 +9,7 @@ use atlas::{
         image::Encoded,
         labels::Labels,
         manifest::{CHANNELS, Part, Pool, Sample, Source},
-        shard::{Settings, read_images},
+        shard::{Settings, Tally, read_images},
     },
 };
 
@@ -44,7 +44,8 @@ pub fn sample_of_four(bytes: &[u8]) {
     let sample =
         Sample { id: "a".into(), source, part, labels: Labels::default(), files, shard: 0 };
     let size = 8;
-    for read in read_images(&[sample], Settings { size, max_side: max_side() }).iter().flatten() {
-        assert_eq!(read.len(), size as usize * size as usize * 4, "in {}", folder.display());
+    let settings = Settings { size, max_side: max_side() };
+    for read in read_images(&[sample], settings, &Tally::default()).iter().flatten() {
+        assert_eq!(read.len(), size * size * 4, "in {}", folder.display());
     }
 }

@@ -43,12 +43,13 @@ static ANY: Operation =
 static CURRENT: AtomicPtr<Operation> = AtomicPtr::new((&raw const ANY).cast_mut());
 
 thread_local! {
-    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// What this thread does in a [`catch`].
+    static CATCHING: Cell<Option<&'static Operation>> = const { Cell::new(None) };
 }
 
 /// Whether a [`catch`] of this thread is going to turn what a library throws into an error.
 pub fn is_caught() -> bool {
-    CATCHING.get()
+    CATCHING.get().is_some()
 }
 
 /// Does `work`; a panic of it that a library caused is returned as an error.
@@ -60,7 +61,7 @@ pub fn catch<T, E: From<Error>>(
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
     let before = CURRENT.swap(std::ptr::from_ref(operation).cast_mut(), Relaxed);
-    let caught_before = CATCHING.replace(true);
+    let caught_before = CATCHING.replace(Some(operation));
     let result = catch_unwind(AssertUnwindSafe(work)).or_else(|panic| {
         let error = error_of(panic_message(&*panic));
         error.map(|error| Err(error.into())).ok_or(panic)
@@ -72,7 +73,7 @@ pub fn catch<T, E: From<Error>>(
 
 /// Does `work` that a library calls and that cannot unwind: a panic in it ends the process.
 pub fn uncaught<T>(work: impl FnOnce() -> T) -> T {
-    let before = CATCHING.replace(false);
+    let before = CATCHING.replace(None);
     let result = work();
     CATCHING.set(before);
     result
@@ -116,7 +117,7 @@ impl From<tch::TchError> for Error {
 
 fn current() -> &'static Operation {
     // SAFETY: it only ever holds addresses of statics.
-    unsafe { &*CURRENT.load(Relaxed) }
+    CATCHING.get().unwrap_or_else(|| unsafe { &*CURRENT.load(Relaxed) })
 }
 
 /// What the system refused according to a library's text, and what to do; `None` where it is about

@@ -10,6 +10,12 @@ pub(super) fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
     Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
 }
 
+/// The TOML parser goes into the parts of a dotted key by recursion, and would exhaust the stack.
+pub(super) fn must_be_shallow(text: &str) -> Result<(), String> {
+    let line = text.lines().position(|line| line.matches('.').count() > 500);
+    line.map_or(Ok(()), |n| Err(format!("more than 500 dots in line {}: no key is so long", n + 1)))
+}
+
 /// serde's message, with the nearest key named where one is misspelt.
 pub(super) fn explain(message: &str) -> String {
     let message = message.lines().next().unwrap_or(message);

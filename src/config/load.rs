@@ -8,12 +8,18 @@ use std::{
 use super::{
     Config,
     check::{self, check},
-    explain::located,
+    explain::{located, must_be_shallow},
     set,
 };
 use crate::base::{Error, Result};
 
 impl Config {
+    /// The configuration that TOML states, with its paths as they stand there.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        must_be_shallow(text).map_err(serde::de::Error::custom)?;
+        toml::from_str(text)
+    }
+
     /// Reads `file` (if any), then applies `sets` (`key=value`) in order, resolves the paths and
     /// checks the ranges.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
@@ -23,7 +29,7 @@ impl Config {
                 Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
             })?;
             // For an error with its line; what is used is the table, so that `sets` can follow.
-            let config = toml::from_str::<Self>(&text).map_err(|e| located(path, &text, &e))?;
+            let config = Self::parse(&text).map_err(|e| located(path, &text, &e))?;
             check::paths(&config).map_err(|fault| fault.of(&format!("{}: ", path.display())))?;
             table = toml::from_str(&text).map_err(|e| located(path, &text, &e))?;
             resolve_file_paths(&mut table, path);

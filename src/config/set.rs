@@ -1,6 +1,9 @@
 //! One `--set key=value` of the command line.
 
-use super::{Config, explain::explain};
+use super::{
+    Config,
+    explain::{explain, must_be_shallow},
+};
 
 /// `key=value` into the table; an empty value unsets the key. The value is a string where
 /// the key takes one (a folder may be called 2024) or where it is no TOML.
@@ -8,6 +11,7 @@ pub(super) fn apply(table: &mut toml::Table, set: &str) -> Result<(), String> {
     let (key, value) =
         set.split_once('=').ok_or("expected key=value, such as --set train.epochs=2")?;
     let (key, value) = (key.trim(), value.trim());
+    must_be_shallow(set)?;
     let mut put = |value: toml::Value| {
         let (section, name) = place(table, key)?;
         section.insert(name.into(), value);
@@ -68,6 +72,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn keys_of_any_depth_are_refused() {
+        let deep = "a.".repeat(60_000);
+        for set in [format!("{deep}b=1"), format!("train={{{deep}b=1}}")] {
+            assert_eq!(Config::load(None, &[set]).unwrap_err().exit_code(), 2);
+        }
+        assert!(Config::parse(&format!("{deep}b=1")).is_err());
+        assert!(Config::parse(&format!("[{deep}b]")).is_err());
+    }
 
     #[test]
     fn sets_are_toml_or_bare_strings_and_empty_unsets() {

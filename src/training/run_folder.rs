@@ -154,7 +154,7 @@ impl Run {
     pub(super) fn config(&self) -> Result<Config> {
         let path = self.folder.join("config.toml");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        toml::from_str::<Config>(&text).map_err(|e| {
+        Config::parse(&text).map_err(|e| {
             // What follows is the list of all keys.
             let what = e.message().lines().next().unwrap_or_default();
             let what = what.split(", expected one of").next().unwrap_or_default();

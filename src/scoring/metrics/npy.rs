@@ -22,6 +22,15 @@ fn parse(bytes: &[u8]) -> Result<(Array2<f64>, bool), String> {
     if !bytes.starts_with(b"\x93NUMPY") {
         return Err("not a .npy file (it does not begin with \\x93NUMPY)".into());
     }
+    // The crate reserves whatever length a header claims.
+    let length = match (bytes.get(6), bytes.get(8..)) {
+        (Some(1), Some(&[a, b, ..])) => u16::from_le_bytes([a, b]).into(),
+        (Some(_), Some(&[a, b, c, d, ..])) => u32::from_le_bytes([a, b, c, d]),
+        _ => u32::MAX,
+    };
+    if u64::from(length) > bytes.len() as u64 {
+        return Err("the file ends inside its header; copy it again".into());
+    }
     let mut data = bytes;
     let header = NpyHeader::from_reader(&mut data).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => "the file ends inside its header; copy it again".into(),
@@ -108,6 +117,8 @@ mod tests {
         }
         let cut = parse(&whole[..whole.len() - 1]).err().unwrap();
         assert!(cut.contains("24") && cut.contains("23"), "{cut}");
+        let long = parse(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f").err().unwrap();
+        assert!(long.contains("header"), "{long}");
         assert!(parse(b"PK\x03\x04abcdefgh").err().unwrap().contains(".npy"));
     }
 
