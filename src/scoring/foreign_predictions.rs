@@ -180,8 +180,7 @@ fn open(path: &Path) -> Result<Hdf5, String> {
     let file = hdf5_file::options().open(path).map_err(because("not an HDF5 file, or damaged"))?;
     if file.attr(VERSION_ATTRIBUTE).is_ok() {
         return Err("cut short, damaged or changed by another program: the seal at its end is \
-                    missing; copy it again, or run again what wrote it, `atlas train` or `atlas \
-                    predict`"
+                    missing; copy it again, or run the job that wrote it again, train or predict"
             .into());
     }
     let data = data_set(&file, "probabilities", length)?;

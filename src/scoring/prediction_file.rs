@@ -86,7 +86,7 @@ pub fn write_hdf5(
 /// [`Error::Data`] names what is missing, inconsistent or damaged.
 pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
     let faulty = |what: String| {
-        let again = "remove it and run again what wrote it, `atlas train` or `atlas predict`";
+        let again = "remove it and run the job that wrote it again, train or predict";
         Error::data(path, format!("{what}; {again}"))
     };
     let file = match Sealed::open(path)? {

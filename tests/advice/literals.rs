@@ -28,7 +28,10 @@ fn collect(tokens: TokenStream, found: &mut Vec<String>) {
             // What follows `#[cfg(test)]`, up to its block.
             TokenTree::Group(g) if g.delimiter() == Delimiter::Bracket => {
                 is_test |= g.to_string().replace(' ', "") == "[cfg(test)]";
-                collect(g.stream(), found);
+                let mut words = g.stream().into_iter().map(|word| word.to_string());
+                if words.next().as_deref() != Some("doc") {
+                    collect(g.stream(), found);
+                }
             }
             TokenTree::Group(g) if is_test && g.delimiter() == Delimiter::Brace => is_test = false,
             TokenTree::Group(g) => collect(g.stream(), found),
