@@ -33,7 +33,8 @@ pub struct ShareSummary {
 ///
 /// # Errors
 /// Data, where more than `max_bad_fraction` of the share's samples cannot be used;
-/// [`Error::Stopped`] after `stop`, with the shards that are finished kept.
+/// [`Error::Stopped`](crate::base::Error::Stopped) after `stop`, with the shards that are finished
+/// kept.
 pub fn build_share(
     work: &Path,
     manifest: &Manifest,
