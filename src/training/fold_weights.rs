@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{checkpoint::TrainingState, origin::Origin, run_folder::Run};
 use crate::{
-    base::{Error, Result},
+    base::{Error, Result, advice},
     config::Keep,
     network::{model::Spec, weights::Metadata},
 };
@@ -103,6 +103,6 @@ pub fn advised(what: &str, run: &Run, fold: usize) -> String {
          back, or remove {} and train it again with `atlas train --run {} --fold {fold}`",
         run.name(),
         run.fold(fold).display(),
-        run.name()
+        advice::quoted(run.name())
     )
 }

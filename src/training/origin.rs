@@ -35,7 +35,7 @@ impl Origin {
             return Some(format!("they are of fold {}, not {}", self.fold, wanted.fold));
         }
         // Keys that another version had are not compared.
-        let parsed = |origin: &Self| toml::from_str::<Config>(&origin.keys).ok();
+        let parsed = |origin: &Self| Config::parse(&origin.keys).ok();
         if let (Some(theirs), Some(ours)) = (parsed(self), parsed(wanted)) {
             let differences = run_identity::differences(&ours, &theirs, || None);
             if let Some(first) = differences.first() {
