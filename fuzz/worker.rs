@@ -12,13 +12,14 @@ use std::{
     path::Path,
     process,
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
 
+use atlas::base::{caught, thrown};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{corpus::Corpus, mutate, scratch, targets};
@@ -35,13 +36,19 @@ const MAX_IDLE_SECONDS: f64 = 30.0;
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 static INPUT: AtomicU64 = AtomicU64::new(0);
 
-/// Place and message of the last panic.
-static PANIC: Mutex<(String, String)> = Mutex::new((String::new(), String::new()));
+/// Place and message of the last panic that is a fault of this program.
+static PANIC: Mutex<Option<(String, String)>> = Mutex::new(None);
 
 /// Serves batches until standard input ends.
 pub fn run(folder: &Path, seed: u64) -> ! {
     scratch::set(folder);
     panic::set_hook(Box::new(|info| {
+        // Panics of decoders and exceptions of C++ become errors, but our own code must not panic.
+        let is_ours = info.location().is_some_and(|at| at.file().starts_with("src/"));
+        let is_thrown = || info.payload_as_str().and_then(thrown::error_of).is_some();
+        if (caught::is_caught() && !is_ours) || (thrown::is_caught() && is_thrown()) {
+            return;
+        }
         let place = info.location().map_or(String::new(), |at| {
             let file = at.file().rsplit_once("/registry/src/").map_or(at.file(), |(_, f)| f);
             format!(
@@ -51,7 +58,7 @@ pub fn run(folder: &Path, seed: u64) -> ! {
             )
         });
         let message = info.payload_as_str().unwrap_or_default().to_string();
-        *PANIC.lock().unwrap_or_else(|e| e.into_inner()) = (place, message);
+        *panicked() = Some((place, message));
     }));
     let current = File::create(folder.join("current")).expect("a file in the scratch folder");
     limit_memory();
@@ -64,6 +71,7 @@ pub fn run(folder: &Path, seed: u64) -> ! {
         let corpus = Corpus::of(target);
         // What a target makes at its first call must not count for an input.
         let _ = panic::catch_unwind(|| (target.read)(&[]));
+        *panicked() = None;
         let most = memory("VmHWM:").max(memory("VmRSS:") + MAX_BYTES);
         for index in first..first + count {
             let input = mutate::input(target, &corpus, seed, index);
@@ -73,8 +81,8 @@ pub fn run(folder: &Path, seed: u64) -> ! {
             let begin = Instant::now();
             let end = panic::catch_unwind(|| (target.read)(&input));
             BEGAN.store(0, SeqCst);
-            if end.is_err() {
-                let (place, message) = PANIC.lock().unwrap_or_else(|e| e.into_inner()).clone();
+            let panic = panicked().take();
+            if let Some((place, message)) = panic.or(end.is_err().then(Default::default)) {
                 tell("finding", index, &place, &message);
             }
             // Memory takes time to be written to.
@@ -94,6 +102,10 @@ pub fn run(folder: &Path, seed: u64) -> ! {
         }
     }
     process::exit(0)
+}
+
+fn panicked() -> MutexGuard<'static, Option<(String, String)>> {
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends the process where an execution hangs.

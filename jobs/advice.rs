@@ -35,9 +35,7 @@ fn given(mut parsed: &ArgMatches) -> Vec<GivenOption> {
 }
 
 fn taken_by(job: &Command, given: &[GivenOption]) -> Vec<GivenOption> {
-    let takes = |option: &str| {
-        job.get_arguments()
-            .any(|a| a.get_long().is_some_and(|l| option.strip_prefix("--") == Some(l)))
-    };
+    let takes =
+        |option: &str| job.get_arguments().any(|a| a.get_long() == option.strip_prefix("--"));
     given.iter().filter(|(option, _)| takes(option)).cloned().collect()
 }

@@ -6,6 +6,7 @@ use std::{
     cell::Cell,
     ffi::{CStr, c_char},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
 };
 
 use atlas::{
@@ -35,8 +36,9 @@ pub fn set_up() -> std::io::Result<()> {
         }
     }));
     autograd::on_terminate(exception);
-    // SAFETY: `aborted` does more than a handler may do at any time, but it runs in the thread that
-    // calls abort(), between two statements of the code that failed to allocate.
+    // SAFETY: where an allocation failed, `aborted` does more than a handler may do at any time, but
+    // it runs in the thread that calls abort(), between two statements of the code that failed to
+    // allocate. Otherwise it does only what a handler may do.
     unsafe { low_level::register(SIGABRT, aborted) }.map(drop)
 }
 
@@ -53,12 +55,20 @@ unsafe extern "C" fn exception(what: *const c_char) {
     end(1, &thrown::libtorch_error(&what).to_string());
 }
 
+/// How long the message of a failed allocation may take.
+const TO_COMPLAIN: Duration = Duration::from_secs(2);
+
 /// Rust's standard library aborts where an allocation fails, after a line of its own.
 fn aborted() {
     static BEFORE: AtomicBool = AtomicBool::new(false);
-    let Some(bytes) = REFUSED.get() else { return }; // another reason: abort() goes on
+    let Some(bytes) = REFUSED.get() else {
+        let _ = low_level::emulate_default_handler(SIGABRT); // another reason, or from outside
+        return;
+    };
     if BEFORE.swap(true, Relaxed) {
-        // SAFETY: ends the process without running anything more: not even the message can be made.
+        // Another thread is making the message, or this one was and cannot.
+        std::thread::sleep(TO_COMPLAIN);
+        // SAFETY: ends the process without running anything more.
         unsafe { libc::_exit(1) }
     }
     end(1, &thrown::out_of_memory(bytes));

@@ -14,7 +14,7 @@ mod load;
 mod set;
 mod train;
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ pub struct Fetch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
-    /// Side of the stored square images in pixels.
+    /// Side of the stored square images in pixels, within [`Self::SIZES`].
     pub size: u32,
     /// Samples per shard.
     pub shard_samples: usize,
@@ -113,6 +113,11 @@ pub struct Preprocess {
     pub max_pixels_side: u32,
     /// Tasks of the array job; `plan` writes the number into plan.json.
     pub tasks: usize,
+}
+
+impl Preprocess {
+    /// What `size` may be.
+    pub const SIZES: RangeInclusive<u32> = 16..=8192;
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -157,13 +157,19 @@ fn little_memory_for_the_program_itself_is_no_bug() {
 fn too_few_open_files_and_a_full_disk_are_named() {
     let small = Small::new();
     small.prepare();
+    let mut named = 0;
     for limit in 8..40 {
         let job = small.job(&["train", "--fold", "0"]);
         let out = limited(&job, &format!("-n {limit}")).output().unwrap();
         let said = stderr(&out);
         assert!(matches!(out.status.code(), Some(0 | 1 | 127)), "{limit}: {:?} {said}", out.status);
         assert!(!said.contains("bug"), "{limit}: {said}");
+        if out.status.code() == Some(1) {
+            assert!(said.contains("oo many open files"), "{limit}: {said}");
+            named += 1;
+        }
     }
+    assert!(named > 5, "{named}");
     // A limit on the size of files stands for a full disk: the signal is what bash ignores here.
     fs::remove_dir_all(small.folder.path().join("work/shards")).unwrap();
     let job = limited(&small.job(&["preprocess"]), "-f 20; trap '' XFSZ");

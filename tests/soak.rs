@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         }
         let mut story = Vec::new();
         for _ in 0..random.random_range(1..=4) {
-            let kind = *Kind::possible().choose(&mut random).expect("kinds");
+            let kind = *Kind::possible(site.is_mounted).choose(&mut random).expect("kinds");
             match disturb::disturb(&site, kind, whole, &mut random) {
                 Ok(done) => story.push(done),
                 Err(finding) => return found(site, &story, &finding),

@@ -20,7 +20,10 @@ use atlas::{
         metrics::matrix::{read_predictions, read_truth},
         submission_csv,
     },
-    training::{history::EpochRow, run_folder::Run},
+    training::{
+        history::{EpochRow, HISTORY},
+        run_folder::Run,
+    },
 };
 
 use crate::scratch;
@@ -111,7 +114,7 @@ pub fn hashes(bytes: &[u8]) {
 }
 
 pub fn history(bytes: &[u8]) {
-    let _ = csv_file::read::<EpochRow>(&scratch::file("history.csv", bytes), "train");
+    let _ = csv_file::read::<EpochRow>(&scratch::file(HISTORY, bytes), "train");
 }
 
 pub fn thresholds(bytes: &[u8]) {

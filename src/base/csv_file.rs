@@ -1,7 +1,11 @@
 //! The CSV files that this program writes for itself: written whole or not at all, with a field in
 //! quotes where its text needs them; read back with the line of a fault in the message.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{
+    fs,
+    io::{Cursor, ErrorKind},
+    path::Path,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -46,16 +50,23 @@ pub fn cannot_write(path: &Path) -> impl Fn(csv::Error) -> Error {
 /// columns, tuples by their order.
 ///
 /// # Errors
-/// [`Error::Data`] names the line of the first row that cannot be read, and the job to run. Our
-/// files end with a line feed and have no zero bytes: one that was cut, or lost a sector, is
-/// refused.
+/// [`Error::Data`] as of [`reader`], or names the line of the first row that cannot be read.
 pub fn read<R: DeserializeOwned>(path: &Path, job: &str) -> Result<Vec<R>> {
+    let rows = reader(path, job)?.into_deserialize();
+    rows.collect::<csv::Result<_>>().map_err(|e| unreadable(path, &e, job))
+}
+
+/// A file that `job` wrote, for [`read`] and for tables with columns of other kinds.
+///
+/// # Errors
+/// [`Error::Data`] names the job to run. Our files end with a line feed and have no zero bytes: one
+/// that was cut, or lost a sector, is refused.
+pub fn reader(path: &Path, job: &str) -> Result<csv::Reader<Cursor<Vec<u8>>>> {
     let bytes = fs::read(path).map_err(|e| unreadable(path, &e.into(), job))?;
     if !bytes.ends_with(b"\n") || bytes.contains(&0) {
         return Err(Error::data(path, format!("cut or damaged; run `atlas {job}` again")));
     }
-    let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize();
-    rows.collect::<csv::Result<_>>().map_err(|e| unreadable(path, &e, job))
+    Ok(csv::Reader::from_reader(Cursor::new(bytes)))
 }
 
 /// The error of a file that `job` wrote and that cannot be read.

@@ -23,7 +23,10 @@ impl<R: BufRead> Gunzip<R> {
     /// What follows a member.
     fn after(mut packed: R) -> io::Result<Self> {
         loop {
-            let more = packed.fill_buf()?;
+            let more = match packed.fill_buf() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                more => more?,
+            };
             let zeros = more.iter().take_while(|&&byte| byte == 0).count();
             match more.get(zeros) {
                 Some(0x1f) => {

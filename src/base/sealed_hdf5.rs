@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Error, Result, checksum, hdf5_file};
 
 /// Version of the format, also in the seal.
-const FORMAT: u32 = 2;
+const FORMAT: u64 = 2;
 const MAGIC: [u8; 8] = *b"atlas\0s2";
 /// Format 1 had a seal of 32 bytes.
 const MAGIC_1: [u8; 8] = *b"atlas\0s1";
@@ -367,7 +367,7 @@ fn add(
         .iter()
         .map(|table| allocate(&file, table.name, &table.element, &table.shape))
         .collect::<Result<_, _>>()?;
-    for (name, value) in attributes.iter().chain(&[("format_version", u64::from(FORMAT))]) {
+    for (name, value) in attributes.iter().chain(&[("format_version", FORMAT)]) {
         file.new_attr::<u64>().create(*name)?.write_scalar(value)?;
     }
     let version = FixedAscii::<16>::from_ascii(env!("CARGO_PKG_VERSION"))

@@ -32,11 +32,12 @@ pub fn check(threads: usize) -> Result<()> {
     })
 }
 
+/// What to do where a thread could not be started.
+pub const MORE_THREADS: &str =
+    "lower `threads`, or raise the limits of processes (ulimit -u) and memory";
+
 fn refused(threads: usize, why: &impl std::fmt::Display) -> Error {
-    Error::failed(format!(
-        "cannot start {threads} threads ({why}); lower `threads`, or raise the limits of processes \
-         (ulimit -u) and memory"
-    ))
+    Error::failed(format!("cannot start {threads} threads ({why}); {MORE_THREADS}"))
 }
 
 #[cfg(test)]

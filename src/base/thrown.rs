@@ -15,7 +15,7 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering::Relaxed},
 };
 
-use super::{Error, Result, caught::panic_message};
+use super::{Error, Result, caught::panic_message, thread_pool::MORE_THREADS};
 
 /// Work for which libraries need memory.
 pub struct Operation {
@@ -129,11 +129,7 @@ fn refused(text: &str) -> Option<String> {
     }
     // Of a thread: libraries say it of nothing else.
     if has(&["Resource temporarily unavailable", "WouldBlock"]) {
-        return Some(
-            "a thread could not be started; lower `threads`, or raise the limits of processes \
-             (ulimit -u) and memory"
-                .into(),
-        );
+        return Some(format!("a thread could not be started; {MORE_THREADS}"));
     }
     let of_memory = [
         "out of memory",

@@ -113,7 +113,7 @@ fn fetch(f: &Fetch) -> Result<(), Fault> {
 }
 
 fn preprocess(p: &Preprocess) -> Result<(), Fault> {
-    unless((16..=8192).contains(&p.size), "preprocess.size", "from 16 to 8192 pixels")?;
+    within(p.size, Preprocess::SIZES, "preprocess.size")?;
     unless(p.shard_samples > 0, "preprocess.shard_samples", "at least 1")?;
     unless(p.tasks > 0, "preprocess.tasks", "at least 1")?;
     within(p.max_bad_fraction, 0.0..=1.0, "preprocess.max_bad_fraction")

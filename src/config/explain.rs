@@ -6,8 +6,9 @@ use crate::base::{Error, near_miss::nearest};
 
 /// A TOML error as one line with file and line number.
 pub(super) fn located(path: &Path, text: &str, e: &toml::de::Error) -> Error {
-    let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-    Error::usage(format!("{}, line {line}: {}", path.display(), explain(e.message())))
+    let line = |start: usize| text[..start.min(text.len())].matches('\n').count() + 1;
+    let line = e.span().map_or(String::new(), |span| format!(", line {}", line(span.start)));
+    Error::usage(format!("{}{line}: {}", path.display(), explain(e.message())))
 }
 
 /// The TOML parser goes into the parts of a dotted key by recursion, and would exhaust the stack.

@@ -122,7 +122,7 @@ impl Manifest {
         let path = Self::path(work);
         let bad = |what: String| Error::data(&path, format!("{what}; run `atlas plan` again"));
         let unreadable = |e: csv::Error| csv_file::unreadable(&path, &e, "plan");
-        let mut reader = csv::Reader::from_path(&path).map_err(unreadable)?;
+        let mut reader = csv_file::reader(&path, "plan")?;
         if reader.headers().map_err(unreadable)?.iter().ne(HEADER) {
             return Err(bad(format!("line 1: expected the columns {}", HEADER.join(","))));
         }

@@ -199,7 +199,7 @@ pub fn thresholds(run: &Run, wanted: Option<Method>) -> Result<(Vec<FittedThresh
     let broken =
         |path: &Path, what: String| Error::data(path, format!("{what}; run `atlas submit` again"));
     let unreadable = |e: csv::Error| csv_file::unreadable(&table, &e, "submit");
-    let mut reader = csv::Reader::from_path(&table).map_err(unreadable)?;
+    let mut reader = csv_file::reader(&table, "submit")?;
     let header = reader.headers().map_err(unreadable)?.clone();
     let rows = reader.records().collect::<csv::Result<Vec<_>>>().map_err(unreadable)?;
     if rows.len() != CLASSES {

@@ -8,7 +8,7 @@
 use std::{
     env,
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -29,7 +29,7 @@ use crate::base::{Error, Result, hdf5_file, sealed_hdf5::VERSION_ATTRIBUTE};
 
 /// The first argument of the second process; the second one is the file.
 const READ: &str = "read-foreign-predictions";
-/// For the second process, beside its start.
+/// Bytes of the data segment of the second process.
 const MOST_MEMORY: u64 = 1 << 30;
 /// 1.2 million samples.
 const MOST_NUMBERS: usize = 1 << 25;
@@ -76,9 +76,9 @@ pub fn answer_if_asked() {
     std::process::exit(i32::from(answered.is_err()));
 }
 
-/// Two seconds of CPU time, and one more for every 16 MB of the file.
+/// Of CPU time: five with the start of the program, and one more for every 16 MB of the file.
 fn seconds(length: u64) -> u64 {
-    2 + (length >> 24)
+    5 + (length >> 24)
 }
 
 fn limit(path: &Path) -> io::Result<()> {
@@ -90,7 +90,7 @@ fn limit(path: &Path) -> io::Result<()> {
     };
     least(Resource::Core, 0)?;
     least(Resource::Data, MOST_MEMORY)?;
-    least(Resource::Cpu, seconds(std::fs::metadata(path)?.len()))?;
+    least(Resource::Cpu, seconds(fs::metadata(path)?.len()))?;
     Ok(())
 }
 
@@ -161,7 +161,7 @@ fn receive(child: &mut Child) -> io::Result<Result<Hdf5, String>> {
     let numbers = rows.checked_mul(columns).filter(|&n| n <= MOST_NUMBERS);
     let mut values = Vec::with_capacity(numbers.ok_or_else(|| bad("too many numbers"))?);
     let mut number = [0; 8];
-    while values.len() < values.capacity() {
+    for _ in 0..rows * columns {
         out.read_exact(&mut number)?;
         values.push(f64::from_le_bytes(number));
     }

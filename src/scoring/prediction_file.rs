@@ -90,7 +90,7 @@ pub fn read_hdf5(path: &Path) -> Result<Hdf5> {
         Error::data(path, format!("{what}; {again}"))
     };
     let file = match Sealed::open(path)? {
-        Ok(sealed) => return read_sealed(&sealed).map_err(|what| Error::data(path, what)),
+        Ok(sealed) => return read_sealed(&sealed).map_err(faulty),
         Err(Fault::NoSeal) => foreign_predictions::read(path)?,
         Err(fault) => return Err(faulty(fault.to_string())),
     };

@@ -4,6 +4,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointFolder},
     fold_data::FoldData,
     fold_weights,
+    history::HISTORY,
     run_folder::Run,
 };
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
 /// How far the training of a fold is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoldStatus {
-    /// Not started, interrupted, or its predictions are missing or made with other `predict` keys.
+    /// Not started, interrupted, or its history is missing, or its predictions are missing or made
+    /// with other `predict` keys.
     ToDo,
     Done,
     /// Started or finished on other data than the current shards and folds.csv.
@@ -49,7 +51,9 @@ pub fn fold_status(
     let data = || FoldData::open(work, &config.split, config.train.max_samples, fold);
     Ok(match checkpoint {
         Some(checkpoint) if checkpoint.state.data != data()?.hash => FoldStatus::Stale,
-        Some(_) if has_predictions(config, run, fold) => FoldStatus::Done,
+        Some(_) if has_predictions(config, run, fold) && run.fold(fold).join(HISTORY).exists() => {
+            FoldStatus::Done
+        }
         _ => FoldStatus::ToDo,
     })
 }

@@ -36,6 +36,9 @@ pub struct EpochRow {
     pub skipped_steps: usize,
 }
 
+/// The row of each epoch, in the folder of a fold.
+pub const HISTORY: &str = "history.csv";
+
 /// The files of one fold.
 pub struct Logs {
     /// The folder of the fold.
@@ -54,7 +57,7 @@ impl Logs {
             writer.serialize(row).map_err(Error::failed)?;
         }
         let text = writer.into_inner().map_err(Error::failed)?;
-        atomic_file::write(self.folder.join("history.csv"), text)
+        atomic_file::write(self.folder.join(HISTORY), text)
     }
 
     /// One line of `metrics.jsonl`; it must have the key `step`.

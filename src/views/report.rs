@@ -15,7 +15,7 @@ use crate::{
         folds::table,
     },
     inference::finished_run::{SCORES, THRESHOLDS},
-    training::{fold_weights, run_folder::Run},
+    training::{fold_weights, history::HISTORY, run_folder::Run},
     views::report::{fold_epochs::FoldEpochs, scored_run::ScoredRun, sections::Page},
 };
 
@@ -108,7 +108,7 @@ fn source(runs: &[(Config, Run)]) -> Result<String> {
             let folder = run.fold(fold);
             tables.extend([
                 run.validation(fold),
-                folder.join("history.csv"),
+                folder.join(HISTORY),
                 folder.join("metrics.jsonl"),
             ]);
             let keep = config.train.keep;

@@ -118,6 +118,7 @@ fn a_client_that_reads_nothing_is_dropped() {
 fn without_a_file_for_a_connection_it_waits_for_one() {
     let synthetic = SyntheticRun::new(TRAIN, TEST);
     let explored = synthetic.explore(&[]);
+    assert_eq!(explored.get("/").status, 200); // the server has opened what it needs itself
     let pid = Pid::from_child(&explored.child);
     let none = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
     let before = prlimit(Some(pid), Resource::Nofile, none).unwrap();

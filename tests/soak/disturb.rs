@@ -11,7 +11,7 @@ use std::{
 };
 
 use rand::{Rng, RngExt, seq::IndexedRandom};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     paths,
@@ -29,11 +29,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Full disks need a file system of their own, which only root can mount.
-    pub fn possible() -> &'static [Kind] {
+    /// Full disks need a file system of their own.
+    pub fn possible(is_mounted: bool) -> &'static [Kind] {
         use Kind::{Damaged, Deleted, FullDisk, Kill, Stop, TwoAtOnce};
         let all = &[Kill, Stop, Deleted, Damaged, TwoAtOnce, FullDisk];
-        if geteuid().is_root() { all } else { &all[..all.len() - 1] }
+        if is_mounted { all } else { &all[..all.len() - 1] }
     }
 }
 
@@ -50,7 +50,8 @@ impl Display for Kind {
     }
 }
 
-/// Disturbs a run, which takes the time `whole` undisturbed, and says what was done.
+/// Disturbs a run, which takes the time `whole` undisturbed, and says what was done. What an earlier
+/// disturbance damaged may be refused (2, 65).
 ///
 /// # Errors
 /// What the program did wrong at once.
@@ -64,7 +65,7 @@ pub fn disturb(
     match kind {
         Kind::Kill => {
             let out = signalled(site.start(), after, Signal::KILL);
-            must_end(&out, &[0], Some(Signal::KILL))?;
+            must_end(&out, &[0, 2, 65], Some(Signal::KILL))?;
             Ok(format!("killed after {:.1} s", after.as_secs_f64()))
         }
         Kind::Stop => {
@@ -72,7 +73,8 @@ pub fn disturb(
             let signal = *signals.choose(random).expect("signals");
             let out = signalled(site.start(), after, signal);
             // The signal itself ends a program that has not begun to handle it.
-            must_end(&out, &[0, 75], Some(signal))?;
+            let has_begun = after > Duration::from_secs(1);
+            must_end(&out, &[0, 2, 65, 75], Some(signal).filter(|_| !has_begun))?;
             Ok(format!("stopped ({}) after {:.1} s", signal.as_raw(), after.as_secs_f64()))
         }
         Kind::FullDisk => {
@@ -84,7 +86,7 @@ pub fn disturb(
             site.resize(used + room);
             let out = site.run();
             site.resize(1 << 30);
-            must_end(&out, &[0, 1, 65], None)?;
+            must_end(&out, &[0, 1, 2, 65], None)?;
             let is_named = out.status.success() || said(&out).contains("No space left");
             if !is_named && out.status.code() == Some(1) {
                 return Err(format!("a full disk is not named: {}", said(&out)));
@@ -103,7 +105,7 @@ pub fn disturb(
             thread::sleep(after.mul_f64(0.5));
             let second = site.run();
             let first = first.wait_with_output().unwrap();
-            // One of them may be refused the fold that the other trains (2).
+            // One of them may be refused the fold that the other trains, too.
             [first, second].iter().try_for_each(|out| must_end(out, &[0, 1, 2, 65], None))?;
             Ok(format!("a second program after {:.1} s", after.as_secs_f64() / 2.0))
         }

@@ -72,8 +72,9 @@ impl Site {
         let text = said.lines().rfind(|line| line.contains("atlas: ")).unwrap_or(&said);
         let place = self.folder.display().to_string();
         let begin = text.find(&place).ok_or_else(|| format!("65 without a file: {text}"))?;
-        let candidates: Vec<&Path> =
-            text[begin..].char_indices().map(|(n, _)| text[begin..begin + n].as_ref()).collect();
+        let text = &text[begin..];
+        let ends = text.char_indices().map(|(n, _)| n).chain([text.len()]);
+        let candidates: Vec<&Path> = ends.map(|end| text[..end].as_ref()).collect();
         let (path, deleted) = if text.contains("are lost") {
             let fold = |path: &&Path| path.is_dir() && path.to_string_lossy().contains("/fold_");
             let path = candidates.into_iter().find(fold).ok_or_else(|| said.clone())?;

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::Tables;
 use crate::{
     base::{Error, Result, checksum, sealed_hdf5::Sealed},
+    config::Preprocess,
     data::labels::{CLASSES, Labels},
 };
 
@@ -162,16 +163,14 @@ impl Reader {
     }
 }
 
-/// Largest side of the images, that of `preprocess.size`.
-const MOST_PIXELS: u64 = 8192;
-
 /// The tables, and the place of the images, which is within the file.
 fn read_tables(file: &Sealed) -> Result<(Tables, u64), String> {
     let attribute = |name| file.attribute(name).ok_or(format!("no attribute {name}"));
     let size = attribute("size")?;
     let images = file.place::<u8>("images")?;
+    let largest = u64::from(*Preprocess::SIZES.end());
     let n = match images.shape[..] {
-        [n, h, w, 4] if h == size && w == size && (1..=MOST_PIXELS).contains(&size) => n as usize,
+        [n, h, w, 4] if h == size && w == size && (1..=largest).contains(&size) => n as usize,
         _ => {
             let shape = &images.shape;
             return Err(format!("its images are of the shape {shape:?}, its size is {size}"));

@@ -12,7 +12,10 @@ use crate::{
     base::{Error, Result, csv_file},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
-    training::{history::EpochRow, run_folder::Run},
+    training::{
+        history::{EpochRow, HISTORY},
+        run_folder::Run,
+    },
 };
 
 /// One line of `metrics.jsonl`; a value that an older version did not write is 0.
@@ -41,7 +44,7 @@ impl FoldEpochs {
     /// # Errors
     /// Data where `history.csv` is damaged.
     pub fn read(fold: usize, folder: &Path) -> Result<Self> {
-        let path = folder.join("history.csv");
+        let path = folder.join(HISTORY);
         let history = if path.exists() { csv_file::read(&path, "train")? } else { Vec::new() };
         let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
         // The last line may be incomplete after a kill.
@@ -59,7 +62,7 @@ impl FoldEpochs {
             log::warn!(
                 "{}: not of the training of the weights beside it; it may be of another fold or \
                  run; `atlas train --run {} --fold {}` writes it again",
-                run.fold(self.fold).join("history.csv").display(),
+                run.fold(self.fold).join(HISTORY).display(),
                 run.name(),
                 self.fold
             );
@@ -192,7 +195,7 @@ mod tests {
             fold.steps,
             [StepMetrics { step: 4, samples_per_s: 9.5, ..StepMetrics::default() }]
         );
-        fs::write(dir.path().join("history.csv"), "epoch\nx\n").unwrap();
+        fs::write(dir.path().join(HISTORY), "epoch\nx\n").unwrap();
         assert_eq!(FoldEpochs::read(0, dir.path()).err().unwrap().exit_code(), 65);
     }
 }
