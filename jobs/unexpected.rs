@@ -36,9 +36,9 @@ pub fn set_up() -> std::io::Result<()> {
         }
     }));
     autograd::on_terminate(exception);
-    // SAFETY: where an allocation failed, `aborted` does more than a handler may do at any time, but
-    // it runs in the thread that calls abort(), between two statements of the code that failed to
-    // allocate. Otherwise it does only what a handler may do.
+    // SAFETY: where an allocation failed, `aborted` does more than a handler may do at any time,
+    // but it runs in the thread that calls abort(), between two statements of the code that failed
+    // to allocate. Otherwise it does only what a handler may do.
     unsafe { low_level::register(SIGABRT, aborted) }.map(drop)
 }
 

@@ -50,8 +50,8 @@ impl Display for Kind {
     }
 }
 
-/// Disturbs a run, which takes the time `whole` undisturbed, and says what was done. What an earlier
-/// disturbance damaged may be refused (2, 65).
+/// Disturbs a run, which takes the time `whole` undisturbed, and says what was done. What an
+/// earlier disturbance damaged may be refused (2, 65).
 ///
 /// # Errors
 /// What the program did wrong at once.
