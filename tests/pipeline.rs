@@ -9,6 +9,8 @@ use atlas::{
     training::run_folder::Run,
 };
 
+#[path = "pipeline/lost.rs"]
+mod lost;
 #[path = "pipeline/misplaced.rs"]
 mod misplaced;
 #[path = "pipeline/moved.rs"]

@@ -104,7 +104,7 @@ fn must_be_of_folds<'a>(
             let what = format!(
                 "{what}: the file is of another fold or run; remove it, then `atlas train --fold \
                  {fold} --run {}` predicts again",
-                run.name()
+                advice::quoted(run.name())
             );
             Error::data(run.validation(fold), what)
         };
@@ -124,7 +124,13 @@ fn must_be_of_folds<'a>(
         } else if config.split.method != SplitMethod::Shuffle {
             let earlier = part.ids.iter().find_map(|id| Some((id, seen.insert(id, fold)?)));
             if let Some((id, other)) = earlier {
-                return Err(wrong(format!("holds the sample {id}, as that of fold {other} does")));
+                let what = format!(
+                    "holds the sample {id}, as that of fold {other} does: the two were trained on \
+                     different versions of {}, or one of the files was copied; train all folds \
+                     into a new run with --run NAME",
+                    table.display()
+                );
+                return Err(Error::data(run.validation(fold), what));
             }
         }
     }

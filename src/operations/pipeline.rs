@@ -46,6 +46,9 @@ pub fn choose_run(
         run_choice::newest_of_any_samples(config).iter().for_each(changed);
         return Ok(new());
     };
+    if run.folder.exists() {
+        run.begin(config, work)?; // writes its configuration again where that was lost
+    }
     let statuses = fold_statuses(config, work, &run)?;
     if !is_named && statuses.contains(&FoldStatus::Stale) {
         changed(&run);

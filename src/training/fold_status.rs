@@ -1,5 +1,7 @@
 //! Which folds of a run are trained, and whether on the current data.
 
+use std::path::Path;
+
 use super::{
     checkpoint::{Checkpoint, CheckpointFolder},
     fold_data::FoldData,
@@ -17,8 +19,8 @@ use crate::{
 /// How far the training of a fold is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoldStatus {
-    /// Not started, interrupted, or its history is missing, or its predictions are missing or made
-    /// with other `predict` keys.
+    /// Not started, interrupted, or its predictions are missing or made with other `predict` keys;
+    /// or the history or the last weights are missing and can be written again.
     ToDo,
     Done,
     /// Started or finished on other data than the current shards and folds.csv.
@@ -51,11 +53,17 @@ pub fn fold_status(
     let data = || FoldData::open(work, &config.split, config.train.max_samples, fold);
     Ok(match checkpoint {
         Some(checkpoint) if checkpoint.state.data != data()?.hash => FoldStatus::Stale,
-        Some(_) if has_predictions(config, run, fold) && run.fold(fold).join(HISTORY).exists() => {
+        Some(_) if has_predictions(config, run, fold) && !lacks_files(&run.fold(fold)) => {
             FoldStatus::Done
         }
         _ => FoldStatus::ToDo,
     })
+}
+
+/// Whether something beside the best weights is missing that the checkpoints of a `fold` can give.
+fn lacks_files(fold: &Path) -> bool {
+    let checkpoints = CheckpointFolder::of(fold);
+    checkpoints.is_begun() && !(checkpoints.last().exists() && fold.join(HISTORY).exists())
 }
 
 /// Whether the out-of-fold predictions exist and were made with the current weights and settings.

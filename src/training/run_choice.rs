@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    base::{Error, Result, checksum, slurm},
+    base::{Error, Result, advice, checksum, slurm},
     config::{Config, PROVENANCE},
     data::work_folder::WorkFolder,
     training::{
@@ -90,7 +90,8 @@ pub fn existing(config: &Config, work: &WorkFolder, name: Option<&str>) -> Resul
         Error::usage(format!("there is no run in {folder}; run `atlas train --fold 0` first"))
     })?;
     run.must_be_of(config)?;
-    let all_the_same = |e| format!("{e}; --run={} takes this one all the same", run.name());
+    let all_the_same =
+        |e| format!("{e}; --run={} takes this one all the same", advice::quoted(run.name()));
     run.must_have_samples(work).map_err(|e| Error::usage(all_the_same(e)))?;
     Ok(run)
 }

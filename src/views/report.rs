@@ -84,7 +84,7 @@ pub fn report(config: &Config, run: &Run, others: &[Run]) -> Result<ReportOutcom
 fn epochs(config: &Config, run: &Run) -> Result<Vec<FoldEpochs>> {
     let keep = config.train.keep;
     let of_fold = |k| -> Result<FoldEpochs> {
-        let read = FoldEpochs::read(k, &run.fold(k))?;
+        let read = FoldEpochs::read(k, run)?;
         if run.weights(k, keep).exists() {
             read.compare(&fold_weights::state_of_fold(run, k, keep)?.history, run);
         }

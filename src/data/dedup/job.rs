@@ -139,7 +139,7 @@ pub fn merge(
             let task = number % tasks;
             Error::data(
                 parts::path(work.path(), number),
-                format!("{what}; run `atlas dedup --task {task}`, then this again"),
+                format!("{what}; run `atlas dedup --task {task} --tasks {tasks}`, then this again"),
             )
         })?;
         all.candidates += part.candidates;
@@ -178,7 +178,7 @@ pub fn duplicates(work: &WorkFolder) -> Result<Option<Duplicates>> {
     if !path.exists() {
         return Ok(None);
     }
-    let manifest = format!("{:016x}", work.manifest_hash()?);
+    let manifest = manifest_sum(work)?;
     let state = state(work.path()).filter(|state| state.manifest == manifest);
     let state = state.ok_or_else(|| {
         let what = "made from another manifest than the current one; run `atlas dedup` again";
@@ -227,6 +227,7 @@ impl<'a> DedupInput<'a> {
     fn finished(&self) -> Option<DedupSummary> {
         let state = state(self.work.path())?;
         let same = state.inputs == self.fingerprint
+            && state.manifest == manifest_sum(self.work).ok()?
             && tables_sum(self.work.path()).is_some_and(|sum| sum == state.tables);
         same.then_some(state.summary)
     }
@@ -266,7 +267,7 @@ impl<'a> DedupInput<'a> {
         let tables = tables_sum(work).ok_or_else(|| {
             Error::data(work, "the tables of `dedup` vanished while they were written")
         })?;
-        let manifest = format!("{:016x}", self.work.manifest_hash()?);
+        let manifest = manifest_sum(self.work)?;
         let inputs = self.fingerprint.clone();
         let state = DedupState { manifest, inputs, tables, summary };
         let text = serde_json::to_string_pretty(&state).map_err(Error::failed)?;
@@ -323,6 +324,8 @@ struct StoredSample<'a> {
     /// Position in the store of its part.
     place: usize,
     hashes: [u64; 4],
+    /// Of the stored pixels, by which candidates are confirmed.
+    checksum: u64,
 }
 
 /// Training samples in the order of their shards, then test samples.
@@ -333,7 +336,8 @@ fn stored_samples(work: &WorkFolder) -> Result<Vec<StoredSample<'_>>> {
         let store = work.store(part)?;
         for sample in manifest.samples.iter().filter(|s| s.part == part) {
             if let Some(place) = store.find(&sample.id) {
-                all.push(StoredSample { sample, place, hashes: store.phash(place) });
+                let (hashes, checksum) = (store.phash(place), store.checksum(place));
+                all.push(StoredSample { sample, place, hashes, checksum });
             }
         }
     }
@@ -350,11 +354,16 @@ fn fingerprint(samples: &[StoredSample], settings: &config::Dedup) -> String {
     for s in samples {
         let _ = writeln!(
             text,
-            "{},{:?},{:?},{},{:x?}",
-            s.sample.id, s.sample.part, s.sample.source, s.sample.labels, s.hashes
+            "{},{:?},{:?},{},{:x?},{:x}",
+            s.sample.id, s.sample.part, s.sample.source, s.sample.labels, s.hashes, s.checksum
         );
     }
     format!("{:016x}", checksum::of(text.as_bytes()))
+}
+
+/// The manifest that the tables are of: also samples that are in no shard count.
+fn manifest_sum(work: &WorkFolder) -> Result<String> {
+    Ok(format!("{:016x}", work.manifest_hash()?))
 }
 
 fn state(work: &Path) -> Option<DedupState> {

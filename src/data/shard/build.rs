@@ -224,13 +224,15 @@ impl<'a> Builder<'a> {
                 return Ok(Err("lacks samples that can be read now"));
             }
             let differ = sources::differ(self.work, unit, samples, files);
-            replaced = self.replaced(&reader, samples, differ.as_deref(), &memory)?;
+            replaced = self.replaced(&reader, samples, &differ, &memory)?;
             if !replaced.is_empty() {
                 return Ok(Err("holds images that were replaced since"));
             }
             reader.verify()?;
-            if differ.is_none_or(|differ| differ.contains(&true)) {
-                sources::write(self.work, unit, samples, files)?;
+            if differ.contains(&true)
+                && let Err(e) = sources::write(self.work, unit, samples, files)
+            {
+                log::warn!("{e}: the next `preprocess` compares these images again");
             }
             Ok(Ok(bad))
         };
@@ -243,16 +245,15 @@ impl<'a> Builder<'a> {
         Ok(Present::Outdated(replaced))
     }
 
-    /// Of the samples in a shard whose files `differ` in size or time (where that is known), the
-    /// ids of those that have other pixels now, or none.
+    /// Of the samples in a shard whose files `differ` in size or time, the ids of those that have
+    /// other pixels now, or none.
     fn replaced(
         &self,
         reader: &Reader,
         samples: &[Sample],
-        differ: Option<&[bool]>,
+        differ: &[bool],
         memory: &Memory,
     ) -> Result<Vec<String>> {
-        let Some(differ) = differ else { return Ok(Vec::new()) };
         let sums: HashMap<&str, u64> = reader
             .ids()
             .iter()

@@ -91,19 +91,21 @@ pub(super) fn write(
     csv_file::write(&path(work, unit), &HEADER, rows)
 }
 
-/// By sample, whether its files, which are now `sources`, are recorded with another size or time;
-/// never where a file is gone. `None` where nothing is recorded, as by earlier versions.
+/// By sample, whether its files, which are now `sources`, are not recorded with their size and
+/// time; never where a file is gone.
 pub(super) fn differ(
     work: &Path,
     unit: usize,
     samples: &[Sample],
     sources: &[Sources],
-) -> Option<Vec<bool>> {
+) -> Vec<bool> {
     type Row = (String, [u64; 4], [i64; 4]);
-    let recorded = csv_file::read::<Row>(&path(work, unit), "preprocess").ok()?;
-    let differs = |(i, (id, bytes, modified)): (usize, &Row)| {
-        let now = &sources[i];
-        samples[i].id == *id && !now.is_gone && (*bytes, *modified) != (now.bytes, now.modified)
+    let recorded = csv_file::read::<Row>(&path(work, unit), "preprocess").unwrap_or_default();
+    let is_recorded = |i: usize| {
+        let of_now = |(id, bytes, modified): &Row| {
+            *id == samples[i].id && (*bytes, *modified) == (sources[i].bytes, sources[i].modified)
+        };
+        recorded.get(i).is_some_and(of_now)
     };
-    (recorded.len() == samples.len()).then(|| recorded.iter().enumerate().map(differs).collect())
+    (0..samples.len()).map(|i| !sources[i].is_gone && !is_recorded(i)).collect()
 }

@@ -36,7 +36,13 @@ impl Session<'_> {
                         self.logs.write_history(&self.state.history)?;
                     }
                 }
-                Err(_) => self.rewind_logs()?,
+                Err(_) if !self.folder.last().exists() => self.rewind_logs()?,
+                Err(e) => {
+                    let what = format!(
+                        "{e}; remove it to begin again, or train into a new run with --run NAME"
+                    );
+                    return Err(Error::data(&self.folder.0, what));
+                }
             },
         }
         self.completed = self.state.epoch;
@@ -206,13 +212,18 @@ impl Session<'_> {
         })
     }
 
-    /// At the end: writes the weights of the last epoch again if they were lost.
+    /// At the end: writes the weights of the last epoch again if they were lost, and those at
+    /// `path`, which are kept, if they are of the last epoch, too.
     ///
     /// # Errors
-    /// Data, if they are lost and of an earlier epoch, or of another fold or run.
+    /// Data, if those at `path` are lost and of an earlier epoch, or of another fold or run.
     pub fn ensure_weights(&mut self, path: &Path) -> Result<()> {
         if !self.is_first() {
             return Ok(());
+        }
+        let last = self.folder.last();
+        if Checkpoint::read(&last).is_err() {
+            self.write_weights(&last)?;
         }
         let e = match Checkpoint::read(path) {
             Ok(weights) => {

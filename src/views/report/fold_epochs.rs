@@ -9,7 +9,7 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    base::{Error, Result, csv_file},
+    base::{Error, Result, advice, csv_file},
     data::labels::{CLASSES, Labels},
     scoring::metrics::{self, Counts},
     training::{
@@ -39,13 +39,17 @@ pub struct FoldEpochs {
 }
 
 impl FoldEpochs {
-    /// Reads both files of a fold's `folder`; either may be missing.
+    /// Reads both files of a fold; either may be missing.
     ///
     /// # Errors
     /// Data where `history.csv` is damaged.
-    pub fn read(fold: usize, folder: &Path) -> Result<Self> {
+    pub fn read(fold: usize, run: &Run) -> Result<Self> {
+        let folder = run.fold(fold);
         let path = folder.join(HISTORY);
-        let history = if path.exists() { csv_file::read(&path, "train")? } else { Vec::new() };
+        let history = match path.exists() {
+            true => csv_file::read(&path, &training(run, fold))?,
+            false => Vec::new(),
+        };
         let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
         // The last line may be incomplete after a kill.
         let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -61,13 +65,17 @@ impl FoldEpochs {
         {
             log::warn!(
                 "{}: not of the training of the weights beside it; it may be of another fold or \
-                 run; `atlas train --run {} --fold {}` writes it again",
+                 run; `atlas {}` writes it again",
                 run.fold(self.fold).join(HISTORY).display(),
-                run.name(),
-                self.fold
+                training(run, self.fold)
             );
         }
     }
+}
+
+/// The job that writes the history of a fold.
+fn training(run: &Run, fold: usize) -> String {
+    format!("train --run {} --fold {fold}", advice::quoted(run.name()))
 }
 
 /// F1 at 0.5 of every class by epoch (from 1).
@@ -185,17 +193,21 @@ mod tests {
     #[test]
     fn an_incomplete_line_of_metrics_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
+        let run = Run { folder: dir.path().join("my run") };
+        let folder = run.fold(0);
+        fs::create_dir_all(&folder).unwrap();
         fs::write(
-            dir.path().join("metrics.jsonl"),
+            folder.join("metrics.jsonl"),
             "{\"step\":4,\"samples_per_s\":9.5,\"gpu_mib\":null}\n{\"st",
         )
         .unwrap();
-        let fold = FoldEpochs::read(0, dir.path()).unwrap();
+        let fold = FoldEpochs::read(0, &run).unwrap();
         assert_eq!(
             fold.steps,
             [StepMetrics { step: 4, samples_per_s: 9.5, ..StepMetrics::default() }]
         );
-        fs::write(dir.path().join(HISTORY), "epoch\nx\n").unwrap();
-        assert_eq!(FoldEpochs::read(0, dir.path()).err().unwrap().exit_code(), 65);
+        fs::write(folder.join(HISTORY), "epoch\nx\n").unwrap();
+        let e = FoldEpochs::read(0, &run).err().unwrap();
+        assert!(e.exit_code() == 65 && e.to_string().contains("--run 'my run' --fold 0`"), "{e}");
     }
 }
