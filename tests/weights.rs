@@ -297,12 +297,16 @@ fn another_network_is_named_and_not_listed() {
 fn absurd_headers_and_other_files_are_bad_data() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("in.safetensors");
-    let tensor = |shape: &str| {
+    let named = |name: &str, shape: &str| {
         let entry = format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#);
-        let header = format!(r#"{{"head.fc2.weight":{entry}}}"#);
+        let header = format!(r#"{{"{name}":{entry}}}"#);
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
     };
+    let tensor = |shape: &str| named("head.fc2.weight", shape);
     for (bytes, what) in [
+        (named("last_linear.weight", "[0,2048]"), "0 classes"),
+        (named("layer0.conv1.weight", "[0,65,7,7]"), "65"),
+        (named(&".".repeat(300_000), "[0]"), "in.safetensors"),
         (tensor("[4611686018427387904,0]"), "in.safetensors"),
         (tensor("[0,9223372036854775808]"), "in.safetensors"),
         (tensor("[0,4611686018427387904,4611686018427387904]"), "in.safetensors"),

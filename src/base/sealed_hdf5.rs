@@ -25,8 +25,11 @@ const MAGIC: [u8; 8] = *b"atlas\0s2";
 /// Format 1 had a seal of 32 bytes.
 const MAGIC_1: [u8; 8] = *b"atlas\0s1";
 const SEAL: u64 = 40;
-/// Most bytes in a file beside images, and in a table.
+/// Most bytes in a table that is read, and in the list of contents.
 const MOST_BYTES: u64 = 1 << 30;
+/// Most bytes in a file beside images, for which a checksum is computed: embeddings of two million
+/// images.
+const MOST_SUMMED: u64 = 1 << 34;
 /// The text attribute of every sealed file, by which a file that lost its seal is known.
 pub const VERSION_ATTRIBUTE: &str = "atlas_version";
 
@@ -147,7 +150,7 @@ impl Sealed {
         });
         match summed {
             None => return damaged("its tables do not match their checksum"),
-            Some(summed) if summed > MOST_BYTES => {
+            Some(summed) if summed > MOST_SUMMED || seal.contents > MOST_BYTES => {
                 return damaged("its tables are larger than this program writes them");
             }
             Some(_) if seal.checksum(&file, end)? != sum => {

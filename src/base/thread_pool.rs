@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn threads_that_there_cannot_be_are_an_error_that_names_the_key() {
         assert!(check(3).is_ok());
-        // More than the largest number of processes that Linux knows.
+        // A stack larger than any memory.
         let e = thread::Builder::new().stack_size(1 << 60).spawn(|| ()).map_err(|e| refused(3, &e));
         let e = e.unwrap_err().to_string();
         assert!(["3 threads", "`threads`", "ulimit -u"].iter().all(|part| e.contains(part)), "{e}");

@@ -74,6 +74,7 @@ fn must_be_of_weights(config: &Config, run: &Run, fold: usize) -> Result<()> {
     if has_predictions(config, run, fold) {
         return Ok(());
     }
+    Predictions::read(&run.validation(fold))?; // damaged ones say so
     let what = format!(
         "made with other weights or other predict keys; `atlas train --fold {fold} --run {}` \
             predicts again",
@@ -102,9 +103,8 @@ fn must_be_of_folds<'a>(
     for (fold, part) in parts {
         let wrong = |what: String| {
             let what = format!(
-                "{what}: the file is of another fold or run; remove it, then `atlas train --fold \
-                 {fold} --run {}` predicts again",
-                advice::quoted(run.name())
+                "{what}: the file is of another fold or run; put the file of this fold back, or \
+                 train into a new run with --run NAME"
             );
             Error::data(run.validation(fold), what)
         };

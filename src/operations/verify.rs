@@ -61,6 +61,9 @@ pub fn check(path: &Path) -> Result<String> {
         Some("h5") if holds_predictions(path)? => {
             Ok(format!("predictions of {} samples", Predictions::read(path)?.ids.len()))
         }
+        Some("h5") if let Some(samples) = embeddings(path)? => {
+            Ok(format!("embeddings of {samples} samples"))
+        }
         Some("h5") => {
             let shard = shard::Reader::open(path)?;
             shard.verify()?;
@@ -79,6 +82,13 @@ pub fn check(path: &Path) -> Result<String> {
             "not a kind of file that can be verified; expected .h5 or .safetensors",
         )),
     }
+}
+
+/// The number of embeddings in a file of `predict --embeddings`; `None` in others.
+fn embeddings(path: &Path) -> Result<Option<u64>> {
+    let sealed = Sealed::open(path)?.ok();
+    let place = sealed.as_ref().and_then(|sealed| sealed.place::<f32>("embeddings").ok());
+    Ok(place.and_then(|place| place.shape.first().copied()))
 }
 
 /// Judged by the list of contents; where the file does not fit its seal or has none, by its place

@@ -175,13 +175,14 @@ fn a_table_that_cannot_be_read_is_named_and_the_rest_is_listed() {
 #[test]
 fn problems_are_listed_also_where_nothing_can_be_used() {
     let set = Set::new(3, 1, 16);
-    fs::write(set.path("train.csv"), "Id,Target\ntrain-000,Nucleus\ntrain-001,99\nz,1\n").unwrap();
+    fs::write(set.path("train.csv"), "Id,Target\ntrain-000,Nucleus\ntrain-001,99\nz\0,1\n")
+        .unwrap();
     fails(&set.run("plan", &[]), 65, &["empty", "unknown classes", "Nucleus", "problems.csv"]);
     assert_eq!(
         problems(&set),
         [
             "images without labels|train|train-002",
-            "labels without images|train|z",
+            r"labels without images|train|z\0",
             "unknown classes|train|train-000",
             "unknown classes|train|train-001",
         ]

@@ -96,7 +96,15 @@ fn weights_and_predictions_of_another_fold_or_run_are_refused() {
     let parts = ["fold_0/validation.h5", "atlas train --fold 0 --run r"];
     refused(&small, &READERS[1..], &parts);
     fs::remove_file(best(&fold)).unwrap();
-    refused(&small, &READERS[1..], &parts);
+    refused(&small, &READERS[1..], &["fold_0/validation.h5", "put the file of this fold back"]);
+    whole.now();
+
+    // Damaged predictions are not called those of other weights.
+    let mut bytes = fs::read(fold.join("validation.h5")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(fold.join("validation.h5"), bytes).unwrap();
+    refused(&small, &READERS[1..], &["fold_0/validation.h5", "checksum"]);
     whole.now();
 
     // The same fold of a run with another learning rate.

@@ -104,6 +104,9 @@ pub fn images(small: &Small, run: &Path) {
     let file = hdf5::File::open(&hdf5).unwrap();
     assert_eq!(file.dataset("embeddings").unwrap().read_2d::<f32>().unwrap(), npy);
     assert_eq!(file.dataset("ids").unwrap().size(), rows.len());
+    let verified = small.atlas(&["verify", &hdf5]).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(said.contains(&format!("embeddings of {} samples", rows.len())), "{said}");
     let alone = predict(&["--weights", best.to_str().unwrap()]);
     succeeds(&alone);
     assert!(stderr(&alone).contains("has no thresholds"), "{}", stderr(&alone));

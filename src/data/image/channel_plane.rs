@@ -242,10 +242,11 @@ fn inflate(packed: &[u8], largest: u64) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(|e| format!("broken gzip data: {e}"))?;
     if bytes.len() as u64 > limit {
-        return Err(format!(
-            "inflates to more than {limit} bytes, more than an image within \
-                preprocess.max_pixels_side needs"
-        ));
+        let why = match limit < largest {
+            true => format!("a hundred times its size ({}); store it without gzip", packed.len()),
+            false => "an image within preprocess.max_pixels_side needs".into(),
+        };
+        return Err(format!("inflates to more than {limit} bytes, more than {why}"));
     }
     if let Gunzip::End { rubbish: true } = gunzip {
         return Err("broken gzip data: bytes that are not gzip follow it".into());

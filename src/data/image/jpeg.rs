@@ -106,7 +106,10 @@ fn broken(e: turbojpeg::Error) -> String {
         turbojpeg::Error::TurboJpegError(what) if what.contains("Premature end") => {
             "cut short: the JPEG ends too soon".into()
         }
-        turbojpeg::Error::TurboJpegError(what) if what.contains("nsupported") => {
+        // An unknown marker is a damaged one, although its message says "Unsupported marker type".
+        turbojpeg::Error::TurboJpegError(what)
+            if what.contains("nsupported") && !what.contains("marker type") =>
+        {
             format!("a JPEG of a kind that is not read ({what}); convert it to PNG")
         }
         turbojpeg::Error::TurboJpegError(what) => format!("broken JPEG: {what}"),

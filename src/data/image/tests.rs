@@ -154,6 +154,10 @@ fn unreadable_files_are_refused_with_the_reason() {
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     twelve[frame + 4] = 12;
     assert!(!files.reason(&twelve).contains("broken"), "{}", files.reason(&twelve));
+    let mut marker = jpeg.clone();
+    let table = jpeg.windows(2).position(|marker| marker == [0xff, 0xdb]).unwrap();
+    marker[table + 1] = 0x9b;
+    assert!(files.reason(&marker).contains("broken"), "{}", files.reason(&marker));
     assert!(files.reason(&png[..png.len() / 2]).contains("PNG"));
     files.reason(&jpeg[..jpeg.len() * 2 / 3]);
     assert!(files.reason(&tiff[..tiff.len() / 2]).contains("TIFF"));

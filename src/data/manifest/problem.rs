@@ -74,8 +74,8 @@ pub struct Problem {
     pub detail: String,
 }
 
-/// An id as `problems.csv` lists it: control characters are escaped, since lines of logs and tables
-/// would break at them.
+/// An id, or another text, as `problems.csv` lists it: control characters are escaped, since lines
+/// of logs and tables would break at them.
 pub fn listed_id(id: &str) -> String {
     match id.contains(char::is_control) {
         true => id.escape_debug().to_string(),
@@ -115,7 +115,8 @@ pub fn summary(problems: &[Problem]) -> Vec<String> {
 /// problem.
 pub fn write_problems(work: &Path, problems: &[Problem]) -> Result<PathBuf> {
     let path = work.join(NAME);
-    csv_file::write(&path, &["kind", "place", "id", "detail"], problems)?;
+    let rows = problems.iter().map(|p| (p.kind, p.place, listed_id(&p.id), listed_id(&p.detail)));
+    csv_file::write(&path, &["kind", "place", "id", "detail"], rows)?;
     Ok(path)
 }
 

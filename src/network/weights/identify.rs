@@ -36,7 +36,8 @@ pub fn best_match(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Spe
             classes,
             dropout: DROPOUT,
         };
-        let wrong = mismatches(&spec, tensors)?.len();
+        // Sizes that no network has are the file's.
+        let wrong = mismatches(&spec, tensors).map_err(|e| Error::data(path, e))?.len();
         if best.as_ref().is_none_or(|(least, _)| wrong < *least) {
             best = Some((wrong, spec));
         }

@@ -108,10 +108,15 @@ fn without_wrappers(name: &str) -> String {
     name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".")
 }
 
+/// In bytes, at least the longest of the known names: hashing the rest of a name at each of its
+/// points would take a time that grows with the square of its length.
+const LONGEST: usize = 100;
+
 /// What stands before a known name, with the point at its end.
 fn prefix<'a>(name: &'a str, known: &HashSet<String>) -> Option<&'a str> {
     let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
-    starts.map(|at| name.split_at(at)).find(|(_, rest)| known.contains(*rest)).map(|(p, _)| p)
+    let is_known = |rest: &str| rest.len() <= LONGEST && known.contains(rest);
+    starts.map(|at| name.split_at(at)).find(|(_, rest)| is_known(rest)).map(|(p, _)| p)
 }
 
 /// The order in which networks are taken.
@@ -159,6 +164,7 @@ mod tests {
     /// A network's names behind a prefix.
     fn network(prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = known_names().into_iter().collect();
+        assert!(names.iter().all(|name| name.len() <= LONGEST));
         names.sort();
         names.iter().map(|name| format!("{prefix}{name}")).collect()
     }

@@ -1,4 +1,5 @@
-//! The tags of a TIFF. Nothing is read, nor memory taken, beyond the bytes of the file.
+//! The tags of a TIFF. Nothing is read beyond the bytes of the file, and memory only taken for a
+//! number of values that an image can have.
 
 use super::fault::broken;
 
@@ -34,6 +35,8 @@ pub mod tag {
     pub const UIC2: u16 = 33629;
 }
 
+/// Most values of a tag that is read as numbers: strips or tiles, or colours of a palette.
+pub const MOST_VALUES: u64 = 1 << 20;
 /// libtiff takes a directory with more for damaged.
 const MOST_ENTRIES: u64 = 4096;
 
@@ -148,6 +151,9 @@ impl<'a> Directory<'a> {
         let Some(entry) = self.find(tag) else { return Ok(Vec::new()) };
         let size = integer_size(tag, entry.kind)?;
         self.bytes(tag)?; // all of them are there
+        if entry.count > MOST_VALUES {
+            return Err(broken(format!("tag {tag} claims {} values", entry.count)));
+        }
         (0..entry.count).map(|i| self.file.integer(entry.at + i * size, size)).collect()
     }
 

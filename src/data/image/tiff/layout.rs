@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{
     compression::Compression,
-    directory::{Directory, File, tag},
+    directory::{Directory, File, MOST_VALUES, tag},
     fault::{broken, not_read},
     pages,
 };
@@ -52,7 +52,7 @@ pub struct Layout<'a> {
 /// A tile may be that much wider than its image; what lies outside is decompressed all the same.
 const WIDEST_MARGIN: u64 = 4096;
 /// A limit to the time that millions of tiny tiles take.
-const MOST_CHUNKS: u64 = 1 << 20;
+const MOST_CHUNKS: u64 = MOST_VALUES;
 
 /// Format, dimensions and orientation.
 pub fn header(bytes: &[u8]) -> Result<Header, String> {
@@ -259,7 +259,7 @@ fn chunk_size(page: &Directory, [width, height]: [u64; 2]) -> Result<[u32; 2], S
         true => [page.number(tag::TILE_WIDTH, 0)?, page.number(tag::TILE_HEIGHT, 0)?],
         false => [width.max(1), page.number(tag::ROWS_PER_STRIP, height.max(1))?],
     };
-    if w == 0 || h == 0 || w > width + WIDEST_MARGIN {
+    if w == 0 || h == 0 || w > (width + WIDEST_MARGIN).min(u32::MAX.into()) {
         return Err(broken(format!("strips or tiles of {w}x{h} pixels")));
     }
     Ok([w as u32, u32::try_from(h).unwrap_or(u32::MAX)])

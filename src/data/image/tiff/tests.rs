@@ -89,6 +89,41 @@ fn what_is_refused_is_called_by_its_name() {
     assert!(all.count() >= 50);
 }
 
+/// Values that fit into no 32 bits, and a tag with more values than an image can have.
+#[test]
+fn sizes_that_no_image_has_are_refused() {
+    let tiff = |width: u32, tile_width: u64, bits: u32| {
+        let mut bytes = [&b"II*\0"[..], &8u32.to_le_bytes(), &8u16.to_le_bytes()].concat();
+        let (short, long, long8) = (3, 4, 16);
+        for (tag, kind, count, value) in [
+            (256u16, long, 1u32, width),
+            (257, long, 1, 1),
+            (258, short, bits, if bits > 1 { 0 } else { 8 }),
+            (262, short, 1, 1),
+            (322, long8, 1, 110),
+            (323, long, 1, 1),
+            (324, long, 1, 118),
+            (325, long, 1, 1),
+        ] {
+            let entry = [&tag.to_le_bytes()[..], &u16::to_le_bytes(kind), &count.to_le_bytes()];
+            bytes.extend([&entry.concat()[..], &value.to_le_bytes()].concat());
+        }
+        bytes.extend([0; 4]);
+        assert_eq!(bytes.len(), 110);
+        bytes.extend(tile_width.to_le_bytes());
+        bytes.resize(bytes.len() + 2 * bits as usize, 1);
+        bytes
+    };
+    let refused = |bytes: &[u8]| {
+        let e = Encoded::new(Path::new("a.tif"), bytes.to_vec(), u32::MAX).err().unwrap();
+        assert!(!e.to_string().contains("internal fault"), "{e}");
+        e.to_string()
+    };
+    assert!(open("a.tif", &tiff(1, 1, 1)).is_ok());
+    assert!(refused(&tiff(u32::MAX, 1 << 32, 1)).contains("tiles of 4294967296x1"));
+    assert!(refused(&tiff(1, 1, (1 << 20) + 1)).contains("1048577 values"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
