@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atlas::base::{caught, thrown};
+use atlas::{
+    base::{caught, thrown},
+    scoring::foreign_predictions,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{corpus::Corpus, mutate, scratch, targets};
@@ -42,6 +45,8 @@ static PANIC: Mutex<Option<(String, String)>> = Mutex::new(None);
 /// Serves batches until standard input ends.
 pub fn run(folder: &Path, seed: u64) -> ! {
     scratch::set(folder);
+    // SAFETY: the other threads, of the watchdog and the explorer, wait while a file is read.
+    unsafe { foreign_predictions::read_in_forks() };
     panic::set_hook(Box::new(|info| {
         // Panics of decoders and exceptions of C++ become errors, but our own code must not panic.
         let is_ours = info.location().is_some_and(|at| at.file().starts_with("src/"));

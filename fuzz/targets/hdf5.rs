@@ -83,5 +83,10 @@ pub fn predictions_resealed(bytes: &[u8]) {
 
 /// Predictions of another program, as `evaluate` reads them.
 pub fn foreign_predictions(bytes: &[u8]) {
-    let _ = read_predictions(&scratch::file("foreign.h5", bytes));
+    fn rows(bytes: &[u8]) -> Result<usize> {
+        Ok(read_predictions(&scratch::file("foreign.h5", bytes))?.values.nrows())
+    }
+    static INTACT: LazyLock<BTreeSet<usize>> = LazyLock::new(|| intact("predictions_hdf5", rows));
+    LazyLock::force(&INTACT);
+    let _ = rows(bytes);
 }

@@ -32,9 +32,9 @@ pub enum RowFault {
     OpenQuote,
     #[error("the id is empty")]
     EmptyId,
-    #[error("id {id} is repeated (first in line {first})")]
+    #[error("id {} is repeated (first in line {first})", excerpt(.id))]
     RepeatedId { id: String, first: u64 },
-    #[error("id {id}: {what}")]
+    #[error("id {}: {what}", excerpt(.id))]
     UnknownClass { id: String, what: String },
 }
 

@@ -149,7 +149,7 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
     let mut extra: Vec<&str> = places.into_keys().collect();
     extra.sort_unstable();
     let list = |ids: &[&str]| {
-        let shown = ids.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let shown = ids.iter().take(3).map(|id| labels::excerpt(id)).collect::<Vec<_>>().join(", ");
         format!("{} ({shown}{})", ids.len(), if ids.len() > 3 { ", ..." } else { "" })
     };
     let what = match (missing.is_empty(), extra.is_empty()) {
@@ -159,7 +159,7 @@ pub fn places(wanted: &[String], have: &[String], path: &Path) -> Result<Vec<usi
             let repeated = have.iter().find(|id| !seen.insert(id.as_str()));
             let repeated = repeated.expect("more rows than distinct ids");
             let (rows, ids) = (have.len(), wanted.len());
-            format!("{rows} rows for {ids} ids: the id {repeated} is repeated")
+            format!("{rows} rows for {ids} ids: the id {} is repeated", labels::excerpt(repeated))
         }
         (false, true) => format!("{} ids are missing", list(&missing)),
         (true, false) => format!("{} ids are not expected here", list(&extra)),
