@@ -2,8 +2,8 @@
 //! quotes where its text needs them; read back with the line of a fault in the message.
 
 use std::{
-    fs,
-    io::{Cursor, ErrorKind},
+    fs::File,
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -61,12 +61,33 @@ pub fn read<R: DeserializeOwned>(path: &Path, job: &str) -> Result<Vec<R>> {
 /// # Errors
 /// [`Error::Data`] names the job to run. Our files end with a line feed and have no zero bytes: one
 /// that was cut, or lost a sector, is refused.
-pub fn reader(path: &Path, job: &str) -> Result<csv::Reader<Cursor<Vec<u8>>>> {
-    let bytes = fs::read(path).map_err(|e| unreadable(path, &e.into(), job))?;
-    if !bytes.ends_with(b"\n") || bytes.contains(&0) {
-        return Err(Error::data(path, format!("cut or damaged; run `atlas {job}` again")));
+pub fn reader(path: &Path, job: &str) -> Result<csv::Reader<WithoutZeros>> {
+    let open = || -> io::Result<File> {
+        let (mut file, mut end) = (File::open(path)?, [0]);
+        // Of an empty file, too, there is no last byte.
+        let is_whole = file.seek(SeekFrom::End(-1)).is_ok() && file.read(&mut end)? == 1;
+        if !is_whole || end != *b"\n" {
+            return Err(damaged());
+        }
+        file.rewind()?;
+        Ok(file)
+    };
+    let file = open().map_err(|e| unreadable(path, &e.into(), job))?;
+    Ok(csv::Reader::from_reader(WithoutZeros(file)))
+}
+
+/// A text file, which fails where it has zero bytes.
+pub struct WithoutZeros(File);
+
+impl Read for WithoutZeros {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        if buffer[..n].contains(&0) { Err(damaged()) } else { Ok(n) }
     }
-    Ok(csv::Reader::from_reader(Cursor::new(bytes)))
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "cut or damaged")
 }
 
 /// The error of a file that `job` wrote and that cannot be read.
@@ -85,6 +106,8 @@ pub fn unreadable(path: &Path, e: &csv::Error, job: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
