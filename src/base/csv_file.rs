@@ -73,16 +73,21 @@ pub fn reader(path: &Path, job: &str) -> Result<csv::Reader<WithoutZeros>> {
         Ok(file)
     };
     let file = open().map_err(|e| unreadable(path, &e.into(), job))?;
-    Ok(csv::Reader::from_reader(WithoutZeros(file)))
+    Ok(csv::Reader::from_reader(WithoutZeros { file, has_zero: false }))
 }
 
-/// A text file, which fails where it has zero bytes.
-pub struct WithoutZeros(File);
+/// A text file, which fails where it has a zero byte, and from then on: of `csv`, an error in the
+/// header is only seen at the first row.
+pub struct WithoutZeros {
+    file: File,
+    has_zero: bool,
+}
 
 impl Read for WithoutZeros {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.read(buffer)?;
-        if buffer[..n].contains(&0) { Err(damaged()) } else { Ok(n) }
+        let n = self.file.read(buffer)?;
+        self.has_zero |= buffer[..n].contains(&0);
+        if self.has_zero { Err(damaged()) } else { Ok(n) }
     }
 }
 
