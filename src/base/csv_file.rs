@@ -73,21 +73,18 @@ pub fn reader(path: &Path, job: &str) -> Result<csv::Reader<WithoutZeros>> {
         Ok(file)
     };
     let file = open().map_err(|e| unreadable(path, &e.into(), job))?;
-    Ok(csv::Reader::from_reader(WithoutZeros { file, has_zero: false }))
+    let mut reader = csv::Reader::from_reader(WithoutZeros(file));
+    reader.headers().map_err(|e| unreadable(path, &e, job))?; // else `csv` passes over its error
+    Ok(reader)
 }
 
-/// A text file, which fails where it has a zero byte, and from then on: of `csv`, an error in the
-/// header is only seen at the first row.
-pub struct WithoutZeros {
-    file: File,
-    has_zero: bool,
-}
+/// A text file, which fails where it has a zero byte.
+pub struct WithoutZeros(File);
 
 impl Read for WithoutZeros {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buffer)?;
-        self.has_zero |= buffer[..n].contains(&0);
-        if self.has_zero { Err(damaged()) } else { Ok(n) }
+        let n = self.0.read(buffer)?;
+        if buffer[..n].contains(&0) { Err(damaged()) } else { Ok(n) }
     }
 }
 
